@@ -1,0 +1,63 @@
+"""Which fold validates which image: k stratified folds of whole groups, keyed by image id.
+
+Folds depend on the seed, the number of folds, the label set and the data set, and on nothing else: every backbone is
+measured on the same ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+
+from melanoma_dist.data.labels import targets
+from melanoma_dist.errors import ConfigError, DataError
+
+HEADLINE = "MEL"  # the label whose AUC stops training and heads the report: it must occur in every fold
+
+
+def pool(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The images that folds are made of: no official holdout, and nothing that shares a group with one."""
+    return manifest[manifest["split"] == "train"]
+
+
+def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed: int) -> pd.DataFrame:
+    """``image_id, group, fold`` of every image of the pool, sorted by id; fold is 0 to ``folds - 1``.
+
+    Stratified by label set and year. Raises ConfigError when there are fewer groups, or fewer melanoma groups, than
+    folds.
+    """
+    images = pool(manifest)
+    _check_enough(images, folds)
+    known = pd.DataFrame(targets(images, labels), index=images.index).fillna(-1).astype(int).astype(str)
+    strata = known.agg("".join, axis=1) + " " + images["years"]
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    fold = np.full(len(images), -1, dtype=np.int32)
+    for number, (_, validation) in enumerate(splitter.split(images, pd.factorize(strata)[0], images["group"])):
+        fold[validation] = number
+    return pd.DataFrame({"image_id": images["image_id"], "group": images["group"], "fold": fold}).reset_index(drop=True)
+
+
+def read_folds(path: Path) -> pd.DataFrame:
+    """The folds a run was given. Raises DataError for a file that cannot be read."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
+
+
+def _check_enough(images: pd.DataFrame, folds: int) -> None:
+    groups = images["group"].nunique()
+    if groups < folds:
+        raise ConfigError.of(
+            "folds", folds, f"the data has only {groups} groups (lesions) to train on", "A fold needs at least one."
+        )
+    for value, what in ((1, "melanoma"), (0, "other")):
+        count = images.loc[images[HEADLINE] == value, "group"].nunique()
+        if count < folds:
+            raise ConfigError.of(
+                "folds", folds, f"the data has only {count} {what} lesions, so a fold would have no AUC",
+                f"At most --folds {count}." if count > 1 else "Prepare more images.",
+            )  # fmt: skip

@@ -1,0 +1,195 @@
+"""The manifest: the one table that says what the data is, and the data set it describes.
+
+A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), ``shard-*.tar`` (the pixels),
+``quarantine.parquet`` (what could not be read) and ``dataset.json``, written last: without it a folder is unfinished.
+
+    image_id       str      the challenge's id without ``_downsampled``; unique, sorted
+    group          str      images of one group (a lesion and its copies) never lie on both sides of a split
+    years          str      every prepared year that holds the image: "2017+2019"
+    listed         str      every official split that lists the image: "2017-test+2019-train"
+    split          str      "train" (the pool for folds), a holdout ("2017-test"), or "excluded: <why>"
+    lesion_id      str?     of the challenge
+    MEL ... AKIEC  float32  1, 0, or NaN for unknown: `labels.LABEL_COLUMNS`
+    width, height  int32    pixels as prepared; source_width, source_height: as delivered
+    source         str      the file it came from, relative to the raw folder; source_sha256 of its bytes
+    shard          str      file name of the tar; offset, length (int64): where its JPEG bytes lie
+    mask_offset    int64    where its mask's PNG bytes lie in the same shard, and mask_length; -1 for no mask
+    age            float32  years; sex, site: str?
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.errors import DataError
+
+MANIFEST = "manifest.parquet"
+QUARANTINE = "quarantine.parquet"
+DESCRIPTION = "dataset.json"
+FORMAT = 1
+
+REMEDY = "Prepare one with `melanoma-dist data prepare`, or try the program without any data: `--data demo`."
+
+_TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")
+_NUMBERS = {
+    **dict.fromkeys(("width", "height", "source_width", "source_height"), "<i4"),
+    **dict.fromkeys((*LABEL_COLUMNS, "age"), "<f4"),
+}
+_STORAGE = ("source", "shard", "offset", "length", "mask_offset", "mask_length")
+COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set, checked and ready to be read."""
+
+    folder: Path
+    manifest: pd.DataFrame
+    synthetic: bool
+    """True for the built-in demo data: no figure computed from it says anything about melanoma."""
+    fingerprint: str
+    """sha256 over what the manifest says, wherever and however the pixels are stored."""
+    size: int
+    """The shorter side, in pixels, that no image exceeds."""
+
+
+def fingerprint(manifest: pd.DataFrame, size: int) -> str:
+    """The sha256 (hex) of the data: ids, groups, splits, labels, metadata, source hashes and sizes, in order of id.
+
+    Where the bytes lie (shards, offsets, paths) and how the table is stored have no influence.
+    """
+    table = manifest.sort_values("image_id")
+    digest = hashlib.sha256(f"melanoma-dist data {FORMAT}, size {size}, {len(table)} images".encode())
+    for name in _TEXT:
+        texts = [None if pd.isna(value) else str(value) for value in table[name]]
+        digest.update(json.dumps([name, texts]).encode())
+    for name, dtype in _NUMBERS.items():
+        values = table[name].to_numpy(dtype=dtype)
+        # NaN has many bit patterns; one of them must stand for all.
+        digest.update(name.encode() + np.where(np.isnan(values), np.nan, values).astype(dtype).tobytes())
+    digest.update(b"mask" + (table["mask_offset"].to_numpy() >= 0).tobytes())
+    return digest.hexdigest()
+
+
+def listed_in(manifest: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
+    """Which rows the official split lists, bool [rows].
+
+    Not the same as ``split == name``: the images of 2018's test lie in 2019's test too, and ``split`` names one only.
+    """
+    return np.array([split in listed.split("+") for listed in manifest["listed"]], dtype=bool)
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read a prepared folder. Raises DataError, with a remedy, for anything that is not one, whole and untouched."""
+    description = _read_description(folder)
+    manifest = _read_manifest(folder)
+    size = int(description["size"])
+    found = fingerprint(manifest, size)
+    if found != description["fingerprint"]:
+        raise DataError(
+            f"{folder / MANIFEST}: its content has fingerprint {found[:12]}, but {DESCRIPTION} was written for "
+            f"{str(description['fingerprint'])[:12]}: one of them was damaged or edited. "
+            "Prepare the data set again with `melanoma-dist data prepare` into an empty folder."
+        )
+    _check_shards(folder, manifest)
+    return Dataset(folder, manifest, bool(description["synthetic"]), found, size)
+
+
+def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:
+    """Write the table, whole or not at all."""
+    aside = folder / f"{MANIFEST}.tmp"
+    manifest.to_parquet(aside, index=False)
+    _settle(aside, folder / MANIFEST)
+
+
+def write_description(folder: Path, description: dict[str, Any]) -> None:
+    """Write ``dataset.json``, whole or not at all: from here on the folder is a finished data set."""
+    aside = folder / f"{DESCRIPTION}.tmp"
+    aside.write_text(json.dumps(description, indent=1) + "\n")
+    _settle(aside, folder / DESCRIPTION)
+
+
+def _settle(aside: Path, target: Path) -> None:
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(target)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise DataError(f"{folder}: {_what_instead(folder)}")
+    try:
+        description = json.loads(path.read_text())
+        version = description["format"]
+        missing = {"synthetic", "fingerprint", "size"} - set(description)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r}). {REMEDY}") from error
+    if version != FORMAT:
+        raise DataError(f"{path}: has format {version}, this program reads format {FORMAT}. {REMEDY}")
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(sorted(missing))}. {REMEDY}")
+    return dict(description)
+
+
+def _what_instead(folder: Path) -> str:
+    """Why a folder without ``dataset.json`` is not a data set, and what to do."""
+    if not folder.exists():
+        return f"no such folder. {REMEDY}"
+    if not folder.is_dir():
+        return f"is a file; a prepared data set is a folder. {REMEDY}"
+    names = {entry.name for entry in folder.iterdir()}
+    if not names:
+        return f"the folder is empty. {REMEDY}"
+    if MANIFEST in names or any(name.startswith("shard-") for name in names):
+        return (
+            f"an unfinished data set: {DESCRIPTION} is written last and is not there. "
+            "Run the same `melanoma-dist data prepare` again."
+        )
+    if any(name in {"2017", "2018", "2019"} or name.upper().startswith("ISIC") for name in names):
+        return f"holds the challenges' raw files, which have to be prepared once. {REMEDY}"
+    return f"not a prepared data set: there is no {DESCRIPTION}. {REMEDY}"
+
+
+def _read_manifest(folder: Path) -> pd.DataFrame:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{path}: is missing although {DESCRIPTION} is there. {REMEDY}")
+    try:
+        manifest = pd.read_parquet(path)
+    except Exception as error:  # whatever pyarrow raises on damaged bytes
+        raise DataError(f"{path}: cannot be read ({error}). {REMEDY}") from error
+    missing = [name for name in COLUMNS if name not in manifest]
+    if missing:
+        raise DataError(f"{path}: lacks the columns {', '.join(missing)}. {REMEDY}")
+    if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:
+        raise DataError(f"{path}: image ids must be unique and sorted, and are not. {REMEDY}")
+    return manifest
+
+
+def _check_shards(folder: Path, manifest: pd.DataFrame) -> None:
+    ends = pd.DataFrame(
+        {
+            "image": manifest["offset"] + manifest["length"],
+            "mask": manifest["mask_offset"] + manifest["mask_length"],
+        }
+    ).max(axis=1)
+    for name, needed in ends.groupby(manifest["shard"]).max().items():
+        path = folder / str(name)
+        if not path.is_file():
+            raise DataError(f"{path}: the manifest names this shard and it is missing. Copy it again, or: {REMEDY}")
+        if path.stat().st_size < needed:
+            raise DataError(
+                f"{path}: has {path.stat().st_size} bytes, but its images reach to byte {needed}: "
+                f"the file was cut short. Copy it again, or: {REMEDY}"
+            )

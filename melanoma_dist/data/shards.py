@@ -1,0 +1,146 @@
+"""Where the pixels lie: plain WebDataset tars, written once in order, read anywhere by offset.
+
+Any tool reads a shard from front to back (``<image_id>.jpg``, ``<image_id>.mask.png``); the manifest knows where each
+member's bytes start, so that we map the file into memory and touch one image without its neighbours.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import tarfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import DataError
+
+SHARD_BYTES = 256 * 2**20
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+
+
+class Place(NamedTuple):
+    """Where one image's bytes lie, as the manifest records it; -1 and -1 for no mask."""
+
+    shard: str
+    offset: int
+    length: int
+    mask_offset: int
+    mask_length: int
+
+
+class ShardWriter:
+    """Writes images into ``shard-00000.tar``, ``shard-00001.tar``, ... of about ``limit`` bytes.
+
+    The same images in the same order give the same bytes.
+    """
+
+    def __init__(self, folder: Path, limit: int = SHARD_BYTES) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._count = 0
+        self._name = ""
+        self._tar: tarfile.TarFile | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def add(self, image_id: str, jpeg: bytes, mask: bytes | None) -> Place:
+        """Append one image and, if it has one, its mask; both always share a shard."""
+        tar = self._room_for(len(jpeg) + len(mask or b""))
+        offset = _append(tar, f"{image_id}.jpg", jpeg)
+        if mask is None:
+            return Place(self._name, offset, len(jpeg), -1, -1)
+        return Place(self._name, offset, len(jpeg), _append(tar, f"{image_id}.mask.png", mask), len(mask))
+
+    def _room_for(self, size: int) -> tarfile.TarFile:
+        if self._tar is not None and self._tar.offset > 0 and self._tar.offset + size > self._limit:
+            self._close()
+        if self._tar is None:
+            self._name = f"shard-{self._count:05d}.tar"
+            self._count += 1
+            self._tar = tarfile.open(self._folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        return self._tar
+
+    def _close(self) -> None:
+        if self._tar is None:
+            return
+        self._tar.close()
+        self._tar = None
+        # dataset.json will vouch for these bytes: they have to be on the disk before it is.
+        with (self._folder / self._name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _append(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Add a member without owner or time, and return the offset of its bytes."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    start = tar.offset + tarfile.BLOCKSIZE
+    tar.addfile(info, io.BytesIO(data))
+    return start
+
+
+class ShardReader:
+    """Reads any image of a data set by its row in the manifest.
+
+    Files are mapped when first touched, once per process; a pickled reader opens its own.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        manifest = dataset.manifest
+        self._folder = dataset.folder
+        self._ids = manifest["image_id"].to_numpy(dtype=object)
+        self._shards = manifest["shard"].to_numpy(dtype=object)
+        self._jpegs = manifest[["offset", "length"]].to_numpy(dtype=np.int64)
+        self._masks = manifest[["mask_offset", "mask_length"]].to_numpy(dtype=np.int64)
+        self._maps: dict[str, mmap.mmap] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
+        """The encoded image of a row, uint8 [bytes], a read-only view of the mapped file (no copy).
+
+        Raises DataError for bytes that do not start and end as a JPEG does: DALI would not survive to decode them.
+        """
+        offset, length = (int(value) for value in self._jpegs[row])
+        shard = self._map(row)
+        end = offset + length
+        starts = shard[offset : offset + 2] == _JPEG_START
+        if not starts or shard.rfind(_JPEG_END, offset + length * 9 // 10, end) < 0:
+            raise DataError(
+                f"{self._folder / self._shards[row]}: the {length} bytes at {offset} are no whole JPEG of "
+                f"{self._ids[row]}: the shard is damaged. "
+                "Copy it again, or prepare the data set again with `melanoma-dist data prepare`."
+            )
+        return np.frombuffer(shard, dtype=np.uint8, count=length, offset=offset)
+
+    def mask(self, row: int) -> bytes | None:
+        """The lesion mask of a row as PNG bytes (one channel, 0 or 255, as large as the image), or None."""
+        offset, length = (int(value) for value in self._masks[row])
+        return None if offset < 0 else self._map(row)[offset : offset + length]
+
+    def _map(self, row: int) -> mmap.mmap:
+        name = self._shards[row]
+        if name not in self._maps:
+            try:
+                with (self._folder / name).open("rb") as file:
+                    self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self._folder / name}: cannot be read ({error}). Copy the shard again.") from error
+        return self._maps[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}

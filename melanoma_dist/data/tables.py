@@ -1,0 +1,133 @@
+"""The challenges' CSV files, row by row, with everything that is wrong in them collected to be told at once."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from melanoma_dist.errors import DataError
+
+IMAGE_ID = re.compile(r"(ISIC_\d{7})(_downsampled)?", re.IGNORECASE)
+"""An image id, with the suffix that some ids of 2019 carry; the first group is the id."""
+
+_ABSENT = {"", "unknown", "nan", "na", "n/a"}
+_OLDEST_YEARS = 120
+_SHOWN = 40
+
+
+@dataclass
+class Problems:
+    """The wrong entries met so far."""
+
+    entries: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, line: int, column: str, value: object, rule: str) -> None:
+        """Note one entry: where it stands, what it says and what it should."""
+        self.entries.append(f"{path} line {line}: {column} {value!r}: {rule}")
+
+    def raise_any(self) -> None:
+        """Raise one DataError that tells them all (the first 40 in words), or do nothing if there are none."""
+        if not self.entries:
+            return
+        hidden = len(self.entries) - _SHOWN
+        shown = self.entries[:_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])
+        raise DataError(
+            f"{len(self.entries)} wrong entries in the tables:\n  " + "\n  ".join(shown) + "\n"
+            "Get the tables again with `melanoma-dist data download`, or correct these lines."
+        )
+
+
+def read_table(path: Path, id_column: str, columns: tuple[str, ...], problems: Problems) -> pd.DataFrame:
+    """The named columns of a CSV as text, with ``line`` and the base id ``image_id``; columns beyond these are ignored.
+
+    Rows without a valid, new id are noted as problems and left out.
+    """
+    needed = (id_column, *columns)
+    nothing = pd.DataFrame(columns=["line", "image_id", *columns])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
+        return nothing
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    missing = [name for name in needed if name not in header]
+    if missing:
+        problems.add(path, 1, "header", ",".join(header), f"lacks the columns {', '.join(missing)}")
+        return nothing
+    positions = [header.index(name) for name in needed]
+    records: list[tuple[int | str, ...]] = []
+    seen: dict[str, int] = {}
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            problems.add(path, line, "row", ",".join(row), f"has {len(row)} fields, the header has {len(header)}")
+            continue
+        name, *values = (row[position].strip() for position in positions)
+        if image_id := _new_id(path, line, id_column, name, seen, problems):
+            records.append((line, image_id, *values))
+    return pd.DataFrame(records, columns=["line", "image_id", *columns])
+
+
+def _new_id(path: Path, line: int, column: str, name: str, seen: dict[str, int], problems: Problems) -> str | None:
+    match = IMAGE_ID.fullmatch(name)
+    if match is None:
+        problems.add(path, line, column, name, "must be ISIC_ and seven digits")
+        return None
+    image_id = match[1].upper()
+    if image_id in seen:
+        problems.add(path, line, column, name, f"stands in line {seen[image_id]} already")
+        return None
+    seen[image_id] = line
+    return image_id
+
+
+def read_labels(
+    path: Path, id_column: str, columns: tuple[str, ...], may_be_none: bool, problems: Problems
+) -> pd.DataFrame:
+    """``image_id`` and the label columns, 0.0 or 1.0: exactly one of them is 1, or none if ``may_be_none``."""
+    table = read_table(path, id_column, columns, problems)
+    labels = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in columns})
+    valid = labels.isin([0.0, 1.0])
+    for position, column in zip(*(~valid.to_numpy()).nonzero(), strict=True):
+        name = columns[column]
+        problems.add(path, table["line"].iloc[position], name, table[name].iloc[position], "must be 0 or 1")
+    positives = labels.sum(axis=1)
+    wrong = valid.all(axis=1) & ((positives > 1) | ((positives == 0) & (not may_be_none)))
+    for position in wrong.to_numpy().nonzero()[0]:
+        given = [name for name in columns if labels[name].iloc[position] == 1]
+        rule = "only one of them may be 1" if given else "one of them must be 1"
+        problems.add(path, table["line"].iloc[position], "labels", " ".join(given) or "none", rule)
+    labels.insert(0, "image_id", table["image_id"])
+    return labels
+
+
+def read_metadata(path: Path, id_column: str, columns: dict[str, str], problems: Problems) -> pd.DataFrame:
+    """``image_id`` and our columns, read from the year's (``{ours: theirs}``): ``age`` float years, the others text.
+
+    ``unknown`` and empty fields are absent: NaN and None.
+    """
+    table = read_table(path, id_column, tuple(columns.values()), problems)
+    about = pd.DataFrame({"image_id": table["image_id"]})
+    for ours, theirs in columns.items():
+        values = [None if value.lower() in _ABSENT else value for value in table[theirs]]
+        if ours == "age":
+            lines = table["line"].to_list()
+            about[ours] = [_age(path, line, theirs, text, problems) for line, text in zip(lines, values, strict=True)]
+        else:
+            about[ours] = pd.Series(values, dtype="str")
+    return about
+
+
+def _age(path: Path, line: int, column: str, text: str | None, problems: Problems) -> float:
+    try:
+        age = float("nan") if text is None else float(text)
+    except ValueError:
+        age = -1.0
+    if age < 0 or age > _OLDEST_YEARS:
+        problems.add(path, line, column, text, f"must be an age of 0 to {_OLDEST_YEARS} years, or unknown")
+    return age

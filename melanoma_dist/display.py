@@ -1,0 +1,146 @@
+"""What a person sees of a training while it runs: a live table in a terminal, lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.live import Live
+from rich.table import Table
+
+from melanoma_dist.log import console, say
+from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
+
+_LINE_INTERVAL_S = 15.0
+_COLUMNS = ("fold", "epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
+
+
+class Display:
+    """Shows the events of units; a context, so that the terminal is left as it was found."""
+
+    def __init__(self, folds: int) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._folds = folds
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take one event in."""
+        row = self._rows.setdefault(event.fold, _Row(event.fold))
+        row.take(event)
+        if self._live is not None:
+            if isinstance(event, Note):
+                say(f"fold {event.fold}: {event.text}")
+            return
+        line = row.line(event)
+        if line:
+            say(line)
+            self._last_line = time.monotonic()
+
+    def refresh(self) -> None:
+        """Redraw; in a pipe, say where things stand when nothing was said for a while."""
+        if self._live is not None:
+            self._live.update(self._table())
+        elif time.monotonic() - self._last_line > _LINE_INTERVAL_S:
+            self._last_line = time.monotonic()
+            running = [row.status() for row in self._rows.values() if not row.done]
+            say(" | ".join(running) if running else "starting workers ...")
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in _COLUMNS:
+            table.add_column(name, justify="right" if name else "left")
+        for fold in sorted(self._rows):
+            table.add_row(*self._rows[fold].cells())
+        for _ in range(self._folds - len(self._rows)):
+            table.add_row(*["·"] + [""] * (len(_COLUMNS) - 2), "waiting")
+        return table
+
+
+class _Row:
+    """The latest of one fold."""
+
+    def __init__(self, fold: int) -> None:
+        self._fold = fold
+        self._step: StepDone | None = None
+        self._epoch: EpochDone | None = None
+        self._state = "starting"
+        self.done = False
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            self._step, self._state = event, "training"
+        elif isinstance(event, Validating):
+            self._state = "validating"
+        elif isinstance(event, EpochDone):
+            self._epoch, self._step, self._state = event, None, "training"
+        elif isinstance(event, UnitDone):
+            self._state, self.done = f"done: {event.reason}", True
+
+    def line(self, event: Event) -> str | None:
+        """What a pipe is told of an event, or None."""
+        if isinstance(event, EpochDone):
+            return (
+                f"fold {event.fold} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, AUC {event.auc:.4f} "
+                f"(best {event.best_auc:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
+                f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._left())} left"
+            )
+        if isinstance(event, UnitDone):
+            return f"fold {event.fold} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
+        return f"fold {event.fold}: {event.text}" if isinstance(event, Note) else None
+
+    def status(self) -> str:
+        """Where the fold stands, in a few words."""
+        if self._step is None:
+            return f"fold {self._fold} {self._state}"
+        step = self._step
+        return (
+            f"fold {self._fold} epoch {step.epoch}/{step.epochs} step {step.step}/{step.steps}, loss {step.loss:.4f}, "
+            f"{step.images_per_s:.0f} images/s, input wait {step.wait_share:.0%}"
+        )
+
+    def cells(self) -> list[str]:
+        """The cells of the live table."""
+        step, epoch = self._step, self._epoch
+        now = step or epoch
+        loss = step.loss if step else epoch.train_loss if epoch else None
+        return [
+            str(self._fold),
+            f"{now.epoch}/{now.epochs}" if now else "",
+            f"{step.step}/{step.steps}" if step and not self.done else "",
+            f"{now.images_per_s:.0f}" if now else "",
+            f"{now.wait_share:.0%}" if now else "",
+            f"{loss:.4f}" if loss is not None else "",
+            f"{epoch.auc:.4f}" if epoch else "",
+            f"{epoch.best_auc:.4f} (epoch {epoch.best_epoch})" if epoch else "",
+            "" if self.done else _duration(self._left()),
+            self._state,
+        ]
+
+    def _left(self) -> float | None:
+        """Seconds left if every epoch is needed."""
+        if self._epoch is None:
+            return None
+        left = (self._epoch.epochs - self._epoch.epoch) * self._epoch.seconds
+        if self._step is not None:
+            left -= self._epoch.seconds * self._step.step / self._step.steps
+        return max(left, 0.0)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

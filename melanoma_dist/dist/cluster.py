@@ -1,0 +1,78 @@
+"""The Ray cluster a command runs on: a private one on this machine, or one to join."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from melanoma_dist.config import HardwareConfig
+from melanoma_dist.dist.plan import Machines
+from melanoma_dist.errors import ConfigError, MelanomaDistError
+
+_SILENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+# Bitwise repeatable matrix products on GPUs need a fixed workspace.
+_WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@contextmanager
+def joined(hardware: HardwareConfig) -> Iterator[Machines]:
+    """Join the cluster that ``hardware`` names, or start one; leave or end it afterwards.
+
+    Raises ConfigError when it cannot be reached or has fewer GPUs than asked for.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in _SILENT.items()})
+    options = dict(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    environment = {"env_vars": {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
+    try:
+        if hardware.address is None:
+            ray.init(address="local", include_dashboard=False, num_cpus=_cores(), runtime_env=environment, **options)
+        else:
+            ray.init(address=hardware.address, runtime_env=environment, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if hardware.address is None:
+            raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
+        raise ConfigError.of("address", hardware.address, f"no Ray cluster answers there ({error})") from error
+    try:
+        machines = _machines()
+        check_gpus(hardware.gpus, sum(machines.gpus))
+        yield machines
+    finally:
+        ray.shutdown()
+
+
+def check_gpus(wanted: int | None, there: int) -> None:
+    """Raise ConfigError unless there are as many GPUs as asked for; None asks for all, and for at least one."""
+    found = f"{there} GPU{'' if there == 1 else 's'}"
+    if wanted is None and there == 0:
+        raise ConfigError("--gpus: there is no GPU here, and none is a choice to be made: --gpus 0 trains on the CPU.")
+    if wanted is not None and wanted > there:
+        remedy = f"Use --gpus {there}." if there else "Use --gpus 0 to train on the CPU."
+        raise ConfigError.of("gpus", wanted, f"there {'is' if there == 1 else 'are'} only {found}" if there else "there is no GPU here", remedy)
+
+
+def _machines() -> Machines:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Machines(
+        gpus=tuple(int(node.get("GPU", 0)) for node in nodes),
+        cores=tuple(int(node.get("CPU", 0)) for node in nodes),
+    )
+
+
+def _cores() -> int:
+    """Cores this process may use: not all of the machine's inside a container or a batch job."""
+    return len(os.sched_getaffinity(0))
+
+
+def _python_path() -> str:
+    """Workers find the package where this process found it, installed or not."""
+    here = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))

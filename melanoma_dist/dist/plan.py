@@ -1,0 +1,116 @@
+"""How the units of a run are laid out over GPUs or CPU cores: pure arithmetic, with its reason in words.
+
+Units first, ranks second: folds are independent, so as many as there are GPUs train side by side, each on one. Only when
+GPUs would idle does a unit get more of them, up to one node, because ranks cost: gradients travel, and batch norm sees a
+smaller share of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from melanoma_dist.errors import ConfigError
+
+_EFFICIENCY_PER_DOUBLING = 0.98  # of twice the ranks in one node (benchmarks/RESULTS.md)
+_WORTH = 0.9  # more ranks must save a tenth of the time
+_SMALLEST_SHARE = 8  # images per rank and step, below which batch statistics are poor
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What there is: per node, its GPUs and its CPU cores."""
+
+    gpus: tuple[int, ...]
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How units run."""
+
+    ranks: int  # per unit
+    side_by_side: int  # units at a time
+    gpu: bool
+    cores: float  # per rank, below 1 where ranks outnumber cores
+    reason: str
+
+    @property
+    def threads(self) -> int:
+        """Threads per rank, for decoding and, on the CPU, for computing."""
+        return max(1, int(self.cores))
+
+
+def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, ranks_per_unit: int | None) -> Layout:
+    """The layout of ``units`` units on ``gpus`` GPUs, or on the CPU where that is 0.
+
+    Raises ConfigError when a unit's ranks cannot be had or outnumber the images of half a batch.
+    """
+    if ranks_per_unit is not None and 2 * ranks_per_unit > batch_size:
+        rule = f"every rank needs at least 2 images of a global batch of {batch_size}"
+        raise ConfigError.of("gpus_per_unit" if gpus else "ranks_per_unit", ranks_per_unit, rule)
+    if gpus == 0:
+        return _on_cores(machines, units, ranks_per_unit or 1)
+    return _on_gpus(machines, units, batch_size, gpus, ranks_per_unit)
+
+
+def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
+    cores = sum(machines.cores)
+    side_by_side = max(1, min(units, cores // ranks))
+    share = cores / (side_by_side * ranks)
+    share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
+    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {_count(cores, 'core')}, no GPU asked for"
+    return Layout(ranks, side_by_side, False, share, reason)
+
+
+def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted: int | None) -> Layout:
+    nodes = _taken(machines.gpus, gpus)
+    largest = max(nodes)
+    if wanted is not None and wanted > largest:
+        raise ConfigError.of("gpus_per_unit", wanted, f"a fold trains within one node, and the largest has {largest} GPUs in use")
+    ranks = wanted or _best_ranks(nodes, units, batch_size)
+    side_by_side = min(units, _slots(nodes, ranks))
+    idle = gpus - side_by_side * ranks
+    why = "as asked" if wanted else "fewer GPUs than folds" if gpus < units else "a GPU for each fold"
+    if not wanted and ranks > 1:
+        why = "GPUs would idle with fewer ranks"
+    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'GPU')} each: {_count(gpus, 'GPU')}, {why}"
+    reason += f"; {idle} idle" if idle else ""
+    cores = min(count // max(1, used) for count, used in zip(machines.cores, machines.gpus, strict=True) if used)
+    return Layout(ranks, side_by_side, True, max(1.0, float(cores)), reason)
+
+
+def _best_ranks(nodes: list[int], units: int, batch_size: int) -> int:
+    """The fewest ranks per unit that more ranks would not beat by a tenth of the time."""
+    most = max(1, min(max(nodes), batch_size // _SMALLEST_SHARE))
+    best = 1
+    for ranks in range(2, most + 1):
+        if _slots(nodes, ranks) and _time(nodes, units, ranks) < _WORTH * _time(nodes, units, best):
+            best = ranks
+    return best
+
+
+def _time(nodes: list[int], units: int, ranks: int) -> float:
+    """Time of all units, in times of one unit on one GPU."""
+    waves = math.ceil(units / _slots(nodes, ranks))
+    return waves / (ranks * _EFFICIENCY_PER_DOUBLING ** math.log2(ranks))
+
+
+def _slots(nodes: list[int], ranks: int) -> int:
+    return sum(gpus // ranks for gpus in nodes)
+
+
+def _taken(nodes: tuple[int, ...], gpus: int) -> list[int]:
+    """GPUs used on each node when the fullest nodes are taken first."""
+    taken = []
+    for available in sorted(nodes, reverse=True):
+        taken.append(min(available, gpus - sum(taken)))
+    return taken
+
+
+def _folds(count: int) -> str:
+    return _count(count, "fold")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

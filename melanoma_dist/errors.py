@@ -1,0 +1,50 @@
+"""The exceptions a user may meet.
+
+    MelanomaDistError        exit code 1
+    ├── UserError            exit code 2: the user can mend it
+    │   ├── ConfigError      a flag or a field of the configuration
+    │   └── DataError        images, labels, a prepared folder
+    └── TrainingError        a unit that could not be trained: NaN, out of memory, a lost rank
+
+Each carries one finished message and nothing else, so that it crosses process borders intact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MelanomaDistError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(MelanomaDistError):
+    """Something the user said or supplied is not usable."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError, ValueError):
+    """A field of the configuration breaks its rule. (A ``ValueError``, so that the parser boxes it.)"""
+
+    @classmethod
+    def of(cls, field: str, value: object, rule: str, remedy: str = "") -> ConfigError:
+        """``field=value``, the rule it breaks and what to do about it, as one message."""
+        return cls(f"--{field.replace('_', '-')} {value}: {rule}." + (f" {remedy}" if remedy else ""))
+
+
+class DataError(UserError):
+    """Images, labels or a prepared data set are missing, damaged or contradictory."""
+
+
+class TrainingError(MelanomaDistError):
+    """A unit stopped for a reason that is not the user's typing: NaN, memory, a lost rank."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 4) -> str:
+    """The known names most like ``name``, as text for an error message."""
+    close = get_close_matches(name, sorted(set(known)), n=count, cutoff=0.4)
+    return ", ".join(close)

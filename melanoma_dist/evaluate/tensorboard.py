@@ -1,0 +1,55 @@
+"""What TensorBoard shows of a whole run: fold means with their spread, out-of-fold curves, the hyperparameter view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.train.metrics import FIGURES
+from melanoma_dist.train.predictions import arrays
+
+
+def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunConfig, folder: Path) -> None:
+    """Write the run's events beside its folds', replacing those of an earlier conclusion."""
+    for old in folder.glob("events.*"):
+        old.unlink()
+    labels = tuple(summary["labels"])
+    truth, probability = arrays(table, labels)
+    with SummaryWriter(str(folder)) as writer:
+        for label in labels:
+            for figure in FIGURES:
+                value = summary["out_of_fold"]["labels"][label][figure]
+                if value is not None:
+                    writer.add_scalar(f"out_of_fold_{figure}/{label}", value, 0)
+            spread = summary["over_folds"][label]["auc"]
+            for name in ("mean", "sd"):
+                if spread[name] is not None:
+                    writer.add_scalar(f"over_folds_auc_{name}/{label}", spread[name], 0)
+        for column, label in enumerate(labels):
+            known = ~np.isnan(truth[:, column])
+            writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
+        if summary["synthetic"]:
+            writer.add_text("data", "SYNTHETIC DATA: these figures say nothing about melanoma.", 0)
+        _write_hyperparameters(writer, summary, config)
+
+
+def _write_hyperparameters(writer: SummaryWriter, summary: dict[str, Any], config: RunConfig) -> None:
+    """In the run's own folder: ``add_hparams`` would put them into one of its own for each call."""
+    values = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in config.identity().items()}
+    metrics = {
+        "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
+        "hparam/auc_out_of_fold": summary["out_of_fold"]["labels"][HEADLINE]["auc"],
+        "hparam/macro_auc_out_of_fold": summary["out_of_fold"]["macro"]["auc"],
+    }
+    file_writer = writer._get_file_writer()
+    for part in hparams(values, metrics):
+        file_writer.add_summary(part)
+    for name, value in metrics.items():
+        writer.add_scalar(name, value, 0)

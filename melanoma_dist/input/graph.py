@@ -1,0 +1,134 @@
+"""The DALI graph: encoded bytes and parameters in, normalised images out. The only module that knows DALI.
+
+The graph is stateless. It decodes the given window of each JPEG, resizes it to the square input (antialiased; a negative
+size flips), rotates it where asked, and applies one affine colour map that ends in normalisation. Evaluation is the same
+graph with the whole image as the window. On a rank with a GPU, JPEGs are decoded by the `mixed` backend with chroma
+upsampled as the CPU does it, and everything after runs on the GPU; without one, all of it runs on the CPU.
+
+Shapes: B images, S pixels a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nvidia.dali import fn, pipeline_def, types
+
+from melanoma_dist.input.colour import colour_map, normalisation
+from melanoma_dist.input.stream import Floats, Parameters
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the backbone expects: side in pixels, mean and std in shares of white (3 values each)."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """One batch as the graph takes it."""
+
+    encoded: list[npt.NDArray[np.uint8]]  # B JPEG files
+    anchor: Floats  # [B, 2] window, shares of height and width
+    extent: Floats  # [B, 2]
+    size: Floats  # [B, 2] pixels to resize the window to; negative flips
+    angle: Floats  # [B] degrees
+    colour: Floats  # [B, 3, 4]
+
+
+def varied(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: Frame) -> GraphInput:
+    """Training input: each image with its random parameters.
+
+    A rotated image is cut from the middle of a larger resize, just large enough that no corner lies outside the window:
+    nothing is invented at the borders.
+    """
+    turn = np.deg2rad(drawn.angle)
+    side = np.ceil(frame.size * (np.abs(np.cos(turn)) + np.abs(np.sin(turn))) - 1e-3)
+    size = np.where(drawn.flip, -side[:, None], side[:, None]).astype(np.float32)
+    colour = colour_map(drawn, frame.mean, frame.std)
+    return GraphInput(encoded, drawn.anchor, drawn.extent, size, drawn.angle, colour)
+
+
+def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame) -> GraphInput:
+    """Evaluation input: each image whole, resized to the square, normalised."""
+    count = len(encoded)
+    whole = np.ones((count, 2), dtype=np.float32)
+    angle = np.zeros(count, dtype=np.float32)
+    size = np.full((count, 2), frame.size, dtype=np.float32)
+    return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(frame.mean, frame.std, count))
+
+
+class Graph:
+    """Batches of images on a device, one per call of ``feed`` until it returns None.
+
+    ``feed(i)`` gives the i-th input since the start or the last ``restart``; it runs ahead of what was taken.
+    """
+
+    def __init__(
+        self,
+        feed: Callable[[int], GraphInput | None],
+        frame: Frame,
+        batch_size: int,
+        threads: int,
+        gpu: int | None = None,
+        rotate: bool = False,
+        largest: tuple[int, int] | None = None,
+    ) -> None:
+        """``gpu`` is a device index or None for the CPU; ``largest`` the largest (width, height) among the images."""
+
+        def source(info: Any) -> Sequence[Any]:
+            given = feed(info.iteration)
+            if given is None:
+                raise StopIteration
+            fields = (given.encoded, given.anchor, given.extent, given.size, given.colour)
+            return (*fields, given.angle) if rotate else fields
+
+        self._pipeline = _pipeline(
+            source, frame.size, rotate, largest if gpu is not None else None,
+            batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2,
+        )  # fmt: skip
+        self._pipeline.build()
+
+    def restart(self) -> None:
+        """Begin again at ``feed(0)`` after the end was reached."""
+        self._pipeline.reset()
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield float32 [B, 3, S, S] in channels-last layout until the feed ends."""
+        while True:
+            try:
+                (images,) = self._pipeline.run()
+            except StopIteration:
+                return
+            # [B, S, S, 3] seen as [B, 3, S, S]: the layout that convolutions are fastest in, without a copy.
+            yield torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+
+
+@pipeline_def
+def _pipeline(source: Callable[[Any], Sequence[Any]], side: int, rotate: bool, largest: tuple[int, int] | None) -> Any:
+    encoded, anchor, extent, size, colour, *angle = fn.external_source(
+        source=source, num_outputs=6 if rotate else 5, batch=True, batch_info=True, parallel=False
+    )
+    hints = dict(preallocate_width_hint=largest[0], preallocate_height_hint=largest[1]) if largest else {}
+    images = fn.decoders.image_slice(
+        encoded,
+        anchor,
+        extent,
+        device="mixed" if largest else "cpu",
+        axis_names="HW",
+        output_type=types.RGB,
+        jpeg_fancy_upsampling=True,
+        **hints,
+    )
+    images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+    if rotate:
+        images = fn.rotate(images, angle=angle[0], size=[side, side], interp_type=types.INTERP_LINEAR, fill_value=0)
+    return fn.coord_transform(images, MT=colour, dtype=types.FLOAT)

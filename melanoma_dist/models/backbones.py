@@ -1,0 +1,157 @@
+"""Backbones by name: the literature's names, timm's, what each expects of its input, and its weights."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from melanoma_dist.errors import ConfigError, nearest
+
+LITERATURE = {
+    "resnet152v2": "resnetv2_152",
+    "inceptionv3": "inception_v3",
+    "densenet201": "densenet201",
+    "inceptionresnetv2": "inception_resnet_v2",
+}
+_CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
+
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not the user's concern; a failure is told
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a backbone was made for: side in pixels, mean and std in shares of white."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def timm_name(backbone: str) -> str:
+    """timm's name of a backbone. Raises ConfigError, with near names, for one that timm does not know."""
+    name = LITERATURE.get(backbone.lower(), backbone)
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = nearest(backbone, [*LITERATURE, *timm.list_models()])
+        raise ConfigError.of("backbone", backbone, "timm knows no such model", f"Near it: {near}." if near else "")
+    if tag and name not in timm.list_models(f"{architecture}.*", pretrained=True):
+        tags = ", ".join(timm.list_models(f"{architecture}.*", pretrained=True))
+        raise ConfigError.of("backbone", backbone, f"{architecture} has no weights tagged {tag!r}", f"There are: {tags}.")
+    return name
+
+
+def expectation(backbone: str) -> Expectation:
+    """Input size, mean and std of a backbone, from its published configuration."""
+    model = timm.models.get_pretrained_cfg(timm_name(backbone))
+    if model is None:
+        return Expectation(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return Expectation(model.input_size[-1], model.mean, model.std)
+
+
+def build_trunk(backbone: str, weights: str, image_size: int) -> nn.Module:
+    """The backbone without its classifier, started from ``weights``: ``imagenet``, ``none`` or a file.
+
+    Raises ConfigError for weights that are not published, cannot be had or do not fit, and for an image size that the
+    backbone cannot take.
+    """
+    name = timm_name(backbone)
+    if weights == "imagenet":
+        return _pretrained(backbone, name, image_size)
+    trunk = _create(name, image_size)
+    if weights != "none":
+        _load(trunk, Path(weights), backbone)
+    return trunk
+
+
+def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
+    options: dict[str, Any] = dict(num_classes=0, global_pool="", **pretrained)
+    published = timm.models.get_pretrained_cfg(name)
+    if published is not None and published.fixed_input_size and published.input_size[-1] != image_size:
+        options["img_size"] = image_size  # position embeddings are resampled
+    try:
+        return timm.create_model(name, **options)
+    except (TypeError, AssertionError):
+        # Some transformers cannot go without their own pooling, which `forward_features` never reaches.
+        del options["global_pool"]
+        return timm.create_model(name, **options)
+
+
+def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
+    published = timm.models.get_pretrained_cfg(name)
+    if published is None or not published.has_weights:
+        near = ", ".join(_nearest_with_weights(name))
+        raise ConfigError.of(
+            "weights", "imagenet", f"no ImageNet weights are published for {backbone} ({name} in timm)",
+            f"Nearest with weights: {near}. Or start from --weights FILE, or from nothing with --weights none.",
+        )  # fmt: skip
+    try:
+        return _create(name, image_size, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError.of(
+            "weights", "imagenet", f"the published weights of {name} could not be fetched ({_first_line(error)})",
+            "Without a network, fetch them elsewhere and give the file: --weights FILE.safetensors.",
+        ) from error  # fmt: skip
+
+
+def _nearest_with_weights(name: str, count: int = 4) -> list[str]:
+    """Architectures with published weights, of the same family first, the nearest depth first."""
+    family, depth = _family_and_depth(name)
+
+    def distance(other: str) -> tuple[bool, int, int, str]:
+        other_family, other_depth = _family_and_depth(other)
+        return other_family != family, abs(other_depth - depth), len(other), other
+
+    return sorted({model.partition(".")[0] for model in timm.list_models(pretrained=True)}, key=distance)[:count]
+
+
+def _family_and_depth(name: str) -> tuple[str, int]:
+    family, _, rest = name.partition(".")[0].partition("_")
+    digits = re.search(r"\d+", rest or family)
+    return family, int(digits.group()) if digits else 0
+
+
+def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
+    """Load a file into a trunk. Its classifier may be there and is left out; all else must fit exactly."""
+    state = _read(path)
+    own = trunk.state_dict()
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    extra = {key.rsplit(".", 1)[0] for key in state if key not in own}
+    if missing or wrong or len(extra) > _CLASSIFIER_LAYERS:
+        detail = [f"{len(missing)} of {len(own)} tensors are missing ({', '.join(missing[:3])} ...)"] if missing else []
+        detail += [f"{key} is {list(state[key].shape)} where {list(own[key].shape)} is needed" for key in wrong[:3]]
+        detail += [f"it holds layers the backbone lacks ({', '.join(sorted(extra)[:3])} ...)"] if not detail else []
+        raise ConfigError.of("weights", path, f"does not fit {backbone}: " + "; ".join(detail),
+                             "Weights must be of the same backbone, under timm's parameter names.")  # fmt: skip
+    trunk.load_state_dict({key: state[key] for key in own})
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise ConfigError.of("weights", path, "is neither imagenet, none nor a file that exists")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})") from error
+    except Exception as error:  # pickle errors have no common base; weights_only has refused to run anything
+        raise ConfigError.of("weights", path, "is no plain state dict, and nothing else is loaded from a .pt file",
+                             "Save the state dict alone, or use safetensors.") from error  # fmt: skip
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ConfigError.of("weights", path, "holds no state dict (names and tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,165 @@
+"""The folder of a run: its configuration, what it was made with, and the refusal to mix two runs in one folder."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from melanoma_dist import __version__
+from melanoma_dist.config import RunConfig, nested
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import ConfigError, DataError
+
+_LIBRARIES = (
+    "torch", "torchvision", "timm", "ray", "nvidia-dali-cuda130", "numpy", "pandas", "scikit-learn", "pyarrow", "pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk."""
+
+    path: Path
+    identity: dict[str, Any]
+
+    @property
+    def folds(self) -> Path:
+        """Which fold validates which image."""
+        return self.path / "folds.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        """What the folds predict for the images they did not train on."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def summary(self) -> Path:
+        """The figures, written last: where it is, the run is finished."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The figures for people."""
+        return self.path / "report.html"
+
+    def finished(self) -> bool:
+        """Whether the run is complete."""
+        return self.summary.is_file()
+
+
+def identity_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Everything the result of a run depends on: its configuration, data and weights."""
+    identity = {**config.identity(), "data": dataset.fingerprint}
+    weights = Path(config.model.weights)
+    if config.model.weights not in ("imagenet", "none"):
+        identity["model.weights"] = f"sha256:{hashlib.sha256(weights.read_bytes()).hexdigest()}"
+    return identity
+
+
+def open_run(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> RunFolder:
+    """Make the run's folder, or open the one that the same configuration made before.
+
+    Raises ConfigError when the folder cannot be written or holds another run, with the fields that differ.
+    """
+    identity = identity_of(config, dataset)
+    folder = RunFolder(config.runs / (config.name or _name(config, identity)), identity)
+    record = folder.path / "record.json"
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if record.is_file():
+            _refuse_another(folder, json.loads(record.read_text()).get("identity", {}), folds)
+            return folder
+        folds.to_parquet(folder.folds, index=False)
+        (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
+        write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
+    except OSError as error:
+        raise ConfigError.of("runs", config.runs, f"the run's folder cannot be written ({error.strerror or error})") from error
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise DataError(f"{record}: is damaged ({error}). Choose another --name.") from error
+    return folder
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a file, whole or not at all; NaN is refused, for JSON has none."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def made_with() -> dict[str, Any]:
+    """Code, libraries and machine of this process."""
+    return {
+        "version": __version__,
+        "commit": _commit(),
+        "code": _code_fingerprint(),
+        "python": platform.python_version(),
+        "libraries": {name: _installed(name) for name in _LIBRARIES},
+        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+    }
+
+
+def now() -> str:
+    """This moment, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _name(config: RunConfig, identity: dict[str, Any]) -> str:
+    """Backbone, data and eight digits: the same command finds its run again."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    data = Path(config.data.data or "data").name
+    return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest))
+
+
+def _refuse_another(folder: RunFolder, found: dict[str, Any], folds: pd.DataFrame) -> None:
+    different = [
+        f"{key}: {found.get(key)!r} there, {folder.identity.get(key)!r} now"
+        for key in sorted({*found, *folder.identity})
+        if found.get(key) != folder.identity.get(key)
+    ]
+    if different:
+        raise ConfigError.of("name", folder.path.name, f"{folder.path} holds another run ({'; '.join(different)})", "Choose another name.")
+    if not pd.read_parquet(folder.folds).equals(folds):
+        raise ConfigError.of(
+            "name", folder.path.name, f"the folds in {folder.folds} are not those this program makes of the same data and seed",
+            "Another version of it made them. Choose another name.",
+        )  # fmt: skip
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a + where it was changed since; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def _code_fingerprint() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,178 @@
+"""The main job: check everything, train the folds side by side, compute the table from their predictions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from melanoma_dist.config import RunConfig, differences
+from melanoma_dist.data.audit import check_folds, fold_table
+from melanoma_dist.data.demo import demo_dataset
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
+from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.log import say, show_table
+from melanoma_dist.record import RunFolder, made_with, now, open_run, write_json
+
+SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
+
+
+def train(config: RunConfig) -> None:
+    """Train every fold that is not finished, then write and show what the folds predict together."""
+    dataset = _open_data(config)
+    labels = LABEL_SETS[config.data.labels]
+    check_label_set(dataset.manifest, config.data.labels)
+    folds = make_folds(dataset.manifest, labels, config.data.folds, config.seed)
+    check_folds(dataset.manifest, folds, config.data.folds)
+    _check_batch(config, folds)
+    folder = open_run(config, dataset, folds)
+    _introduce(config, dataset, folds, folder)
+    if folder.finished():
+        say("This run is finished. Its figures:")
+        _show(json.loads(folder.summary.read_text()), folder)
+        return
+    start = time.monotonic()
+    _train_folds(config, dataset, folder)
+    summary = _conclude(config, dataset, folds, folder, time.monotonic() - start)
+    _show(summary, folder)
+
+
+def _open_data(config: RunConfig) -> Dataset:
+    if config.data.data is None:
+        raise ConfigError(
+            "--data: no data was named, and none is ever made up. Either prepare the challenges' images with `python launch.py "
+            "data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try the program on "
+            "synthetic images: --data demo."
+        )
+    return load_dataset(demo_dataset() if config.data.data == "demo" else Path(config.data.data))
+
+
+def _check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
+    fewest = len(folds) - int(folds["fold"].value_counts().max())
+    if config.input.batch_size > fewest:
+        raise ConfigError.of("batch_size", config.input.batch_size, f"a fold trains on only {fewest} images", f"At most --batch-size {fewest}.")
+
+
+def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder) -> None:
+    chosen = {key: value for key, value in differences(config).items() if key not in ("name", "runs")}
+    say(f"run {folder.path}: " + (", ".join(f"{key}={value}" for key, value in chosen.items()) or "all defaults"))
+    excluded = int(dataset.manifest["split"].ne("train").sum())
+    say(
+        f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
+        + (f", {excluded} kept out (holdouts and their groups)" if excluded else "")
+        + "; checked: folds disjoint, complete, no lesion in two of them or in a holdout"
+    )
+    if dataset.synthetic:
+        say(SYNTHETIC)
+    labels = LABEL_SETS[config.data.labels]
+    show_table("Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels))
+
+
+def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
+    # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
+    from melanoma_dist.dist.cluster import joined
+    from melanoma_dist.dist.plan import lay_out
+    from melanoma_dist.dist.units import train_units
+    from melanoma_dist.display import Display
+    from melanoma_dist.train.unit import Unit
+
+    run, data = folder.path.resolve(), dataset.folder.resolve()
+    units = [Unit(config, fold, data, dataset.fingerprint, run) for fold in range(config.data.folds)]
+    missing = [unit for unit in units if not unit.predictions.is_file()]
+    if len(missing) < len(units):
+        say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
+    if not missing:
+        return
+    _check_model(config)
+    hardware = config.hardware
+    with joined(hardware) as machines:
+        gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
+        wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
+        layout = lay_out(machines, len(missing), config.input.batch_size, gpus, wanted)
+        say(f"plan: {layout.reason}")
+        with Display(len(missing)) as display:
+            train_units(missing, layout, display.show, display.refresh)
+
+
+def _check_model(config: RunConfig) -> None:
+    """Build the model once here, so that what is wrong with its name or weights is told before anything starts."""
+    from melanoma_dist.models.backbones import expectation
+    from melanoma_dist.models.classifier import build_classifier
+
+    size = config.input.image_size or expectation(config.model.backbone).size
+    model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    say(f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, weights {config.model.weights}")
+
+
+def _conclude(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float) -> dict[str, Any]:
+    from melanoma_dist.evaluate.report import write_report
+    from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
+    from melanoma_dist.evaluate.tensorboard import write_run_events
+    from melanoma_dist.train.predictions import read_predictions, write_predictions
+
+    labels = LABEL_SETS[config.data.labels]
+    tables = [read_predictions(folder.path / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
+    table = out_of_fold(tables, folds)
+    images = dataset.manifest.set_index("image_id").loc[table["image_id"]]
+    check_truth(table, targets(images, labels), labels)
+    write_predictions(table, folder.predictions)
+    _keep_models(folder, config)
+    summary = {
+        "synthetic": dataset.synthetic,
+        "backbone": config.model.backbone,
+        "data": {"folder": dataset.folder.name, "fingerprint": dataset.fingerprint, "images": len(table)},
+        "seed": config.seed,
+        **summarise(table, labels, config.threshold),
+        "training": _training(folder, config.data.folds),
+        "seconds_of_last_command": round(seconds, 1),
+        "identity": folder.identity,
+        "made_with": made_with(),
+        "finished": now(),
+    }
+    write_report(summary, folder.report)
+    write_run_events(summary, table, config, folder.path)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def _keep_models(folder: RunFolder, config: RunConfig) -> None:
+    """The weights of each fold's best epoch, under ``model/``."""
+    (folder.path / "model").mkdir(exist_ok=True)
+    for fold in range(config.data.folds):
+        best = max((folder.path / f"fold-{fold}" / "checkpoints").glob("best-*/model.safetensors"))
+        shutil.copyfile(best, folder.path / "model" / f"fold-{fold}.safetensors")
+
+
+def _training(folder: RunFolder, folds: int) -> dict[str, Any]:
+    """Epochs, best epoch, time and speed of each fold, from its ``metrics.jsonl``."""
+    told = {}
+    for fold in range(folds):
+        lines = (folder.path / f"fold-{fold}" / "metrics.jsonl").read_text().splitlines()
+        epochs = [json.loads(line) for line in lines]
+        told[str(fold)] = {
+            "epochs": len(epochs),
+            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
+            "images_per_s": round(sum(epoch["images_per_s"] for epoch in epochs) / len(epochs), 1),
+            "input_wait_share": round(sum(epoch["wait_share"] for epoch in epochs) / len(epochs), 4),
+        }
+    return told
+
+
+def _show(summary: dict[str, Any], folder: RunFolder) -> None:
+    from melanoma_dist.evaluate.summary import header_by_fold, header_by_label, rows_by_fold, rows_by_label
+
+    mark = f" — {SYNTHETIC}" if summary["synthetic"] else ""
+    show_table(f"{summary['backbone']}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
+    show_table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
+    speeds = [entry["images_per_s"] for entry in summary["training"].values()]
+    waits = [entry["input_wait_share"] for entry in summary["training"].values()]
+    say(f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; input wait {min(waits):.0%} to {max(waits):.0%}")
+    say(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
+    say(f"curves: tensorboard --logdir {folder.path.parent}")

@@ -1,0 +1,65 @@
+"""What a unit reports while it trains: plain values that any process can take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """Some step of an epoch, about once a second."""
+
+    fold: int
+    epoch: int  # from 1
+    epochs: int  # at most
+    step: int  # of this epoch, from 1
+    steps: int
+    images_per_s: float  # all ranks of the unit together, since the epoch began
+    wait_share: float  # of the time since the epoch began, spent waiting for input, 0 to 1
+    loss: float  # of this rank, since the last report
+
+
+@dataclass(frozen=True)
+class Validating:
+    """Training of an epoch is done; its validation begins."""
+
+    fold: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A validated epoch."""
+
+    fold: int
+    epoch: int  # from 1
+    epochs: int
+    train_loss: float
+    auc: float  # of melanoma
+    macro_auc: float | None
+    best_auc: float
+    best_epoch: int  # from 1
+    images_per_s: float
+    wait_share: float
+    seconds: float  # training and validation
+
+
+@dataclass(frozen=True)
+class UnitDone:
+    """A finished fold."""
+
+    fold: int
+    best_auc: float
+    best_epoch: int  # from 1
+    reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know."""
+
+    fold: int
+    text: str
+
+
+Event = StepDone | Validating | EpochDone | UnitDone | Note

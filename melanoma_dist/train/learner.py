@@ -1,0 +1,178 @@
+"""What learns: model, optimizer and moving average of one rank, and the two things done with them, a step and a prediction.
+
+A step's loss is a sum over the known labels of the whole global batch divided by their number, whatever the number of
+ranks and of micro-batches: each computes its part of that sum. DistributedDataParallel averages gradients over ranks, so
+each rank's part is multiplied by their number.
+
+Shapes: b images of a rank's share, S pixels a side, L labels, n images to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.input.loader import TrainingBatch
+from melanoma_dist.input.stream import EvaluationBatch, step_seed
+from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.train.collective import gather
+from melanoma_dist.train.loss import MaskedLoss
+from melanoma_dist.train.optimizer import build_optimizer, set_rates
+from melanoma_dist.world import World
+
+
+class Learner:
+    """A model in training on one rank."""
+
+    def __init__(self, model: Classifier, targets: npt.NDArray[np.float32], config: RunConfig, world: World) -> None:
+        """``targets`` [n, L] of all training images, for the class weights."""
+        hardware = config.hardware
+        on_gpu = world.gpu is not None
+        layout = torch.channels_last if on_gpu and hardware.channels_last else torch.preserve_format
+        if hardware.sync_batchnorm and on_gpu and world.size > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = model.to(world.device, memory_format=layout)
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.loss = MaskedLoss(config.loss, targets).to(world.device)
+        decay = config.optimizer.ema_decay
+        self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
+        self._config, self._world = config, world
+        self._amp = on_gpu and hardware.amp
+        self._parallel: nn.Module | None = None
+        self._frozen = False
+        # Kept on the device so that a step never waits: the first step whose gradient was not finite, and the loss.
+        self._bad_step = torch.full((), -1, dtype=torch.int64, device=world.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)
+
+    def begin_epoch(self, frozen: bool) -> None:
+        """Get ready to train: the whole model, or with ``frozen`` the head alone."""
+        if self._parallel is None or frozen != self._frozen:
+            self.model.freeze_trunk(frozen)
+            self._frozen = frozen
+            self._parallel = self._wrap()
+        self.model.train()
+        if frozen:
+            self.model.trunk.eval()
+
+    def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
+        """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training."""
+        assert self._parallel is not None
+        torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
+        set_rates(self.optimizer, rate)
+        try:
+            self._accumulate(batch)
+        except torch.OutOfMemoryError as error:
+            raise self._out_of_memory(len(batch.targets)) from error
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
+        # Gradients are the same on every rank, and so is this verdict.
+        first = ~norm.isfinite() & (self._bad_step < 0)
+        self._bad_step = torch.where(first, number, self._bad_step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, step=number)
+
+    def running_loss(self) -> float:
+        """This rank's part of the loss, summed over the steps since ``take_loss``."""
+        return float(self._loss_sum)
+
+    def take_loss(self) -> float:
+        """The running loss, which then begins anew."""
+        value = self.running_loss()
+        self._loss_sum.zero_()
+        return value
+
+    def check_finite(self) -> None:
+        """Raise TrainingError, on every rank alike, if a gradient was not finite since the training began."""
+        step = int(self._bad_step)
+        if step >= 0:
+            raise TrainingError(
+                f"The gradient of step {step + 1} is not finite (NaN or infinity), so the weights after it are worthless. "
+                f"Lower --lr ({self._config.optimizer.lr}), lengthen --warmup-epochs, or lower --clip-norm "
+                f"({self._config.optimizer.clip_norm})."
+            )
+
+    def trained(self) -> nn.Module:
+        """The model that is validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def predict(
+        self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int
+    ) -> npt.NDArray[np.float32]:
+        """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
+        model = self.trained().eval()
+        found: list[npt.NDArray[np.float32]] = []
+        samples: list[npt.NDArray[np.int64]] = []
+        with torch.inference_mode():
+            for images, batch in batches:
+                with self._autocast():
+                    logits = model(images)
+                found.append(torch.sigmoid(logits.float()).cpu().numpy())
+                counted = np.arange(len(batch.samples)) < batch.count
+                samples.append(np.where(counted, batch.samples, -1))
+        everything, owners = gather(np.concatenate(found), self._world), gather(np.concatenate(samples), self._world)
+        if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
+            raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
+        result = np.empty((count, everything.shape[1]), dtype=np.float32)
+        result[owners[owners >= 0]] = everything[owners >= 0]
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a training goes on from, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+
+    def _accumulate(self, batch: TrainingBatch) -> None:
+        assert self._parallel is not None
+        micro = min(self._config.optimizer.accumulate, len(batch.targets))
+        parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
+        for position, (images, targets) in enumerate(parts):
+            last = position == len(parts) - 1
+            silent = isinstance(self._parallel, DistributedDataParallel) and not last
+            with self._parallel.no_sync() if silent else nullcontext():  # type: ignore[operator]
+                with self._autocast():
+                    logits = self._parallel(images)
+                part = self.loss(logits, targets) / max(batch.known, 1)
+                (part * self._world.size).backward()
+            self._loss_sum += part.detach()
+
+    def _wrap(self) -> nn.Module:
+        parallel: nn.Module = self.model
+        if self._world.size > 1:
+            gpus = None if self._world.gpu is None else [self._world.gpu]
+            # Each rank keeps its own running statistics; they are averaged before a validation (collective.average_buffers).
+            parallel = DistributedDataParallel(self.model, device_ids=gpus, broadcast_buffers=False)
+        if self._config.hardware.compile:
+            parallel.compile()
+        return parallel
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cuda" if self._amp else "cpu", torch.bfloat16, enabled=self._amp)
+
+    def _out_of_memory(self, share: int) -> TrainingError:
+        pieces = self._config.optimizer.accumulate
+        return TrainingError(
+            f"GPU {self._world.gpu} ran out of memory: {-(-share // pieces)} images at once "
+            f"(--batch-size {self._config.input.batch_size} over {self._world.size} ranks, --accumulate {pieces}). "
+            f"Try --accumulate {2 * pieces}, which trains on the same batches, or a lower --image-size."
+        )

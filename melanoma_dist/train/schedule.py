@@ -1,0 +1,77 @@
+"""How the learning rate and the length of a training follow from its progress: pure, no PyTorch.
+
+The rate of a parameter group in a step is ``lr * (the group's factor) * schedule_factor(...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from melanoma_dist.config import ScheduleConfig
+
+_ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # shares of the peak (Smith & Topin 2019; PyTorch's defaults)
+
+
+def schedule_factor(config: ScheduleConfig, step: int, steps_per_epoch: int, reduction: float) -> float:
+    """Share of the peak rate in step ``step`` (counted from 0 over the whole training), 0 to 1.
+
+    ``reduction`` is what the plateau rule has multiplied together so far.
+    """
+    total = config.epochs * steps_per_epoch
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if config.schedule == "onecycle":
+        return _onecycle(step, total, max(warmup, 1))
+    if step < warmup:
+        return (step + 1) / warmup
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return reduction if config.schedule == "plateau" else 1.0
+
+
+def _onecycle(step: int, total: int, rise: int) -> float:
+    if step < rise:
+        return _cosine_between(_ONECYCLE_START, 1.0, step / rise)
+    return _cosine_between(1.0, _ONECYCLE_START * _ONECYCLE_END, (step - rise) / max(1, total - 1 - rise))
+
+
+def _cosine_between(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What early stopping and the plateau rule remember: one value per epoch goes in, a new Progress comes out."""
+
+    best: float = -math.inf
+    """Highest validation AUC so far that counted as a gain."""
+    best_epoch: int = -1
+    epoch: int = -1
+    """Last epoch that was seen."""
+    reduction: float = 1.0
+    """Factor of the plateau rule."""
+    waited: int = 0
+    """Epochs without gain since the best one or the last reduction."""
+
+    def after(self, epoch: int, auc: float, config: ScheduleConfig) -> Progress:
+        """The state after an epoch's validation."""
+        if auc > self.best + config.min_gain:
+            return replace(self, best=auc, best_epoch=epoch, epoch=epoch, waited=0)
+        waited = self.waited + 1
+        if waited > config.plateau_patience and config.schedule == "plateau":
+            return replace(self, epoch=epoch, reduction=self.reduction * config.plateau_factor, waited=0)
+        return replace(self, epoch=epoch, waited=waited)
+
+    def reason_to_stop(self, config: ScheduleConfig) -> str | None:
+        """Why no further epoch should follow, or None."""
+        if self.epoch + 1 >= config.epochs:
+            return f"all {config.epochs} epochs done"
+        idle = self.epoch - self.best_epoch
+        if idle >= config.patience:
+            return f"no gain for {idle} epochs"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return dict(self.__dict__)

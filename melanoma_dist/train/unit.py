@@ -1,0 +1,32 @@
+"""A unit: one configuration on one fold, and where it reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from melanoma_dist.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a training needs to know. Plain values: it travels to other processes."""
+
+    config: RunConfig
+    fold: int
+    data: Path
+    """Folder of the prepared data set."""
+    fingerprint: str
+    """What the data set was when the run was planned; a unit refuses another one."""
+    run: Path
+    """Folder of the run."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the unit leaves its events, metrics, checkpoints and predictions."""
+        return self.run / f"fold-{self.fold}"
+
+    @property
+    def predictions(self) -> Path:
+        """The last file a unit writes: where it is, the unit is finished."""
+        return self.folder / "predictions.parquet"
