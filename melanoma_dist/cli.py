@@ -117,3 +117,8 @@ def _known_field(config: type) -> Callable[[str], bool]:
         section = getattr(item.default_factory, "__mro__", None)
         names |= {inner.name for inner in fields(item.default_factory)} if section and is_dataclass(item.default_factory) else {item.name}  # type: ignore[arg-type]
     return names.__contains__
+
+
+def console() -> None:
+    """The installed command `melanoma-dist`."""
+    sys.exit(main())

@@ -13,8 +13,10 @@ from rich.table import Table
 
 T = TypeVar("T")
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 _PLAIN_INTERVAL_S = 10.0
+_PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def say(text: str = "") -> None:

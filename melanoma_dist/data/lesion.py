@@ -52,7 +52,7 @@ class _Kind:
 
 _KINDS = {
     "MEL": _Kind(
-        asymmetry=0.68, border=0.66, colours=0.70, veil=0.45, network=0.42, globules=0.35, dark=0.55, size=0.6
+        asymmetry=0.72, border=0.70, colours=0.75, veil=0.52, network=0.42, globules=0.35, dark=0.55, size=0.6
     ),
     "NV": _Kind(asymmetry=0.28, border=0.28, colours=0.28, network=0.45, globules=0.30, dark=0.5, size=0.45),
     "BCC": _Kind(border=0.45, colours=0.35, veil=0.3, network=0.05, vessels=0.75, red=0.65, dark=0.25, sharp=0.35),
@@ -94,7 +94,7 @@ def draw_lesion(rng: np.random.Generator, kind: str) -> Lesion:
 
 def _draw_attributes(rng: np.random.Generator, kind: _Kind) -> _Kind:
     """One lesion's own attributes: typical ones with a wide spread, so that diagnoses overlap."""
-    return _Kind(**{name: float(np.clip(rng.normal(mean, 0.22), 0, 1)) for name, mean in vars(kind).items()})
+    return _Kind(**{name: float(np.clip(rng.normal(mean, 0.19), 0, 1)) for name, mean in vars(kind).items()})
 
 
 def _noise(rng: np.random.Generator, cells: int, width: int = _FRAME, height: int = _FRAME) -> Array:

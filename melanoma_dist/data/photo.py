@@ -73,7 +73,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
                 pixels = _shrink(_upright(image.convert("RGB"), orientation), job.size)
-        except Exception as error:  # noqa: BLE001 decoders fail in a dozen ways on damaged bytes
+        except Exception as error:  # decoders fail in a dozen ways on damaged bytes
             failures.append((path, _reason(error)))
             continue
         mask = _prepare_mask(job.mask, orientation, pixels.size, failures)
@@ -101,7 +101,7 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
         try:
             with _open(path) as image:
                 areas[path] = image.width * image.height
-        except Exception as error:  # noqa: BLE001 as above
+        except Exception as error:  # as above
             failures.append((path, _reason(error)))
     return sorted(areas, key=lambda path: -areas[path])
 
@@ -119,7 +119,7 @@ def _open(source: Path | bytes) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 damaged EXIF says nothing about the pixels: the image counts as upright
+    except Exception:  # damaged EXIF says nothing about the pixels: the image counts as upright
         return 1
 
 
@@ -154,7 +154,7 @@ def _prepare_mask(
     try:
         with _open(path) as image:
             mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
-    except Exception as error:  # noqa: BLE001 as above
+    except Exception as error:  # as above
         failures.append((path, _reason(error)))
         return None
     buffer = io.BytesIO()

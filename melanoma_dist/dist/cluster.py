@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -17,7 +18,7 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError
 _SILENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
@@ -30,13 +31,15 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     Raises ConfigError when it cannot be reached or has fewer GPUs than asked for.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _SILENT.items()})
-    options = dict(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    environment = {"env_vars": {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}}
+    environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
+    options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
     try:
         if hardware.address is None:
-            ray.init(address="local", include_dashboard=False, num_cpus=_cores(), runtime_env=environment, **options)
+            # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
+            os.environ.update(environment)
+            ray.init(address="local", include_dashboard=False, num_cpus=_cores(), **options)
         else:
-            ray.init(address=hardware.address, runtime_env=environment, **options)
+            ray.init(address=hardware.address, runtime_env={"env_vars": environment}, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if hardware.address is None:
             raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error

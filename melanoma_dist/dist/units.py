@@ -1,14 +1,16 @@
 """Units as Ray Train jobs, several side by side. The only module that imports ray.train.
 
-Each unit's job is driven from a Ray task of its own: a process that ends takes with it whatever Ray Train failed to
-release, and no unit can hold up another. Ray Train is not asked to restart anything: whether a unit that failed is worth
-another try is decided here, by ``retry``.
+Each job is driven by an actor of its own, which is killed after a failure: whatever Ray Train failed to release (a
+placement group, a controller) goes with it, and no unit can hold up another. Ray Train is not asked to restart anything:
+whether a unit that failed is worth another try is decided here, by ``retry``.
+
+On GPUs, and for several ranks, Ray Train starts a worker group. A single CPU rank is trained by Ray Train's local mode in
+the driving actor itself, which holds its cores: a worker group would take a minute to start where training takes two.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,33 +51,51 @@ def train_units(units: Sequence[Unit], layout: Layout, on_event: Callable[[Event
     the others, whose checkpoints stay, and its error is raised.
     """
     mailbox = _Mailbox.options(num_cpus=0).remote()  # type: ignore[attr-defined]
-    waiting, running = list(units), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < layout.side_by_side:
-                unit = waiting.pop(0)
-                running[_drive.remote(unit, layout, mailbox)] = unit
-            done, _ = ray.wait(list(running), timeout=_POLL_S)
-            for event in ray.get(mailbox.take.remote()):
-                on_event(event)
-            idle()
-            for task in done:
-                _finish(task, running.pop(task))
-    finally:
-        for task in running:
-            ray.cancel(task, force=True)
+    waiting = list(units)
+    restarts = dict.fromkeys(units, 0)
+    drivers: list[Any] = []  # idle ones
+    running: dict[Any, tuple[Unit, Any]] = {}
+    while waiting or running:
+        while waiting and len(running) < layout.side_by_side:
+            driver = drivers.pop() if drivers else _Driver.options(num_cpus=_own_cores(layout)).remote()  # type: ignore[attr-defined]
+            unit = waiting.pop(0)
+            running[driver.train.remote(unit, layout, mailbox)] = unit, driver
+        done, _ = ray.wait(list(running), timeout=_POLL_S)
+        for event in ray.get(mailbox.take.remote()):
+            on_event(event)
+        idle()
+        for task in done:
+            unit, driver = running.pop(task)
+            error = _error_of(task)
+            if error is None:
+                drivers.append(driver)
+                continue
+            ray.kill(driver)
+            decision = retry(error, restarts[unit], unit.config.hardware.max_restarts)
+            if not decision.again:
+                raise _told(error, unit, decision)
+            on_event(Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
+            restarts[unit] += 1
+            waiting.insert(0, unit)
 
 
-def _finish(task: Any, unit: Unit) -> None:
+def _in_process(layout: Layout) -> bool:
+    return layout.ranks == 1 and not layout.gpu
+
+
+def _own_cores(layout: Layout) -> float:
+    """What a driving actor holds itself: a worker group has resources of its own."""
+    return layout.cores if _in_process(layout) else 0
+
+
+def _error_of(task: Any) -> BaseException | None:
     try:
         ray.get(task)
     except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, MelanomaDistError) else error
-        if isinstance(cause, MelanomaDistError):
-            raise cause from None
-        raise TrainingError(f"Fold {unit.fold} failed: {_last_line(error)}") from error
+        return error.cause if isinstance(error.cause, Exception) else error
     except RayError as error:
-        raise TrainingError(f"Fold {unit.fold} failed: {_last_line(error)}") from error
+        return error
+    return None
 
 
 @ray.remote
@@ -93,20 +113,12 @@ class _Mailbox:
         return events
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def _drive(unit: Unit, layout: Layout, mailbox: Any) -> None:
-    """Run a unit's job, again after a crash as long as ``retry`` says so."""
-    restarts = 0
-    while True:
-        try:
-            return _fit(unit, layout, mailbox)
-        except Exception as error:
-            decision = retry(error, restarts, unit.config.hardware.max_restarts)
-            if not decision.again:
-                raise _told(error, unit, decision) from None
-            mailbox.put.remote(Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
-            restarts += 1
-            time.sleep(min(2**restarts, 30))
+@ray.remote
+class _Driver:
+    """Drives one job after another; a process of its own."""
+
+    def train(self, unit: Unit, layout: Layout, mailbox: Any) -> None:
+        _fit(unit, layout, mailbox)
 
 
 def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
@@ -123,7 +135,7 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
             backend="nccl" if layout.gpu else "gloo", timeout_s=unit.config.hardware.collective_timeout_s
         ),
         scaling_config=ScalingConfig(
-            num_workers=layout.ranks,
+            num_workers=0 if _in_process(layout) else layout.ranks,
             use_gpu=layout.gpu,
             resources_per_worker={"CPU": layout.cores, **({"GPU": 1} if layout.gpu else {})},
             placement_strategy="PACK",
@@ -152,7 +164,7 @@ def _rank(settings: dict[str, Any]) -> None:
     train_unit(settings["unit"], detect(layout.gpu, layout.threads), mailbox.put.remote)
 
 
-def _told(error: Exception, unit: Unit, decision: Decision) -> MelanomaDistError:
+def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:
     if isinstance(error, MelanomaDistError):
         return error
     return TrainingError(f"Fold {unit.fold} failed and {decision.why}: {_last_line(error)}")

@@ -1,0 +1,34 @@
+# make demo: set everything up and train on the built-in synthetic images. make test: set up, lint, types, tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-fast test-slow lock clean
+.DEFAULT_GOAL := demo
+
+.venv/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: .venv/ready
+	$(BIN)/python launch.py --data demo --gpus 0 --config examples/demo.yaml
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+test-fast: .venv/ready
+	$(BIN)/pytest tests/unit
+
+test-slow: .venv/ready
+	$(BIN)/pytest -m slow
+
+lock:
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate --quiet --upgrade --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv

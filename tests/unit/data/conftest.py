@@ -1,0 +1,91 @@
+"""Small challenge folders in the official layouts, made of real JPEG files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (48, 36), **options: object) -> Path:
+    """A smooth photograph-like picture of its own for each seed."""
+    grid = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC).save(path, **options)
+    return path
+
+
+def write_table(path: Path, *rows: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+class Raw:
+    """A folder of challenge data that grows image by image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tables: dict[Path, list[str]] = {}
+
+    def row(self, path: str, header: str, line: str) -> None:
+        rows = self.tables.setdefault(self.folder / path, [header])
+        rows.append(line)
+        write_table(self.folder / path, *rows)
+
+    def image_2017(self, number: int, label: str = "NV", part: str = "Training", **options: object) -> str:
+        name = f"ISIC_{number:07d}"
+        line = f"{name},{float(label == 'MEL')},{float(label == 'BKL')}"
+        self.row(f"2017/ISIC-2017_{part}_Part3_GroundTruth.csv", "image_id,melanoma,seborrheic_keratosis", line)
+        return self._image(f"2017/ISIC-2017_{part}_Data/{name}.jpg", number, options)
+
+    def image_2018(self, number: int, label: str = "NV", part: str = "Training", **options: object) -> str:
+        name, table = f"ISIC_{number:07d}", f"ISIC2018_Task3_{part}_GroundTruth"
+        classes = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+        self.row(f"2018/{table}/{table}.csv", ",".join(("image", *classes)), self._hot(name, label, classes))
+        return self._image(f"2018/ISIC2018_Task3_{part}_Input/{name}.jpg", number, options)
+
+    def image_2019(
+        self,
+        number: int,
+        label: str = "NV",
+        part: str = "Training",
+        suffix: str = "",
+        lesion: str = "",
+        **options: object,
+    ) -> str:
+        name = f"ISIC_{number:07d}{suffix}"
+        classes = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
+        header = ",".join(("image", *classes))
+        self.row(f"2019/ISIC_2019_{part}_GroundTruth.csv", header, self._hot(name, label, classes))
+        if part == "Training":
+            header = "image,age_approx,anatom_site_general,lesion_id,sex"
+            self.row("2019/ISIC_2019_Training_Metadata.csv", header, f"{name},55,head/neck,{lesion},female")
+        return self._image(f"2019/ISIC_2019_{part}_Input/{name}.jpg", number, options)
+
+    def _hot(self, name: str, label: str, classes: Iterable[str]) -> str:
+        return ",".join((name, *(str(float(label == each)) for each in classes)))
+
+    def _image(self, path: str, number: int, options: dict[str, object]) -> str:
+        write_image(self.folder / path, **{"seed": number, **options})  # type: ignore[arg-type]
+        return f"ISIC_{number:07d}"
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Raw:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return Raw(folder)
+
+
+@pytest.fixture(scope="session")
+def isic() -> Path:
+    """Real ISIC images in the official layout."""
+    folder = os.environ.get("MELANOMA_DIST_ISIC")
+    if not folder:
+        pytest.skip("MELANOMA_DIST_ISIC names no folder with real ISIC images")
+    return Path(folder)

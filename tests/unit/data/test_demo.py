@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist.data import demo
+from melanoma_dist.data.demo import demo_dataset
+from melanoma_dist.data.labels import DIAGNOSES, check_label_set
+from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.errors import DataError
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_LESIONS", dict.fromkeys(DIAGNOSES, 3))
+
+
+def test_the_whole_demo_is_a_data_set_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = load_dataset(demo_dataset(tmp_path))
+    assert len(capsys.readouterr().out.strip().splitlines()) == 1
+    assert dataset.synthetic
+    manifest = dataset.manifest
+    assert len(manifest) == 594
+    assert manifest["group"].nunique() == 400
+    assert set(manifest["split"]) == {"train"}
+    check_label_set(manifest, "isic2019")
+    lesions = manifest.drop_duplicates("group")[list(DIAGNOSES)].sum()
+    assert lesions.min() >= 10
+    assert 0.17 < manifest["MEL"].mean() < 0.25
+    assert manifest.groupby("group")["MEL"].nunique().max() == 1
+    assert manifest["width"].between(160, 200).all()
+    assert manifest["height"].between(120, 150).all()
+    assert manifest[["age", "sex", "site"]].isna().any().all()
+
+
+@pytest.mark.usefixtures("few")
+def test_two_generations_are_equal_byte_by_byte(tmp_path: Path) -> None:
+    assert content(demo_dataset(tmp_path / "a").parent) == content(demo_dataset(tmp_path / "b").parent)
+
+
+@pytest.mark.usefixtures("few")
+def test_who_comes_second_in_a_race_uses_what_is_there(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(demo_dataset, [tmp_path, tmp_path])
+    assert first == second
+    assert load_dataset(first).synthetic
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-v1"]
+
+
+@pytest.mark.usefixtures("few")
+def test_it_is_generated_once_where_the_cache_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert demo_dataset() == tmp_path / "melanoma-dist/demo-v1/prepared"
+    capsys.readouterr()
+    demo_dataset()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("few")
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="XDG_CACHE_HOME"):
+        demo_dataset(tmp_path / "file")
+    (tmp_path / "demo-v1").mkdir()
+    (tmp_path / "demo-v1/mine.txt").touch()
+    with pytest.raises(DataError, match="is in the way"):
+        demo_dataset(tmp_path)

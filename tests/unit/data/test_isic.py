@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from melanoma_dist.data.isic import Year, read_years
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.merge import join_groups, merge_files, merge_masks, merge_years
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_image, write_table
+
+
+def read(raw: Raw, year: int) -> Year:
+    return read_years(raw.folder, (year,))[0]
+
+
+def labels(table: pd.DataFrame, image_id: str) -> dict[str, float]:
+    """The labels of an image that are not 0."""
+    row = table.set_index("image_id").loc[image_id, list(LABEL_COLUMNS)]
+    return {name: float(value) for name, value in row.items() if value != 0}
+
+
+def test_2017_names_melanoma_keratosis_and_nevus(raw: Raw) -> None:
+    ids = [raw.image_2017(1, "MEL"), raw.image_2017(2, "BKL", "Validation"), raw.image_2017(3, "NV", "Test_v2")]
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001_superpixels.png").write_bytes(b"superpixels")
+    metadata = "2017/ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv"
+    raw.row(metadata, "image_id,age_approximate,sex", "ISIC_0000001,unknown,unknown")
+    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000001_Segmentation.PNG")
+    year = read(raw, 2017)
+    assert list(year.records["split"]) == ["train", "2017-validation", "2017-test"]
+    assert [labels(year.records, each) for each in ids] == [{"MEL": 1.0}, {"BKL": 1.0}, {"NV": 1.0}]
+    assert [len(year.files[each]) for each in ids] == [1, 1, 1]
+    assert list(year.masks) == ["ISIC_0000001"]
+    assert year.records.loc[0, ["age", "sex", "site", "lesion_id"]].isna().all()
+
+
+def test_2018_leaves_ak_and_scc_open_where_it_says_akiec(raw: Raw) -> None:
+    ids = [raw.image_2018(1, "AKIEC"), raw.image_2018(2, "DF", "Test")]
+    groupings = "2018/ISIC2018_Task3_Training_LesionGroupings.csv"
+    raw.row(groupings, "image,lesion_id,diagnosis_confirm_type", "ISIC_0000001,HAM_0000007,histopathology")
+    write_image(raw.folder / "2018/ISIC2018_Task1_Training_GroundTruth/ISIC_0000099_segmentation.png")
+    write_image(raw.folder / "2018/ISIC2018_Task1-2_Training_Input/ISIC_0000099.jpg")
+    year = read(raw, 2018)
+    unknown = labels(year.records, ids[0])
+    assert unknown.pop("AKIEC") == 1
+    assert set(unknown) == {"AK", "SCC"}
+    assert all(np.isnan(value) for value in unknown.values())
+    assert labels(year.records, ids[1]) == {"DF": 1.0}
+    assert list(year.records["lesion_id"].fillna("-")) == ["HAM_0000007", "-"]
+    assert list(year.masks) == ["ISIC_0000099"]
+    assert set(year.files) == set(ids)
+
+
+def test_2019_names_all_and_unk_is_none_of_them(raw: Raw) -> None:
+    ids = [
+        raw.image_2019(1, "SCC", suffix="_downsampled", lesion="BCN_1"),
+        raw.image_2019(2, "UNK", "Test"),
+        raw.image_2019(3, "AK"),
+    ]
+    year = read(raw, 2019)
+    assert [labels(year.records, each) for each in ids] == [{"SCC": 1, "AKIEC": 1}, {}, {"AK": 1, "AKIEC": 1}]
+    assert year.files["ISIC_0000001"][0].name == "ISIC_0000001_downsampled.jpg"
+    first = year.records.set_index("image_id").loc["ISIC_0000001"]
+    assert (first["age"], first["sex"], first["site"], first["lesion_id"]) == (55, "female", "head/neck", "BCN_1")
+
+
+def test_nested_archives_and_a_byte_order_mark_are_read(raw: Raw) -> None:
+    name = raw.image_2018(1)
+    table = next(raw.folder.rglob("*GroundTruth.csv"))
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes().replace(b"\n", b"\r\n"))
+    images = raw.folder / "2018/ISIC2018_Task3_Training_Input"
+    images.rename(raw.folder / "images")
+    images.mkdir()
+    (raw.folder / "images").rename(images / images.name)
+    assert list(read(raw, 2018).files) == [name]
+
+
+def test_what_is_left_out_is_noted(raw: Raw) -> None:
+    raw.image_2019(1)
+    write_image(raw.folder / "2019/ISIC_2019_Training_Input/ISIC_0000002.jpg")
+    write_image(raw.folder / "2019/ISIC_2019_Test_Input/ISIC_0000003.jpg")
+    unlabelled, without_table = read(raw, 2019).notes
+    assert "1 images in ISIC_2019_Training_Input have no row" in unlabelled
+    assert "no ISIC_2019_Test_GroundTruth.csv" in without_table
+
+
+def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
+    raw.image_2017(1)
+    path = write_table(
+        raw.folder / "2017/ISIC-2017_Training_Part3_GroundTruth.csv",
+        "image_id,melanoma,seborrheic_keratosis",
+        "ISIC_0000001,0.0,0.0",
+        "ISIC_0000001,0.0,0.0",
+        "ISIC_001,0.0,0.0",
+        "ISIC_0000002,0.5,0.0",
+        "ISIC_0000003,nan,",
+        "ISIC_0000004,1.0,1.0",
+        "ISIC_0000005,1.0",
+    )
+    write_table(
+        raw.folder / "2017/ISIC-2017_Training_Data_metadata.csv", "image_id,age_approximate,sex", "ISIC_0000001,old,f"
+    )
+    write_table(raw.folder / "2017/ISIC-2017_Validation_Part3_GroundTruth.csv", "image,melanoma", "ISIC_0000009,1")
+    with pytest.raises(DataError) as caught:
+        read(raw, 2017)
+    text = str(caught.value)
+    assert text.startswith("9 wrong entries")
+    for line, said in [
+        (3, "image_id 'ISIC_0000001': stands in line 2 already"),
+        (4, "image_id 'ISIC_001': must be ISIC_ and seven digits"),
+        (5, "melanoma '0.5': must be 0 or 1"),
+        (6, "melanoma 'nan': must be 0 or 1"),
+        (6, "seborrheic_keratosis '': must be 0 or 1"),
+        (7, "labels 'melanoma seborrheic_keratosis': only one of them may be 1"),
+        (8, "row 'ISIC_0000005,1.0': has 2 fields, the header has 3"),
+    ]:
+        assert f"{path} line {line}: {said}" in text
+    assert "age_approximate 'old': must be an age of 0 to 120" in text
+    assert "lacks the columns image_id, seborrheic_keratosis" in text
+
+
+def test_a_row_without_a_label_is_wrong_where_each_must_have_one(raw: Raw) -> None:
+    raw.image_2018(1, "nothing")
+    with pytest.raises(DataError, match="labels 'none': one of them must be 1"):
+        read(raw, 2018)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\xff\xfe\x00binary", b'image,"MEL\n'])
+def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
+    raw.image_2019(1)
+    (raw.folder / "2019/ISIC_2019_Training_GroundTruth.csv").write_bytes(broken)
+    with pytest.raises(DataError, match=r"ISIC_2019_Training_GroundTruth.csv line 1"):
+        read(raw, 2019)
+
+
+def test_missing_folders_are_named(raw: Raw) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no such folder.*data download"):
+        read_years(raw.folder / "nowhere", (2017,))
+    with pytest.raises(DataError, match=r"2018: no such folder.*ISIC2018_Task3_Training_GroundTruth.csv"):
+        read(raw, 2018)
+    (raw.folder / "2018").mkdir()
+    with pytest.raises(DataError, match=r"no labels of ISIC 2018.*looked for ISIC2018_Task3_Training"):
+        read(raw, 2018)
+    with pytest.raises(DataError, match="--years 2016: must be among 2017, 2018, 2019"):
+        read(raw, 2016)
+
+
+def test_years_complete_each_other(raw: Raw) -> None:
+    raw.image_2017(1, "MEL")
+    raw.image_2017(2, "NV", "Test_v2")
+    raw.image_2018(3, "AKIEC")
+    raw.image_2018(4, "AKIEC")
+    raw.image_2019(1, "MEL", suffix="_downsampled", lesion="MSK_1")
+    raw.image_2019(2, "NV")
+    raw.image_2019(3, "SCC")
+    write_image(raw.folder / "2018/ISIC2018_Task1_Training_GroundTruth/ISIC_0000001_segmentation.png")
+    years = read_years(raw.folder, (2019, 2017, 2018))
+    table = merge_years(years).set_index("image_id", drop=False)
+    assert list(table["years"]) == ["2017+2019", "2017+2019", "2018+2019", "2018"]
+    assert list(table["split"]) == ["train", "2017-test", "train", "train"]
+    assert table.loc["ISIC_0000002", "listed"] == "2017-test+2019-train"
+    assert table.loc["ISIC_0000001", "lesion_id"] == "MSK_1"
+    assert table["lesion_id"].isna().sum() == 3
+    assert labels(table, "ISIC_0000003") == {"SCC": 1, "AKIEC": 1}
+    assert np.isnan(table.loc["ISIC_0000004", "SCC"])
+    assert len(merge_files(years)["ISIC_0000001"]) == 2
+    assert list(merge_masks(years)) == ["ISIC_0000001"]
+
+
+def test_contradicting_years_are_told_together(raw: Raw) -> None:
+    for number, label in [(1, "MEL"), (2, "NV")]:
+        raw.image_2017(number, label)
+        raw.image_2019(number, "BKL")
+    with pytest.raises(DataError) as caught:
+        merge_years(read_years(raw.folder, (2017, 2019)))
+    assert "2 images have labels that contradict" in str(caught.value)
+    assert "ISIC_0000001: 2017 says MEL, 2019 says BKL" in str(caught.value)
+
+
+def test_groups_join_across_every_shared_key() -> None:
+    rows = [
+        ("a", "L1", "x"),
+        ("b", "L1", "y"),
+        ("c", None, "y"),
+        ("d", "L2", "z"),
+        ("e", None, "w"),
+        ("f", None, "w"),
+        ("g", None, "v"),
+    ]
+    table = pd.DataFrame(rows, columns=["image_id", "lesion_id", "sha"])
+    assert list(join_groups(table, "lesion_id", "sha")) == ["L1", "L1", "L1", "L2", "e", "e", "g"]
+
+
+def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
+    years = read_years(isic, (2017, 2018, 2019))
+    table = merge_years(years)
+    assert [len(year.records) for year in years] == [2150, 7522, 25331]
+    assert len(table) == 25331  # 2019 holds all of the others
+    positives = table[list(LABEL_COLUMNS)].sum().astype(int).to_dict()
+    expected = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
+    assert positives == expected | {"AKIEC": 867 + 628}
+    assert (table["split"] == "2017-validation").sum() == 150
+    assert table["lesion_id"].isna().sum() == 2084
+    assert len(merge_masks(years)) == 1100

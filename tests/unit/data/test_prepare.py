@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from melanoma_dist.data import prepare as preparing
+from melanoma_dist.data.manifest import Dataset, fingerprint, listed_in, load_dataset
+from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.shards import ShardReader, ShardWriter
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_image
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "prepared"
+
+
+def small(raw: Raw, out: Path) -> Dataset:
+    """Three training images, one with a mask, and a test image."""
+    for number in (3, 1, 2):
+        raw.image_2017(number, "MEL" if number == 1 else "NV")
+    raw.image_2017(4, "BKL", "Test_v2")
+    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
+    return prepare(raw.folder, out, (2017,), size=24)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def by_id(dataset: Dataset) -> pd.DataFrame:
+    return dataset.manifest.set_index("image_id")
+
+
+def test_the_manifest_says_what_was_prepared(raw: Raw, out: Path) -> None:
+    manifest = small(raw, out).manifest
+    assert list(manifest["image_id"]) == [f"ISIC_{number:07d}" for number in (1, 2, 3, 4)]
+    assert list(manifest["split"]) == ["train"] * 3 + ["2017-test"]
+    first = manifest.iloc[0]
+    source = raw.folder / first["source"]
+    assert first["source"] == "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg"
+    assert first["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert tuple(first[["width", "height", "source_width", "source_height"]]) == (32, 24, 48, 36)
+    assert listed_in(manifest, "2017-test").tolist() == [False, False, False, True]
+
+
+def test_any_tar_reader_finds_the_bytes_where_the_manifest_says(raw: Raw, out: Path) -> None:
+    dataset = small(raw, out)
+    reader = ShardReader(dataset)
+    with tarfile.open(out / "shard-00000.tar") as tar:
+        members = {member.name: member for member in tar}
+        assert list(members) == sorted(members)
+        assert {(member.mtime, member.uid, member.uname) for member in members.values()} == {(0, 0, "")}
+        for row, image in dataset.manifest.iterrows():
+            member = members.pop(f"{image['image_id']}.jpg")
+            assert (member.offset_data, member.size) == (image["offset"], image["length"])
+            file = tar.extractfile(member)
+            assert file is not None
+            assert file.read() == reader.jpeg(int(str(row))).tobytes()
+        assert list(members) == ["ISIC_0000002.mask.png"]
+    mask = reader.mask(1)
+    assert mask is not None
+    assert Image.open(io.BytesIO(mask)).size == (32, 24)
+    assert reader.mask(0) is None
+
+
+def test_a_reader_copies_nothing_and_can_be_pickled(raw: Raw, out: Path) -> None:
+    reader = ShardReader(small(raw, out))
+    view = reader.jpeg(2)
+    assert view.dtype == np.uint8
+    assert not view.flags.owndata
+    assert not view.flags.writeable
+    copy = pickle.loads(pickle.dumps(reader))
+    assert np.array_equal(copy.jpeg(2), view)
+    assert len(copy) == 4
+
+
+@pytest.mark.parametrize("spot", ["start", "end"])
+def test_damaged_bytes_are_named(raw: Raw, out: Path, spot: str) -> None:
+    image = small(raw, out).manifest.iloc[1]
+    with (out / image["shard"]).open("r+b") as file:
+        file.seek(image["offset"] + (0 if spot == "start" else image["length"] - 2))
+        file.write(b"\0\0")
+    reader = ShardReader(load_dataset(out))
+    reader.jpeg(0)
+    with pytest.raises(DataError, match=r"shard-00000.tar.*ISIC_0000002"):
+        reader.jpeg(1)
+
+
+def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, limit=3000) as writer:
+        places = [writer.add(f"ISIC_{number:07d}", b"x" * 700, b"mask") for number in range(5)]
+    assert len({place.shard for place in places}) > 1
+    for number, place in enumerate(places):
+        with tarfile.open(tmp_path / place.shard) as tar:
+            assert f"ISIC_{number:07d}.mask.png" in tar.getnames()
+        content = (tmp_path / place.shard).read_bytes()
+        assert content[place.mask_offset : place.mask_offset + place.mask_length] == b"mask"
+
+
+def test_the_same_files_give_the_same_bytes(raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = small(raw, out)
+    monkeypatch.setattr(preparing, "_JOBS_PER_WORKER", 2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    second = prepare(raw.folder, out.with_name("again"), (2017,), size=24)
+    assert digests(out) == digests(second.folder)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_a_holdout_takes_its_lesions_and_copies_out_of_training(raw: Raw, out: Path) -> None:
+    raw.image_2017(1, part="Test_v2")
+    raw.image_2017(2, seed=1)  # the same bytes as the test image
+    raw.image_2017(3)
+    raw.image_2017(5)
+    raw.image_2019(1, lesion="MSK_1")
+    raw.image_2019(4, lesion="MSK_1")
+    raw.image_2019(2, lesion="MSK_2", seed=1)
+    raw.image_2019(5, lesion="MSK_2")
+    table = by_id(prepare(raw.folder, out, (2017, 2019), size=24))
+    why = "excluded: lesion or copy in 2017-test"
+    assert table["split"].to_dict() == {
+        "ISIC_0000001": "2017-test",
+        "ISIC_0000002": why,
+        "ISIC_0000003": "train",
+        "ISIC_0000004": why,
+        "ISIC_0000005": why,
+    }
+    assert table["group"].to_dict() == {
+        **{f"ISIC_000000{number}": "MSK_1" for number in (1, 2, 4, 5)},
+        "ISIC_0000003": "ISIC_0000003",
+    }
+
+
+def test_what_cannot_be_read_is_left_out_with_a_reason(raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw.image_2017(1)
+    raw.image_2017(2)
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").write_bytes(b"not a photograph")
+    dataset = prepare(raw.folder, out, (2017,))
+    assert list(dataset.manifest["image_id"]) == ["ISIC_0000001"]
+    row = pd.read_parquet(out / "quarantine.parquet").iloc[0]
+    assert tuple(row) == ("ISIC_0000002", "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg", "not an image")
+    assert "quarantined 2017" in capsys.readouterr().out
+    assert json.loads((out / "dataset.json").read_text())["quarantined"] == 1
+
+
+def test_nothing_readable_is_an_error(raw: Raw, out: Path) -> None:
+    raw.image_2017(1)
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 1 images can be decoded"):
+        prepare(raw.folder, out, (2017,))
+
+
+def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
+    for number in (1, 2):
+        raw.image_2017(number)
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 labelled images have no file.*ISIC_0000002.*--allow-missing"):
+        prepare(raw.folder, out, (2017,))
+    assert not out.exists()
+    assert len(prepare(raw.folder, out, (2017,), allow_missing=True).manifest) == 1
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").unlink()
+    with pytest.raises(DataError, match="nothing to prepare: 2 images are labelled"):
+        prepare(raw.folder, out.with_name("b"), (2017,), allow_missing=True)
+
+
+def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = small(raw, out)
+    before = digests(out)
+    again = prepare(raw.folder, out, (2017,), size=24)
+    assert "is finished: 4 images" in capsys.readouterr().out
+    assert again.fingerprint == first.fingerprint
+    assert digests(out) == before
+    with pytest.raises(DataError, match="from other files or for another size"):
+        prepare(raw.folder, out, (2017,), size=20)
+    raw.image_2017(9)
+    with pytest.raises(DataError, match="from other files or for another size"):
+        prepare(raw.folder, out, (2017,), size=24)
+    assert digests(out) == before
+
+
+def test_an_unfinished_folder_is_refused_and_started_again(
+    raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing.manifests, "write_description", killed)
+        with pytest.raises(KeyboardInterrupt):
+            small(raw, out)
+    with pytest.raises(DataError, match=r"unfinished data set.*prepare` again"):
+        load_dataset(out)
+    (out / "shard-00007.tar").write_bytes(b"of an earlier attempt")
+    dataset = prepare(raw.folder, out, (2017,), size=24)
+    assert len(dataset.manifest) == 4
+    assert not (out / "shard-00007.tar").exists()
+
+
+def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
+    raw.image_2017(1)
+    out.mkdir()
+    (out / "thesis.docx").write_text("years of work")
+    with pytest.raises(DataError, match=r"holds other files \(thesis.docx\)"):
+        prepare(raw.folder, out, (2017,))
+    assert (out / "thesis.docx").exists()
+
+
+def test_a_full_disk_is_one_message(raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardWriter, "add", full)
+    with pytest.raises(DataError, match=r"No space left on device.*unfinished"):
+        small(raw, out)
+
+
+def test_an_output_that_cannot_be_a_folder_is_one_message(raw: Raw, tmp_path: Path) -> None:
+    raw.image_2017(1)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write the data set"):
+        prepare(raw.folder, tmp_path / "file/out", (2017,))
+
+
+@pytest.mark.parametrize("column", ["group", "split", "MEL", "age", "source_sha256", "lesion_id"])
+def test_an_edited_manifest_is_refused(raw: Raw, out: Path, column: str) -> None:
+    manifest = small(raw, out).manifest.copy()
+    manifest.loc[1, column] = 7 if column == "age" else 1.0 if column == "MEL" else "other"
+    manifest.to_parquet(out / "manifest.parquet", index=False)
+    with pytest.raises(DataError, match="damaged or edited"):
+        load_dataset(out)
+
+
+def test_the_fingerprint_ignores_storage_and_nothing_else(raw: Raw, out: Path) -> None:
+    dataset = small(raw, out)
+    table = dataset.manifest
+    moved = table.assign(shard="elsewhere.tar", offset=table["offset"] + 512, source="other/" + table["source"])
+    assert fingerprint(moved[::-1], 24) == dataset.fingerprint
+    assert fingerprint(table, 25) != dataset.fingerprint
+    assert fingerprint(table[1:], 24) != dataset.fingerprint
+    assert fingerprint(table.assign(mask_offset=-1), 24) != dataset.fingerprint
+
+
+def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
+    with pytest.raises(DataError, match=r"no such folder.*data prepare.*--data demo"):
+        load_dataset(out)
+    out.mkdir()
+    with pytest.raises(DataError, match="the folder is empty"):
+        load_dataset(out)
+    raw.image_2017(1)
+    with pytest.raises(DataError, match="raw files, which have to be prepared"):
+        load_dataset(raw.folder)
+    (out / "holiday.jpg").touch()
+    with pytest.raises(DataError, match="not a prepared data set"):
+        load_dataset(out)
+    with pytest.raises(DataError, match="is a file"):
+        load_dataset(out / "holiday.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("dataset.json", b"{", "cannot be read"),
+        ("dataset.json", b'{"format": 99}', "has format 99"),
+        ("dataset.json", b'{"format": 1}', "lacks fingerprint, size, synthetic"),
+        ("manifest.parquet", b"PAR1", "cannot be read"),
+        ("manifest.parquet", None, "is missing although"),
+        ("shard-00000.tar", None, "this shard and it is missing"),
+        ("shard-00000.tar", b"short", "cut short"),
+    ],
+)
+def test_damage_is_named(raw: Raw, out: Path, name: str, content: bytes | None, said: str) -> None:
+    small(raw, out)
+    (out / name).unlink()
+    if content is not None:
+        (out / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        load_dataset(out)
+
+
+def test_real_years_are_prepared(isic: Path, tmp_path: Path, out: Path) -> None:
+    raw = tmp_path / "excerpt"
+    for table in isic.rglob("*.csv"):
+        if table.is_relative_to(isic / "2017"):
+            target = raw / table.relative_to(isic)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            lines = table.read_text().splitlines(keepends=True)
+            target.write_text("".join(lines[:1] + sorted(lines[1:])[:20]))
+    for name in ("ISIC-2017_Training_Data", "ISIC-2017_Validation_Data"):
+        for image in sorted((isic / "2017" / name).glob("*.jpg"))[:20]:
+            (raw / "2017" / name / image.name).symlink_to(image)
+    dataset = prepare(raw, out, (2017,))
+    assert dataset.manifest["listed"].value_counts().to_dict() == {"2017-train": 20, "2017-validation": 20}
+    reader = ShardReader(dataset)
+    for row in range(0, 40, 7):
+        image = Image.open(io.BytesIO(reader.jpeg(row).tobytes()))
+        original = Image.open(raw / dataset.manifest["source"][row]).convert("RGB")
+        assert image.size == original.size
+        assert np.abs(np.asarray(image).astype(int) - np.asarray(original)).mean() < 4
