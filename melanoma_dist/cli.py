@@ -73,7 +73,9 @@ def _command(arguments: list[str]) -> None:
 
 def _train(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
-        raise ConfigError(f"{arguments[0]!r} is no command. Commands: data prepare; without a command, launch.py trains.")
+        raise ConfigError(
+            f"{arguments[0]!r} is no command. Commands: data prepare; without a command, launch.py trains."
+        )
     config = tyro.cli(RunConfig, args=_with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
     from melanoma_dist.run import train
 
@@ -83,7 +85,9 @@ def _train(arguments: list[str]) -> None:
 def _data(arguments: list[str]) -> None:
     if arguments[:1] != ["prepare"]:
         given = " ".join(arguments[:1]) or "nothing"
-        raise ConfigError(f"data: the command is `data prepare`, and {given} was given. See `launch.py data prepare --help`.")
+        raise ConfigError(
+            f"data: the command is `data prepare`, and {given} was given. See `launch.py data prepare --help`."
+        )
     chosen = tyro.cli(PrepareConfig, args=arguments[1:], prog="launch.py data prepare", config=_PARSER)
     from melanoma_dist.data.prepare import prepare
 
@@ -91,7 +95,7 @@ def _data(arguments: list[str]) -> None:
 
 
 def _with_file(arguments: list[str]) -> list[str]:
-    """``--config FILE`` replaced by the flags the file stands for, before the flags that were typed: the later one wins."""
+    """``--config FILE`` replaced by its flags, put before those that were typed: the later one wins."""
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")
@@ -114,8 +118,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _known_field(config: type) -> Callable[[str], bool]:
     names: set[str] = set()
     for item in fields(config):
-        section = getattr(item.default_factory, "__mro__", None)
-        names |= {inner.name for inner in fields(item.default_factory)} if section and is_dataclass(item.default_factory) else {item.name}  # type: ignore[arg-type]
+        section = item.default_factory
+        names |= {inner.name for inner in fields(section)} if is_dataclass(section) else {item.name}
     return names.__contains__
 
 

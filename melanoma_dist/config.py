@@ -194,9 +194,13 @@ class HardwareConfig:
             value = getattr(self, name)
             _check(self, name, value is None or value >= 1, "must be at least 1")
         if self.gpus == 0 and self.gpus_per_unit is not None:
-            raise ConfigError.of("gpus_per_unit", self.gpus_per_unit, "does not go with --gpus 0", "--ranks-per-unit does.")
+            raise ConfigError.of(
+                "gpus_per_unit", self.gpus_per_unit, "does not go with --gpus 0", "--ranks-per-unit does."
+            )
         if self.gpus != 0 and self.ranks_per_unit is not None:
-            raise ConfigError.of("ranks_per_unit", self.ranks_per_unit, "is for the CPU, --gpus 0", "Use --gpus-per-unit.")
+            raise ConfigError.of(
+                "ranks_per_unit", self.ranks_per_unit, "is for the CPU, --gpus 0", "Use --gpus-per-unit."
+            )
         _check(self, "max_restarts", self.max_restarts >= 0, "must not be negative")
         _between(self, "collective_timeout_s", 5, 86400)
 
@@ -224,9 +228,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         _between(self, "seed", 0, 2**32 - 1)
         _check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
-        safe = self.name is None or (self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != ".")
+        safe = self.name is None or (
+            self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
+        )
         _check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
-        _check(self, "freeze_epochs", self.optimizer.freeze_epochs <= self.schedule.epochs, f"must not exceed --epochs {self.schedule.epochs}", self.optimizer.freeze_epochs)
+        _check(
+            self,
+            "freeze_epochs",
+            self.optimizer.freeze_epochs <= self.schedule.epochs,
+            f"must not exceed --epochs {self.schedule.epochs}",
+            self.optimizer.freeze_epochs,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Every dotted field a result depends on, with its value."""

@@ -92,7 +92,8 @@ class _Row:
         """What a pipe is told of an event, or None."""
         if isinstance(event, EpochDone):
             return (
-                f"fold {event.fold} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, AUC {event.auc:.4f} "
+                f"fold {event.fold} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, "
+                f"AUC {event.auc:.4f} "
                 f"(best {event.best_auc:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
                 f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._left())} left"
             )

@@ -16,7 +16,9 @@ T = TypeVar("T")
 _PLAIN_INTERVAL_S = 10.0
 _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+console = Console(
+    highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH
+)
 
 
 def say(text: str = "") -> None:

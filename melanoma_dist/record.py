@@ -22,7 +22,8 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
 _LIBRARIES = (
-    "torch", "torchvision", "timm", "ray", "nvidia-dali-cuda130", "numpy", "pandas", "scikit-learn", "pyarrow", "pillow",
+    "torch", "torchvision", "timm", "ray", "nvidia-dali-cuda130", "numpy", "pandas", "scikit-learn", "pyarrow",
+    "pillow",
 )  # fmt: skip
 
 
@@ -84,7 +85,9 @@ def open_run(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> RunFol
         (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
         write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
-        raise ConfigError.of("runs", config.runs, f"the run's folder cannot be written ({error.strerror or error})") from error
+        raise ConfigError.of(
+            "runs", config.runs, f"the run's folder cannot be written ({error.strerror or error})"
+        ) from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -132,10 +135,15 @@ def _refuse_another(folder: RunFolder, found: dict[str, Any], folds: pd.DataFram
         if found.get(key) != folder.identity.get(key)
     ]
     if different:
-        raise ConfigError.of("name", folder.path.name, f"{folder.path} holds another run ({'; '.join(different)})", "Choose another name.")
+        raise ConfigError.of(
+            "name",
+            folder.path.name,
+            f"{folder.path} holds another run ({'; '.join(different)})",
+            "Choose another name.",
+        )
     if not pd.read_parquet(folder.folds).equals(folds):
         raise ConfigError.of(
-            "name", folder.path.name, f"the folds in {folder.folds} are not those this program makes of the same data and seed",
+            "name", folder.path.name, f"the folds in {folder.folds} are not those made now of the same data and seed",
             "Another version of it made them. Choose another name.",
         )  # fmt: skip
 
@@ -145,7 +153,9 @@ def _commit() -> str | None:
     here = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
-        changed = subprocess.run(["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else None

@@ -46,9 +46,9 @@ def train(config: RunConfig) -> None:
 def _open_data(config: RunConfig) -> Dataset:
     if config.data.data is None:
         raise ConfigError(
-            "--data: no data was named, and none is ever made up. Either prepare the challenges' images with `python launch.py "
-            "data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try the program on "
-            "synthetic images: --data demo."
+            "--data: no data was named, and none is ever made up. Either prepare the challenges' images with "
+            "`python launch.py data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try "
+            "the program on synthetic images: --data demo."
         )
     return load_dataset(demo_dataset() if config.data.data == "demo" else Path(config.data.data))
 
@@ -56,7 +56,12 @@ def _open_data(config: RunConfig) -> Dataset:
 def _check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
     fewest = len(folds) - int(folds["fold"].value_counts().max())
     if config.input.batch_size > fewest:
-        raise ConfigError.of("batch_size", config.input.batch_size, f"a fold trains on only {fewest} images", f"At most --batch-size {fewest}.")
+        raise ConfigError.of(
+            "batch_size",
+            config.input.batch_size,
+            f"a fold trains on only {fewest} images",
+            f"At most --batch-size {fewest}.",
+        )
 
 
 def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder) -> None:
@@ -71,15 +76,17 @@ def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder:
     if dataset.synthetic:
         say(SYNTHETIC)
     labels = LABEL_SETS[config.data.labels]
-    show_table("Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels))
+    show_table(
+        "Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels)
+    )
 
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
+    from melanoma_dist.display import Display
     from melanoma_dist.dist.cluster import joined
     from melanoma_dist.dist.plan import lay_out
     from melanoma_dist.dist.units import train_units
-    from melanoma_dist.display import Display
     from melanoma_dist.train.unit import Unit
 
     run, data = folder.path.resolve(), dataset.folder.resolve()
@@ -108,17 +115,24 @@ def _check_model(config: RunConfig) -> None:
     size = config.input.image_size or expectation(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
-    say(f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, weights {config.model.weights}")
+    say(
+        f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "
+        f"weights {config.model.weights}"
+    )
 
 
-def _conclude(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float) -> dict[str, Any]:
+def _conclude(
+    config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float
+) -> dict[str, Any]:
     from melanoma_dist.evaluate.report import write_report
     from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
     from melanoma_dist.evaluate.tensorboard import write_run_events
     from melanoma_dist.train.predictions import read_predictions, write_predictions
 
     labels = LABEL_SETS[config.data.labels]
-    tables = [read_predictions(folder.path / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
+    tables = [
+        read_predictions(folder.path / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)
+    ]
     table = out_of_fold(tables, folds)
     images = dataset.manifest.set_index("image_id").loc[table["image_id"]]
     check_truth(table, targets(images, labels), labels)
@@ -173,6 +187,9 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     show_table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
     speeds = [entry["images_per_s"] for entry in summary["training"].values()]
     waits = [entry["input_wait_share"] for entry in summary["training"].values()]
-    say(f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; input wait {min(waits):.0%} to {max(waits):.0%}")
+    say(
+        f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; "
+        f"input wait {min(waits):.0%} to {max(waits):.0%}"
+    )
     say(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
     say(f"curves: tensorboard --logdir {folder.path.parent}")

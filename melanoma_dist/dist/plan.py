@@ -93,7 +93,7 @@ def _best_ranks(nodes: list[int], units: int, batch_size: int) -> int:
 def _time(nodes: list[int], units: int, ranks: int) -> float:
     """Time of all units, in times of one unit on one GPU."""
     waves = math.ceil(units / _slots(nodes, ranks))
-    return waves / (ranks * _EFFICIENCY_PER_DOUBLING ** math.log2(ranks))
+    return float(waves / (ranks * _EFFICIENCY_PER_DOUBLING ** math.log2(ranks)))
 
 
 def _slots(nodes: list[int], ranks: int) -> int:
@@ -102,7 +102,7 @@ def _slots(nodes: list[int], ranks: int) -> int:
 
 def _taken(nodes: tuple[int, ...], gpus: int) -> list[int]:
     """GPUs used on each node when the fullest nodes are taken first."""
-    taken = []
+    taken: list[int] = []
     for available in sorted(nodes, reverse=True):
         taken.append(min(available, gpus - sum(taken)))
     return taken

@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -92,9 +92,10 @@ def _error_of(task: Any) -> BaseException | None:
     try:
         ray.get(task)
     except RayTaskError as error:
-        return error.cause if isinstance(error.cause, Exception) else error
+        cause: BaseException = error.cause if isinstance(error.cause, Exception) else error
+        return cause
     except RayError as error:
-        return error
+        return cast(BaseException, error)
     return None
 
 

@@ -29,9 +29,9 @@ pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: .85rem; }
 <body>
 <h1>{{ s.backbone }}: melanoma AUC {{ headline }} out of fold</h1>
 {% if s.synthetic %}<p class="synthetic">SYNTHETIC DATA: these figures say nothing about melanoma.</p>{% endif %}
-<p>{{ s.data.images }} images in {{ s.folds | length }} folds of whole lesions. Each image is predicted once, by the fold that
-did not train on its lesion. The epoch of each fold was chosen by its validation AUC, so these figures are slightly
-optimistic; only images that no fold has seen give an unbiased one. Precision and recall are at probability
+<p>{{ s.data.images }} images in {{ s.folds | length }} folds of whole lesions. Each image is predicted once, by the
+fold that did not train on its lesion. The epoch of each fold was chosen by its validation AUC, so these figures are
+slightly optimistic; only images that no fold has seen give an unbiased one. Precision and recall are at probability
 {{ s.threshold }}.</p>
 {% for title, header, rows in tables %}
 <h2>{{ title }}</h2>

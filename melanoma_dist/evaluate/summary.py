@@ -22,11 +22,13 @@ def out_of_fold(tables: list[pd.DataFrame], folds: pd.DataFrame) -> pd.DataFrame
     table = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)
     keys = ["image_id", "group", "fold"]
     expected = folds[keys].sort_values("image_id", ignore_index=True)
-    same = len(table) == len(expected) and all((table[key].to_numpy() == expected[key].to_numpy()).all() for key in keys)
+    same = len(table) == len(expected) and all(
+        (table[key].to_numpy() == expected[key].to_numpy()).all() for key in keys
+    )
     if not same:
         raise DataError(
             f"The folds' predictions ({len(table)} rows) are not one of each of the {len(expected)} images by the fold "
-            "that did not train on it. Delete the fold folders whose predictions are foreign, and run the command again."
+            "that did not train on it. Delete the fold folders with foreign predictions, and run the command again."
         )
     return table
 
@@ -68,7 +70,15 @@ def rows_by_label(summary: dict[str, Any]) -> list[list[str]]:
     for label in summary["labels"]:
         entry = pooled["labels"][label]
         spread = summary["over_folds"][label]["auc"]
-        rows.append([label, *(_number(entry[figure]) for figure in FIGURES), _plus_minus(spread), str(entry["positives"]), str(entry["negatives"])])
+        rows.append(
+            [
+                label,
+                *(_number(entry[figure]) for figure in FIGURES),
+                _plus_minus(spread),
+                str(entry["positives"]),
+                str(entry["negatives"]),
+            ]
+        )
     if len(rows) > 1:
         spread = summary["over_folds"]["macro"]["auc"]
         rows.append(["macro", *(_number(pooled["macro"][figure]) for figure in FIGURES), _plus_minus(spread), "", ""])
@@ -82,14 +92,31 @@ def rows_by_fold(summary: dict[str, Any]) -> list[list[str]]:
         found = entry["labels"][HEADLINE]
         name = f"fold {fold}" if fold.isdigit() else fold
         macro = [_number(entry["macro"]["auc"])] if len(summary["labels"]) > 1 else []
-        rows.append([name, *(_number(found[figure]) for figure in FIGURES), *macro, str(entry["images"]), str(found["positives"])])
+        rows.append(
+            [
+                name,
+                *(_number(found[figure]) for figure in FIGURES),
+                *macro,
+                str(entry["images"]),
+                str(found["positives"]),
+            ]
+        )
     return rows
 
 
 def header_by_label(summary: dict[str, Any]) -> list[str]:
     """The header of ``rows_by_label``."""
     threshold = summary["threshold"]
-    return ["out of fold", "AUC", "AP", f"precision at {threshold}", f"recall at {threshold}", "AUC over folds", "positives", "negatives"]
+    return [
+        "out of fold",
+        "AUC",
+        "AP",
+        f"precision at {threshold}",
+        f"recall at {threshold}",
+        "AUC over folds",
+        "positives",
+        "negatives",
+    ]
 
 
 def header_by_fold(summary: dict[str, Any]) -> list[str]:
@@ -103,7 +130,9 @@ def check_truth(table: pd.DataFrame, truth: np.ndarray[Any, Any], labels: tuple[
     """Raise DataError unless the truth in a table is the manifest's, [n, L]."""
     found = table[[label + TRUE for label in labels]].to_numpy(dtype=np.float32)
     if not np.array_equal(found, truth, equal_nan=True):
-        raise DataError("The truth beside the predictions is not the data set's. Delete the run's folder and train anew.")
+        raise DataError(
+            "The truth beside the predictions is not the data set's. Delete the run's folder and train anew."
+        )
 
 
 def _number(value: float | None) -> str:

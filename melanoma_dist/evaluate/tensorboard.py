@@ -42,7 +42,10 @@ def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunCo
 
 def _write_hyperparameters(writer: SummaryWriter, summary: dict[str, Any], config: RunConfig) -> None:
     """In the run's own folder: ``add_hparams`` would put them into one of its own for each call."""
-    values = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in config.identity().items()}
+    values = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in config.identity().items()
+    }
     metrics = {
         "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
         "hparam/auc_out_of_fold": summary["out_of_fold"]["labels"][HEADLINE]["auc"],

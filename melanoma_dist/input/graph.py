@@ -1,9 +1,9 @@
 """The DALI graph: encoded bytes and parameters in, normalised images out. The only module that knows DALI.
 
-The graph is stateless. It decodes the given window of each JPEG, resizes it to the square input (antialiased; a negative
-size flips), rotates it where asked, and applies one affine colour map that ends in normalisation. Evaluation is the same
-graph with the whole image as the window. On a rank with a GPU, JPEGs are decoded by the `mixed` backend with chroma
-upsampled as the CPU does it, and everything after runs on the GPU; without one, all of it runs on the CPU.
+The graph is stateless. It decodes the given window of each JPEG, resizes it to the square input (antialiased; a
+negative size flips), rotates it where asked, and applies one affine colour map that ends in normalisation. Evaluation
+is the same graph with the whole image as the window. On a rank with a GPU, JPEGs are decoded by the `mixed` backend
+with chroma upsampled as the CPU does it, and everything after runs on the GPU; without one, all of it runs on the CPU.
 
 Shapes: B images, S pixels a side.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
 
 from melanoma_dist.input.colour import colour_map, normalisation
@@ -109,15 +109,17 @@ class Graph:
             except StopIteration:
                 return
             # [B, S, S, 3] seen as [B, 3, S, S]: the layout that convolutions are fastest in, without a copy.
-            yield torch.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+            yield torch.utils.dlpack.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
 
 
-@pipeline_def
+@pipeline_def  # type: ignore[untyped-decorator]
 def _pipeline(source: Callable[[Any], Sequence[Any]], side: int, rotate: bool, largest: tuple[int, int] | None) -> Any:
     encoded, anchor, extent, size, colour, *angle = fn.external_source(
         source=source, num_outputs=6 if rotate else 5, batch=True, batch_info=True, parallel=False
     )
-    hints = dict(preallocate_width_hint=largest[0], preallocate_height_hint=largest[1]) if largest else {}
+    hints: dict[str, Any] = (
+        {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1]} if largest else {}
+    )
     images = fn.decoders.image_slice(
         encoded,
         anchor,

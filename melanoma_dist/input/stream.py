@@ -82,7 +82,7 @@ def epoch_order(seed: int, epoch: int, n: int, length: int) -> Indices:
     With ``length = steps * B`` every batch is full, every sample is seen, and fewer than B are seen twice.
     """
     order = np.argsort(_words(seed, _ORDER, epoch, 0, n), kind="stable")
-    return np.resize(order, length).astype(np.int64)
+    return order[np.arange(length) % n].astype(np.int64)
 
 
 def balanced_order(seed: int, epoch: int, classes: npt.NDArray[np.int64], length: int) -> Indices:
@@ -148,7 +148,7 @@ def _words(seed: int, purpose: int, epoch: int, block: int, count: int) -> npt.N
 
 def _uniform(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """The upper 53 bits as float64 in [0, 1)."""
-    return (words >> np.uint64(11)) * 2.0**-53
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _spread(u: npt.NDArray[np.float64], half_width: float) -> Floats:
@@ -156,7 +156,7 @@ def _spread(u: npt.NDArray[np.float64], half_width: float) -> Floats:
 
 
 def _window(policy: Policy, u: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Anchor and extent [n, 2] from four uniforms: area, aspect, position. Sides are cut to the image, never redrawn."""
+    """Anchor and extent [n, 2] from four uniforms: area, aspect, position. Sides are cut to the image."""
     area = policy.area + (1 - policy.area) * u[:, 0]
     aspect = np.exp((2 * u[:, 1] - 1) * np.log(policy.aspect))
     extent = np.minimum(np.sqrt(np.stack([area / aspect, area * aspect], axis=1)), 1.0)

@@ -6,7 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -24,7 +24,9 @@ LITERATURE = {
 }
 _CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
 
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not the user's concern; a failure is told
+logging.getLogger("huggingface_hub").setLevel(
+    logging.ERROR
+)  # its retries are not the user's concern; a failure is told
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def timm_name(backbone: str) -> str:
         raise ConfigError.of("backbone", backbone, "timm knows no such model", f"Near it: {near}." if near else "")
     if tag and name not in timm.list_models(f"{architecture}.*", pretrained=True):
         tags = ", ".join(timm.list_models(f"{architecture}.*", pretrained=True))
-        raise ConfigError.of("backbone", backbone, f"{architecture} has no weights tagged {tag!r}", f"There are: {tags}.")
+        raise ConfigError.of(
+            "backbone", backbone, f"{architecture} has no weights tagged {tag!r}", f"There are: {tags}."
+        )
     return name
 
 
@@ -78,11 +82,11 @@ def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
     if published is not None and published.fixed_input_size and published.input_size[-1] != image_size:
         options["img_size"] = image_size  # position embeddings are resampled
     try:
-        return timm.create_model(name, **options)
+        return cast(nn.Module, timm.create_model(name, **options))
     except (TypeError, AssertionError):
         # Some transformers cannot go without their own pooling, which `forward_features` never reaches.
         del options["global_pool"]
-        return timm.create_model(name, **options)
+        return cast(nn.Module, timm.create_model(name, **options))
 
 
 def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
@@ -140,7 +144,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise ConfigError.of("weights", path, "is neither imagenet, none nor a file that exists")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return cast(dict[str, torch.Tensor], load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})") from error

@@ -1,4 +1,6 @@
-"""The classifier: trunk -> pooling -> (hidden layer) -> batch norm -> ReLU -> dropout -> linear; the sigmoid is in the loss.
+"""The classifier: trunk -> pooling -> (hidden layer) -> batch norm -> ReLU -> dropout -> linear -> logits.
+
+The sigmoid is in the loss, and applied to what is predicted.
 
 Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its channels, L labels.
 """
@@ -75,7 +77,9 @@ class Classifier(nn.Module):
         return features[:, None]
 
 
-def build_classifier(config: ModelConfig, image_size: int, labels: int, seed: int, weights: str | None = None) -> Classifier:
+def build_classifier(
+    config: ModelConfig, image_size: int, labels: int, seed: int, weights: str | None = None
+) -> Classifier:
     """A classifier whose random parts depend on ``seed`` alone. ``weights`` replaces the configured ones.
 
     Raises ConfigError for an unknown backbone, weights that do not fit, or an image size the backbone cannot take.

@@ -58,7 +58,9 @@ class Checkpoints:
                 return state
             self._warn(f"{folder} is damaged; falling back to the checkpoint before it.")
         if candidates:
-            raise TrainingError(f"{self._folder}: every checkpoint is damaged. Delete the folder to train the fold anew.")
+            raise TrainingError(
+                f"{self._folder}: every checkpoint is damaged. Delete the folder to train the fold anew."
+            )
         return None
 
     def save_best(self, epoch: int, model: dict[str, torch.Tensor], validation: dict[str, torch.Tensor]) -> None:
@@ -93,7 +95,9 @@ class Checkpoints:
                 _flush(path)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise TrainingError(f"{final}: the checkpoint could not be written ({error}); earlier ones are intact.") from error
+            raise TrainingError(
+                f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."
+            ) from error
         if final.exists():  # of an earlier attempt at the same epoch
             shutil.rmtree(final)
         aside.rename(final)

@@ -1,8 +1,8 @@
-"""What learns: model, optimizer and moving average of one rank, and the two things done with them, a step and a prediction.
+"""What learns: model, optimizer and moving average of one rank; what is done with them: a step, a prediction.
 
 A step's loss is a sum over the known labels of the whole global batch divided by their number, whatever the number of
-ranks and of micro-batches: each computes its part of that sum. DistributedDataParallel averages gradients over ranks, so
-each rank's part is multiplied by their number.
+ranks and of micro-batches: each computes its part of that sum. DistributedDataParallel averages gradients over ranks,
+so each rank's part is multiplied by their number.
 
 Shapes: b images of a rank's share, S pixels a side, L labels, n images to predict.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ class Learner:
         layout = torch.channels_last if on_gpu and hardware.channels_last else torch.preserve_format
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = model.to(world.device, memory_format=layout)
+        self.model = model.to(world.device).to(memory_format=layout)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = MaskedLoss(config.loss, targets).to(world.device)
         decay = config.optimizer.ema_decay
@@ -97,18 +97,16 @@ class Learner:
         step = int(self._bad_step)
         if step >= 0:
             raise TrainingError(
-                f"The gradient of step {step + 1} is not finite (NaN or infinity), so the weights after it are worthless. "
+                f"The gradient of step {step + 1} is not finite (NaN or infinity): the weights after it are worthless. "
                 f"Lower --lr ({self._config.optimizer.lr}), lengthen --warmup-epochs, or lower --clip-norm "
                 f"({self._config.optimizer.clip_norm})."
             )
 
     def trained(self) -> nn.Module:
         """The model that is validated and kept: the moving average where there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(nn.Module, self.average.module)
 
-    def predict(
-        self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int
-    ) -> npt.NDArray[np.float32]:
+    def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
         """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
         model = self.trained().eval()
         found: list[npt.NDArray[np.float32]] = []
@@ -160,7 +158,7 @@ class Learner:
         parallel: nn.Module = self.model
         if self._world.size > 1:
             gpus = None if self._world.gpu is None else [self._world.gpu]
-            # Each rank keeps its own running statistics; they are averaged before a validation (collective.average_buffers).
+            # Each rank keeps its own running statistics; collective.average_buffers makes them one before a validation.
             parallel = DistributedDataParallel(self.model, device_ids=gpus, broadcast_buffers=False)
         if self._config.hardware.compile:
             parallel.compile()

@@ -93,7 +93,9 @@ class Training:
     def _load_data(self) -> None:
         dataset = load_dataset(self._unit.data)
         if dataset.fingerprint != self._unit.fingerprint:
-            raise DataError(f"{self._unit.data}: the data set changed after the run was planned. Run the command again.")
+            raise DataError(
+                f"{self._unit.data}: the data set changed after the run was planned. Run the command again."
+            )
         self._manifest = dataset.manifest
         folds = read_folds(self._unit.run / "folds.parquet").set_index("image_id")["fold"]
         fold_of = dataset.manifest["image_id"].map(folds)

@@ -15,7 +15,7 @@ from melanoma_dist.config import LossConfig
 
 
 class MaskedLoss(nn.Module):
-    """The sum over known labels of the weighted loss; whoever calls it divides by the known labels of the global batch."""
+    """The sum over known labels of the weighted loss; the caller divides by the known labels of the global batch."""
 
     weights: torch.Tensor
 

@@ -27,8 +27,8 @@ def parameter_groups(model: Classifier, config: OptimizerConfig) -> list[dict[st
     highest = max(group["factor"] for group in groups)
     for group in groups:
         group["factor"] /= highest
-    for group in param_groups_weight_decay(nn.ModuleList(model.head()), weight_decay=config.weight_decay):
-        groups.append({**group, "factor": config.head_lr_factor})
+    head = param_groups_weight_decay(nn.ModuleList(model.head()), weight_decay=config.weight_decay)
+    groups += [{**group, "factor": config.head_lr_factor} for group in head]
     return [group for group in groups if group["params"]]
 
 

@@ -1,8 +1,8 @@
 """The table that every figure is computed from: what a model said of an image, beside what is true.
 
-    image_id, group, fold     keys
-    MEL, NV, ...              float32, probability of each label
-    MEL_true, NV_true, ...    float32, 1, 0 or NaN (unknown)
+image_id, group, fold     keys
+MEL, NV, ...              float32, probability of each label
+MEL_true, NV_true, ...    float32, 1, 0 or NaN (unknown)
 """
 
 from __future__ import annotations
@@ -50,4 +50,6 @@ def read_predictions(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the predictions cannot be read ({error}). Delete the fold's folder to train it anew.") from error
+        raise DataError(
+            f"{path}: the predictions cannot be read ({error}). Delete the fold's folder to train it anew."
+        ) from error

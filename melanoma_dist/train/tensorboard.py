@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a unit: scalars by step, precision-recall curves, and example images with their predictions."""
+"""What TensorBoard shows of a unit: scalars by step, precision-recall curves, example images with predictions."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Board:
         return self._writer
 
     def _examples(self, samples: Samples, probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Melanomas above, others below, the same images in every epoch; green where the call is right, red where not."""
+        """Melanomas above, others below, the same images each time; green where the call is right, red where not."""
         column = self._labels.index(HEADLINE)
         rows = []
         for truth in (1, 0):
