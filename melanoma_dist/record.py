@@ -59,40 +59,31 @@ class RunFolder:
         return self.summary.is_file()
 
 
-def identity_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
-    """Everything the result of a run depends on: its configuration, data and weights."""
-    identity = {**config.identity(), "data": dataset.fingerprint}
-    weights = Path(config.model.weights)
-    if config.model.weights not in ("imagenet", "none"):
-        identity["model.weights"] = f"sha256:{hashlib.sha256(weights.read_bytes()).hexdigest()}"
-    return identity
+def run_folder(config: RunConfig, dataset: Dataset) -> RunFolder:
+    """Where the run of a configuration lies or would lie; nothing is made."""
+    identity = _identity(config, dataset)
+    return RunFolder(config.runs / (config.name or _name(config, identity)), identity)
 
 
-def open_run(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> RunFolder:
+def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     """Make the run's folder, or open the one that the same configuration made before.
 
     Raises ConfigError when the folder cannot be written or holds another run, with the fields that differ.
     """
-    identity = identity_of(config, dataset)
-    folder = RunFolder(config.runs / (config.name or _name(config, identity)), identity)
     record = folder.path / "record.json"
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if record.is_file():
             _refuse_another(folder, json.loads(record.read_text()).get("identity", {}), folds)
-            return folder
+            return
         folds.to_parquet(folder.folds, index=False)
         (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
-        write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
+        write_json(record, {"identity": folder.identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
-        raise ConfigError.of(
-            "runs", config.runs, f"the run's folder cannot be written ({error.strerror or error})"
-        ) from error
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
+        rule = f"the run's folder cannot be written ({error.strerror or error})"
+        raise ConfigError.of("runs", config.runs, rule, "Name a folder that can be.") from error
+    except json.JSONDecodeError as error:
         raise DataError(f"{record}: is damaged ({error}). Choose another --name.") from error
-    return folder
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -119,6 +110,19 @@ def made_with() -> dict[str, Any]:
 def now() -> str:
     """This moment, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Everything the result of a run depends on: its configuration, data and weights."""
+    identity = {**config.identity(), "data": dataset.fingerprint}
+    if config.model.weights not in ("imagenet", "none"):
+        try:
+            content = Path(config.model.weights).read_bytes()
+        except OSError as error:
+            rule = f"is neither imagenet, none nor a file that can be read ({error.strerror})"
+            raise ConfigError.of("weights", config.model.weights, rule) from error
+        identity["model.weights"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return identity
 
 
 def _name(config: RunConfig, identity: dict[str, Any]) -> str:

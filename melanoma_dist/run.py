@@ -18,7 +18,7 @@ from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.log import say, show_table
-from melanoma_dist.record import RunFolder, made_with, now, open_run, write_json
+from melanoma_dist.record import RunFolder, made_with, now, open_run, run_folder, write_json
 
 SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
 
@@ -31,7 +31,10 @@ def train(config: RunConfig) -> None:
     folds = make_folds(dataset.manifest, labels, config.data.folds, config.seed)
     check_folds(dataset.manifest, folds, config.data.folds)
     _check_batch(config, folds)
-    folder = open_run(config, dataset, folds)
+    folder = run_folder(config, dataset)
+    if not folder.finished():
+        _check_model_and_machine(config)
+    open_run(folder, config, folds)
     _introduce(config, dataset, folds, folder)
     if folder.finished():
         say("This run is finished. Its figures:")
@@ -96,7 +99,6 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
     if not missing:
         return
-    _check_model(config)
     hardware = config.hardware
     with joined(hardware) as machines:
         gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
@@ -107,11 +109,16 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
             train_units(missing, layout, display.show, display.refresh)
 
 
-def _check_model(config: RunConfig) -> None:
-    """Build the model once here, so that what is wrong with its name or weights is told before anything starts."""
+def _check_model_and_machine(config: RunConfig) -> None:
+    """Build the model once and count the GPUs, so that what is wrong is told before anything is written or started."""
+    import torch
+
+    from melanoma_dist.dist.cluster import check_gpus
     from melanoma_dist.models.backbones import expectation
     from melanoma_dist.models.classifier import build_classifier
 
+    if config.hardware.address is None:
+        check_gpus(config.hardware.gpus, torch.cuda.device_count())
     size = config.input.image_size or expectation(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())

@@ -107,5 +107,5 @@ def _refuse_contradictions(records: pd.DataFrame) -> None:
     listing = "\n  ".join(lines + more)
     raise DataError(
         f"{len(wrong)} images have labels that contradict each other between the years:\n  {listing}\n"
-        "Correct a table, get the tables again with `melanoma-dist data download`, or prepare one of the years alone."
+        "Correct a table, get the tables again from the ISIC challenge site, or prepare one of the years alone."
     )

@@ -119,14 +119,14 @@ def _missing(table: pd.DataFrame, jobs: list[PhotoJob], allow_missing: bool) -> 
     if not jobs:
         raise DataError(
             f"nothing to prepare: {len(missing)} images are labelled and the file of none is on the disk. "
-            "Get the image archives with `melanoma-dist data download` and unpack them beside the tables."
+            "Get the image archives from the ISIC challenge site and unpack them beside the tables."
         )
     if len(missing) and not allow_missing:
         by_year = missing.groupby("years")["image_id"]
         counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
         raise DataError(
             f"{len(missing)} of {len(table)} labelled images have no file on the disk: {counts}. "
-            "Get them with `melanoma-dist data download`, or leave them out with --allow-missing."
+            "Get them from the ISIC challenge site, or leave them out with --allow-missing."
         )
     return missing
 

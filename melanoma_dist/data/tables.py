@@ -37,7 +37,7 @@ class Problems:
         shown = self.entries[:_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])
         raise DataError(
             f"{len(self.entries)} wrong entries in the tables:\n  " + "\n  ".join(shown) + "\n"
-            "Get the tables again with `melanoma-dist data download`, or correct these lines."
+            "Get the tables again from the ISIC challenge site, or correct these lines."
         )
 
 

@@ -68,7 +68,8 @@ class Parameters:
     hue: Floats  # [n] degrees
 
     def __getitem__(self, rows: Indices | slice) -> Parameters:
-        return Parameters(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+        # Contiguous: a share of a rank is strided, and DALI refuses strided arrays.
+        return Parameters(*(np.ascontiguousarray(getattr(self, name)[rows]) for name in self.__dataclass_fields__))
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -81,8 +82,9 @@ def epoch_order(seed: int, epoch: int, n: int, length: int) -> Indices:
 
     With ``length = steps * B`` every batch is full, every sample is seen, and fewer than B are seen twice.
     """
-    order = np.argsort(_words(seed, _ORDER, epoch, 0, n), kind="stable")
-    return order[np.arange(length) % n].astype(np.int64)
+    order: Indices = np.argsort(_words(seed, _ORDER, epoch, 0, n), kind="stable").astype(np.int64)
+    repeated: Indices = np.take(order, np.arange(length) % n)
+    return repeated
 
 
 def balanced_order(seed: int, epoch: int, classes: npt.NDArray[np.int64], length: int) -> Indices:
@@ -90,7 +92,8 @@ def balanced_order(seed: int, epoch: int, classes: npt.NDArray[np.int64], length
     _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
     cumulative = np.cumsum(1.0 / counts[inverse])
     draws = _uniform(_words(seed, _DRAW, epoch, 0, length)) * cumulative[-1]
-    return np.minimum(np.searchsorted(cumulative, draws, side="right"), len(classes) - 1).astype(np.int64)
+    drawn: Indices = np.searchsorted(cumulative, draws, side="right").astype(np.int64)
+    return np.minimum(drawn, len(classes) - 1)  # rounding must not lead past the end
 
 
 def rank_slice(rank: int, ranks: int) -> slice:

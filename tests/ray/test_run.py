@@ -1,0 +1,105 @@
+"""A whole run on the CPU: what it leaves, what it says, and that it is the same run twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.ray.conftest import SMALL, Launch
+
+LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+
+
+def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
+    expected = ["config.yaml", "record.json", "folds.parquet", "predictions.parquet", "summary.json", "report.html"]
+    expected += [f"model/fold-{fold}.safetensors" for fold in (0, 1)]
+    expected += [f"fold-{fold}/{name}" for fold in (0, 1) for name in ("metrics.jsonl", "predictions.parquet")]
+    assert [name for name in expected if not (finished / name).is_file()] == []
+    assert not list(finished.rglob(".ray-*"))
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(finished: Path) -> None:
+    table, folds = pd.read_parquet(finished / "predictions.parquet"), pd.read_parquet(finished / "folds.parquet")
+    assert list(table.columns) == ["image_id", "group", "fold", *LABELS, *(f"{label}_true" for label in LABELS)]
+    assert table["image_id"].is_unique
+    pd.testing.assert_frame_equal(
+        table[["image_id", "group", "fold"]], folds.sort_values("image_id"), check_index=False
+    )
+    assert {str(table[label].dtype) for label in LABELS} == {"float32"}
+
+
+def test_every_figure_is_scikit_learns_on_the_predictions(finished: Path) -> None:
+    table, summary = (
+        pd.read_parquet(finished / "predictions.parquet"),
+        json.loads((finished / "summary.json").read_text()),
+    )
+    parts = [(summary["out_of_fold"], table)]
+    parts += [(entry, table[table["fold"] == int(fold)]) for fold, entry in summary["folds"].items()]
+    for entry, rows in parts:
+        for label in LABELS:
+            truth, score = rows[f"{label}_true"].to_numpy(), rows[label].to_numpy()
+            found = entry["labels"][label]
+            assert found["auc"] == pytest.approx(roc_auc_score(truth, score))
+            assert found["average_precision"] == pytest.approx(average_precision_score(truth, score))
+            assert found["recall"] == pytest.approx(recall_score(truth, score >= 0.5))
+            if found["precision"] is not None:
+                assert found["precision"] == pytest.approx(precision_score(truth, score >= 0.5))
+        assert entry["macro"]["auc"] == pytest.approx(np.mean([entry["labels"][label]["auc"] for label in LABELS]))
+
+
+def test_synthetic_data_is_called_synthetic_everywhere(finished: Path) -> None:
+    assert json.loads((finished / "summary.json").read_text())["synthetic"] is True
+    assert "SYNTHETIC" in (finished / "report.html").read_text()
+    assert "SYNTHETIC" in (finished / "stdout.txt").read_text()
+
+
+def test_tensorboard_reads_the_events_of_a_fold_and_of_the_run(finished: Path) -> None:
+    fold = EventAccumulator(str(finished / "fold-0")).Reload()
+    scalars = fold.Tags()["scalars"]
+    assert {"train/loss", "train/learning_rate", "input/wait_share", "input/images_per_s"} <= set(scalars)
+    assert {f"validation_auc/{label}" for label in LABELS} <= set(scalars)
+    assert len(fold.Scalars("validation_auc/MEL")) == 2
+    assert fold.Tags()["images"] == ["validation/examples"]
+    assert "validation/MEL" in fold.Tags()["tensors"]
+    run = EventAccumulator(str(finished)).Reload()
+    assert {"hparam/auc_mean_over_folds", "over_folds_auc_mean/MEL"} <= set(run.Tags()["scalars"])
+
+
+def test_the_same_command_says_that_it_is_finished(finished: Path, launch: Launch) -> None:
+    before = (finished / "predictions.parquet").stat().st_mtime_ns
+    again = launch(*SMALL, "--runs", finished.parent, "--name", "whole")
+    assert again.returncode == 0
+    assert "This run is finished" in again.stdout
+    assert "out of fold" in again.stdout
+    assert (finished / "predictions.parquet").stat().st_mtime_ns == before
+
+
+def test_another_configuration_is_refused_in_the_same_folder(finished: Path, launch: Launch) -> None:
+    other = launch(*SMALL, "--runs", finished.parent, "--name", "whole", "--seed", "1")
+    assert other.returncode == 2
+    assert "seed: 0 there, 1 now" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_ranks_of_a_worker_group_train_one_fold_together(launch: Launch, tmp_path: Path) -> None:
+    flags = ["--ranks-per-unit", "2", "--runs", tmp_path, "--name", "ranks", "--epochs", "1"]
+    done = launch(*SMALL, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 fold at a time on 2 CPU ranks each" in done.stdout
+    table = pd.read_parquet(tmp_path / "ranks" / "predictions.parquet")
+    assert table["image_id"].is_unique
+    assert len(table) == len(pd.read_parquet(tmp_path / "ranks" / "folds.parquet"))
+
+
+@pytest.mark.slow
+def test_one_seed_gives_identical_predictions(finished: Path, launch: Launch) -> None:
+    done = launch(*SMALL, "--runs", finished.parent, "--name", "twin")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (pd.read_parquet(finished.parent / name / "predictions.parquet") for name in ("whole", "twin"))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
