@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,6 @@ def _conclude(
     images = dataset.manifest.set_index("image_id").loc[table["image_id"]]
     check_truth(table, targets(images, labels), labels)
     write_predictions(table, folder.predictions)
-    _keep_models(folder, config)
     summary = {
         "synthetic": dataset.synthetic,
         "backbone": config.model.backbone,
@@ -161,14 +159,6 @@ def _conclude(
     write_run_events(summary, table, config, folder.path)
     write_json(folder.summary, summary)
     return summary
-
-
-def _keep_models(folder: RunFolder, config: RunConfig) -> None:
-    """The weights of each fold's best epoch, under ``model/``."""
-    (folder.path / "model").mkdir(exist_ok=True)
-    for fold in range(config.data.folds):
-        best = max((folder.path / f"fold-{fold}" / "checkpoints").glob("best-*/model.safetensors"))
-        shutil.copyfile(best, folder.path / "model" / f"fold-{fold}.safetensors")
 
 
 def _training(folder: RunFolder, folds: int) -> dict[str, Any]:

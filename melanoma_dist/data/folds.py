@@ -37,6 +37,7 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
     fold = np.full(len(images), -1, dtype=np.int32)
     for number, (_, validation) in enumerate(splitter.split(images, pd.factorize(strata)[0], images["group"])):
         fold[validation] = number
+        _check_headline(images.iloc[validation], number, folds)
     return pd.DataFrame({"image_id": images["image_id"], "group": images["group"], "fold": fold}).reset_index(drop=True)
 
 
@@ -46,6 +47,13 @@ def read_folds(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
+
+
+def _check_headline(validation: pd.DataFrame, number: int, folds: int) -> None:
+    """A fold without a melanoma, or with nothing else, has no AUC to stop by."""
+    if not {0, 1} <= set(validation[HEADLINE].dropna().astype(int)):
+        rule = f"fold {number} would have only one kind of image ({len(validation)} of them), and so no melanoma AUC"
+        raise ConfigError.of("folds", folds, rule, "Use fewer folds.")
 
 
 def _check_enough(images: pd.DataFrame, folds: int) -> None:

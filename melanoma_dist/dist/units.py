@@ -139,7 +139,7 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
             num_workers=0 if _in_process(layout) else layout.ranks,
             use_gpu=layout.gpu,
             resources_per_worker={"CPU": layout.cores, **({"GPU": 1} if layout.gpu else {})},
-            placement_strategy="PACK",
+            placement_strategy="STRICT_PACK" if layout.ranks > 1 else "PACK"  # one node,
         ),
         run_config=RunConfig(
             name="attempt",
@@ -158,11 +158,15 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
 
 def _rank(settings: dict[str, Any]) -> None:
     """What each rank of a unit runs."""
+    from ray.train.torch import get_device
+
     from melanoma_dist.dist.world import detect
     from melanoma_dist.train.loop import train_unit
 
     layout, mailbox = settings["layout"], settings["mailbox"]
-    train_unit(settings["unit"], detect(layout.gpu, layout.threads), mailbox.put.remote)
+    # A rank may see all GPUs of its node; Ray Train knows which one is its own.
+    gpu = get_device().index if layout.gpu else None
+    train_unit(settings["unit"], detect(gpu, layout.threads), mailbox.put.remote)
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:

@@ -8,13 +8,14 @@ import torch.distributed as dist
 from melanoma_dist.world import World
 
 
-def detect(gpu: bool, threads: int) -> World:
-    """This process's world. Sets up its device, threads and determinism on the way."""
+def detect(gpu: int | None, threads: int) -> World:
+    """This process's world, on GPU ``gpu`` or the CPU. Makes the GPU current and sets threads and determinism."""
     rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    if gpu:
-        # Ray shows a rank its own GPUs only, and makes one of them current.
+    if gpu is None:
+        torch.set_num_threads(threads)
+    else:
+        torch.cuda.set_device(gpu)
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-        return World(rank, size, torch.cuda.current_device(), threads)
-    torch.set_num_threads(threads)
-    return World(rank, size, None, threads)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    return World(rank, size, gpu, threads)

@@ -63,11 +63,17 @@ class Checkpoints:
             )
         return None
 
-    def save_best(self, epoch: int, model: dict[str, torch.Tensor], validation: dict[str, torch.Tensor]) -> None:
-        """Save the weights of the best epoch and what they predict for the validation images."""
+    def save_best(
+        self,
+        epoch: int,
+        model: dict[str, torch.Tensor],
+        validation: dict[str, torch.Tensor],
+        about: dict[str, str] | None = None,
+    ) -> None:
+        """Save the weights of the best epoch, with ``about`` as metadata, and what they predict for the validation."""
 
         def write(folder: Path) -> None:
-            save_file({key: value.contiguous() for key, value in model.items()}, folder / "model.safetensors")
+            save_file({key: value.contiguous() for key, value in model.items()}, folder / "model.safetensors", about)
             save_file(validation, folder / "validation.safetensors")
 
         self._commit(f"best-{epoch:04d}", write)

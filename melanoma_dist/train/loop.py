@@ -6,6 +6,7 @@ Knows nothing of Ray: it is told its world and given a callable to report to.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -194,9 +195,28 @@ class Training:
             return
         if self._progress.best_epoch == epoch:
             weights = self._learner.trained().state_dict()
-            self._checkpoints.save_best(epoch, weights, {"probability": torch.from_numpy(probability)})
+            self._checkpoints.save_best(
+                epoch, weights, {"probability": torch.from_numpy(probability)}, self._about(epoch)
+            )
         self._checkpoints.save(epoch, self.state_dict(), keep_best=self._progress.best_epoch)
         _write_lines(self._unit, self._history)
+
+    def _about(self, epoch: int) -> dict[str, str]:
+        """What somebody needs to use the weights: how to build the model and what to feed it."""
+        model, frame = self._config.model, frame_of(self._unit)
+        return {
+            "backbone": model.backbone,
+            "labels": ",".join(self._labels),
+            "image_size": str(frame.size),
+            "mean": ",".join(map(str, frame.mean)),
+            "std": ",".join(map(str, frame.std)),
+            "pooling": model.pooling,
+            "hidden": str(model.hidden),
+            "head_norm": model.head_norm,
+            "fold": str(self._unit.fold),
+            "epoch": str(epoch + 1),
+            "data": self._unit.fingerprint,
+        }
 
     def _tell(self, record: dict[str, Any], probability: Any) -> None:
         if self._board is None:
@@ -223,7 +243,9 @@ class Training:
     def _finish(self, reason: str) -> None:
         if not self._world.is_main:
             return
-        _, kept = self._checkpoints.best(self._progress.best_epoch)
+        weights, kept = self._checkpoints.best(self._progress.best_epoch)
+        self._unit.model.parent.mkdir(exist_ok=True)
+        shutil.copyfile(weights, self._unit.model)
         images = self._manifest.iloc[self._validation.rows]
         probability = kept["probability"].numpy()
         table = predictions_table(images, self._unit.fold, self._labels, probability, self._validation.targets)

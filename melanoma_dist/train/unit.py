@@ -27,6 +27,11 @@ class Unit:
         return self.run / f"fold-{self.fold}"
 
     @property
+    def model(self) -> Path:
+        """The weights of the best epoch, with what is needed to use them in the file's metadata."""
+        return self.run / "model" / f"fold-{self.fold}.safetensors"
+
+    @property
     def predictions(self) -> Path:
         """The last file a unit writes: where it is, the unit is finished."""
         return self.folder / "predictions.parquet"

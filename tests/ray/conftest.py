@@ -14,10 +14,10 @@ import pytest
 from melanoma_dist.data.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = (
-    "--data demo --gpus 0 --backbone test_resnet --weights none --image-size 32 --labels isic2018 --augment light "
-    "--lr 1e-3 --epochs 2 --folds 2"
-).split()
+SMALL = [
+    *("--data", "demo", "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
+    *("--labels", "isic2018", "--augment", "light", "--lr", "1e-3", "--epochs", "2", "--folds", "2"),
+]
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]
 

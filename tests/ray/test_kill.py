@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+
 from tests.ray.conftest import ROOT, SMALL, Launch
 
 
@@ -28,7 +29,7 @@ def test_killed_and_rerun_is_complete(
     if victim == "driver":
         process.send_signal(signal.SIGKILL)
         process.wait()
-        gone, alive = psutil.wait_procs(descendants, timeout=60)
+        _gone, alive = psutil.wait_procs(descendants, timeout=60)
         assert alive == []
         assert launch(*flags).returncode == 0
     else:

@@ -1,0 +1,121 @@
+"""A user's mistakes: one message, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from melanoma_dist.cli import main
+from melanoma_dist.data.prepare import prepare
+
+LESIONS = 12
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve lesions of ISIC 2017's layout, four of them melanomas and four seborrheic keratoses."""
+    raw = tmp_path_factory.mktemp("raw")
+    folder = raw / "2017" / "ISIC-2017_Training_Data"
+    folder.mkdir(parents=True)
+    rows = ["image_id,melanoma,seborrheic_keratosis"]
+    for number in range(LESIONS):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"ISIC_{number:07d}.jpg")
+        rows.append(f"ISIC_{number:07d},{float(number < 4)},{float(4 <= number < 8)}")
+    (raw / "2017" / "ISIC-2017_Training_Part3_GroundTruth.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path_factory.mktemp("prepared") / "data"
+    prepare(raw, out, (2017,))
+    return out
+
+
+def told(capfd: pytest.CaptureFixture[str], *flags: object) -> str:
+    """What the command says, which must end with exit code 2."""
+    try:
+        code = main([str(flag) for flag in flags])
+    except SystemExit as stop:  # the parser's way
+        code = int(str(stop.code))
+    captured = capfd.readouterr()
+    text = re.sub(r"[│\s]+", " ", captured.out + captured.err)
+    assert code == 2, text
+    assert "Traceback" not in text
+    return text
+
+
+def good(data: Path, tmp_path: Path) -> list[object]:
+    """Flags without a mistake; the later of two flags wins."""
+    return [
+        *("--data", data, "--labels", "isic2017", "--folds", "2", "--gpus", "0", "--batch-size", "2"),
+        *("--backbone", "test_resnet", "--weights", "none", "--image-size", "32", "--runs", tmp_path / "runs"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--backbone", "densnet201"], "Near it: densenet201"),
+        (["--backbone", "resnet152v2", "--weights", "imagenet"], "Nearest with weights: resnetv2_152x2_bit"),
+        (["--weights", "nowhere.safetensors"], "neither imagenet, none nor a file"),
+        (["--data", "None"], "--data demo"),
+        (["--data", "nowhere"], "no such folder"),
+        (["--labels", "isic2019"], "isic2017"),
+        (["--labels", "isic2020"], "isic2017"),
+        (["--folds", "5"], "At most --folds 4"),
+        (["--folds", "500"], "must be 2 to 20"),
+        (["--backbon", "x"], "--backbone"),
+        (["--batch-size", "5000"], "At most --batch-size 6"),
+        (["--lr", "0"], "must be above 0"),
+        (["--ranks-per-unit", "2", "--gpus", "1"], "--gpus-per-unit"),
+        (["--gpus-per-unit", "2"], "--ranks-per-unit"),
+        (["--name", "../elsewhere"], "must be letters, digits"),
+        (["--config", "nowhere.yaml"], "cannot be read"),
+    ],
+)
+def test_a_mistake_is_told_in_one_message(
+    flags: list[str], expected: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in told(capfd, *good(data, tmp_path), *flags)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_more_gpus_than_there_are(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "there is no GPU here" in told(capfd, *good(data, tmp_path), "--gpus", "8")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_of_another_backbone(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"layer.weight": torch.zeros(3, 3)}, foreign)
+    assert "does not fit test_resnet" in told(capfd, *good(data, tmp_path), "--weights", foreign)
+
+
+def test_a_runs_folder_that_cannot_be_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in told(capfd, *good(data, tmp_path), "--runs", tmp_path / "file")
+
+
+def test_folders_that_are_no_data_set(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    empty, partial = tmp_path / "empty", tmp_path / "partial"
+    empty.mkdir()
+    partial.mkdir()
+    (partial / "manifest.parquet").write_bytes((data / "manifest.parquet").read_bytes())
+    assert "the folder is empty" in told(capfd, *good(data, tmp_path), "--data", empty)
+    assert "unfinished data set" in told(capfd, *good(data, tmp_path), "--data", partial)
+
+
+def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "no command" in told(capfd, "trian")
+    assert "data prepare" in told(capfd, "data", "prepar")
+    assert "2017" in told(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
+
+
+def test_a_saved_configuration_with_an_unknown_field(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "run.yaml"
+    saved.write_text("optimizer: {learning_rate: 1.0e-3}\n")
+    assert "unknown field 'learning_rate'" in told(capfd, "--config", saved)
