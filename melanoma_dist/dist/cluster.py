@@ -5,21 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 
-_SILENT = {
+_RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # training is what the machine is there for
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
+_PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -30,7 +33,7 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
 
     Raises ConfigError when it cannot be reached or has fewer GPUs than asked for.
     """
-    os.environ.update({key: os.environ.get(key, value) for key, value in _SILENT.items()})
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
     options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -49,7 +52,17 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
     finally:
-        ray.shutdown()
+        _leave(private=hardware.address is None)
+
+
+def _leave(private: bool) -> None:
+    """Leave the cluster; a private one ends, and with it every process it started."""
+    started = psutil.Process().children(recursive=True) if private else []
+    ray.shutdown()
+    _, alive = psutil.wait_procs(started, timeout=_PATIENCE_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def check_gpus(wanted: int | None, there: int) -> None:

@@ -17,5 +17,6 @@ def detect(gpu: int | None, threads: int) -> World:
         torch.cuda.set_device(gpu)
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+        # Nothing here reads memory it did not write, and filling it costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return World(rank, size, gpu, threads)

@@ -29,9 +29,8 @@ def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(
     table, folds = pd.read_parquet(finished / "predictions.parquet"), pd.read_parquet(finished / "folds.parquet")
     assert list(table.columns) == ["image_id", "group", "fold", *LABELS, *(f"{label}_true" for label in LABELS)]
     assert table["image_id"].is_unique
-    pd.testing.assert_frame_equal(
-        table[["image_id", "group", "fold"]], folds.sort_values("image_id"), check_index=False
-    )
+    keys = ["image_id", "group", "fold"]
+    pd.testing.assert_frame_equal(table[keys], folds.sort_values("image_id", ignore_index=True))
     assert {str(table[label].dtype) for label in LABELS} == {"float32"}
 
 

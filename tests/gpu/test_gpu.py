@@ -1,0 +1,55 @@
+"""What only a GPU can show; skipped without one. benchmarks/gpu.py measures the same things."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
+from melanoma_dist.train.loop import train_unit
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+from tests.unit import samples
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+LEVEL = 1 / 255 / min(samples.FRAME.std)  # one grey level after normalisation
+
+
+def test_mixed_decoding_gives_the_pixels_of_the_cpu(tmp_path: Path) -> None:
+    chosen = samples.all_samples(samples.small_dataset(tmp_path))
+    loaders = [EvaluationLoader(chosen, samples.FRAME, 8, world) for world in (World(), World(gpu=0))]
+    for (cpu, _), (gpu, _) in zip(*loaders, strict=True):
+        assert gpu.is_cuda
+        assert (cpu - gpu.cpu()).abs().max() < 3 * LEVEL
+
+
+def test_augmentation_on_the_gpu_is_that_of_the_cpu(tmp_path: Path) -> None:
+    chosen = samples.all_samples(samples.small_dataset(tmp_path))
+    loaders = [
+        TrainingLoader(chosen, samples.FRAME, 8, "dermoscopy", False, 0, world) for world in (World(), World(gpu=0))
+    ]
+    for cpu, gpu in zip(*(loader.epoch(0) for loader in loaders), strict=True):
+        assert np.array_equal(cpu.samples, gpu.samples)
+        assert (cpu.images - gpu.images.cpu()).abs().mean() < LEVEL
+
+
+def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
+    dataset = samples.small_dataset(tmp_path)
+    tables = []
+    for name in ("one", "two"):
+        run = tmp_path / name
+        run.mkdir()
+        make_folds(dataset.manifest, LABEL_SETS["melanoma"], 2, 0).to_parquet(run / "folds.parquet")
+        config = samples.config(
+            backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, epochs=2, folds=2
+        )
+        unit = Unit(config, 0, dataset.folder, dataset.fingerprint, run)
+        train_unit(unit, World(gpu=0, threads=2), lambda event: None)
+        tables.append(pd.read_parquet(unit.predictions))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

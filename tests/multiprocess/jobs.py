@@ -1,0 +1,144 @@
+"""What the ranks of the tests do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
+from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.train.collective import average_buffers, from_main, gather, total
+from melanoma_dist.train.events import Event
+from melanoma_dist.train.learner import Learner
+from melanoma_dist.train.loop import Training, train_unit
+from melanoma_dist.train.metrics import figures
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+from ..unit.samples import FRAME, all_samples
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def learner_of(world: World, config: RunConfig, targets: npt.NDArray[np.float32]) -> Learner:
+    """As the loop builds it: only the main rank reads the weights."""
+    labels = LABEL_SETS[config.data.labels]
+    weights = None if world.is_main else "none"
+    model = build_classifier(config.model, FRAME.size, len(labels), config.seed, weights)
+    return Learner(model, targets, config, world)
+
+
+def loader_of(world: World, config: RunConfig, data: Path) -> tuple[TrainingLoader, Any]:
+    samples = all_samples(load_dataset(data), config.data.labels)
+    chosen = config.input
+    return TrainingLoader(
+        samples, FRAME, chosen.batch_size, chosen.augment, chosen.balance, config.seed, world
+    ), samples
+
+
+def arrays(model: nn.Module) -> Arrays:
+    return {key: value.detach().numpy().copy() for key, value in model.state_dict().items()}
+
+
+@dataclass
+class Steps:
+    """What a rank saw and learnt in its first steps."""
+
+    samples: list[npt.NDArray[np.int64]]
+    known: list[int]
+    loss: float  # summed over the steps, of all ranks
+    state: Arrays
+    average: Arrays | None
+
+
+def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen: bool = False) -> Steps:
+    loader, samples = loader_of(world, config, data)
+    learner = learner_of(world, config, samples.targets)
+    learner.begin_epoch(frozen)
+    seen, known = [], []
+    batches = loader.epoch(0)
+    for number in range(steps):
+        batch = next(batches)
+        learner.step(batch, number, config.optimizer.lr)
+        seen.append(batch.samples)
+        known.append(batch.known)
+    loss = total(learner.take_loss(), world)
+    learner.check_finite()
+    average = None if learner.average is None else arrays(learner.average.module)
+    return Steps(seen, known, loss, arrays(learner.model), average)
+
+
+def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, steps: int) -> list[Steps]:
+    return [first_steps(world, config, data, steps) for config in configs]
+
+
+def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    samples = all_samples(load_dataset(data), config.data.labels)
+    model = build_classifier(config.model, FRAME.size, len(LABEL_SETS[config.data.labels]), config.seed)
+    learner = Learner(model, samples.targets, config, world)
+    probability = learner.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
+    return probability, figures(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
+
+
+def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dict[str, Arrays | None]:
+    """The model as it stands after two steps, before and after its statistics are averaged; and the moving average."""
+    loader, samples = loader_of(world, config, data)
+    learner = learner_of(world, config, samples.targets)
+    learner.begin_epoch(frozen)
+    begun = arrays(learner.model)
+    batches = loader.epoch(0)
+    for number in range(2):
+        learner.step(next(batches), number, config.optimizer.lr)
+    before = arrays(learner.model)
+    average_buffers(learner.model, world)
+    samples_seen = EvaluationLoader(samples, FRAME, 7, World())
+    learner.trained().eval()
+    images, _ = next(iter(samples_seen))
+    with torch.inference_mode():
+        logits = learner.trained()(images).numpy()
+    return {"begun": begun, "before": before, "after": arrays(learner.model), "logits": {"logits": logits}}
+
+
+def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> None:
+    loader, samples = loader_of(world, config, data)
+    learner = learner_of(world, config, samples.targets)
+    learner.begin_epoch(frozen=False)
+    for number, batch in enumerate(loader.epoch(0)):
+        if number == 2 and world.rank == victim:
+            spoilt = batch.images.clone()
+            spoilt[0] = torch.nan
+            batch = replace(batch, images=spoilt)
+        learner.step(batch, number, config.optimizer.lr)
+    learner.check_finite()
+
+
+class Stopped(Exception):
+    """The process was meant to end here."""
+
+
+def whole_unit(world: World, unit: Unit, stop_after: int | None = None) -> list[Event]:
+    """Train a unit, or stop it as a killed process would after so many epochs' checkpoints."""
+    events: list[Event] = []
+    if stop_after is None:
+        train_unit(unit, world, events.append)
+        return events
+    training = Training(unit, world, events.append)
+    training._resume()
+    for epoch in range(stop_after):
+        training._epoch(epoch)
+    raise Stopped(f"after {stop_after} epochs")
+
+
+def collectives(world: World) -> tuple[list[int], float, Any]:
+    mine = np.array([10 * world.rank, 10 * world.rank + 1])
+    return gather(mine, world).tolist(), total(0.1 * (world.rank + 1), world), from_main({"rank": world.rank}, world)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.layers import SelectAdaptivePool2d
+
+from melanoma_dist.config import ModelConfig
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.models.backbones import build_trunk, expectation, timm_name
+from melanoma_dist.models.classifier import Classifier, build_classifier
+
+IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def classifier(size: int = 64, seed: int = 0, **values: Any) -> Classifier:
+    config = ModelConfig(**{"backbone": "test_resnet", "weights": "none", **values})
+    return build_classifier(config, size, 4, seed).eval()
+
+
+def set_power(model: Classifier, power: float) -> None:
+    assert model.gem is not None
+    torch.nn.init.constant_(model.gem.power, power)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Path]:
+    """A model of timm with its classifier, and the folder its state was saved in."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(5)
+    model = timm.create_model("test_resnet").eval()
+    save_file(model.state_dict(), folder / "good.safetensors")
+    torch.save(model.state_dict(), folder / "good.pt")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, folder / "nested.pt"
+    )
+    return model, folder
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max", "avgmax"])
+def test_pooling_is_timms(pooling: Any) -> None:
+    model = classifier(pooling=pooling)
+    with torch.inference_mode():
+        expected = SelectAdaptivePool2d(pool_type=pooling, flatten=True)(model.trunk.forward_features(IMAGES))
+        assert torch.allclose(model.features(IMAGES), expected, atol=1e-6)
+
+
+def test_gem_of_power_one_is_the_mean_and_of_a_high_power_the_maximum() -> None:
+    model = classifier(pooling="gem")
+    with torch.inference_mode():
+        features = model.trunk.forward_features(IMAGES).clamp(min=1e-6).flatten(2)
+        set_power(model, 1.0)
+        assert torch.allclose(model.features(IMAGES), features.mean(2), atol=1e-5)
+        set_power(model, 3.0)
+        assert torch.allclose(model.features(IMAGES), features.pow(3).mean(2).pow(1 / 3), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("backbone", "axes"), [("test_vit", (1,)), ("test_mambaout", (1, 2))])
+def test_tokens_and_channels_last_maps_are_pooled_over_positions(backbone: str, axes: tuple[int, ...]) -> None:
+    model = classifier(backbone=backbone)
+    with torch.inference_mode():
+        features = model.trunk.forward_features(IMAGES)
+        tokens = features[:, model.trunk.num_prefix_tokens :] if features.ndim == 3 else features
+        assert torch.allclose(model.features(IMAGES), tokens.mean(axes), atol=1e-6)
+        assert model(IMAGES).shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet152v2", 224),
+        ("inceptionv3", 299),
+        ("densenet201", 224),
+        ("inceptionresnetv2", 299),
+        ("test_resnet", 160),
+    ],
+)
+def test_names_of_the_literature_have_their_input_sizes(name: str, size: int) -> None:
+    assert timm.is_model(timm_name(name))
+    assert expectation(name).size == size
+    assert len(expectation(name).mean) == len(expectation(name).std) == 3
+
+
+def test_an_unknown_backbone_is_told_its_neighbours() -> None:
+    with pytest.raises(ConfigError, match=r"--backbone inceptionresnetv3: .*inceptionresnetv2"):
+        timm_name("inceptionresnetv3")
+
+
+def test_weights_that_nobody_published_are_told_the_nearest() -> None:
+    with pytest.raises(
+        ConfigError, match=r"no ImageNet weights are published for resnet152v2.*Nearest with weights: \w"
+    ):
+        build_trunk("resnet152v2", "imagenet", 224)
+
+
+@pytest.mark.parametrize("file", ["good.safetensors", "good.pt", "nested.pt"])
+def test_a_published_state_loads_without_its_classifier(published: tuple[Any, Path], file: str) -> None:
+    theirs, folder = published
+    model = classifier(weights=str(folder / file))
+    with torch.inference_mode():
+        features = theirs.forward_features(IMAGES)
+        assert torch.equal(model.features(IMAGES), features.flatten(2).transpose(1, 2).mean(1))
+        assert torch.allclose(model.features(IMAGES), SelectAdaptivePool2d(flatten=True)(features), atol=1e-6)
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("code ran",)
+
+
+def bad_weights(kind: str, folder: Path, good: Path) -> Path:
+    path = folder / ("bad.pt" if kind in ("code", "text", "no dict") else "bad.safetensors")
+    if kind == "truncated":
+        path.write_bytes(good.read_bytes()[:-1000])
+    elif kind == "other backbone":
+        save_file(timm.create_model("test_convnext").state_dict(), path)
+    elif kind == "code":
+        torch.save({"weight": Code()}, path)
+    elif kind == "text":
+        path.write_text("no weights")
+    elif kind == "no dict":
+        torch.save([1, 2], path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        ("missing", "nor a file that exists"),
+        ("truncated", "could not be read as weights"),
+        ("other backbone", "does not fit test_resnet"),
+        ("code", "is no plain state dict"),
+        ("text", "--weights"),
+        ("no dict", "holds no state dict"),
+    ],
+)
+def test_weights_that_do_not_serve_are_refused(
+    kind: str, complaint: str, published: tuple[Any, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = bad_weights(kind, tmp_path, published[1] / "good.safetensors")
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        build_trunk("test_resnet", str(path), 64)
+    assert str(path) in str(caught.value)
+    assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_head_depends_on_the_seed_alone(published: tuple[Any, Path]) -> None:
+    given, fresh, other = classifier(weights=str(published[1] / "good.pt")), classifier(), classifier(seed=1)
+    assert given.linear.weight.equal(fresh.linear.weight)
+    assert not given.trunk.state_dict()["conv1.0.weight"].equal(fresh.trunk.state_dict()["conv1.0.weight"])
+    assert not other.linear.weight.equal(fresh.linear.weight)
+
+
+def test_an_image_size_that_a_backbone_cannot_take_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--image-size 32: the backbone cannot take it"):
+        classifier(backbone="inception_v3", size=32)
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "test_resnet", "test_vit", "test_convnext"])
+def test_every_parameter_that_learns_gets_a_gradient(backbone: str) -> None:
+    model = classifier(backbone=backbone, pooling="gem", hidden=8).train()
+    model(IMAGES).square().sum().backward()
+    idle = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+    assert not idle
+    still = [name for name, each in model.named_parameters() if not each.requires_grad]
+    behind = {"mobilenetv3_small_050": "trunk.conv_head", "test_convnext": "trunk.head.norm"}
+    assert {name.rpartition(".")[0] for name in still} == {behind[backbone]} if backbone in behind else not still
+
+
+def test_freezing_and_thawing_leave_alone_what_never_learns() -> None:
+    model = classifier(backbone="mobilenetv3_small_050")
+    before = {name: each.requires_grad for name, each in model.named_parameters()}
+    model.freeze_trunk(True)
+    assert not any(each.requires_grad for each in model.trunk.parameters())
+    assert model.linear.weight.requires_grad
+    model.freeze_trunk(False)
+    assert {name: each.requires_grad for name, each in model.named_parameters()} == before

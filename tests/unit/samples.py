@@ -1,0 +1,59 @@
+"""What many tests start from: a small prepared data set made by the real preparation, configurations of tiny models."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS, targets
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.loader import Samples
+
+from .data.conftest import Raw
+
+FRAME = Frame(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_SIZES = ((64, 48), (48, 64), (40, 40), (91, 57), (33, 47))
+
+
+def small_dataset(folder: Path, images: int = 60) -> Dataset:
+    """Images of all diagnoses, a third of them melanomas; every fifth lesion has a second photograph."""
+    raw = Raw(folder / "raw")
+    for number in range(images):
+        label = "MEL" if number % 3 == 0 else DIAGNOSES[1 + number % 7]
+        lesion = number - 10 if number % 10 == 9 and label != "MEL" and number > 10 else number
+        raw.image_2019(number, label, lesion=f"LESION_{lesion:04d}", size=_SIZES[number % len(_SIZES)])
+    return prepare(raw.folder, folder / "prepared", (2019,), size=64, synthetic=True)
+
+
+def all_samples(dataset: Dataset, labels: str = "isic2019") -> Samples:
+    manifest = dataset.manifest
+    largest = int(manifest["width"].max()), int(manifest["height"].max())
+    rows = np.arange(len(manifest), dtype=np.int64)
+    return Samples(ShardReader(dataset), rows, targets(manifest, LABEL_SETS[labels]), largest)
+
+
+def config(**values: Any) -> RunConfig:
+    """A configuration from field names, whatever section they live in."""
+    sections = {}
+    for item in fields(RunConfig):
+        default = getattr(RunConfig(), item.name)
+        if is_dataclass(default) and not isinstance(default, type):
+            mine = {inner.name: values.pop(inner.name) for inner in fields(default) if inner.name in values}
+            sections[item.name] = type(default)(**mine)
+    return RunConfig(**sections, **values)
+
+
+def tiny(**values: Any) -> RunConfig:
+    """A model without batch statistics and without randomness in training, on the CPU."""
+    chosen: dict[str, Any] = {
+        "backbone": "test_vit", "weights": "none", "image_size": 32, "head_norm": "none", "dropout": 0.0,
+        "batch_size": 8, "optimizer": "sgd", "lr": 0.01, "schedule": "constant", "warmup_epochs": 0.0, "gpus": 0,
+    }  # fmt: skip
+    return config(**{**chosen, **values})

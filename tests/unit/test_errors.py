@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from melanoma_dist import errors
+from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, TrainingError, UserError, nearest
+
+CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, MelanomaDistError)]
+
+
+def test_the_tree() -> None:
+    assert {each.__name__: each.exit_code for each in CLASSES} == {
+        "MelanomaDistError": 1,
+        "UserError": 2,
+        "ConfigError": 2,
+        "DataError": 2,
+        "TrainingError": 1,
+    }
+    assert issubclass(ConfigError, UserError)
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(DataError, UserError)
+    assert not issubclass(TrainingError, UserError)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_crosses_processes_intact(kind: type[MelanomaDistError], protocol: int) -> None:
+    back = pickle.loads(pickle.dumps(kind("what happened: [3] of {4}"), protocol))
+    assert type(back) is kind
+    assert str(back) == "what happened: [3] of {4}"
+    assert back.exit_code == kind.exit_code
+
+
+def test_a_made_message_crosses_processes_intact() -> None:
+    error = ConfigError.of("batch_size", 1, "must be 2 to 65536", "Use 2.")
+    assert str(error) == "--batch-size 1: must be 2 to 65536. Use 2."
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back)) == (ConfigError, str(error))
+
+
+def test_near_names_come_first() -> None:
+    assert nearest("resnet50x", ["resnet50", "vgg", "resnet18"]).startswith("resnet50")
+    assert nearest("zzzz", ["resnet50", "vgg"]) == ""

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.train.checkpoint import Checkpoints
+
+
+def state(epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "weights": torch.arange(3000.0) + epoch, "history": [{"loss": 0.5}], "none": None}
+
+
+class Kept:
+    """Checkpoints in a folder, and what they warned of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.warnings: list[str] = []
+        self.checkpoints = Checkpoints(folder, self.warnings.append)
+
+    def run(self, *epochs: int, best: int = 0) -> None:
+        for epoch in epochs:
+            if epoch == best:
+                self.checkpoints.save_best(epoch, {"w": torch.ones(2)}, {"probability": torch.tensor([0.1 * epoch])})
+            self.checkpoints.save(epoch, state(epoch), keep_best=best)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir())
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path / "checkpoints")
+
+
+@contextmanager
+def files_no_larger_than(count: int) -> Iterator[None]:
+    """What a full disk does: a write fails in the middle of a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+DAMAGES = [truncate, flip_a_bit, Path.unlink]
+
+
+def test_nothing_is_there_at_first(kept: Kept) -> None:
+    assert kept.checkpoints.newest() is None
+
+
+def test_what_was_saved_comes_back(kept: Kept) -> None:
+    kept.run(0, 1)
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["weights"].equal(state(1)["weights"])
+    assert {key: found[key] for key in ("epoch", "history", "none")} == {
+        "epoch": 1,
+        "history": [{"loss": 0.5}],
+        "none": None,
+    }
+    path, validation = kept.checkpoints.best(0)
+    assert path == kept.folder / "best-0000" / "model.safetensors"
+    assert validation["probability"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_falls_back_to_the_one_before(kept: Kept, damage: Any, file: str) -> None:
+    kept.run(0, 1, 2)
+    damage(kept.folder / "epoch-0002" / file)
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == 1
+    assert len(kept.warnings) == 1
+    assert "epoch-0002" in kept.warnings[0]
+
+
+def test_when_all_are_damaged_nothing_is_made_up(kept: Kept) -> None:
+    kept.run(0, 1)
+    for path in kept.folder.glob("epoch-*/state.pt"):
+        flip_a_bit(path)
+    with pytest.raises(TrainingError, match="every checkpoint is damaged"):
+        kept.checkpoints.newest()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ["model.safetensors", "validation.safetensors"])
+def test_a_damaged_best_is_refused(kept: Kept, damage: Any, file: str) -> None:
+    kept.run(0)
+    damage(kept.folder / "best-0000" / file)
+    with pytest.raises(TrainingError, match="best-0000 is damaged or missing"):
+        kept.checkpoints.best(0)
+
+
+def test_a_torn_folder_is_no_checkpoint(kept: Kept) -> None:
+    kept.run(0)
+    torn = kept.folder / ".epoch-0001.tmp"
+    torn.mkdir()
+    (torn / "state.pt").write_bytes(b"half of")
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == 0
+    kept.run(1)
+    assert ".epoch-0001.tmp" not in kept.names()
+    assert kept.warnings == []
+
+
+def test_two_and_what_they_call_best_are_kept(kept: Kept) -> None:
+    kept.run(0, 1, 2, 3, best=0)
+    assert kept.names() == ["best-0000", "epoch-0002", "epoch-0003"]
+    kept.run(4, best=4)
+    assert kept.names() == ["best-0000", "best-0004", "epoch-0003", "epoch-0004"]
+    kept.run(5, best=5)
+    assert {"best-0004", "best-0005", "epoch-0004", "epoch-0005"} <= set(kept.names())
+    assert "best-0000" not in kept.names()
+
+
+def test_the_same_epoch_can_be_saved_again(kept: Kept) -> None:
+    kept.run(0, 1)
+    kept.checkpoints.save(1, {**state(1), "epoch": "again"}, keep_best=0)
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == "again"
+
+
+def test_a_refused_write_leaves_the_earlier_ones(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.run(0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainingError, match=r"epoch-0001.*No space left.*earlier ones are intact"):
+        kept.run(1)
+    assert kept.names() == ["best-0000", "epoch-0000"]
+
+
+def test_a_disk_that_fills_while_the_state_is_written(kept: Kept) -> None:
+    kept.run(0)
+    with files_no_larger_than(4096), pytest.raises(TrainingError, match=r"epoch-0001.*could not be written"):
+        kept.run(1)
+    assert kept.names() == ["best-0000", "epoch-0000"]
+
+
+def test_a_disk_that_fills_while_the_best_is_written(kept: Kept) -> None:
+    kept.run(0)
+    with files_no_larger_than(4096), pytest.raises(TrainingError, match=r"best-0001.*could not be written"):
+        kept.checkpoints.save_best(1, {"w": torch.ones(9000)}, {"probability": torch.ones(1)})
+    assert kept.names() == ["best-0000", "epoch-0000"]
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("code ran",)
+
+
+def test_nothing_that_is_loaded_runs_code(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    kept.checkpoints.save(0, {"code": Code()}, keep_best=0)
+    with pytest.raises(Exception, match="weights_only|Weights only"):
+        kept.checkpoints.newest()
+    assert "code ran" not in capsys.readouterr().out
