@@ -96,6 +96,7 @@ def _data(arguments: list[str]) -> None:
 
 def _with_file(arguments: list[str]) -> list[str]:
     """``--config FILE`` replaced by its flags, put before those that were typed: the later one wins."""
+    arguments = [part for argument in arguments for part in _split_config(argument)]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")
@@ -103,6 +104,11 @@ def _with_file(arguments: list[str]) -> list[str]:
         raise ConfigError("--config: the file's name is missing.")
     rest = arguments[:at] + arguments[at + 2 :]
     return [*as_flags(_read_yaml(Path(arguments[at + 1])), _known_field(RunConfig)), *rest]
+
+
+def _split_config(argument: str) -> list[str]:
+    flag, equals, value = argument.partition("=")
+    return [flag, value] if flag == "--config" and equals else [argument]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

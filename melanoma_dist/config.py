@@ -9,8 +9,7 @@ run may be trained on other machines.
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -229,7 +228,7 @@ class RunConfig:
         _between(self, "seed", 0, 2**32 - 1)
         _check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
         safe = self.name is None or (
-            self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] != "."
+            self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"
         )
         _check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
         _check(
@@ -243,12 +242,8 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """Every dotted field a result depends on, with its value."""
         outside = ("name", "runs", "data.data", "hardware.")
-        return {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
-
-    def digest(self, data_fingerprint: str) -> str:
-        """Eight hex digits that differ between runs whose results may differ."""
-        text = json.dumps({**self.identity(), "data": data_fingerprint}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        kept = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
+        return {key: str(value) if value == math.inf else value for key, value in kept.items()}  # JSON has no infinity
 
 
 def dotted(config: Any, prefix: str = "") -> dict[str, Any]:

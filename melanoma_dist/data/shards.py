@@ -110,6 +110,10 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def image_id(self, row: int) -> str:
+        """The id of a row's image."""
+        return str(self._ids[row])
+
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes], a read-only view of the mapped file (no copy).
 

@@ -58,7 +58,7 @@ def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
     cores = sum(machines.cores)
     side_by_side = max(1, min(units, cores // ranks))
     share = cores / (side_by_side * ranks)
-    share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
+    share = float(math.floor(share)) if share >= 1 else max(math.floor(share * 100) / 100, 0.01)
     reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {_count(cores, 'core')}, no GPU asked for"
     return Layout(ranks, side_by_side, False, share, reason)
 

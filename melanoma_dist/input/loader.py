@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
@@ -29,6 +31,10 @@ class Samples:
     def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
         """The JPEG files of samples 0..n-1, without a copy."""
         return [self.shards.jpeg(int(row)) for row in self.rows[samples]]
+
+    def damaged(self) -> list[str]:
+        """Ids of the images that cannot be decoded; slow, for when something has gone wrong."""
+        return [self.shards.image_id(int(row)) for row in self.rows if not _decodes(self.shards.jpeg(int(row)))]
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class TrainingLoader:
         """The batches of an epoch, ``steps`` of them."""
         self._epoch = epoch
         self._order = self._draw(epoch)
-        for step, images in enumerate(_batches(self._ready_graph())):
+        for step, images in enumerate(self._images()):
             everyone = self._order[step * self._batch_size : (step + 1) * self._batch_size]
             mine = everyone[stream.rank_slice(self._world.rank, self._world.size)]
             targets = torch.from_numpy(self._samples.targets[mine]).to(self._world.device, non_blocking=True)
@@ -88,12 +94,16 @@ class TrainingLoader:
         mine = self._order[start : start + self._batch_size][share]
         return varied(self._samples.encoded(mine), drawn, self._frame)
 
-    def _ready_graph(self) -> Graph:
-        if self._graph is not None:
+    def _images(self) -> Iterator[torch.Tensor]:
+        if self._graph is None:
+            self._graph = self._build_graph()
+        else:
             self._graph.restart()
-            return self._graph
+        return _told(self._graph, self._samples)
+
+    def _build_graph(self) -> Graph:
         share = len(range(self._world.rank, self._batch_size, self._world.size))
-        self._graph = Graph(
+        return Graph(
             self._feed,
             self._frame,
             share,
@@ -102,7 +112,6 @@ class TrainingLoader:
             rotate=self._policy.rotation > 0,
             largest=self._samples.largest,
         )
-        return self._graph
 
 
 class EvaluationLoader:
@@ -122,7 +131,7 @@ class EvaluationLoader:
             self._graph = Graph(self._feed, self._frame, self._batch_size, threads, gpu, largest=largest)
         else:
             self._graph.restart()
-        yield from zip(_batches(self._graph), self._plan, strict=True)
+        yield from zip(_told(self._graph, self._samples), self._plan, strict=True)
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):
@@ -136,11 +145,24 @@ def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
     return inverse.reshape(-1).astype(np.int64)
 
 
-def _batches(graph: Graph) -> Iterator[torch.Tensor]:
+def _decodes(jpeg: npt.NDArray[np.uint8]) -> bool:
+    try:
+        with Image.open(io.BytesIO(jpeg.tobytes())) as picture:
+            picture.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
+def _told(graph: Graph, samples: Samples) -> Iterator[torch.Tensor]:
+    """The batches of a graph; when it breaks on an image, the error names the image."""
     try:
         yield from graph
     except RuntimeError as error:
+        damaged = samples.damaged()
+        if not damaged:
+            raise
         raise DataError(
-            "A prepared image could not be decoded, though it could when it was prepared: the shards were damaged "
-            f"since. Run `data prepare` again into a new folder. DALI said: {str(error).strip().splitlines()[-1]}"
+            f"{len(damaged)} prepared images can no longer be decoded: {', '.join(damaged[:5])}. The shards were "
+            "damaged after they were prepared. Copy them again, or run `data prepare` into a new folder."
         ) from error

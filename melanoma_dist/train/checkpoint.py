@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from melanoma_dist.errors import TrainingError
@@ -99,7 +100,11 @@ class Checkpoints:
             (aside / _MANIFEST).write_text(json.dumps({"files": files}, indent=1))
             for path in (*aside.iterdir(), aside):
                 _flush(path)
-        except OSError as error:
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # PyTorch and safetensors have their own for a full disk
             shutil.rmtree(aside, ignore_errors=True)
             raise TrainingError(
                 f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."

@@ -44,6 +44,14 @@ def from_main(value: Any, world: World) -> Any:
     return box[0]
 
 
+def same_buffers(model: nn.Module, world: World) -> None:
+    """Give every rank the main rank's buffers: DistributedDataParallel hands out parameters alone."""
+    if world.size == 1:
+        return
+    for buffer in model.buffers():
+        dist.broadcast(buffer, src=0)
+
+
 def average_buffers(model: nn.Module, world: World) -> None:
     """Replace every floating buffer (running statistics) by its mean over the ranks, so that all validate one model."""
     if world.size == 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import nullcontext
+from inspect import signature
 from typing import Any, cast
 
 import numpy as np
@@ -25,10 +26,16 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.classifier import Classifier
-from melanoma_dist.train.collective import gather
+from melanoma_dist.train.collective import average_buffers, gather, same_buffers
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
 from melanoma_dist.world import World
+
+# Whether the main rank's buffers replace the others' before every forward pass; PyTorch is renaming the argument.
+_BUFFERS = "forward_sync_buffers"
+_NO_BUFFERS: dict[str, Any] = {
+    _BUFFERS if _BUFFERS in signature(DistributedDataParallel).parameters else "broadcast_buffers": False
+}
 
 
 class Learner:
@@ -42,6 +49,7 @@ class Learner:
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(world.device).to(memory_format=layout)
+        same_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = MaskedLoss(config.loss, targets).to(world.device)
         decay = config.optimizer.ema_decay
@@ -102,6 +110,12 @@ class Learner:
                 f"({self._config.optimizer.clip_norm})."
             )
 
+    def agree(self) -> None:
+        """Make the running statistics, which each rank gathered from its own share, one on all ranks."""
+        average_buffers(self.model, self._world)
+        if self.average is not None:
+            average_buffers(self.average.module, self._world)
+
     def trained(self) -> nn.Module:
         """The model that is validated and kept: the moving average where there is one."""
         return self.model if self.average is None else cast(nn.Module, self.average.module)
@@ -158,8 +172,8 @@ class Learner:
         parallel: nn.Module = self.model
         if self._world.size > 1:
             gpus = None if self._world.gpu is None else [self._world.gpu]
-            # Each rank keeps its own running statistics; collective.average_buffers makes them one before a validation.
-            parallel = DistributedDataParallel(self.model, device_ids=gpus, broadcast_buffers=False)
+            # Each rank keeps its own running statistics; `agree` makes them one before a validation.
+            parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
         if self._config.hardware.compile:
             parallel.compile()
         return parallel

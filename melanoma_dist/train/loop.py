@@ -24,7 +24,7 @@ from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.checkpoint import Checkpoints
-from melanoma_dist.train.collective import average_buffers, from_main, total
+from melanoma_dist.train.collective import from_main, total
 from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
 from melanoma_dist.train.learner import Learner
 from melanoma_dist.train.metrics import figures
@@ -138,7 +138,7 @@ class Training:
         loss = total(self._learner.take_loss(), self._world) / self._training_loader.steps
         self._learner.check_finite()
         self._report(Validating(self._unit.fold, epoch + 1))
-        average_buffers(self._learner.model, self._world)
+        self._learner.agree()
         probability = self._learner.predict(self._validation_loader, len(self._validation.rows))
         found = self._judge(probability)
         auc = found["labels"][HEADLINE]["auc"]

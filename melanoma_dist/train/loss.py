@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from melanoma_dist.config import LossConfig
 
+_FOCAL_FLOOR = 1e-6
+
 
 class MaskedLoss(nn.Module):
     """The sum over known labels of the weighted loss; the caller divides by the known labels of the global batch."""
@@ -34,7 +36,8 @@ class MaskedLoss(nn.Module):
         loss = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
         if self._gamma:
             # Focal loss (Lin et al. 2017, eq. 4): the probability of the truth is exp(-cross-entropy).
-            loss = (1 - torch.exp(-loss)).pow(self._gamma) * loss
+            # Its slope at 0 is infinite for an exponent below 1, so the base is kept off 0.
+            loss = (1 - torch.exp(-loss)).clamp(min=_FOCAL_FLOOR).pow(self._gamma) * loss
         weight = torch.where(truth > 0.5, self.weights[1], self.weights[0])
         return (loss * weight * known).sum()
 

@@ -1,7 +1,7 @@
 """Real ranks on this machine: processes that meet in a gloo process group, and what they bring back.
 
-The processes are started once and serve one test after another, for importing PyTorch takes longer than all they do; the
-process group is a new one each time.
+The processes are started once and serve one test after another, for importing PyTorch takes longer than all they do;
+the process group is a new one each time.
 """
 
 from __future__ import annotations

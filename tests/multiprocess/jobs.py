@@ -17,7 +17,7 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.collective import average_buffers, from_main, gather, total
+from melanoma_dist.train.collective import from_main, gather, total
 from melanoma_dist.train.events import Event
 from melanoma_dist.train.learner import Learner
 from melanoma_dist.train.loop import Training, train_unit
@@ -100,7 +100,7 @@ def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dic
     for number in range(2):
         learner.step(next(batches), number, config.optimizer.lr)
     before = arrays(learner.model)
-    average_buffers(learner.model, world)
+    learner.agree()
     samples_seen = EvaluationLoader(samples, FRAME, 7, World())
     learner.trained().eval()
     images, _ = next(iter(samples_seen))

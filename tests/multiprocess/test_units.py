@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,13 @@ def test_a_unit_leaves_what_it_promises(finished: tuple[Unit, list[object]]) -> 
     assert list(unit.folder.glob("events.*"))
 
 
+def told(unit: Unit) -> list[dict[str, object]]:
+    """The epochs' records without what the clock says."""
+    lines = (unit.folder / "metrics.jsonl").read_text().splitlines()
+    clock = ("seconds", "images_per_s", "wait_share")
+    return [{key: value for key, value in json.loads(line).items() if key not in clock} for line in lines]
+
+
 def test_a_stopped_unit_goes_on_as_if_it_had_not_been(
     finished: tuple[Unit, list[object]], data: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +73,7 @@ def test_a_stopped_unit_goes_on_as_if_it_had_not_been(
         jobs.whole_unit(World(), unit)
     events, _ = on_ranks(2, jobs.whole_unit, unit)
     assert [event.epoch for event in events if isinstance(event, EpochDone)] == [2]
+    assert told(unit) == told(finished[0])
     expected = pd.read_parquet(finished[0].predictions)
     pd.testing.assert_frame_equal(pd.read_parquet(unit.predictions), expected, check_exact=True)
     ours, theirs = (Checkpoints(each.folder / "checkpoints", print).newest() for each in (unit, finished[0]))

@@ -168,13 +168,6 @@ def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
     assert outside == {"name", "runs", "data.data"} | hardware
 
 
-def test_the_digest_follows_the_identity_and_the_data() -> None:
-    digest = config().digest("data-1")
-    assert config(name="x", runs=Path("y"), data="z", gpus=4, amp=False).digest("data-1") == digest
-    others = [config().digest("data-2"), config(seed=1).digest("data-1"), config(lr=2e-4).digest("data-1")]
-    assert len({digest, *others}) == 4
-
-
 @pytest.mark.parametrize("values", VARIED, ids=str)
 def test_a_saved_configuration_becomes_the_same_one_again(values: dict[str, Any], tmp_path: Path) -> None:
     before = config(**values)

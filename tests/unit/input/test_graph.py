@@ -194,7 +194,7 @@ def test_it_can_be_restarted_and_held_batches_keep_their_pixels() -> None:
     graph = Graph(feed, FRAME, 2, 1)
     single = {name: evaluated(GENERATED[name])[0] for name in names}
     held: list[torch.Tensor] = []
-    for epoch in range(3):  # noqa: B007
+    for epoch in range(3):
         if epoch:
             graph.restart()
         taken = list(graph)
