@@ -1,0 +1,305 @@
+"""What does an augmented training image cost the CPU: our DALI graph against torchvision, in one run?
+
+    MELANOMA_DIST_ISIC=ISIC python benchmarks/input.py
+    python benchmarks/input.py --data DATA          # images of a prepared data set instead
+
+Photographs of ISIC at native resolution (``ISIC/native/*.jpg``) are prepared as `data prepare` does it, to a shorter
+side of 512, and kept in memory. Each way then makes the same number of batches: decode, random crop, resize to the
+square with antialiasing, flips, colour, normalised float32. The ways take turns, round after round, and medians are
+compared. CPU-ms is user and system time of the process and its workers: other users of the machine move it less than
+wall time.
+
+The crop comes in two ranges: that of the policy ``light`` (60 to 100 % of the area) and torchvision's default (8 to
+100 %). torchvision is timed on PIL images with 0, 1 and 2 worker processes and on tensors; the best of them is what we
+compare with. Raw libjpeg-turbo (simplejpeg), decoding whole images and doing nothing else, is the floor.
+
+Cost: about 10 minutes on 2 CPU cores; with ``--images 96 --rounds 3`` about 4.
+It shows whether the DALI graph costs at most half of what torchvision costs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import tyro
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
+from melanoma_dist.input import stream
+from melanoma_dist.input.stream import Policy
+from melanoma_dist.log import complain, say, show_table
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PHOTO_ASPECT = 4 / 3  # of nearly all photographs: what our crops' aspect is relative to
+_POLICIES = {
+    "light": stream.POLICIES["light"],
+    "wide": replace(stream.POLICIES["light"], area=0.08),
+}
+_HEADER = ("way", "CPU-ms/image", "images/s", "best torchvision / this")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is timed."""
+
+    data: Path | None = None
+    """Prepared data set to take the images from; those of $MELANOMA_DIST_ISIC/native where not given."""
+    images: int = 512
+    """Images a way makes in a round, 32 to 100000; fewer different ones are repeated."""
+    size: int = 299
+    """Side of the square input in pixels, 32 to 1024."""
+    rounds: int = 5
+    """Rounds, 1 to 100."""
+    batch_size: int = 32
+    """Images in a batch, 1 to 1024."""
+    crops: tuple[str, ...] = ("light", "wide")
+    """Crop ranges: light (60 to 100 % of the area), wide (8 to 100 %), or both."""
+
+    def __post_init__(self) -> None:
+        limits = {"images": (32, 100_000), "size": (32, 1024), "rounds": (1, 100), "batch_size": (1, 1024)}
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError.of(name, getattr(self, name), f"must be {low} to {high}")
+        for crop in self.crops:
+            if crop not in _POLICIES:
+                raise ConfigError.of("crops", crop, f"must be of {', '.join(_POLICIES)}")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to make ``Settings.images`` images; ``run`` returns how many it made."""
+
+    name: str
+    run: Callable[[], int]
+
+
+@dataclass
+class Timing:
+    """What a way's rounds cost, per image."""
+
+    cpu_ms: list[float] = field(default_factory=list)
+    images_per_s: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Time every way and print a table for each crop range."""
+    settings = tyro.cli(Settings, description=__doc__)
+    torch.set_num_threads(1)  # torch's own threads would spin, and be counted against torchvision
+    photos = _prepared(settings.data, settings.images) if settings.data else _native(settings.images)
+    say(_conditions(photos, settings))
+    for crop in settings.crops:
+        ways = list(_ways(photos, _POLICIES[crop], settings))
+        _report(crop, _race(ways, settings.rounds))
+
+
+def _native(count: int) -> list[bytes]:
+    """Photographs at native resolution, prepared as `data prepare` does it."""
+    from melanoma_dist.data.photo import PhotoJob, prepare_photo
+
+    root = os.environ.get("MELANOMA_DIST_ISIC")
+    if not root:
+        raise DataError(
+            "MELANOMA_DIST_ISIC is not set: give it the folder of ISIC images, or --data a prepared data set."
+        )
+    files = sorted(Path(root, "native").glob("*.jpg"))[:count]
+    made = (prepare_photo(PhotoJob(path.stem, (path,), None, 512)).jpeg for path in files)
+    photos = [jpeg for jpeg in made if jpeg is not None]
+    if not photos:
+        raise DataError(f"{Path(root, 'native')}: no JPEG that can be read. Give --data a prepared data set instead.")
+    return photos
+
+
+def _prepared(folder: Path, count: int) -> list[bytes]:
+    from melanoma_dist.data.manifest import load_dataset
+    from melanoma_dist.data.shards import ShardReader
+
+    reader = ShardReader(load_dataset(folder))
+    rows = np.linspace(0, len(reader) - 1, min(count, len(reader))).astype(int)
+    return [reader.jpeg(int(row)).tobytes() for row in rows]
+
+
+def _ways(photos: list[bytes], policy: Policy, settings: Settings) -> Iterator[Way]:
+    batches = max(1, settings.images // settings.batch_size)
+    images = batches * settings.batch_size
+    for threads in (1, 2):
+        yield Way(
+            f"DALI graph, {threads} thread{'s' * (threads > 1)}", _dali(photos, policy, settings, batches, threads)
+        )
+    for pixels, workers in (("PIL", 0), ("tensors", 0), ("PIL", 1), ("PIL", 2)):
+        name = f"torchvision on {pixels}, {workers} worker{'s' * (workers != 1)}"
+        yield Way(name, _torchvision(photos, policy, settings, images, pixels == "tensors", workers))
+    yield Way("raw libjpeg-turbo, decoding alone", _floor(photos, images))
+
+
+def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int, threads: int) -> Callable[[], int]:
+    """The project's graph with the project's random parameters, fed as the training loader feeds it."""
+    from melanoma_dist.input.graph import Frame, Graph, GraphInput, varied
+
+    frame = Frame(settings.size, _MEAN, _STD)
+    encoded = [np.frombuffer(photo, dtype=np.uint8) for photo in photos]
+
+    def feed(step: int) -> GraphInput | None:
+        if step >= batches:
+            return None
+        start = step * settings.batch_size
+        drawn = stream.parameters(policy, 0, 0, start, settings.batch_size)
+        return varied([encoded[i % len(encoded)] for i in range(start, start + settings.batch_size)], drawn, frame)
+
+    graph = Graph(feed, frame, settings.batch_size, threads)
+    begun = False
+
+    def run() -> int:
+        nonlocal begun
+        if begun:
+            graph.restart()
+        begun = True
+        return sum(len(images) for images in graph)
+
+    return run
+
+
+class Photos(Dataset[torch.Tensor]):
+    """JPEG files through PIL and torchvision's transforms."""
+
+    def __init__(self, photos: list[bytes], count: int, transform: Callable[[Any], torch.Tensor]) -> None:
+        self._photos, self._count, self._transform = photos, count, transform
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(io.BytesIO(self._photos[index % len(self._photos)])) as image:
+            return self._transform(image.convert("RGB"))
+
+
+def _torchvision(
+    photos: list[bytes], policy: Policy, settings: Settings, images: int, tensors: bool, workers: int
+) -> Callable[[], int]:
+    transform = v2.Compose(
+        [*([v2.ToImage()] if tensors else []), *_augment(policy, settings.size), *_to_float(tensors)]
+    )
+    # Spawned, because DALI's threads would not survive a fork; kept, so that starting them is not timed.
+    context, kept = ("spawn", True) if workers else (None, False)
+    loader = DataLoader(
+        Photos(photos, images, transform), settings.batch_size, num_workers=workers, multiprocessing_context=context,
+        persistent_workers=kept,
+    )  # fmt: skip
+    return lambda: sum(len(batch) for batch in loader)
+
+
+def _augment(policy: Policy, size: int) -> list[v2.Transform]:
+    ratio = (_PHOTO_ASPECT / policy.aspect, _PHOTO_ASPECT * policy.aspect)
+    crop = v2.RandomResizedCrop(size, scale=(policy.area, 1.0), ratio=ratio, antialias=True)
+    colour = v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue / 360)
+    return [crop, v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), colour]
+
+
+def _to_float(tensors: bool) -> list[v2.Transform]:
+    to_image = [] if tensors else [v2.ToImage()]
+    return [*to_image, v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
+
+
+def _floor(photos: list[bytes], images: int) -> Callable[[], int]:
+    import simplejpeg
+
+    def run() -> int:
+        for index in range(images):
+            simplejpeg.decode_jpeg(photos[index % len(photos)], colorspace="RGB")
+        return images
+
+    return run
+
+
+def _race(ways: list[Way], rounds: int) -> dict[str, Timing]:
+    """Time the ways in turns; a round that is not counted comes first. A round begins where the last one did not."""
+    timings = {way.name: Timing() for way in ways}
+    for turn in range(rounds + 1):
+        shift = turn % len(ways)
+        for way in ways[shift:] + ways[:shift]:
+            cpu, wall = _cpu_s(), time.perf_counter()
+            images = way.run()
+            wall, cpu = time.perf_counter() - wall, _cpu_s() - cpu
+            if turn:
+                timings[way.name].cpu_ms.append(1000 * cpu / images)
+                timings[way.name].images_per_s.append(images / wall)
+    return timings
+
+
+def _cpu_s() -> float:
+    """User and system time of this process and of its living children, in seconds."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = sum(_cpu_of(child.pid) for child in active_children() if child.pid)
+    return own.ru_utime + own.ru_stime + children
+
+
+def _cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _report(crop: str, timings: dict[str, Timing]) -> None:
+    cpu = {name: statistics.median(timing.cpu_ms) for name, timing in timings.items()}
+    best = min((name for name in cpu if name.startswith("torchvision")), key=cpu.__getitem__)
+    rows = []
+    for name, timing in timings.items():
+        spread = f"{cpu[name]:.2f} ({min(timing.cpu_ms):.2f} to {max(timing.cpu_ms):.2f})"
+        rows.append((name, spread, f"{statistics.median(timing.images_per_s):.0f}", f"{cpu[best] / cpu[name]:.2f}"))
+    show_table(f"Crop {crop}: {_POLICIES[crop].area:.0%} to 100% of the area", _HEADER, rows)
+    ours = max(cost for name, cost in cpu.items() if name.startswith("DALI"))
+    verdict = "at most half: yes" if 2 * ours <= cpu[best] else "at most half: NO"
+    say(f"DALI costs {ours / cpu[best]:.0%} of the best torchvision ({best}); {verdict}.")
+
+
+def _conditions(photos: list[bytes], settings: Settings) -> str:
+    mean = sum(map(len, photos)) / len(photos) / 1000
+    return (
+        f"{len(photos)} photographs of {_sizes(photos)} ({mean:.0f} kB), batches of {settings.batch_size} to "
+        f"{settings.size}x{settings.size}, {settings.rounds} rounds of {settings.images} images; {_processor()}, "
+        f"{len(os.sched_getaffinity(0))} cores; torch {torch.__version__}, "
+        f"Python {platform.python_version()}; commit {_commit()}"
+    )
+
+
+def _sizes(photos: list[bytes]) -> str:
+    sides: npt.NDArray[np.int64] = np.array([Image.open(io.BytesIO(photo)).size for photo in photos])
+    return "x".join(str(int(side)) for side in np.median(sides, axis=0)) + " (median)"
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MelanomaDistError as error:
+        complain(str(error))
+        sys.exit(error.exit_code)
