@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch.utils.dlpack
 from nvidia.dali import fn, pipeline_def, types
+from torch.nn import functional
 
 from melanoma_dist.input.colour import colour_map, normalisation
 from melanoma_dist.input.stream import Floats, Parameters
@@ -92,7 +93,7 @@ class Graph:
             return (*fields, given.angle) if rotate else fields
 
         self._pipeline = _pipeline(
-            source, frame.size, rotate, largest if gpu is not None else None,
+            source, frame.size, rotate, None if gpu is None else largest or (frame.size, frame.size),
             batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2,
         )  # fmt: skip
         self._pipeline.build()
@@ -114,23 +115,46 @@ class Graph:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def _pipeline(source: Callable[[Any], Sequence[Any]], side: int, rotate: bool, largest: tuple[int, int] | None) -> Any:
+    """``largest`` is given for a GPU, None for the CPU."""
     encoded, anchor, extent, size, colour, *angle = fn.external_source(
         source=source, num_outputs=6 if rotate else 5, batch=True, batch_info=True, parallel=False
     )
-    hints: dict[str, Any] = (
-        {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1]} if largest else {}
-    )
-    images = fn.decoders.image_slice(
+    images = _decoded(encoded, anchor, extent, largest)
+    if largest is None:
+        images = fn.python_function(images, size, function=_resized, batch_processing=True, output_layouts="HWC")
+    else:
+        images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
+    if rotate:
+        images = fn.rotate(images, angle=angle[0], size=[side, side], interp_type=types.INTERP_LINEAR, fill_value=0)
+    return fn.coord_transform(images, MT=colour, dtype=types.FLOAT)
+
+
+def _decoded(encoded: Any, anchor: Any, extent: Any, largest: tuple[int, int] | None) -> Any:
+    hints: dict[str, Any] = {}
+    if largest is not None:
+        hints = {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1]}
+    return fn.decoders.image_slice(
         encoded,
         anchor,
         extent,
-        device="mixed" if largest else "cpu",
+        device="cpu" if largest is None else "mixed",
         axis_names="HW",
         output_type=types.RGB,
         jpeg_fancy_upsampling=True,
         **hints,
     )
-    images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
-    if rotate:
-        images = fn.rotate(images, angle=angle[0], size=[side, side], interp_type=types.INTERP_LINEAR, fill_value=0)
-    return fn.coord_transform(images, MT=colour, dtype=types.FLOAT)
+
+
+def _resized(images: list[npt.NDArray[np.uint8]], sizes: list[Floats]) -> list[npt.NDArray[np.uint8]]:
+    """The resize of the CPU: PyTorch's antialiased kernel for bytes, which takes a fifth of the time of DALI's.
+
+    Its pixels are PIL's. DALI's differ from both at the outermost pixels alone, where it repeats the edge.
+    """
+    made = []
+    for image, size in zip(images, sizes, strict=True):
+        height, width = (int(side) for side in np.abs(size))
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+        resized = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        flipped = [axis for axis in (0, 1) if size[axis] < 0]
+        made.append(np.ascontiguousarray((resized.flip(flipped) if flipped else resized).numpy()))
+    return made

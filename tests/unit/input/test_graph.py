@@ -43,11 +43,9 @@ def normalised(pixels: npt.NDArray[np.uint8], frame: Frame) -> torch.Tensor:
 
 
 def reference(encoded: Encoded, frame: Frame) -> torch.Tensor:
-    """Decoding and antialiased resizing by PIL, normalisation by PyTorch. The edge is repeated as DALI does it."""
+    """Decoding and antialiased resizing by PIL, normalisation by PyTorch."""
     image = Image.open(io.BytesIO(encoded.tobytes())).convert("RGB")
-    padded = Image.fromarray(np.pad(np.asarray(image), ((8, 8), (8, 8), (0, 0)), mode="edge"))
-    box = (8, 8, image.width + 8, image.height + 8)
-    resized = padded.resize((frame.size, frame.size), Image.Resampling.BILINEAR, box=box)
+    resized = image.resize((frame.size, frame.size), Image.Resampling.BILINEAR)
     return normalised(np.asarray(resized), frame)
 
 
