@@ -18,6 +18,7 @@ import yaml
 
 from melanoma_dist import __version__
 from melanoma_dist.config import RunConfig, nested
+from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
@@ -74,7 +75,7 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if record.is_file():
-            _refuse_another(folder, json.loads(record.read_text()).get("identity", {}), folds)
+            _refuse_another(folder, _read_identity(record), folds)
             return
         folds.to_parquet(folder.folds, index=False)
         (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
@@ -82,8 +83,6 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     except OSError as error:
         rule = f"the run's folder cannot be written ({error.strerror or error})"
         raise ConfigError.of("runs", config.runs, rule, "Name a folder that can be.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{record}: is damaged ({error}). Choose another --name.") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -132,6 +131,13 @@ def _name(config: RunConfig, identity: dict[str, Any]) -> str:
     return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest))
 
 
+def _read_identity(record: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(record.read_text())["identity"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{record}: is damaged ({error!r}). Choose another --name.") from error
+
+
 def _refuse_another(folder: RunFolder, found: dict[str, Any], folds: pd.DataFrame) -> None:
     different = [
         f"{key}: {found.get(key)!r} there, {folder.identity.get(key)!r} now"
@@ -145,7 +151,7 @@ def _refuse_another(folder: RunFolder, found: dict[str, Any], folds: pd.DataFram
             f"{folder.path} holds another run ({'; '.join(different)})",
             "Choose another name.",
         )
-    if not pd.read_parquet(folder.folds).equals(folds):
+    if not read_folds(folder.folds).equals(folds):
         raise ConfigError.of(
             "name", folder.path.name, f"the folds in {folder.folds} are not those made now of the same data and seed",
             "Another version of it made them. Choose another name.",

@@ -6,6 +6,7 @@ measured on the same ones.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,26 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
     Stratified by label set and year. Raises ConfigError when there are fewer groups, or fewer melanoma groups, than
     folds.
     """
-    images = pool(manifest)
+    images = pool(manifest).sort_values("image_id")
     _check_enough(images, folds)
-    known = pd.DataFrame(targets(images, labels), index=images.index).fillna(-1).astype(int).astype(str)
-    strata = known.agg("".join, axis=1) + " " + images["years"]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    strata = pd.factorize(_strata(images, labels, folds), sort=True)[0]
     fold = np.full(len(images), -1, dtype=np.int32)
-    for number, (_, validation) in enumerate(splitter.split(images, pd.factorize(strata)[0], images["group"])):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # a rare stratum is spread as far as it goes
+        splits = list(splitter.split(images, strata, images["group"]))
+    for number, (_, validation) in enumerate(splits):
         fold[validation] = number
         _check_headline(images.iloc[validation], number, folds)
     return pd.DataFrame({"image_id": images["image_id"], "group": images["group"], "fold": fold}).reset_index(drop=True)
+
+
+def _strata(images: pd.DataFrame, labels: tuple[str, ...], folds: int) -> pd.Series:
+    """Label set and year of each image as text; strata of fewer images than folds are joined, melanoma apart."""
+    known = pd.DataFrame(targets(images, labels), index=images.index).fillna(-1).astype(int).astype(str)
+    strata = known.agg("".join, axis=1) + " " + images["years"]
+    rare = strata.map(strata.value_counts()) < folds
+    return strata.mask(rare, "rare " + images[HEADLINE].astype(str))
 
 
 def read_folds(path: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from melanoma_dist.errors import ConfigError
 
-_EFFICIENCY_PER_DOUBLING = 0.98  # of twice the ranks in one node (benchmarks/RESULTS.md)
+_EFFICIENCY_PER_DOUBLING = 0.98  # of twice the ranks in one node: assumed, not measured yet
 _WORTH = 0.9  # more ranks must save a tenth of the time
 _SMALLEST_SHARE = 8  # images per rank and step, below which batch statistics are poor
 
@@ -55,12 +55,24 @@ def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, ranks_pe
 
 
 def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
-    cores = sum(machines.cores)
-    side_by_side = max(1, min(units, cores // ranks))
-    share = cores / (side_by_side * ranks)
-    share = float(math.floor(share)) if share >= 1 else max(math.floor(share * 100) / 100, 0.01)
-    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {_count(cores, 'core')}, no GPU asked for"
+    side_by_side = max(1, min(units, _slots(list(machines.cores), ranks)))
+    share = _cores_per_rank(machines.cores, ranks, side_by_side)
+    cores = _count(sum(machines.cores), "core")
+    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {cores}, no GPU asked for"
     return Layout(ranks, side_by_side, False, share, reason)
+
+
+def _cores_per_rank(nodes: tuple[int, ...], ranks: int, side_by_side: int) -> float:
+    """The most whole cores for each rank with which that many units find a node; a part of one where ranks outnumber cores."""
+    share = max(nodes) // ranks
+    while share > 1 and _slots(list(nodes), share * ranks) < side_by_side:
+        share -= 1
+    return float(share) if share else _part(max(nodes) / ranks)
+
+
+def _part(cores: float) -> float:
+    """A share of a core, as Ray counts it, rounded down."""
+    return max(math.floor(cores * 100) / 100, 0.01)
 
 
 def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted: int | None) -> Layout:
@@ -76,8 +88,8 @@ def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted:
         why = "GPUs would idle with fewer ranks"
     reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'GPU')} each: {_count(gpus, 'GPU')}, {why}"
     reason += f"; {idle} idle" if idle else ""
-    cores = min(count // max(1, used) for count, used in zip(machines.cores, machines.gpus, strict=True) if used)
-    return Layout(ranks, side_by_side, True, max(1.0, float(cores)), reason)
+    cores = min(count / there for count, there in zip(machines.cores, machines.gpus, strict=True) if there)
+    return Layout(ranks, side_by_side, True, float(math.floor(cores)) if cores >= 1 else _part(cores), reason)
 
 
 def _best_ranks(nodes: list[int], units: int, batch_size: int) -> int:

@@ -106,3 +106,14 @@ def test_saved_folds_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"folds\.parquet"):
         read_folds(path)
+
+
+def test_rare_strata_are_joined_instead_of_failing() -> None:
+    """Every pair of label set and year has three images, fewer than folds; melanomas and others suffice together."""
+    manifest = table(12, 6).drop_duplicates("group").reset_index(drop=True)
+    manifest["years"] = np.resize(["2017", "2018", "2019"], len(manifest))
+    folds = make_folds(manifest, ("MEL",), 4, 0)
+    melanomas = manifest["MEL"].groupby(folds["fold"].to_numpy()).sum()
+    assert (melanomas >= 1).all()
+    shuffled = make_folds(manifest.sample(frac=1, random_state=1), ("MEL",), 4, 0)
+    pd.testing.assert_frame_equal(folds, shuffled)
