@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import ConfigError, DataError
@@ -30,6 +29,8 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
     Stratified by label set and year. Raises ConfigError when there are fewer groups, or fewer melanoma groups, than
     folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # seconds to import, and ranks only read folds
+
     images = pool(manifest).sort_values("image_id")
     _check_enough(images, folds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

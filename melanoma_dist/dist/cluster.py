@@ -15,6 +15,7 @@ import ray
 from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.log import say
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -22,6 +23,7 @@ _RAY = {
     "RAY_worker_niceness": "0",  # training is what the machine is there for
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
+_STARTS = 3
 _PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
@@ -36,23 +38,34 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
     options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        if hardware.address is None:
-            # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
-            os.environ.update(environment)
-            ray.init(address="local", include_dashboard=False, num_cpus=_cores(), **options)
-        else:
+    if hardware.address is None:
+        # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
+        os.environ.update(environment)
+        _start(address="local", include_dashboard=False, num_cpus=_cores(), **options)
+    else:
+        try:
             ray.init(address=hardware.address, runtime_env={"env_vars": environment}, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if hardware.address is None:
-            raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
-        raise ConfigError.of("address", hardware.address, f"no Ray cluster answers there ({error})") from error
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError.of("address", hardware.address, f"no Ray cluster answers there ({error})") from error
     try:
         machines = _machines()
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
     finally:
         _leave(private=hardware.address is None)
+
+
+def _start(**options: Any) -> None:
+    """Start a private cluster. Ray waits 30 s for its own processes, too short on a busy machine: three tries."""
+    for attempt in range(_STARTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:  # Ray raises no class of its own here
+            ray.shutdown()
+            if attempt == _STARTS - 1:
+                raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
+            say(f"Ray did not start in time ({error}); trying again")
 
 
 def _leave(private: bool) -> None:
