@@ -47,6 +47,7 @@ class Board:
         """Scalars and curves of a validated epoch; example images where it is the best so far."""
         writer = self._ready()
         writer.add_scalar("train/loss", record["train_loss"], step)
+        writer.add_scalar("train/learning_rate", record["learning_rate"], step)
         writer.add_scalar("progress/epoch", record["epoch"], step)
         writer.add_scalar("progress/seconds_per_epoch", record["seconds"], step)
         for name in ("images_per_s", "wait_share"):
