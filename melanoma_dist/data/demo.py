@@ -19,10 +19,10 @@ from melanoma_dist import log
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import DESCRIPTION
-from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
-_NAME = "demo-v1"  # a change of the pictures needs a new name: caches keep the old ones
+_NAME = "demo-v2"  # a change of the pictures, or of the format, needs a new name: caches keep the old ones
 _SEED = 2019
 _YEAR = 2019
 _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VASC": 14, "SCC": 16}
@@ -54,7 +54,7 @@ def demo_dataset(cache: Path | None = None) -> Path:
         ) from error
     try:
         write_raw(aside / "raw")
-        prepare(aside / "raw", aside / "prepared", (_YEAR,), synthetic=True)
+        prepare(Request(aside / "raw", (_YEAR,), synthetic=True), aside / "prepared")
         _move(aside, home)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

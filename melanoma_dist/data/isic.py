@@ -18,7 +18,7 @@ from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
 from melanoma_dist.data.tables import IMAGE_ID, Problems, read_labels, read_metadata
 from melanoma_dist.errors import DataError
 
-_RECORD_COLUMNS = ("image_id", "year", "split", *LABEL_COLUMNS, "lesion_id", "age", "sex", "site")
+_RECORD_COLUMNS = ("image_id", "downsampled", "year", "split", *LABEL_COLUMNS, "lesion_id", "age", "sex", "site")
 # The end anchors matter: 2017 keeps ``ISIC_0000000_superpixels.png`` beside its images.
 _IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
 _MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
@@ -99,20 +99,24 @@ class Year:
 
     year: int
     records: pd.DataFrame
-    """One row per labelled image: image_id, year, split ("train" or a holdout), the label columns (1, 0, NaN),
-    lesion_id, age (years), sex, site."""
+    """One row per labelled image: image_id, downsampled (whether the table's id has the suffix ``_downsampled``), year,
+    split ("train" or a holdout), the label columns (1, 0, NaN), lesion_id, age (years), sex, site."""
     files: dict[str, tuple[Path, ...]]
     """The image files on the disk by image id; more than one where an id lies there twice."""
     masks: dict[str, Path]
     """Lesion masks by image id; the images need not be this year's."""
     notes: tuple[str, ...]
     """What was seen and left out."""
+    wanted: bool = True
+    """False for a year that lies on the disk and was not asked for: what it knows of others' images counts."""
 
 
 def read_years(raw: Path, years: tuple[int, ...]) -> list[Year]:
-    """Read the folders of ``years`` under ``raw``.
+    """Read the folders of ``years`` under ``raw``, and the tables of the other years that lie there.
 
-    Raises DataError for a folder that is missing or holds no table of labels, and one for all wrong rows together.
+    A year that was not asked for may know that an image is of a test set, or which lesion it shows.
+    Raises DataError for a wanted folder that is missing, holds no table of labels or none of lesions, and one for all
+    wrong rows together.
     """
     unknown = sorted(set(years) - set(YEARS))
     if unknown or not years:
@@ -121,10 +125,11 @@ def read_years(raw: Path, years: tuple[int, ...]) -> list[Year]:
         wanted = ", ".join(str(raw / str(year)) for year in years)
         raise DataError(
             f"{raw}: no such folder. It should hold the challenges' files, one folder per year: {wanted}. "
-            "Get them from the ISIC challenge site, or try the program without any data: `--data demo`."
+            "Get them with `data download`, or try the program without any data: `--data demo`."
         )
     problems = Problems()
-    found = [_YearReader(raw / str(year), year, problems).read() for year in sorted(set(years))]
+    readers = [_YearReader(raw / str(year), year, year in years, problems) for year in YEARS]
+    found = [reader.read() for reader in readers if reader.wanted or reader.has_labels()]
     problems.raise_any()
     return found
 
@@ -133,6 +138,7 @@ def read_years(raw: Path, years: tuple[int, ...]) -> list[Year]:
 class _YearReader:
     folder: Path
     year: int
+    wanted: bool
     problems: Problems
     files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -148,14 +154,18 @@ class _YearReader:
             for name in self.layout.masks
             for image_id, files in self._files(name, _MASK_FILE).items()
         }
-        return Year(self.year, pd.concat(records, ignore_index=True), self.files, masks, tuple(self.notes))
+        together = pd.concat(records, ignore_index=True)
+        return Year(self.year, together, self.files, masks, tuple(self.notes), self.wanted)
+
+    def has_labels(self) -> bool:
+        return any(self._table(part.labels) for part in self.layout.parts)
 
     def _require_tables(self) -> None:
         wanted = ", ".join(f"{part.labels}.csv" for part in self.layout.parts)
-        remedy = "Get them from the challenge's site, or leave the year out of --years."
+        remedy = "Get them with `data download`, or leave the year out of --years."
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder. ISIC {self.year} ({wanted}) should be there. {remedy}")
-        if not any(self._table(part.labels) for part in self.layout.parts):
+        if not self.has_labels():
             raise DataError(f"{self.folder}: no labels of ISIC {self.year} here: looked for {wanted}. {remedy}")
 
     def _read_part(self, part: _Part) -> pd.DataFrame | None:
@@ -168,11 +178,16 @@ class _YearReader:
             return None
         layout = self.layout
         labels = read_labels(path, layout.id_column, layout.label_columns, layout.may_be_none, self.problems)
-        records = pd.concat([labels["image_id"], _MEANINGS[self.year](labels)], axis=1)
-        metadata = self._table(part.metadata, part.images)
+        records = pd.concat([labels[["image_id", "downsampled"]], _MEANINGS[self.year](labels)], axis=1)
+        metadata, columns = self._table(part.metadata, part.images), self._metadata_columns(part)
         if metadata is not None:
-            about = read_metadata(metadata, layout.id_column, self._metadata_columns(part), self.problems)
+            about = read_metadata(metadata, layout.id_column, columns, self.problems)
             records = records.merge(about, on="image_id", how="left")
+        elif self.wanted and "lesion_id" in columns:
+            raise DataError(
+                f"{self.folder / part.metadata}.csv: is missing, and it alone says which images show one lesion. "
+                "Without it lesions would lie in two folds. Get it with `data download --parts labels`."
+            )
         records = records.reindex(columns=list(_RECORD_COLUMNS))
         records["year"] = self.year
         records["split"] = part.split

@@ -1,17 +1,20 @@
 """The manifest: the one table that says what the data is, and the data set it describes.
 
 A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), ``shard-*.tar`` (the pixels),
-``quarantine.parquet`` (what could not be read) and ``dataset.json``, written last: without it a folder is unfinished.
+``quarantine.parquet`` (what could not be read), ``missing.parquet`` (labelled images without a file),
+``joins.parquet`` (which images were joined into groups and why, and which proposed pairs were not) and
+``dataset.json``, written last: without it a folder is unfinished.
 
     image_id       str      the challenge's id without ``_downsampled``; unique, sorted
     group          str      images of one group (a lesion and its copies) never lie on both sides of a split
     years          str      every prepared year that holds the image: "2017+2019"
     listed         str      every official split that lists the image: "2017-test+2019-train"
-    split          str      "train" (the pool for folds), a holdout ("2017-test"), or "excluded: <why>"
+    split          str      "train" (the pool for folds), a holdout ("2017-test", "holdout"), or "excluded: <why>"
     lesion_id      str?     of the challenge
     MEL ... AKIEC  float32  1, 0, or NaN for unknown: `labels.LABEL_COLUMNS`
     width, height  int32    pixels as prepared; source_width, source_height: as delivered
     source         str      the file it came from, relative to the raw folder; source_sha256 of its bytes
+    perceptual_hash str     difference hash of the prepared image, 64 hexadecimal digits: copies differ in few bits
     shard          str      file name of the tar; offset, length (int64): where its JPEG bytes lie
     mask_offset    int64    where its mask's PNG bytes lie in the same shard, and mask_length; -1 for no mask
     age            float32  years; sex, site: str?
@@ -35,17 +38,22 @@ from melanoma_dist.errors import DataError
 
 MANIFEST = "manifest.parquet"
 QUARANTINE = "quarantine.parquet"
+MISSING = "missing.parquet"
+JOINS = "joins.parquet"
+PLAN = "plan.parquet"
 DESCRIPTION = "dataset.json"
-FORMAT = 1
+JOURNAL = "journal.jsonl"
+FILES = (MANIFEST, QUARANTINE, MISSING, JOINS, PLAN, JOURNAL, DESCRIPTION)
+FORMAT = 2
 
-REMEDY = "Prepare one with `melanoma-dist data prepare`, or try the program without any data: `--data demo`."
+REMEDY = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."
 
 _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")
 _NUMBERS = {
     **dict.fromkeys(("width", "height", "source_width", "source_height"), "<i4"),
     **dict.fromkeys((*LABEL_COLUMNS, "age"), "<f4"),
 }
-_STORAGE = ("source", "shard", "offset", "length", "mask_offset", "mask_length")
+_STORAGE = ("source", "perceptual_hash", "shard", "offset", "length", "mask_offset", "mask_length")
 COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
 
 
@@ -99,17 +107,17 @@ def load_dataset(folder: Path) -> Dataset:
         raise DataError(
             f"{folder / MANIFEST}: its content has fingerprint {found[:12]}, but {DESCRIPTION} was written for "
             f"{str(description['fingerprint'])[:12]}: one of them was damaged or edited. "
-            "Prepare the data set again with `melanoma-dist data prepare` into an empty folder."
+            "Prepare the data set again with `data prepare` into an empty folder."
         )
     _check_shards(folder, manifest)
     return Dataset(folder, manifest, bool(description["synthetic"]), found, size)
 
 
-def write_manifest(folder: Path, manifest: pd.DataFrame) -> None:
-    """Write the table, whole or not at all."""
-    aside = folder / f"{MANIFEST}.tmp"
-    manifest.to_parquet(aside, index=False)
-    _settle(aside, folder / MANIFEST)
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, whole or not at all."""
+    aside = path.with_name(f"{path.name}.tmp")
+    table.to_parquet(aside, index=False)
+    _settle(aside, path)
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
@@ -151,10 +159,12 @@ def _what_instead(folder: Path) -> str:
     names = {entry.name for entry in folder.iterdir()}
     if not names:
         return f"the folder is empty. {REMEDY}"
-    if MANIFEST in names or any(name.startswith("shard-") for name in names):
+    if PLAN in names:
+        return f"holds a plan ({PLAN}) and no images: run `data prepare` again without --manifest-only."
+    if names & {MANIFEST, JOURNAL} or any(name.startswith("shard-") for name in names):
         return (
             f"an unfinished data set: {DESCRIPTION} is written last and is not there. "
-            "Run the same `melanoma-dist data prepare` again."
+            "Run the same `data prepare` again."
         )
     if any(name in {"2017", "2018", "2019"} or name.upper().startswith("ISIC") for name in names):
         return f"holds the challenges' raw files, which have to be prepared once. {REMEDY}"

@@ -1,81 +1,68 @@
-"""Three years, one table: what they say about the same image is combined, and what belongs together is grouped."""
+"""Three years, one table: what they say about the same image is combined."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 
+from melanoma_dist.data.groups import TRAIN
 from melanoma_dist.data.isic import Year
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.errors import DataError
 
-TRAIN = "train"
+Conflicts = Literal["refuse", "newest", "unknown"]
+"""What to do where two years contradict each other about an image: refuse, believe the newer, or call it unknown."""
+
 _SHOWN = 20
 
 
-def merge_years(years: list[Year]) -> pd.DataFrame:
-    """One row per image id, sorted: its labels, years, listed, split, lesion_id, age, sex, site.
+def merge_years(years: list[Year], conflicts: Conflicts = "refuse") -> pd.DataFrame:
+    """One row per image id that any table names, sorted.
+
+    Columns: the labels, years, listed, split, lesion_id, age, sex, site, wanted.
 
     A known label beats an unknown one: 2019 tells AK from SCC where 2018 says AKIEC. A holdout beats the training set.
-    Raises DataError when two years contradict each other.
+    Of a year that was not asked for, only its lesions and official splits are used; images that it alone names are not
+    ``wanted``.
+    Raises DataError when two wanted years contradict each other and ``conflicts`` is "refuse".
     """
-    records = pd.concat([year.records for year in years], ignore_index=True)
-    _refuse_contradictions(records)
-    same = records.groupby("image_id", sort=True)
-    merged = same[list(LABEL_COLUMNS)].max().astype("float32")
-    merged["years"] = same["year"].agg(lambda values: "+".join(str(year) for year in sorted(set(values))))
-    listed = _official_name(records).groupby(records["image_id"]).agg(list)
+    known = pd.concat([year.records for year in years], ignore_index=True)
+    records = pd.concat([year.records for year in years if year.wanted], ignore_index=True)
+    every, same = known.groupby("image_id", sort=True), records.groupby("image_id", sort=True)
+    listed = _official_name(known).groupby(known["image_id"]).agg(list)
+    merged = _labels(records, conflicts).reindex(listed.index)
+    names = same["year"].agg(lambda values: "+".join(str(year) for year in sorted(set(values))))
+    merged["wanted"] = names.reindex(listed.index).notna()
+    merged["years"] = names.reindex(listed.index).fillna("")
     merged["listed"] = listed.map("+".join)
     merged["split"] = listed.map(_split)
-    for column in ("lesion_id", "sex", "site"):
-        merged[column] = same[column].first().astype("str")
-    merged["age"] = same["age"].first().astype("float32")
+    merged["lesion_id"] = every["lesion_id"].first().astype("str")
+    for column in ("sex", "site"):
+        merged[column] = same[column].first().astype("str").reindex(listed.index)
+    merged["age"] = same["age"].first().astype("float32").reindex(listed.index)
     return merged.reset_index()
+
+
+def lesions(years: list[Year]) -> pd.DataFrame:
+    """``image_id, lesion_id`` as every year on the disk says; an image may have several."""
+    return pd.concat([year.records[["image_id", "lesion_id"]] for year in years], ignore_index=True)
 
 
 def merge_files(years: list[Year]) -> dict[str, tuple[Path, ...]]:
     """Every image file on the disk by image id, of earlier years first."""
     merged: dict[str, tuple[Path, ...]] = {}
     for year in years:
-        for image_id, paths in year.files.items():
+        for image_id, paths in year.files.items() if year.wanted else ():
             merged[image_id] = (*merged.get(image_id, ()), *paths)
     return merged
 
 
 def merge_masks(years: list[Year]) -> dict[str, Path]:
     """One lesion mask by image id, of the earliest year that has one."""
-    return {image_id: path for year in reversed(years) for image_id, path in year.masks.items()}
-
-
-def join_groups(table: pd.DataFrame, *keys: str) -> pd.Series[str]:
-    """The group of each row: rows that share a value of any key are together, and so is whom they share others with.
-
-    A group is named by the first of its lesion ids, or, where it has none, by the first of its image ids.
-    """
-    group = table["image_id"]
-    while True:
-        before = group
-        for key in keys:
-            together = group.groupby(table[key]).transform("min")  # NaN where the key is absent
-            group = together.where(together.notna(), group)
-            group = group.groupby(before).transform("min")
-        if group.equals(before):
-            break
-    lesion = table["lesion_id"].groupby(group).transform("min")
-    return lesion.where(lesion.notna(), group).rename("group")
-
-
-def exclude_neighbours(table: pd.DataFrame) -> pd.Series[str]:
-    """The split of each row, where a training image whose group reaches into a holdout becomes "excluded: ..."."""
-    holdouts = (
-        table[table["split"] != TRAIN].groupby("group")["split"].agg(lambda splits: ", ".join(sorted(set(splits))))
-    )
-    if holdouts.empty:
-        return table["split"]
-    reached = table["group"].map(holdouts)
-    excluded = (table["split"] == TRAIN) & reached.notna()
-    return table["split"].mask(excluded, "excluded: lesion or copy in " + reached)
+    return {image_id: path for year in reversed(years) if year.wanted for image_id, path in year.masks.items()}
 
 
 def _official_name(records: pd.DataFrame) -> pd.Series[str]:
@@ -89,23 +76,32 @@ def _split(listed: list[str]) -> str:
     return next((name for name in listed if not name.endswith("-train")), TRAIN)
 
 
-def _refuse_contradictions(records: pd.DataFrame) -> None:
-    labels = list(LABEL_COLUMNS)
-    same = records.groupby("image_id", sort=True)[labels]
-    differ = same.max() > same.min()  # NaN, unknown, contradicts nothing
+def _labels(records: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
+    """The labels by image id, float32 [images, labels]; NaN, unknown, contradicts nothing."""
+    columns = list(LABEL_COLUMNS)
+    same = records.groupby("image_id", sort=True)[columns]
+    merged = same.max()
+    differ = merged > same.min()
     wrong = differ.index[differ.any(axis=1)]
-    if wrong.empty:
-        return
+    if len(wrong) and conflicts == "refuse":
+        raise DataError(_contradictions(records, wrong))
+    if len(wrong) and conflicts == "newest":
+        newest = records.sort_values("year").drop_duplicates("image_id", keep="last").set_index("image_id")
+        merged.loc[wrong] = newest.loc[wrong, columns]
+    return merged.mask(differ, np.nan).astype("float32") if conflicts == "unknown" else merged.astype("float32")
+
+
+def _contradictions(records: pd.DataFrame, wrong: pd.Index[str]) -> str:
     lines = []
     for image_id, rows in records[records["image_id"].isin(wrong[:_SHOWN])].groupby("image_id"):
         said = [
-            f"{row['year']} says {' '.join(label for label in labels if row[label] == 1) or 'none'}"
+            f"{row['year']} says {' '.join(label for label in LABEL_COLUMNS if row[label] == 1) or 'none'}"
             for _, row in rows.iterrows()
         ]
         lines.append(f"{image_id}: {', '.join(said)}")
     more = [f"... and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
     listing = "\n  ".join(lines + more)
-    raise DataError(
+    return (
         f"{len(wrong)} images have labels that contradict each other between the years:\n  {listing}\n"
-        "Correct a table, get the tables again from the ISIC challenge site, or prepare one of the years alone."
+        "Correct a table, or choose a rule: --conflicts newest believes the newer year, --conflicts unknown neither."
     )

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from melanoma_dist.data.duplicates import perceptual_hash
+
 MAX_PIXELS = 100_000_000
 """No dermoscope makes more; a header that claims more is a decompression bomb."""
 
@@ -55,6 +57,7 @@ class Photo:
     source_height: int = 0
     width: int = 0
     height: int = 0
+    perceptual_hash: str = ""
     jpeg: bytes | None = None
     mask: bytes | None = None
 
@@ -86,6 +89,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
             source_height=source_height,
             width=pixels.width,
             height=pixels.height,
+            perceptual_hash=perceptual_hash(pixels),
             jpeg=_encode(pixels),
             mask=mask,
         )

@@ -1,109 +1,152 @@
-"""From the challenges' files to one prepared data set: ``melanoma-dist data prepare``.
+"""From the challenges' files to one prepared data set: ``data prepare``.
 
-Read the tables, merge the years, decode every photograph once, write it into shards, group what belongs together, and
-write the manifest. ``dataset.json`` comes last: whatever kills this before leaves a folder nobody takes for a data set.
+Read the tables, merge the years, decode every photograph once and write it into shards, find the copies among them,
+group what belongs together, and write the manifest. ``dataset.json`` comes last: whatever kills this before leaves a
+folder nobody takes for a data set, and the same command goes on from the last image that is safely on the disk.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import multiprocessing
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from melanoma_dist import log
-from melanoma_dist.data import manifest as manifests
+from melanoma_dist.data import groups, journal, manifest, summary
+from melanoma_dist.data.decode import prepare_photos
+from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.isic import Year, read_years
-from melanoma_dist.data.labels import label_counts
+from melanoma_dist.data.journal import Journal, Record
 from melanoma_dist.data.manifest import Dataset, load_dataset
-from melanoma_dist.data.merge import exclude_neighbours, join_groups, merge_files, merge_masks, merge_years
-from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
-from melanoma_dist.data.shards import ShardWriter
+from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
+from melanoma_dist.data.photo import Photo, PhotoJob
+from melanoma_dist.data.shards import Place, ShardReader, ShardWriter
 from melanoma_dist.errors import DataError
 
-_JOBS_PER_WORKER = 500
-"""Fewer images than this are prepared sooner than another worker process starts."""
-_OURS = ("shard-*.tar", f"{manifests.MANIFEST}*", f"{manifests.QUARANTINE}*", f"{manifests.DESCRIPTION}*")
+_SETTLED = 128  # images between two moments at which everything is on the disk
+_OURS = ("shard-*.tar", *(f"{name}*" for name in manifest.FILES))
 
 
-def prepare(
-    raw: Path,
-    out: Path,
-    years: tuple[int, ...],
-    size: int = 512,
-    allow_missing: bool = False,
-    synthetic: bool = False,
-) -> Dataset:
-    """Prepare the ``years`` under ``raw`` into the folder ``out``; no image's shorter side exceeds ``size`` pixels.
+@dataclass(frozen=True)
+class Request:
+    """What a data set is to be made of. Two equal requests on the same files give the same bytes."""
 
-    A finished ``out`` of the same inputs is left as it is; an unfinished one is started again. ``allow_missing`` leaves
-    out labelled images without a file; ``synthetic`` marks demo data, and prepares it without a word.
+    raw: Path
+    """Folder with the folders 2017, 2018 and 2019."""
+    years: tuple[int, ...]
+    size: int = 512
+    """Shorter side in pixels that no image exceeds."""
+    allow_missing: bool = False
+    """Leave out labelled images without a file."""
+    conflicts: Conflicts = "refuse"
+    holdout: float = 0.0
+    """Share of the training pool's groups to keep out, 0 to 0.5."""
+    seed: int = 0
+    """Of the choice of these groups."""
+    synthetic: bool = False
+    """Demo data: marked as such, and prepared without a word."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the tables and folders of a request hold."""
+
+    years: list[Year]
+    table: pd.DataFrame
+    """`merge_years`."""
+    jobs: list[PhotoJob]
+    """What there is to decode, in order of image id."""
+
+    @property
+    def missing(self) -> pd.DataFrame:
+        """The wanted images without a file."""
+        return self.table[self.table["wanted"] & ~self.table["image_id"].isin([job.image_id for job in self.jobs])]
+
+
+def prepare(request: Request, out: Path) -> Dataset:
+    """Prepare a data set into the folder ``out``.
+
+    A finished ``out`` of the same inputs is left as it is; an unfinished one is gone on with.
     Raises DataError for inputs that are missing, wrong or contradictory, and for an ``out`` that cannot be written or
     holds something else.
     """
-    if size < 1:
-        raise DataError(f"--size {size}: the shorter side must be at least 1 pixel. The default is 512.")
-    found = read_years(raw, years)
-    table = merge_years(found)
-    jobs = _jobs(table, found, size)
-    request = _request(raw, table, jobs, size)
-    if (out / manifests.DESCRIPTION).is_file():
-        return _finished(out, request)
-    missing = _missing(table, jobs, allow_missing)
+    sources = _read(request)
+    digest = _digest(request, sources)
+    if (out / manifest.DESCRIPTION).is_file():
+        return _finished(out, digest)
+    _refuse_missing(sources, request.allow_missing)
+    with _writing(out), journal.opened(out) as finished:
+        if finished.resume(digest):
+            log.say(f"going on with {out}: {len(finished.records)} of {len(sources.jobs)} images are done.")
+        else:
+            _clear(out)
+        _write_shards(request, sources.jobs, out, finished)
+        _conclude(request, sources, out, finished.records, digest)
+        (out / manifest.JOURNAL).unlink()
+    dataset = load_dataset(out)
+    if not request.synthetic:
+        summary.show_dataset(dataset, sources.years)
+    return dataset
+
+
+def plan(request: Request, out: Path) -> pd.DataFrame:
+    """Everything about a data set that needs no pixels, written to ``out/plan.parquet``; images need not be there yet.
+
+    Columns: image_id, group (without copies, which only pixels tell), years, listed, split, lesion_id, the labels, age,
+    sex, site, and whether its file is on_disk. Raises DataError as `prepare` does.
+    """
+    sources = _read(request)
+    if (out / manifest.DESCRIPTION).is_file():
+        raise DataError(f"{out}: holds a prepared data set. Choose another folder for the plan with --out.")
+    table = _grouped(request, sources, groups.join_same(lesions(sources.years), "lesion_id", groups.LESION))
+    table["on_disk"] = table["image_id"].isin([job.image_id for job in sources.jobs])
+    table = table[table["wanted"]].drop(columns="wanted").reset_index(drop=True)
     with _writing(out):
-        _clear(out)
-        photos, places, quarantine = _write_shards(raw, out, jobs, quiet=synthetic)
-        manifest = _assemble(table, photos, places)
-        manifests.write_manifest(out, manifest)
-        quarantine.to_parquet(out / manifests.QUARANTINE, index=False)
-        description = {
-            "format": manifests.FORMAT,
-            "synthetic": synthetic,
-            "fingerprint": manifests.fingerprint(manifest, size),
-            "size": size,
-            "years": sorted(set(years)),
-            "counts": {"images": len(manifest), "groups": manifest["group"].nunique(), "missing": len(missing)},
-            "quarantined": len(quarantine),
-            "request": request,
-        }
-        manifests.write_description(out, description)
-    if not synthetic:
-        _summarise(out, found, table, manifest, missing, quarantine)
-    return load_dataset(out)
+        manifest.write_table(out / manifest.PLAN, table)
+    summary.show_plan(table, sources.years, out / manifest.PLAN)
+    return table
 
 
-def _jobs(table: pd.DataFrame, found: list[Year], size: int) -> list[PhotoJob]:
-    """What there is to decode, in order of image id; labelled images without a file give no job."""
-    files, masks = merge_files(found), merge_masks(found)
-    return [PhotoJob(name, files[name], masks.get(name), size) for name in table["image_id"] if name in files]
+def _read(request: Request) -> Sources:
+    if request.size < 1:
+        raise DataError(f"--size {request.size}: the shorter side must be at least 1 pixel. The default is 512.")
+    years = read_years(request.raw, request.years)
+    table = merge_years(years, request.conflicts)
+    files, masks = merge_files(years), merge_masks(years)
+    jobs = [
+        PhotoJob(name, files[name], masks.get(name), request.size)
+        for name in table.loc[table["wanted"], "image_id"]
+        if name in files
+    ]
+    return Sources(years, table, jobs)
 
 
-def _request(raw: Path, table: pd.DataFrame, jobs: list[PhotoJob], size: int) -> str:
-    """What was asked for, as a sha256: the size, everything the tables say, and every file with its length."""
-    digest = hashlib.sha256(f"{manifests.FORMAT} {size}\n".encode())
-    digest.update(table.to_csv(index=False).encode())
-    for job in jobs:
+def _digest(request: Request, sources: Sources) -> str:
+    """What was asked for, as a sha256: the choices, everything the tables say, and every file with its length."""
+    choices = request.size, request.conflicts, request.holdout, request.seed
+    digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
+    digest.update(sources.table.to_csv(index=False).encode())
+    digest.update(lesions(sources.years).to_csv(index=False).encode())
+    for job in sources.jobs:
         for path in (*job.files, *([job.mask] if job.mask else [])):
-            digest.update(f"{path.relative_to(raw).as_posix()} {path.stat().st_size}\n".encode())
+            digest.update(f"{path.relative_to(request.raw).as_posix()} {path.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
-def _finished(out: Path, request: str) -> Dataset:
+def _finished(out: Path, digest: str) -> Dataset:
     """The data set that is already there, if it is the one asked for."""
     dataset = load_dataset(out)
-    description = json.loads((out / manifests.DESCRIPTION).read_text())
-    if description.get("request") != request:
+    description = json.loads((out / manifest.DESCRIPTION).read_text())
+    if description.get("request") != digest:
         raise DataError(
-            f"{out}: holds a data set prepared from other files or for another size "
+            f"{out}: holds a data set prepared from other files or with other choices "
             f"(years {description.get('years')}, size {dataset.size}). Runs may depend on it: "
             "choose another folder with --out, or delete this one."
         )
@@ -113,145 +156,152 @@ def _finished(out: Path, request: str) -> Dataset:
     return dataset
 
 
-def _missing(table: pd.DataFrame, jobs: list[PhotoJob], allow_missing: bool) -> pd.DataFrame:
-    """The labelled images without a file on the disk; DataError unless they may be left out."""
-    missing = table[~table["image_id"].isin([job.image_id for job in jobs])]
-    if not jobs:
+def _refuse_missing(sources: Sources, allow_missing: bool) -> None:
+    missing, wanted = sources.missing, int(sources.table["wanted"].sum())
+    if not sources.jobs:
         raise DataError(
             f"nothing to prepare: {len(missing)} images are labelled and the file of none is on the disk. "
-            "Get the image archives from the ISIC challenge site and unpack them beside the tables."
+            "Get the images with `data download`, or unpack their archives beside the tables."
         )
     if len(missing) and not allow_missing:
         by_year = missing.groupby("years")["image_id"]
         counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
         raise DataError(
-            f"{len(missing)} of {len(table)} labelled images have no file on the disk: {counts}. "
-            "Get them from the ISIC challenge site, or leave them out with --allow-missing."
+            f"{len(missing)} of {wanted} labelled images have no file on the disk: {counts}. "
+            "Get them with `data download`, or leave them out with --allow-missing."
         )
-    return missing
 
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a DataError."""
+    """A folder to write into; what the disk refuses becomes a DataError."""
     try:
+        out.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(out)
         yield
     except OSError as error:
         raise DataError(
             f"{out}: cannot write the data set ({error.strerror or error}). It is unfinished. "
-            "Make room or choose another folder with --out, then run the same command again."
+            "Make room, then give the same command again: it goes on where it was. Or choose another folder with --out."
         ) from error
 
 
-def _clear(out: Path) -> None:
-    """Make ``out`` an empty folder, removing what an unfinished preparation left and nothing else."""
-    out.mkdir(parents=True, exist_ok=True)
-    ours = {path for pattern in _OURS for path in out.glob(pattern)}
-    foreign = sorted(path.name for path in set(out.iterdir()) - ours)
+def _refuse_foreign(out: Path) -> None:
+    foreign = sorted(path.name for path in set(out.iterdir()) - _ours(out))
     if foreign:
         raise DataError(
             f"{out}: holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}); "
             "a data set needs a folder of its own. Choose another one with --out."
         )
-    for path in ours:
+
+
+def _ours(out: Path) -> set[Path]:
+    return {path for pattern in _OURS for path in out.glob(pattern)}
+
+
+def _clear(out: Path) -> None:
+    """Remove what an unfinished preparation of something else left, and nothing else."""
+    for path in _ours(out) - {out / manifest.JOURNAL}:
         path.unlink()
 
 
-def _write_shards(
-    raw: Path, out: Path, jobs: list[PhotoJob], quiet: bool
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Decode and store every image; returns, row by row, what was stored, where, and (apart) what could not be read."""
-    stored: list[dict[str, Any]] = []
-    places = []
-    failed = []
-    photos: Iterable[Photo] = _decode(jobs)
-    with ShardWriter(out) as writer:
-        for photo in photos if quiet else log.progress(photos, len(jobs), "preparing"):
-            for path, reason in photo.failures:
-                failed.append((photo.image_id, path.relative_to(raw).as_posix(), reason))
-            if photo.jpeg is None or photo.source is None:
-                continue
-            places.append(writer.add(photo.image_id, photo.jpeg, photo.mask))
-            stored.append(_facts(raw, photo, photo.source))
-    quarantine = pd.DataFrame(failed, columns=["image_id", "source", "reason"], dtype="str")
-    if not stored:
-        raise DataError(f"none of the {len(jobs)} images can be decoded; the first: {' '.join(failed[0])}.")
-    return pd.DataFrame(stored), pd.DataFrame(places), quarantine
+def _write_shards(request: Request, jobs: list[PhotoJob], out: Path, finished: Journal) -> None:
+    """Decode and store every image that is not ``finished``; what became of it goes into the journal."""
+    places = [Place(*record["place"]) for record in finished.records if record["place"]]
+    todo = jobs[len(finished.records) :]
+    photos: Iterable[Photo] = prepare_photos(todo)
+    with ShardWriter(out, after=places[-1] if places else None) as writer:
+        new: list[Record] = []
+        for photo in photos if request.synthetic else log.progress(photos, len(todo), "preparing"):
+            place = None if photo.jpeg is None else writer.add(photo.image_id, photo.jpeg, photo.mask)
+            new.append(_record(request.raw, photo, place))
+            if len(new) == _SETTLED:
+                writer.settle()
+                finished.add(new)
+                new = []
+    finished.add(new)
 
 
-def _facts(raw: Path, photo: Photo, source: Path) -> dict[str, Any]:
+def _record(raw: Path, photo: Photo, place: Place | None) -> Record:
     return {
         "image_id": photo.image_id,
+        "failures": [[path.relative_to(raw).as_posix(), reason] for path, reason in photo.failures],
+        "place": place,
         "width": photo.width,
         "height": photo.height,
-        "source": source.relative_to(raw).as_posix(),
+        "source": photo.source and photo.source.relative_to(raw).as_posix(),
         "source_sha256": photo.source_sha256,
         "source_width": photo.source_width,
         "source_height": photo.source_height,
+        "perceptual_hash": photo.perceptual_hash,
     }
 
 
-def _decode(jobs: list[PhotoJob]) -> Iterator[Photo]:
-    """The photographs in the order of their jobs, prepared on all cores, few of them in memory at a time."""
-    workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_PER_WORKER)
-    if workers < 2:
-        yield from map(prepare_photo, jobs)
-        return
-    # Spawned, not forked: the calling process may hold threads and libraries that do not survive a fork.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    pending: deque[Future[Photo]] = deque()
-    try:
-        for job in jobs:
-            pending.append(pool.submit(prepare_photo, job))
-            if len(pending) >= 8 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a process that decodes images was killed ({error}), most often for want of memory. "
-            "Run the same command again on a machine with more."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _conclude(request: Request, sources: Sources, out: Path, records: list[Record], digest: str) -> None:
+    """Write the tables, and last of all the description that vouches for them."""
+    failed = [(record["image_id"], *failure) for record in records for failure in record["failures"]]
+    quarantine = pd.DataFrame(failed, columns=["image_id", "source", "reason"], dtype="str")
+    stored = [{**record, **Place(*record["place"])._asdict()} for record in records if record["place"]]
+    if not stored:
+        raise DataError(f"none of the {len(records)} images can be decoded; the first: {' '.join(failed[0])}.")
+    photos = pd.DataFrame(stored)
+    joins = _joins(request, sources, photos, out)
+    table = _grouped(request, sources, joins[joins["joined"]])
+    images = _manifest(table, photos)
+    missing = table.loc[sources.missing.index, ["image_id", "years", "listed", "split", "group"]]
+    for name, content in (
+        (manifest.MANIFEST, images),
+        (manifest.QUARANTINE, quarantine),
+        (manifest.MISSING, missing),
+        (manifest.JOINS, joins),
+    ):
+        manifest.write_table(out / name, content)
+    description = {
+        "format": manifest.FORMAT,
+        "synthetic": request.synthetic,
+        "fingerprint": manifest.fingerprint(images, request.size),
+        "size": request.size,
+        "years": sorted(set(request.years)),
+        "conflicts": request.conflicts,
+        "holdout": {"share": request.holdout, "seed": request.seed},
+        "counts": {"images": len(images), "groups": images["group"].nunique(), "missing": len(missing)},
+        "quarantined": len(quarantine),
+        "notes": summary.notes(sources.years),
+        "request": digest,
+    }
+    manifest.write_description(out, description)
 
 
-def _assemble(table: pd.DataFrame, photos: pd.DataFrame, places: pd.DataFrame) -> pd.DataFrame:
-    """The manifest: what the tables say of each stored image, with its group, split, sizes and place."""
-    stored = pd.concat([photos, places], axis=1)
-    manifest = table.merge(stored, on="image_id", how="inner", validate="one_to_one")
-    manifest["group"] = join_groups(manifest, "lesion_id", "source_sha256")
-    manifest["split"] = exclude_neighbours(manifest)
+def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """Every reason to keep two images together, and the look-alikes that are none."""
+    stored = ShardReader(Dataset(out, photos, request.synthetic, "", request.size))
+
+    def pixels(row: int) -> Image.Image:
+        return Image.open(io.BytesIO(stored.jpeg(row).tobytes()))
+
+    same = pd.concat(
+        [
+            groups.join_same(lesions(sources.years), "lesion_id", groups.LESION),
+            groups.join_same(photos, "source_sha256", groups.BYTES),
+        ]
+    ).assign(joined=True)
+    near = as_joins(near_duplicates(photos["perceptual_hash"], pixels), photos["image_id"])
+    return pd.concat([same, near], ignore_index=True)
+
+
+def _grouped(request: Request, sources: Sources, joins: pd.DataFrame) -> pd.DataFrame:
+    """The table with the group of each image and the split that follows from it."""
+    table = sources.table.copy()
+    table["group"] = groups.name_by_lesion(groups.group_images(table["image_id"], joins), table["lesion_id"])
+    table["split"] = groups.exclude_neighbours(table)
+    if request.holdout:
+        table["split"] = groups.hold_out_share(table, request.holdout, request.seed)
+    return table
+
+
+def _manifest(table: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
+    """What the tables say of each stored image, with its sizes and place."""
+    images = table.merge(photos, on="image_id", how="inner", validate="one_to_one")
     sizes = dict.fromkeys(("width", "height", "source_width", "source_height"), "int32")
     offsets = dict.fromkeys(("offset", "length", "mask_offset", "mask_length"), "int64")
-    return manifest.astype(sizes | offsets)[list(manifests.COLUMNS)]
-
-
-def _summarise(
-    out: Path,
-    found: list[Year],
-    table: pd.DataFrame,
-    manifest: pd.DataFrame,
-    missing: pd.DataFrame,
-    quarantine: pd.DataFrame,
-) -> None:
-    for year in found:
-        for note in year.notes:
-            log.say(f"{year.year}: {note}; left out.")
-    kept = set(manifest["image_id"])
-    gone = set(missing["image_id"])
-    rows = []
-    for name, part in [*((str(year.year), year.records) for year in found), ("together", table)]:
-        ids = set(part["image_id"])
-        images = manifest[manifest["image_id"].isin(ids)]
-        lost = len(ids - kept - gone)
-        rows.append((name, len(ids), len(ids & gone), lost, len(images), images["group"].nunique()))
-    log.show_table("Images", ("year", "labelled", "missing", "quarantined", "prepared", "groups"), rows)
-    counts = label_counts(manifest)
-    log.show_table("Labels", ("label", "yes", "no", "unknown"), [(label, *row) for label, row in counts.iterrows()])
-    splits = manifest.groupby("split")["group"].agg(["size", "nunique"])
-    log.show_table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])
-    for _, row in quarantine.head(5).iterrows():
-        log.say(f"quarantined {row['source']}: {row['reason']}")
-    if len(quarantine):
-        log.say(f"{len(quarantine)} files could not be read: {out / manifests.QUARANTINE}")
+    return images.astype(sizes | offsets)[list(manifest.COLUMNS)]

@@ -6,13 +6,12 @@ member's bytes start, so that we map the file into memory and touch one image wi
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import tarfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,15 +37,19 @@ class Place(NamedTuple):
 class ShardWriter:
     """Writes images into ``shard-00000.tar``, ``shard-00001.tar``, ... of about ``limit`` bytes.
 
-    The same images in the same order give the same bytes.
+    The same images in the same order give the same bytes, also when a killed writer is followed by one that goes on
+    ``after`` the last place that is known to be on the disk: what lies behind it is written anew.
     """
 
-    def __init__(self, folder: Path, limit: int = SHARD_BYTES) -> None:
+    def __init__(self, folder: Path, limit: int = SHARD_BYTES, after: Place | None = None) -> None:
         self._folder = folder
         self._limit = limit
         self._count = 0
         self._name = ""
-        self._tar: tarfile.TarFile | None = None
+        self._file: BinaryIO | None = None
+        if after is not None:
+            self._count = int(after.shard.removeprefix("shard-").removesuffix(".tar"))
+            self._open(_end(after))
 
     def __enter__(self) -> Self:
         return self
@@ -54,42 +57,68 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self._close(whole=error is None)
 
     def add(self, image_id: str, jpeg: bytes, mask: bytes | None) -> Place:
         """Append one image and, if it has one, its mask; both always share a shard."""
-        tar = self._room_for(len(jpeg) + len(mask or b""))
-        offset = _append(tar, f"{image_id}.jpg", jpeg)
+        file = self._room_for(len(jpeg) + len(mask or b""))
+        offset = _append(file, f"{image_id}.jpg", jpeg)
         if mask is None:
             return Place(self._name, offset, len(jpeg), -1, -1)
-        return Place(self._name, offset, len(jpeg), _append(tar, f"{image_id}.mask.png", mask), len(mask))
+        return Place(self._name, offset, len(jpeg), _append(file, f"{image_id}.mask.png", mask), len(mask))
 
-    def _room_for(self, size: int) -> tarfile.TarFile:
-        if self._tar is not None and self._tar.offset > 0 and self._tar.offset + size > self._limit:
-            self._close()
-        if self._tar is None:
-            self._name = f"shard-{self._count:05d}.tar"
-            self._count += 1
-            self._tar = tarfile.open(self._folder / self._name, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        return self._tar
+    def settle(self) -> None:
+        """Have everything that was added on the disk before returning."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
-    def _close(self) -> None:
-        if self._tar is None:
+    def _room_for(self, size: int) -> BinaryIO:
+        if self._file is not None and self._file.tell() > 0 and self._file.tell() + size > self._limit:
+            self._close(whole=True)
+        return self._file or self._open(0)
+
+    def _open(self, offset: int) -> BinaryIO:
+        """Open the next shard for writing from ``offset`` on, as if nothing had ever been behind it."""
+        self._name = f"shard-{self._count:05d}.tar"
+        self._count += 1
+        path = self._folder / self._name
+        if offset and (not path.is_file() or path.stat().st_size < offset):
+            raise DataError(
+                f"{path}: is shorter than an earlier preparation left it. Delete {self._folder} and prepare it again."
+            )
+        self._file = path.open("r+b" if offset else "wb")
+        self._file.truncate(offset)
+        self._file.seek(offset)
+        return self._file
+
+    def _close(self, whole: bool) -> None:
+        """Close the open shard; a ``whole`` one ends as tar files end, with two empty blocks in a full record."""
+        if self._file is None:
             return
-        self._tar.close()
-        self._tar = None
-        # dataset.json will vouch for these bytes: they have to be on the disk before it is.
-        with (self._folder / self._name).open("rb") as file:
-            os.fsync(file.fileno())
+        if whole:
+            self._file.write(bytes(2 * tarfile.BLOCKSIZE))
+            self._file.write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
+            self.settle()
+        self._file.close()
+        self._file = None
 
 
-def _append(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+def _append(file: BinaryIO, name: str, data: bytes) -> int:
     """Add a member without owner or time, and return the offset of its bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
-    start = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(info, io.BytesIO(data))
+    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    start = file.tell()
+    file.write(data)
+    file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
     return start
+
+
+def _end(place: Place) -> int:
+    """Where the blocks of an image and its mask end in their shard."""
+    end = max(place.offset + place.length, place.mask_offset + place.mask_length)
+    return end + -end % tarfile.BLOCKSIZE
 
 
 class ShardReader:

@@ -37,17 +37,20 @@ class Problems:
         shown = self.entries[:_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])
         raise DataError(
             f"{len(self.entries)} wrong entries in the tables:\n  " + "\n  ".join(shown) + "\n"
-            "Get the tables again from the ISIC challenge site, or correct these lines."
+            "Get the tables again with `data download`, or correct these lines."
         )
 
 
-def read_table(path: Path, id_column: str, columns: tuple[str, ...], problems: Problems) -> pd.DataFrame:
-    """The named columns of a CSV as text, with ``line`` and the base id ``image_id``; columns beyond these are ignored.
+def read_table(
+    path: Path, id_column: str, columns: tuple[str, ...], problems: Problems, exactly: bool = False
+) -> pd.DataFrame:
+    """The named columns of a CSV as text, with ``line``, the base id ``image_id`` and whether it was ``downsampled``.
 
-    Rows without a valid, new id are noted as problems and left out.
+    Columns beyond these are ignored, or noted as a problem if ``exactly`` these are expected. Rows without a valid, new
+    id are noted as problems and left out.
     """
     needed = (id_column, *columns)
-    nothing = pd.DataFrame(columns=["line", "image_id", *columns])
+    nothing = pd.DataFrame(columns=["line", "image_id", "downsampled", *columns])
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -60,8 +63,11 @@ def read_table(path: Path, id_column: str, columns: tuple[str, ...], problems: P
     if missing:
         problems.add(path, 1, "header", ",".join(header), f"lacks the columns {', '.join(missing)}")
         return nothing
+    extra = [name for name in header if header.count(name) > 1 or (exactly and name not in needed)]
+    if extra:
+        problems.add(path, 1, "header", ",".join(header), f"has the columns {', '.join(extra)} too many")
     positions = [header.index(name) for name in needed]
-    records: list[tuple[int | str, ...]] = []
+    records: list[tuple[int | bool | str, ...]] = []
     seen: dict[str, int] = {}
     for line, row in rows[1:]:
         if len(row) != len(header):
@@ -69,8 +75,8 @@ def read_table(path: Path, id_column: str, columns: tuple[str, ...], problems: P
             continue
         name, *values = (row[position].strip() for position in positions)
         if image_id := _new_id(path, line, id_column, name, seen, problems):
-            records.append((line, image_id, *values))
-    return pd.DataFrame(records, columns=["line", "image_id", *columns])
+            records.append((line, image_id, name.lower().endswith("_downsampled"), *values))
+    return pd.DataFrame(records, columns=["line", "image_id", "downsampled", *columns])
 
 
 def _new_id(path: Path, line: int, column: str, name: str, seen: dict[str, int], problems: Problems) -> str | None:
@@ -89,8 +95,11 @@ def _new_id(path: Path, line: int, column: str, name: str, seen: dict[str, int],
 def read_labels(
     path: Path, id_column: str, columns: tuple[str, ...], may_be_none: bool, problems: Problems
 ) -> pd.DataFrame:
-    """``image_id`` and the label columns, 0.0 or 1.0: exactly one of them is 1, or none if ``may_be_none``."""
-    table = read_table(path, id_column, columns, problems)
+    """``image_id``, ``downsampled`` and the label columns, 0.0 or 1.0: one of them is 1, or none if ``may_be_none``.
+
+    A column that the challenge does not have is a problem: it may be a diagnosis that would be lost.
+    """
+    table = read_table(path, id_column, columns, problems, exactly=True)
     labels = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in columns})
     valid = labels.isin([0.0, 1.0])
     for position, column in zip(*(~valid.to_numpy()).nonzero(), strict=True):
@@ -102,8 +111,7 @@ def read_labels(
         given = [name for name in columns if labels[name].iloc[position] == 1]
         rule = "only one of them may be 1" if given else "one of them must be 1"
         problems.add(path, table["line"].iloc[position], "labels", " ".join(given) or "none", rule)
-    labels.insert(0, "image_id", table["image_id"])
-    return labels
+    return pd.concat([table[["image_id", "downsampled"]], labels], axis=1)
 
 
 def read_metadata(path: Path, id_column: str, columns: dict[str, str], problems: Problems) -> pd.DataFrame:

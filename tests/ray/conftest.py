@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.prepare import Request, prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -65,5 +65,5 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part = f"ISIC-2017_Training_Data/{name}.jpg"
         (raw / "2017" / part).write_bytes((Path(folder) / "2017" / part).read_bytes())
     out = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(raw, out, (2017,))
+    prepare(Request(raw, (2017,)), out)
     return out

@@ -43,9 +43,14 @@ class Raw:
         self.row(f"2017/ISIC-2017_{part}_Part3_GroundTruth.csv", "image_id,melanoma,seborrheic_keratosis", line)
         return self._image(f"2017/ISIC-2017_{part}_Data/{name}.jpg", number, options)
 
-    def image_2018(self, number: int, label: str = "NV", part: str = "Training", **options: object) -> str:
+    def image_2018(
+        self, number: int, label: str = "NV", part: str = "Training", lesion: str = "", **options: object
+    ) -> str:
         name, table = f"ISIC_{number:07d}", f"ISIC2018_Task3_{part}_GroundTruth"
         classes = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+        if part == "Training":
+            header = "image,lesion_id,diagnosis_confirm_type"
+            self.row("2018/ISIC2018_Task3_Training_LesionGroupings.csv", header, f"{name},{lesion},histopathology")
         self.row(f"2018/{table}/{table}.csv", ",".join(("image", *classes)), self._hot(name, label, classes))
         return self._image(f"2018/ISIC2018_Task3_{part}_Input/{name}.jpg", number, options)
 

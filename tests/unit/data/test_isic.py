@@ -8,7 +8,7 @@ import pytest
 
 from melanoma_dist.data.isic import Year, read_years
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.merge import join_groups, merge_files, merge_masks, merge_years
+from melanoma_dist.data.merge import merge_files, merge_masks, merge_years
 from melanoma_dist.errors import DataError
 
 from .conftest import Raw, write_image, write_table
@@ -39,9 +39,7 @@ def test_2017_names_melanoma_keratosis_and_nevus(raw: Raw) -> None:
 
 
 def test_2018_leaves_ak_and_scc_open_where_it_says_akiec(raw: Raw) -> None:
-    ids = [raw.image_2018(1, "AKIEC"), raw.image_2018(2, "DF", "Test")]
-    groupings = "2018/ISIC2018_Task3_Training_LesionGroupings.csv"
-    raw.row(groupings, "image,lesion_id,diagnosis_confirm_type", "ISIC_0000001,HAM_0000007,histopathology")
+    ids = [raw.image_2018(1, "AKIEC", lesion="HAM_0000007"), raw.image_2018(2, "DF", "Test")]
     write_image(raw.folder / "2018/ISIC2018_Task1_Training_GroundTruth/ISIC_0000099_segmentation.png")
     write_image(raw.folder / "2018/ISIC2018_Task1-2_Training_Input/ISIC_0000099.jpg")
     year = read(raw, 2018)
@@ -138,7 +136,7 @@ def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
 
 
 def test_missing_folders_are_named(raw: Raw) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no such folder.*challenge site"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder.*data download"):
         read_years(raw.folder / "nowhere", (2017,))
     with pytest.raises(DataError, match=r"2018: no such folder.*ISIC2018_Task3_Training_GroundTruth.csv"):
         read(raw, 2018)
@@ -181,18 +179,59 @@ def test_contradicting_years_are_told_together(raw: Raw) -> None:
     assert "ISIC_0000001: 2017 says MEL, 2019 says BKL" in str(caught.value)
 
 
-def test_groups_join_across_every_shared_key() -> None:
-    rows = [
-        ("a", "L1", "x"),
-        ("b", "L1", "y"),
-        ("c", None, "y"),
-        ("d", "L2", "z"),
-        ("e", None, "w"),
-        ("f", None, "w"),
-        ("g", None, "v"),
-    ]
-    table = pd.DataFrame(rows, columns=["image_id", "lesion_id", "sha"])
-    assert list(join_groups(table, "lesion_id", "sha")) == ["L1", "L1", "L1", "L2", "e", "e", "g"]
+def test_a_rule_settles_contradictions(raw: Raw) -> None:
+    raw.image_2017(1, "MEL")
+    raw.image_2019(1, "BKL")
+    raw.image_2017(2, "NV")
+    raw.image_2018(2, "AKIEC")
+    raw.image_2017(3, "MEL")
+    years = read_years(raw.folder, (2017, 2018, 2019))
+    newest = merge_years(years, "newest")
+    assert labels(newest, "ISIC_0000001") == {"BKL": 1}
+    second = labels(newest, "ISIC_0000002")
+    assert second.pop("AKIEC") == 1
+    assert np.isnan([second.pop("AK"), second.pop("SCC")]).all()  # 2018 does not tell them apart, 2017 has no say
+    assert second == {}
+    unknown = merge_years(years, "unknown")
+    assert {name for name, value in labels(unknown, "ISIC_0000001").items() if np.isnan(value)} == {"MEL", "BKL"}
+    assert labels(unknown, "ISIC_0000003") == {"MEL": 1}
+
+
+def test_a_year_that_was_not_asked_for_tells_of_tests_and_lesions(raw: Raw) -> None:
+    raw.image_2017(1, part="Test_v2")
+    raw.image_2017(2)
+    raw.image_2019(1, lesion="MSK_1")
+    raw.image_2019(3, "MEL", lesion="MSK_1")
+    raw.image_2018(3, "NV")  # contradicts 2019, and is not asked
+    years = read_years(raw.folder, (2019,))
+    table = merge_years(years).set_index("image_id", drop=False)
+    assert list(table["wanted"]) == [True, False, True]
+    assert table["split"].to_dict() == {
+        "ISIC_0000001": "2017-test",
+        "ISIC_0000002": "train",
+        "ISIC_0000003": "train",
+    }
+    assert list(table["years"]) == ["2019", "", "2019"]
+    assert labels(table, "ISIC_0000003") == {"MEL": 1}
+    assert set(merge_files(years)) == {"ISIC_0000001", "ISIC_0000003"}
+
+
+def test_lesions_must_be_known_where_the_year_names_them(raw: Raw) -> None:
+    raw.image_2018(1)
+    (raw.folder / "2018/ISIC2018_Task3_Training_LesionGroupings.csv").unlink()
+    with pytest.raises(DataError, match=r"LesionGroupings.csv: is missing.*two folds.*data download"):
+        read(raw, 2018)
+
+
+def test_a_label_that_the_challenge_does_not_have_is_wrong(raw: Raw) -> None:
+    raw.image_2017(1)
+    table = raw.folder / "2017/ISIC-2017_Training_Part3_GroundTruth.csv"
+    write_table(table, "image_id,melanoma,seborrheic_keratosis,nevus", "ISIC_0000001,0.0,0.0,1.0")
+    with pytest.raises(DataError, match="has the columns nevus too many"):
+        read(raw, 2017)
+    write_table(table, "image_id,melanoma,melanoma,seborrheic_keratosis", "ISIC_0000001,0.0,1.0,0.0")
+    with pytest.raises(DataError, match="has the columns melanoma, melanoma too many"):
+        read(raw, 2017)
 
 
 def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
@@ -206,3 +245,6 @@ def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
     assert (table["split"] == "2017-validation").sum() == 150
     assert table["lesion_id"].isna().sum() == 2084
     assert len(merge_masks(years)) == 1100
+    assert years[2].records["downsampled"].sum() == 2074
+    named = years[2].records["lesion_id"].dropna()
+    assert (named.nunique(), len(named)) == (11847, 23247)

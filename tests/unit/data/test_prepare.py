@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from melanoma_dist.data import prepare as preparing
 from melanoma_dist.data.manifest import Dataset, fingerprint, listed_in, load_dataset
-from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader, ShardWriter
 from melanoma_dist.errors import DataError
 
@@ -33,7 +32,7 @@ def small(raw: Raw, out: Path) -> Dataset:
         raw.image_2017(number, "MEL" if number == 1 else "NV")
     raw.image_2017(4, "BKL", "Test_v2")
     write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
-    return prepare(raw.folder, out, (2017,), size=24)
+    return prepare(Request(raw.folder, (2017,), size=24), out)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -112,9 +111,9 @@ def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
 
 def test_the_same_files_give_the_same_bytes(raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = small(raw, out)
-    monkeypatch.setattr(preparing, "_JOBS_PER_WORKER", 2)
+    monkeypatch.setattr("melanoma_dist.data.decode._JOBS_PER_WORKER", 2)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    second = prepare(raw.folder, out.with_name("again"), (2017,), size=24)
+    second = prepare(Request(raw.folder, (2017,), size=24), out.with_name("again"))
     assert digests(out) == digests(second.folder)
     assert first.fingerprint == second.fingerprint
 
@@ -128,7 +127,7 @@ def test_a_holdout_takes_its_lesions_and_copies_out_of_training(raw: Raw, out: P
     raw.image_2019(4, lesion="MSK_1")
     raw.image_2019(2, lesion="MSK_2", seed=1)
     raw.image_2019(5, lesion="MSK_2")
-    table = by_id(prepare(raw.folder, out, (2017, 2019), size=24))
+    table = by_id(prepare(Request(raw.folder, (2017, 2019), size=24), out))
     why = "excluded: lesion or copy in 2017-test"
     assert table["split"].to_dict() == {
         "ISIC_0000001": "2017-test",
@@ -147,7 +146,7 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(raw: Raw, out: Path, caps
     raw.image_2017(1)
     raw.image_2017(2)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").write_bytes(b"not a photograph")
-    dataset = prepare(raw.folder, out, (2017,))
+    dataset = prepare(Request(raw.folder, (2017,)), out)
     assert list(dataset.manifest["image_id"]) == ["ISIC_0000001"]
     row = pd.read_parquet(out / "quarantine.parquet").iloc[0]
     assert tuple(row) == ("ISIC_0000002", "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg", "not an image")
@@ -159,7 +158,7 @@ def test_nothing_readable_is_an_error(raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="none of the 1 images can be decoded"):
-        prepare(raw.folder, out, (2017,))
+        prepare(Request(raw.folder, (2017,)), out)
 
 
 def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
@@ -167,45 +166,27 @@ def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
         raw.image_2017(number)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 2 labelled images have no file.*ISIC_0000002.*--allow-missing"):
-        prepare(raw.folder, out, (2017,))
+        prepare(Request(raw.folder, (2017,)), out)
     assert not out.exists()
-    assert len(prepare(raw.folder, out, (2017,), allow_missing=True).manifest) == 1
+    assert len(prepare(Request(raw.folder, (2017,), allow_missing=True), out).manifest) == 1
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").unlink()
     with pytest.raises(DataError, match="nothing to prepare: 2 images are labelled"):
-        prepare(raw.folder, out.with_name("b"), (2017,), allow_missing=True)
+        prepare(Request(raw.folder, (2017,), allow_missing=True), out.with_name("b"))
 
 
 def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = small(raw, out)
     before = digests(out)
-    again = prepare(raw.folder, out, (2017,), size=24)
+    again = prepare(Request(raw.folder, (2017,), size=24), out)
     assert "is finished: 4 images" in capsys.readouterr().out
     assert again.fingerprint == first.fingerprint
     assert digests(out) == before
-    with pytest.raises(DataError, match="from other files or for another size"):
-        prepare(raw.folder, out, (2017,), size=20)
+    with pytest.raises(DataError, match="from other files or with other choices"):
+        prepare(Request(raw.folder, (2017,), size=20), out)
     raw.image_2017(9)
-    with pytest.raises(DataError, match="from other files or for another size"):
-        prepare(raw.folder, out, (2017,), size=24)
+    with pytest.raises(DataError, match="from other files or with other choices"):
+        prepare(Request(raw.folder, (2017,), size=24), out)
     assert digests(out) == before
-
-
-def test_an_unfinished_folder_is_refused_and_started_again(
-    raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(preparing.manifests, "write_description", killed)
-        with pytest.raises(KeyboardInterrupt):
-            small(raw, out)
-    with pytest.raises(DataError, match=r"unfinished data set.*prepare` again"):
-        load_dataset(out)
-    (out / "shard-00007.tar").write_bytes(b"of an earlier attempt")
-    dataset = prepare(raw.folder, out, (2017,), size=24)
-    assert len(dataset.manifest) == 4
-    assert not (out / "shard-00007.tar").exists()
 
 
 def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
@@ -213,7 +194,7 @@ def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
     out.mkdir()
     (out / "thesis.docx").write_text("years of work")
     with pytest.raises(DataError, match=r"holds other files \(thesis.docx\)"):
-        prepare(raw.folder, out, (2017,))
+        prepare(Request(raw.folder, (2017,)), out)
     assert (out / "thesis.docx").exists()
 
 
@@ -230,7 +211,7 @@ def test_an_output_that_cannot_be_a_folder_is_one_message(raw: Raw, tmp_path: Pa
     raw.image_2017(1)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the data set"):
-        prepare(raw.folder, tmp_path / "file/out", (2017,))
+        prepare(Request(raw.folder, (2017,)), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize("column", ["group", "split", "MEL", "age", "source_sha256", "lesion_id"])
@@ -273,7 +254,7 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
     [
         ("dataset.json", b"{", "cannot be read"),
         ("dataset.json", b'{"format": 99}', "has format 99"),
-        ("dataset.json", b'{"format": 1}', "lacks fingerprint, size, synthetic"),
+        ("dataset.json", b'{"format": 2}', "lacks fingerprint, size, synthetic"),
         ("manifest.parquet", b"PAR1", "cannot be read"),
         ("manifest.parquet", None, "is missing although"),
         ("shard-00000.tar", None, "this shard and it is missing"),
@@ -300,7 +281,7 @@ def test_real_years_are_prepared(isic: Path, tmp_path: Path, out: Path) -> None:
     for name in ("ISIC-2017_Training_Data", "ISIC-2017_Validation_Data"):
         for image in sorted((isic / "2017" / name).glob("*.jpg"))[:20]:
             (raw / "2017" / name / image.name).symlink_to(image)
-    dataset = prepare(raw, out, (2017,))
+    dataset = prepare(Request(raw, (2017,)), out)
     assert dataset.manifest["listed"].value_counts().to_dict() == {"2017-train": 20, "2017-validation": 20}
     reader = ShardReader(dataset)
     for row in range(0, 40, 7):

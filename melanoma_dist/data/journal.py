@@ -1,0 +1,80 @@
+"""What a preparation has finished, image by image, so that a killed one goes on where it was.
+
+The journal is a file of lines: first what was asked for, then one line per image, written when the image's bytes are on
+the disk. Whatever follows the last whole line never happened. One process at a time may hold it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from melanoma_dist.data.manifest import JOURNAL
+from melanoma_dist.errors import DataError
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The journal of the folder it lies in; open it with `opened`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.records: list[Record] = []
+        """What was finished, in order."""
+
+    def resume(self, request: str) -> bool:
+        """Read what was finished of the same ``request``; False, and an empty journal, if it was another or nothing."""
+        self._file.seek(0)
+        lines = self._whole_lines()
+        if next(lines, None) == {"request": request}:
+            self.records = list(lines)
+            return True
+        self._file.truncate(0)
+        self._file.seek(0)
+        self._write([{"request": request}])
+        return False
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Note images whose bytes are on the disk."""
+        new = list(records)
+        self._write(new)
+        self.records += new
+
+    def _write(self, records: list[Record]) -> None:
+        self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _whole_lines(self) -> Iterator[Record]:
+        """Every line up to the first that was torn; the file ends there afterwards, if all are taken."""
+        end = 0
+        for line in self._file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                break
+            end += len(line)
+            yield record
+        self._file.truncate(end)
+        self._file.seek(end)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Journal]:
+    """The journal of ``folder``, locked. Raises DataError when another process holds it."""
+    with (folder / JOURNAL).open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"{folder}: another preparation is writing here. Wait for it, or choose another folder with --out."
+            ) from None
+        yield Journal(file)

@@ -1,0 +1,158 @@
+"""A preparation that was stopped goes on where it was, and ends with the bytes of one that was not."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist.data import prepare as preparing
+from melanoma_dist.data import shards
+from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
+from melanoma_dist.data.prepare import Request, prepare
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_image
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def request_of_50(raw: Raw) -> Request:
+    """50 images, one unreadable, some with masks."""
+    for number in range(50):
+        raw.image_2017(number)
+    images = raw.folder / "2017/ISIC-2017_Training_Data"
+    (images / "ISIC_0000017.jpg").write_bytes(b"no photograph")
+    for number in range(0, 50, 7):
+        write_image(raw.folder / f"2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_{number:07d}_segmentation.png")
+    return Request(raw.folder, (2017,), size=24)
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several shards, and several moments at which everything is on the disk."""
+    monkeypatch.setattr(preparing, "_SETTLED", 4)
+    monkeypatch.setattr(preparing, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
+
+
+class Stops:
+    """Decodes some images, then is interrupted."""
+
+    def __init__(self) -> None:
+        self.decoded: list[str] = []
+        self.after = 0
+
+    def __call__(self, jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
+        for number, job in enumerate(jobs):
+            if number == self.after:
+                raise KeyboardInterrupt
+            self.decoded.append(job.image_id)
+            yield prepare_photo(job)
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> Stops:
+    stops = Stops()
+    monkeypatch.setattr(preparing, "prepare_photos", stops)
+    return stops
+
+
+def test_a_stopped_preparation_goes_on(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+    out = tmp_path / "out"
+    stops.after = 100
+    prepare(request_of_50, tmp_path / "whole")
+    stops.decoded = []
+    for after in (0, 3, 9, 22):
+        stops.after = after
+        with pytest.raises(KeyboardInterrupt):
+            prepare(request_of_50, out)
+        with pytest.raises(DataError, match=r"unfinished data set.*prepare` again"):
+            load_dataset(out)
+    stops.after = 100
+    prepare(request_of_50, out)
+    assert digests(out) == digests(tmp_path / "whole")
+    assert len(list(out.glob("shard-*.tar"))) > 1
+    # At most the images since the last settled ones are decoded again, each time.
+    assert len(stops.decoded) < 50 + 4 * 4
+
+
+def test_what_was_not_settled_is_written_anew(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+    out = tmp_path / "out"
+    stops.after = 100
+    prepare(request_of_50, tmp_path / "whole")
+    stops.after = 30
+    with pytest.raises(KeyboardInterrupt):
+        prepare(request_of_50, out)
+    with (out / "journal.jsonl").open("ab") as journal:
+        journal.write(b'{"image_id": "ISIC_00000')  # torn
+    with sorted(out.glob("shard-*.tar"))[-1].open("ab") as shard:
+        shard.write(b"half an image")
+    stops.after = 100
+    prepare(request_of_50, out)
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_another_request_starts_anew(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+    out = tmp_path / "out"
+    stops.after = 30
+    with pytest.raises(KeyboardInterrupt):
+        prepare(request_of_50, out)
+    stops.after = 100
+    other = Request(request_of_50.raw, (2017,), size=20)
+    prepare(other, out)
+    prepare(other, tmp_path / "whole")
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_shard_shorter_than_the_journal_says_is_refused(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+    stops.after = 30
+    with pytest.raises(KeyboardInterrupt):
+        prepare(request_of_50, tmp_path / "out")
+    sorted((tmp_path / "out").glob("shard-*.tar"))[-1].write_bytes(b"")
+    with pytest.raises(DataError, match=r"shorter than an earlier preparation left it. Delete"):
+        prepare(request_of_50, tmp_path / "out")
+
+
+def test_two_preparations_do_not_write_into_one_folder(request_of_50: Request, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / "journal.jsonl").open("ab") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another preparation is writing here"):
+            prepare(request_of_50, out)
+    assert len(prepare(request_of_50, out).manifest) == 49
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) -> None:
+    for number in range(3000):
+        raw.image_2017(number, size=(640, 480)) if number < 8 else raw.image_2017(number)
+    prepare(Request(raw.folder, (2017,)), tmp_path / "whole")
+    out = tmp_path / "out"
+    command = [sys.executable, str(ROOT / "launch.py"), "data", "prepare"]
+    command += ["--raw", str(raw.folder), "--out", str(out), "--years", "2017"]
+    rng = random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        limit = time.monotonic() + 60
+        while not (out / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0
+    assert digests(out) == digests(tmp_path / "whole")
