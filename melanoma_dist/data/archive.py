@@ -29,7 +29,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, R
 _UNWANTED = re.compile(r"(.*/)?(__MACOSX/.*|\.DS_Store|[^/]*_superpixels\.png)", re.IGNORECASE)
 
 
-class DamagedArchive(DataError):
+class DamagedFile(DataError):
     """The bytes are no whole archive: to be fetched again."""
 
 
@@ -52,27 +52,32 @@ class Contents:
     bytes: int
 
 
-def unpack(
+@contextmanager
+def unpacked(
     archive: Path,
     target: Path,
     name: str = "",
     limits: Limits = Limits(),
     check: Callable[[], None] = lambda: None,
-) -> Contents:
-    """Unpack a zip file to the folder ``target``, which must not exist or be empty. Folders around everything are dropped.
+) -> Iterator[Contents]:
+    """Unpack a zip file; the end of the block moves it to the folder ``target``, which must not exist or be empty.
 
-    ``check`` is called before each member and ends the work by raising. Raises DamagedArchive for bytes that are no zip file or fail a checksum, DataError for an archive that is refused
-    (``name`` is what the message calls it), OSError from the disk. After any of them there is nothing at ``target``.
+    Folders around everything are dropped. ``check`` is called before each member and ends the work by raising.
+    Raises DamagedFile for bytes that are no zip file or fail a checksum, DataError for an archive that is refused
+    (``name`` is what the message calls it), OSError from the disk. After any error there is nothing at ``target``.
     """
-    name = name or archive.name
+    with _moved_when_done(target) as folder:
+        _unpack(archive, folder, name or archive.name, limits, check)
+        yield contents(folder)
+
+
+def _unpack(archive: Path, folder: Path, name: str, limits: Limits, check: Callable[[], None]) -> None:
     with _told(name), zipfile.ZipFile(archive) as opened:
         members = _accepted(opened, name, limits)
         allowed = min(limits.bytes, limits.ratio * archive.stat().st_size)
-        with _moved_when_done(target) as folder:
-            for path, info in members.items():
-                check()
-                allowed -= _write(opened, info, folder / path, allowed, name)
-            return contents(folder)
+        for path, info in members.items():
+            check()
+            allowed -= _write(opened, info, folder / path, allowed, name)
 
 
 def contents(folder: Path) -> Contents:
@@ -85,10 +90,10 @@ def contents(folder: Path) -> Contents:
 def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except DataError:
+    except DataError:  # a refusal; what is below is damage
         raise
     except _DAMAGE as error:
-        raise DamagedArchive(f"{name}: is not a whole zip file ({error or type(error).__name__}).") from error
+        raise DamagedFile(f"{name}: is not a whole zip file ({error or type(error).__name__}).") from error
 
 
 def _refused(name: str, why: str) -> DataError:

@@ -20,8 +20,10 @@ from melanoma_dist.errors import DataError
 
 _RECORD_COLUMNS = ("image_id", "year", "split", *LABEL_COLUMNS, "lesion_id", "age", "sex", "site")
 # The end anchors matter: 2017 keeps ``ISIC_0000000_superpixels.png`` beside its images.
-_IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
-_MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
+IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
+"""The name of an image's file; the first group is the id."""
+MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
+"""The name of a mask's file; the first group is the id."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class _YearReader:
         masks = {
             image_id: files[0]
             for name in self.layout.masks
-            for image_id, files in self._files(name, _MASK_FILE).items()
+            for image_id, files in find_files(self.folder, name, MASK_FILE).items()
         }
         return Year(self.year, pd.concat(records, ignore_index=True), self.files, masks, tuple(self.notes))
 
@@ -155,13 +157,13 @@ class _YearReader:
         remedy = "Get them from the challenge's site, or leave the year out of --years."
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder. ISIC {self.year} ({wanted}) should be there. {remedy}")
-        if not any(self._table(part.labels) for part in self.layout.parts):
+        if not any(find_table(self.folder, part.labels) for part in self.layout.parts):
             raise DataError(f"{self.folder}: no labels of ISIC {self.year} here: looked for {wanted}. {remedy}")
 
     def _read_part(self, part: _Part) -> pd.DataFrame | None:
         """The records of one split, or None when its labels are not here."""
-        images = self._files(part.images, _IMAGE_FILE)
-        path = self._table(part.labels)
+        images = find_files(self.folder, part.images, IMAGE_FILE)
+        path = find_table(self.folder, part.labels)
         if path is None:
             if images:
                 self.notes.append(f"{len(images)} images in {part.images} have no labels: no {part.labels}.csv")
@@ -169,7 +171,7 @@ class _YearReader:
         layout = self.layout
         labels = read_labels(path, layout.id_column, layout.label_columns, layout.may_be_none, self.problems)
         records = pd.concat([labels["image_id"], _MEANINGS[self.year](labels)], axis=1)
-        metadata = self._table(part.metadata, part.images)
+        metadata = find_table(self.folder, part.metadata, part.images)
         if metadata is not None:
             about = read_metadata(metadata, layout.id_column, self._metadata_columns(part), self.problems)
             records = records.merge(about, on="image_id", how="left")
@@ -185,20 +187,22 @@ class _YearReader:
         # The metadata of 2019's test does not name lesions.
         return {k: v for k, v in self.layout.metadata.items() if part.split == "train" or k != "lesion_id"}
 
-    def _table(self, name: str, *more: str) -> Path | None:
-        """A table lies flat in the year's folder, in a folder of its own name, or in one of the folders ``more``."""
-        places = [self.folder / place / f"{name}.csv" for place in ("", name, *more)]
-        return next((path for path in places if path.is_file()), None)
 
-    def _files(self, name: str, pattern: re.Pattern[str]) -> dict[str, tuple[Path, ...]]:
-        """The files of a folder by image id; an archive unpacked into a folder of its own name nests it once more."""
-        place = self.folder / name
-        place = place / name if (place / name).is_dir() else place
-        found: dict[str, tuple[Path, ...]] = {}
-        for path in sorted(place.iterdir()) if place.is_dir() else []:
-            if match := pattern.fullmatch(path.name):
-                found[match[1].upper()] = (*found.get(match[1].upper(), ()), path)
-        return found
+def find_table(folder: Path, name: str, *more: str) -> Path | None:
+    """The table ``name`` flat in the year's folder, in a folder of its own name, or in one of the folders ``more``."""
+    places = [folder / place / f"{name}.csv" for place in ("", name, *more)]
+    return next((path for path in places if path.is_file()), None)
+
+
+def find_files(folder: Path, name: str, pattern: re.Pattern[str]) -> dict[str, tuple[Path, ...]]:
+    """The files in ``name`` by image id; an archive unpacked into a folder of its own name nests it once more."""
+    place = folder / name
+    place = place / name if (place / name).is_dir() else place
+    found: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(place.iterdir()) if place.is_dir() else []:
+        if match := pattern.fullmatch(path.name):
+            found[match[1].upper()] = (*found.get(match[1].upper(), ()), path)
+    return found
 
 
 def _meaning_2017(labels: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class Version:
 
     @property
     def condition(self) -> str | None:
-        """For If-Range: a strong tag (RFC 9110 forbids weak ones), else the date; None if the file cannot be resumed."""
+        """For If-Range: a strong tag (RFC 9110 forbids weak ones), else the date; None if nothing can be resumed."""
         if self.total is None:
             return None
         strong = self.etag and not self.etag.startswith("W/")
@@ -72,13 +72,10 @@ class Part:
 
     def restart(self, version: Version | None) -> None:
         """Throw the bytes away. They go first: no kill in between may leave them under the new version."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
-        self.size, self._digest, self.version = 0, hashlib.sha256(), version
-        if version is None:
-            self._note.unlink(missing_ok=True)
-        else:
+        self.remove()
+        if version is not None:
             write_json(self._note, asdict(version))
+            self.version = version
 
     def close_at(self, total: int) -> None:
         """Make ``total`` bytes the whole, where no server said how many there are."""

@@ -1,4 +1,4 @@
-"""One file over HTTP, whatever the line does: resumed where it stopped, retried while that helps, never patched together.
+"""One file over HTTP, whatever the line does: resumed where it stopped, retried while that helps, never mixed.
 
 ``<name>.part`` holds the bytes so far and ``<name>.part.json`` which version of which address they belong to. A byte
 range is appended only if the server shows that it is of that very version; otherwise the file starts again from zero.
@@ -7,17 +7,17 @@ range is appended only if the server shows that it is of that very version; othe
 from __future__ import annotations
 
 import email.utils
-import hashlib
 import random
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import requests
 
+from melanoma_dist.data.catalogue import OLDER_BASE_URL
 from melanoma_dist.data.part import Part, Version
 from melanoma_dist.errors import DownloadError
 
@@ -34,13 +34,20 @@ class Patience:
     connect_s: float = 15.0
     read_s: float = 60.0
     """Longest silence of the server."""
-    attempts: int = 7
+    attempts: int = 10
     """Failures in a row, without a new byte, before it gives up."""
     first_wait_s: float = 1.0
     """Doubles from one failure to the next, up to ``longest_wait_s``, and varies at random by half."""
     longest_wait_s: float = 60.0
     longest_retry_after_s: float = 600.0
     """A server that asks for a longer wait ends the transfer."""
+
+
+USUAL = Patience()
+ELSEWHERE = (
+    "Look at that address in a browser; --base-url names another server that has the files "
+    f"(older tools used {OLDER_BASE_URL})."
+)
 
 
 class Stopped(Exception):
@@ -70,7 +77,8 @@ class Stop:
         """Stop everything."""
         self._event.set()
         for response in tuple(self._open):
-            response.raw.shutdown()
+            with suppress(ValueError, OSError):  # it ended by itself meanwhile
+                response.raw.shutdown()
 
     def check(self, wait_s: float = 0.0) -> None:
         """Raise Stopped if it is time, waiting ``wait_s`` for that."""
@@ -101,7 +109,7 @@ class Transfer:
     say: Callable[[str], None]
 
     def run(self) -> None:
-        """Fetch the rest. Raises DownloadError (LineDown when attempts are used up), Stopped, and OSError from the disk."""
+        """Fetch the rest. Raises DownloadError (LineDown when attempts are used up), Stopped, OSError from the disk."""
         if not self.part.belongs_to(self.url):
             self._restart()
         failures, furthest = 0, self.part.size
@@ -111,7 +119,7 @@ class Transfer:
                 try:
                     self._attempt(session)
                 except _TryAgain as error:
-                    # Only bytes never held before are progress: a server that ignores ranges sends the first ones for ever.
+                    # Only bytes never held before are progress: without ranges, the first ones come again for ever.
                     failures = 1 if self.part.size > furthest else failures + 1
                     furthest = max(furthest, self.part.size)
                     self._pause(failures, error)
@@ -205,10 +213,7 @@ class Transfer:
         self.part.restart(version)
 
     def _final(self, cause: str) -> DownloadError:
-        return DownloadError(
-            f"{self.name}: {cause}, from {self.url}. Look at that address in a browser; "
-            "--base-url names another server that has the files."
-        )
+        return DownloadError(f"{self.name}: {cause}, from {self.url}. {ELSEWHERE}")
 
 
 def _later() -> str:
@@ -233,9 +238,3 @@ def _retry_after(value: str) -> float:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return 0.0
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
