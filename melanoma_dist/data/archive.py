@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from melanoma_dist.errors import DataError
 
 _CHUNK = 1 << 20
+_LONGEST_NAME = 255  # bytes
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # What zipfile and zlib raise on bytes that are not what they should be; OSError is the disk's.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
@@ -73,6 +74,8 @@ def unpacked(
 
 def _unpack(archive: Path, folder: Path, name: str, limits: Limits, check: Callable[[], None]) -> None:
     with _told(name), zipfile.ZipFile(archive) as opened:
+        if any(info.header_offset < 0 for info in opened.infolist()):
+            raise zipfile.BadZipFile("its beginning is missing")
         members = _accepted(opened, name, limits)
         allowed = min(limits.bytes, limits.ratio * archive.stat().st_size)
         for path, info in members.items():
@@ -128,6 +131,8 @@ def _fault(info: zipfile.ZipInfo) -> str:
         return "has a name that is not relative to the archive"
     if not {"", ".", ".."}.isdisjoint(raw.removesuffix("/").split("/")):
         return "has a name that leads elsewhere"
+    if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in raw.split("/")):
+        return "has a name longer than disks allow"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is neither a file nor a folder"
     if info.flag_bits & 0x1:

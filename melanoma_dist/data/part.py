@@ -74,6 +74,7 @@ class Part:
         """Throw the bytes away. They go first: no kill in between may leave them under the new version."""
         self.remove()
         if version is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._note, asdict(version))
             self.version = version
 
