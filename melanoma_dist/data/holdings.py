@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from melanoma_dist.data.archive import Contents, contents
 from melanoma_dist.data.catalogue import Item
-from melanoma_dist.data.isic import IMAGE_FILE, MASK_FILE, find_files, find_table
+from melanoma_dist.data.layout import IMAGE_FILE, MASK_FILE, find_files, find_table
 from melanoma_dist.data.part import Part, write_json
 from melanoma_dist.errors import DataError
 
@@ -69,7 +69,7 @@ def inspect(raw: Path, item: Item) -> Holding:
 
 def _require_unchanged(item: Item, place: Path, entry: dict[str, Any]) -> Holding:
     now = contents(place) if place.is_dir() else Contents(1, place.stat().st_size)
-    then = Contents(**entry["unpacked"]) if item.is_archive else Contents(1, entry["bytes"])
+    then = Contents(**entry["unpacked"]) if entry["unpacked"] else Contents(1, entry["bytes"])
     if now != then:
         change = f"{now.files} files of {now.bytes} bytes, {then.files} of {then.bytes} when it was downloaded"
         raise _changed(place, change)

@@ -6,7 +6,6 @@ things is data, at the top; how it is read is the same for all; what its labels 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +14,11 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
-from melanoma_dist.data.tables import IMAGE_ID, Problems, read_labels, read_metadata
+from melanoma_dist.data.layout import IMAGE_FILE, MASK_FILE, find_files, find_table
+from melanoma_dist.data.tables import Problems, read_labels, read_metadata
 from melanoma_dist.errors import DataError
 
 _RECORD_COLUMNS = ("image_id", "year", "split", *LABEL_COLUMNS, "lesion_id", "age", "sex", "site")
-# The end anchors matter: 2017 keeps ``ISIC_0000000_superpixels.png`` beside its images.
-IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
-"""The name of an image's file; the first group is the id."""
-MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
-"""The name of a mask's file; the first group is the id."""
 
 
 @dataclass(frozen=True)
@@ -186,23 +181,6 @@ class _YearReader:
     def _metadata_columns(self, part: _Part) -> dict[str, str]:
         # The metadata of 2019's test does not name lesions.
         return {k: v for k, v in self.layout.metadata.items() if part.split == "train" or k != "lesion_id"}
-
-
-def find_table(folder: Path, name: str, *more: str) -> Path | None:
-    """The table ``name`` flat in the year's folder, in a folder of its own name, or in one of the folders ``more``."""
-    places = [folder / place / f"{name}.csv" for place in ("", name, *more)]
-    return next((path for path in places if path.is_file()), None)
-
-
-def find_files(folder: Path, name: str, pattern: re.Pattern[str]) -> dict[str, tuple[Path, ...]]:
-    """The files in ``name`` by image id; an archive unpacked into a folder of its own name nests it once more."""
-    place = folder / name
-    place = place / name if (place / name).is_dir() else place
-    found: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
-        if match := pattern.fullmatch(path.name):
-            found[match[1].upper()] = (*found.get(match[1].upper(), ()), path)
-    return found
 
 
 def _meaning_2017(labels: pd.DataFrame) -> pd.DataFrame:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from melanoma_dist.data.layout import IMAGE_ID
 from melanoma_dist.errors import DataError
-
-IMAGE_ID = re.compile(r"(ISIC_\d{7})(_downsampled)?", re.IGNORECASE)
-"""An image id, with the suffix that some ids of 2019 carry; the first group is the id."""
 
 _ABSENT = {"", "unknown", "nan", "na", "n/a"}
 _OLDEST_YEARS = 120

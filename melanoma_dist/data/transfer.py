@@ -77,7 +77,7 @@ class Stop:
         """Stop everything."""
         self._event.set()
         for response in tuple(self._open):
-            with suppress(ValueError, OSError):  # it ended by itself meanwhile
+            with suppress(ValueError, RuntimeError, OSError):  # it ended by itself meanwhile
                 response.raw.shutdown()
 
     def check(self, wait_s: float = 0.0) -> None:

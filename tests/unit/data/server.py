@@ -1,24 +1,16 @@
-"""A web server on this machine that serves the challenges' files, and misbehaves as a test tells it to."""
+"""A web server on this machine that misbehaves as a test tells it to."""
 
 from __future__ import annotations
 
-import io
-import random
 import re
 import socket
 import struct
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-from melanoma_dist.data.catalogue import Item, catalogue
-
-CLASSES = {2017: "melanoma,seborrheic_keratosis", 2018: "MEL,NV,BCC,AKIEC,BKL,DF,VASC"}
-CLASSES[2019] = "MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in known.items():
             if value is not None:
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if fault != "no length":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self._send(body, fault)
 
@@ -137,52 +130,3 @@ def serving(site: Site) -> Iterator[Site]:
             site.closing.set()
             server.shutdown()
             thread.join()
-
-
-def pack(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip file."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", compression) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return packed.getvalue()
-
-
-def official_files(size: int = 20_000) -> dict[str, bytes]:
-    """By path, everything in the catalogue with two images for each archive, in the official layouts."""
-    return {f"/{item.year}/{item.name}": _content(item, size) for item in catalogue((2017, 2018, 2019))}
-
-
-def _content(item: Item, size: int) -> bytes:
-    ids = [f"ISIC_{item.year % 10}{hash_of(item.stem.split('_T')[-1][:4])}{number}" for number in range(2)]
-    random_bytes = random.Random(item.name).randbytes
-    if item.part == "images":
-        members = {f"{item.stem}/{name}.jpg": random_bytes(size) for name in ids}
-        extra = {f"__MACOSX/{item.stem}/._{ids[0]}.jpg": b"resource fork"}
-        if item.year == 2017:
-            extra |= {f"{item.stem}/{name}_superpixels.png": b"superpixels" for name in ids}
-            extra[f"{item.stem}/{item.stem}_metadata.csv"] = _rows("image_id,age_approximate,sex", ids, "55,female")
-        return pack(members | extra)
-    if item.part == "masks":
-        return pack({f"{item.stem}/{name}_segmentation.png": random_bytes(size) for name in ids})
-    table = _table(item, ids)
-    return pack({f"{item.stem}/{item.name[:-4]}.csv": table}) if item.is_archive else table
-
-
-def hash_of(text: str) -> str:
-    return f"{sum(text.encode()) % 100_000:05d}"
-
-
-def _table(item: Item, ids: list[str]) -> bytes:
-    if "Metadata" in item.name:
-        lesion = ",lesion_id" if "Training" in item.name else ""
-        return _rows(f"image,age_approx,anatom_site_general,sex{lesion}", ids, "55,head,male" + ",L1" * bool(lesion))
-    if "Groupings" in item.name:
-        return _rows("image,lesion_id,diagnosis_confirm_type", ids, "HAM_0000001,histopathology")
-    classes = CLASSES[item.year]
-    image = "image_id" if item.year == 2017 else "image"
-    return _rows(f"{image},{classes}", ids, "1.0" + ",0.0" * classes.count(","))
-
-
-def _rows(header: str, ids: list[str], values: str) -> bytes:
-    return "\n".join([header, *(f"{name},{values}" for name in ids), ""]).encode()

@@ -2,28 +2,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from melanoma_dist import log
 from melanoma_dist.data import download as downloading
 from melanoma_dist.data.catalogue import BASE_URL, catalogue
-from melanoma_dist.data.commands import DownloadConfig
-from melanoma_dist.data.download import download
 from melanoma_dist.data.holdings import sha256
 from melanoma_dist.data.isic import read_years
-from melanoma_dist.data.transfer import LineDown, Patience
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
 
-from .server import Site, official_files, serving
-
-HASTY = Patience(connect_s=2, read_s=0.5, attempts=3, first_wait_s=0.01)
-FILES = official_files()
-TABLE = "/2017/ISIC-2017_Training_Part3_GroundTruth.csv"
-IMAGES = "/2017/ISIC-2017_Training_Data.zip"
+from .server import Site, serving
+from .site import FILES, IMAGES, TABLE, get, leftovers, record
 
 
 @pytest.fixture
@@ -35,18 +29,6 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
-
-
-def get(site: Site, raw: Path, *years: int, **options: Any) -> None:
-    download(DownloadConfig(raw, years or (2017,), base_url=site.url, **options), HASTY)  # type: ignore[arg-type]
-
-
-def record(raw: Path, year: int = 2017) -> dict[str, Any]:
-    return dict(json.loads((raw / str(year) / "download.json").read_text())["files"])
-
-
-def leftovers(raw: Path) -> list[Path]:
-    return [path for kind in ("*.part*", "*.zip", ".*.unpacking", "*.new") for path in raw.rglob(kind)]
 
 
 def test_the_catalogue_is_of_official_addresses() -> None:
@@ -103,7 +85,7 @@ def test_a_file_that_was_changed_is_noticed(file: str, site: Site, raw: Path) ->
     path = raw / "2017" / file
     # A table of the same length shows by its hash alone; members of archives by their size.
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1) + b"\n" * (path.parent.name != "2017"))
-    with pytest.raises(DataError, match="was changed since it was downloaded.*Delete it to download it again"):
+    with pytest.raises(DataError, match=r"was changed since it was downloaded.*Delete it to download it again"):
         get(site, raw)
     changed = path if path.parent.name == "2017" else path.parent
     shutil.rmtree(changed) if changed.is_dir() else changed.unlink()
@@ -115,7 +97,7 @@ def test_a_file_that_was_changed_is_noticed(file: str, site: Site, raw: Path) ->
 def test_a_lost_member_is_noticed(site: Site, raw: Path) -> None:
     get(site, raw)
     next((raw / "2017/ISIC-2017_Training_Data").glob("*.jpg")).unlink()
-    with pytest.raises(DataError, match="2 files of .* bytes, 3 of"):
+    with pytest.raises(DataError, match=r"2 files of .* bytes, 3 of"):
         get(site, raw)
 
 
@@ -185,11 +167,12 @@ def test_licences_are_accepted_once(site: Site, raw: Path, capsys: pytest.Captur
 def test_records_that_cannot_be_read_are_named(site: Site, raw: Path) -> None:
     raw.mkdir()
     (raw / "licenses.json").write_text("[]")
-    with pytest.raises(DataError, match="licenses.json"):
+    with pytest.raises(DataError, match=r"licenses\.json"):
         get(site, raw, 2018)
+    (raw / "licenses.json").unlink()
     get(site, raw, parts=("labels",))
     (raw / "2017/download.json").write_text('{"files": {"a": 1}}')
-    with pytest.raises(DataError, match="download.json"):
+    with pytest.raises(DataError, match=r"download\.json"):
         get(site, raw)
 
 
@@ -206,13 +189,22 @@ def test_a_disk_that_fills_up_is_one_message(site: Site, raw: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(downloading, "record", full)
-    with pytest.raises(DataError, match="The disk is full. Make room, then give the same command again"):
+    with pytest.raises(DataError, match=r"The disk is full. Make room, then give the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
     monkeypatch.undo()
     site.log.clear()
     get(site, raw)
     assert not leftovers(raw)
+
+
+def test_a_pipe_is_told_how_far_it_is(
+    site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "_PLAIN_INTERVAL_S", -1.0)
+    get(site, raw)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("downloading: ")]
+    assert re.fullmatch(r"downloading: .* KB of about 12\.1 GB, .*B/s, \d+ min left", lines[-1])
 
 
 def test_two_commands_do_not_meet(site: Site, raw: Path) -> None:

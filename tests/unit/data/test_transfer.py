@@ -99,6 +99,11 @@ def test_a_weak_tag_is_resumed_by_date_and_none_not_at_all(site: Site, fetch: Ca
     assert site.statuses(FILE) == [200, 200]
 
 
+def test_a_server_that_does_not_say_how_long_it_is(site: Site, fetch: Callable[..., Part]) -> None:
+    site.fail(FILE, "no length")
+    require_whole(fetch())
+
+
 @pytest.mark.parametrize("fault", ["ignore range", "wrong range"])
 def test_a_server_that_cannot_resume_sends_it_from_zero(fault: str, site: Site, fetch: Callable[..., Part]) -> None:
     site.fail(FILE, "truncate", fault)
