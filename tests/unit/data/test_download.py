@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist import log
+from melanoma_dist.data import crew
 from melanoma_dist.data import download as downloading
 from melanoma_dist.data.catalogue import BASE_URL, catalogue
 from melanoma_dist.data.holdings import sha256
@@ -188,7 +189,7 @@ def test_a_disk_that_fills_up_is_one_message(site: Site, raw: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(downloading, "record", full)
+    monkeypatch.setattr(crew, "record", full)
     with pytest.raises(DataError, match=r"The disk is full. Make room, then give the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
