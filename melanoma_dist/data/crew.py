@@ -28,6 +28,8 @@ class Crew:
     patience: Patience
     on_bytes: Callable[[int], None]
     stop: Stop = field(default_factory=Stop)
+    unpacking: threading.Lock = field(default_factory=threading.Lock)
+    """One archive is unpacked at a time, so that one at most takes its room twice."""
     waiting: SimpleQueue[Item] = field(default_factory=SimpleQueue)
     failures: list[Exception] = field(default_factory=list)
     untried: list[Item] = field(default_factory=list)
@@ -116,10 +118,11 @@ class Crew:
             part.become(place)
             log.say(f"{item.label}: there, {log.size(part.size)}.")
             return
-        log.say(f"{item.label}: unpacking {log.size(part.size)}.")
-        with unpacked(part.path, place, item.label, check=self.stop.check) as contents:
-            record(self.raw, item, part.size, part.sha256, contents)
-        part.remove()
+        with self.unpacking:
+            log.say(f"{item.label}: unpacking {log.size(part.size)}.")
+            with unpacked(part.path, place, item.label, check=self.stop.check) as contents:
+                record(self.raw, item, part.size, part.sha256, contents)
+            part.remove()
         log.say(f"{item.label}: there, {contents.files} files.")
 
 

@@ -92,16 +92,18 @@ def _tell_present(holdings: Sequence[Holding]) -> None:
 
 
 def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
-    """See that the disk has room for everything unpacked and for the archives that are here at one time."""
+    """See that the disk has room for everything unpacked and one archive: another is here before or after."""
     unpacked = sum(int(h.item.bytes * _UNPACKED_PER_BYTE) if h.item.is_archive else h.item.bytes for h in wanted)
-    missing = sorted((max(0, h.item.bytes - h.bytes) for h in wanted if h.item.is_archive), reverse=True)
-    needed = unpacked + sum(missing[:_THREADS])
+    archive = max((h.item.bytes for h in wanted if h.item.is_archive), default=0)
+    held = sum(h.bytes for h in wanted)
+    needed = max(0, unpacked + archive - held)
     existing = next(folder for folder in (raw.absolute(), *raw.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise DataError(
-            f"--raw {raw}: about {log.size(needed)} are needed ({log.size(unpacked)} of files, and "
-            f"{log.size(needed - unpacked)} for the archives while they are unpacked), and {log.size(free)} are free. "
+            f"--raw {raw}: about {log.size(needed)} more are needed ({log.size(unpacked)} of files, and "
+            f"{log.size(archive)} for an archive while it is unpacked; {log.size(held)} are here), and {log.size(free)} "
+            "are free. "
             "Make room, choose a --raw on another disk, or fewer --years or --parts."
         )
 

@@ -118,7 +118,7 @@ def read_years(raw: Path, years: tuple[int, ...]) -> list[Year]:
         wanted = ", ".join(str(raw / str(year)) for year in years)
         raise DataError(
             f"{raw}: no such folder. It should hold the challenges' files, one folder per year: {wanted}. "
-            "Get them from the ISIC challenge site, or try the program without any data: `--data demo`."
+            "Get them with `data download`, or try the program without any data: `--data demo`."
         )
     problems = Problems()
     found = [_YearReader(raw / str(year), year, problems).read() for year in sorted(set(years))]
@@ -149,7 +149,7 @@ class _YearReader:
 
     def _require_tables(self) -> None:
         wanted = ", ".join(f"{part.labels}.csv" for part in self.layout.parts)
-        remedy = "Get them from the challenge's site, or leave the year out of --years."
+        remedy = "Get them with `data download`, or leave the year out of --years."
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder. ISIC {self.year} ({wanted}) should be there. {remedy}")
         if not any(find_table(self.folder, part.labels) for part in self.layout.parts):

@@ -34,6 +34,7 @@ def require_refused(tmp_path: Path, data: bytes, why: str, limits: Limits = USUA
     with pytest.raises(DataError, match=why) as caught:
         unpack(tmp_path, data, limits)
     assert "2017/Data.zip" in str(caught.value)
+    assert not isinstance(caught.value, DamagedFile), "what is hostile is not fetched again"
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert left == [tmp_path / "downloads" / "Data.zip.part"]
     assert not list(tmp_path.glob("raw/*"))

@@ -178,8 +178,8 @@ def test_records_that_cannot_be_read_are_named(site: Site, raw: Path) -> None:
 
 
 def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 20 * 10**9))  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match=r"about 25\.4 GB are needed.* 20\.0 GB are free"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 15 * 10**9))  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"about 19\.1 GB more are needed.* 15\.0 GB are free"):
         get(site, raw)
     assert (site.log, raw.exists()) == ([], False)
     get(site, raw, parts=("labels", "masks"))

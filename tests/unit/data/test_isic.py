@@ -138,7 +138,7 @@ def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
 
 
 def test_missing_folders_are_named(raw: Raw) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no such folder.*challenge site"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder.*data download"):
         read_years(raw.folder / "nowhere", (2017,))
     with pytest.raises(DataError, match=r"2018: no such folder.*ISIC2018_Task3_Training_GroundTruth.csv"):
         read(raw, 2018)
