@@ -29,7 +29,7 @@ class DownloadConfig:
     base_url: str = BASE_URL
     """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>."""
     accept_license: bool = False
-    """You have read and accept the non-commercial licences of 2018 and 2019. Needed once for a --raw."""
+    """You have read and accept the non-commercial licences of 2018 and 2019. Needed once for each."""
     list: bool = False
     """Only show the files, their licences and what is there of them."""
 

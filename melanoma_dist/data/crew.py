@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,8 +46,9 @@ class Crew:
                 thread.join()
         except BaseException:
             self.stop()
+            end = time.monotonic() + _GRACE_S
             for thread in crew:
-                thread.join(_GRACE_S)
+                thread.join(max(0.0, end - time.monotonic()))
             raise
 
     def raise_failures(self) -> None:

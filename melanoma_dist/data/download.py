@@ -92,7 +92,7 @@ def _tell_present(holdings: Sequence[Holding]) -> None:
 
 
 def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
-    """See that the disk has room for everything unpacked and one archive: another is here before or after."""
+    """See that the disk has room for all files, unpacked, and for the one archive that lies beside its own."""
     unpacked = sum(int(h.item.bytes * _UNPACKED_PER_BYTE) if h.item.is_archive else h.item.bytes for h in wanted)
     archive = max((h.item.bytes for h in wanted if h.item.is_archive), default=0)
     held = sum(h.bytes for h in wanted)
@@ -102,9 +102,8 @@ def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
     if needed > free:
         raise DataError(
             f"--raw {raw}: about {log.size(needed)} more are needed ({log.size(unpacked)} of files, and "
-            f"{log.size(archive)} for an archive while it is unpacked; {log.size(held)} are here), and {log.size(free)} "
-            "are free. "
-            "Make room, choose a --raw on another disk, or fewer --years or --parts."
+            f"{log.size(archive)} for an archive while it is unpacked; {log.size(held)} are here), "
+            f"and {log.size(free)} are free. Make room, choose a --raw on another disk, or fewer --years or --parts."
         )
 
 
