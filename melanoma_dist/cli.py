@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 import yaml
 
 from melanoma_dist.config import RunConfig, as_flags
+from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import complain
 
@@ -24,30 +25,9 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
 
     launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
     launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
-    launch.py data prepare --help                                 make DATA from the challenges' files
+    launch.py data download --help                                fetch the challenges' files
+    launch.py data prepare --help                                 make DATA from them
 """
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
-
-    raw: Path
-    """Folder that holds the folders 2017, 2018 and 2019 with the challenges' own files."""
-    out: Path
-    """Folder to write the data set into: new, or of the same preparation."""
-    years: tuple[Literal[2017, 2018, 2019], ...]
-    """Challenge years to read and merge on the image id."""
-    size: int = 512
-    """Shorter side in pixels that larger images are reduced to, 32 to 4096. Smaller ones keep their size."""
-    allow_missing: bool = False
-    """Leave out images that have labels but no file, instead of refusing."""
-
-    def __post_init__(self) -> None:
-        if not 32 <= self.size <= 4096:
-            raise ConfigError.of("size", self.size, "must be 32 to 4096")
-        if not self.years:
-            raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        complain("interrupted. Finished epochs are kept: the same command goes on from there.")
+        complain(f"interrupted. {_remains(arguments)}")
         return _INTERRUPTED
     return 0
 
@@ -74,7 +54,7 @@ def _command(arguments: list[str]) -> None:
 def _train(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         raise ConfigError(
-            f"{arguments[0]!r} is no command. Commands: data prepare; without a command, launch.py trains."
+            f"{arguments[0]!r} is no command. Commands: {_data_commands()}; without a command, launch.py trains."
         )
     config = tyro.cli(RunConfig, args=_with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
     from melanoma_dist.run import train
@@ -83,15 +63,24 @@ def _train(arguments: list[str]) -> None:
 
 
 def _data(arguments: list[str]) -> None:
-    if arguments[:1] != ["prepare"]:
-        given = " ".join(arguments[:1]) or "nothing"
+    name = arguments[0] if arguments else "nothing"
+    if name not in COMMANDS:
         raise ConfigError(
-            f"data: the command is `data prepare`, and {given} was given. See `launch.py data prepare --help`."
+            f"data: the commands are {_data_commands()}, and {name} was given. See `launch.py data prepare --help`."
         )
-    chosen = tyro.cli(PrepareConfig, args=arguments[1:], prog="launch.py data prepare", config=_PARSER)
-    from melanoma_dist.data.prepare import prepare
+    command = COMMANDS[name]
+    command.run(tyro.cli(command.config, args=arguments[1:], prog=f"launch.py data {name}", config=_PARSER))
 
-    prepare(chosen.raw, chosen.out, chosen.years, chosen.size, chosen.allow_missing)
+
+def _data_commands() -> str:
+    return ", ".join(f"`data {name}`" for name in COMMANDS)
+
+
+def _remains(arguments: list[str]) -> str:
+    """What an interrupted command leaves."""
+    if arguments[:1] == ["data"]:
+        return COMMANDS[arguments[1]].remains
+    return "Finished epochs are kept: the same command goes on from there."
 
 
 def _with_file(arguments: list[str]) -> list[str]:

@@ -4,6 +4,7 @@
     ├── UserError            exit code 2: the user can mend it
     │   ├── ConfigError      a flag or a field of the configuration
     │   └── DataError        images, labels, a prepared folder
+    ├── DownloadError        a file that a server did not give: the network, an answer that is not the file
     └── TrainingError        a unit that could not be trained: NaN, out of memory, a lost rank
 
 Each carries one finished message and nothing else, so that it crosses process borders intact.
@@ -38,6 +39,10 @@ class ConfigError(UserError, ValueError):
 
 class DataError(UserError):
     """Images, labels or a prepared data set are missing, damaged or contradictory."""
+
+
+class DownloadError(MelanomaDistError):
+    """A file did not come: the network is down, or the server refuses it or sends something else."""
 
 
 class TrainingError(MelanomaDistError):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 T = TypeVar("T")
@@ -55,3 +65,43 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             last = time.monotonic()
             rate = done / (last - start)
             say(f"{what}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people, in powers of 1000 as disks are sold: ``5.8 GB``."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+@contextmanager
+def byte_progress(done: int, total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """A function for any thread, to be told of bytes that came; shows them of about ``total``, rate and time left."""
+    if console.is_terminal:
+        shown = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(TextColumn("{task.description}"), BarColumn(), *shown, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total, completed=done)
+            yield lambda count: bar.advance(task, count)
+    else:
+        yield _PlainBytes(done, total, what).add
+
+
+class _PlainBytes:
+    def __init__(self, done: int, total: int, what: str) -> None:
+        self._done, self._total, self._what = done, total, what
+        self._came = 0
+        self._start = self._last = time.monotonic()
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._came += max(0, count)
+            if time.monotonic() - self._last > _PLAIN_INTERVAL_S:
+                self._last = time.monotonic()
+                rate = max(self._came, 1) / (self._last - self._start)
+                left = max(0, self._total - self._done) / rate
+                told = f"{size(self._done)} of about {size(self._total)}, {size(rate)}/s, {left / 60:.0f} min left"
+                say(f"{self._what}: {told}")

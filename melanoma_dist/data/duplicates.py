@@ -109,7 +109,7 @@ def _details(image: Image.Image) -> npt.NDArray[np.float32]:
     fine = small - gaussian_filter(small, (_SMOOTH, _SMOOTH, 0))
     fine -= fine.mean(axis=(0, 1))
     length = np.linalg.norm(fine)
-    return (fine / max(length, 1e-6)).ravel().astype(np.float32)
+    return np.asarray(fine / max(float(length), 1e-6), dtype=np.float32).ravel()
 
 
 def as_joins(pairs: pd.DataFrame, image_ids: pd.Series[str]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ things is data, at the top; how it is read is the same for all; what its labels 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,11 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
-from melanoma_dist.data.tables import IMAGE_ID, Problems, read_labels, read_metadata
+from melanoma_dist.data.layout import IMAGE_FILE, MASK_FILE, find_files, find_table
+from melanoma_dist.data.tables import Problems, read_labels, read_metadata
 from melanoma_dist.errors import DataError
 
 _RECORD_COLUMNS = ("image_id", "downsampled", "year", "split", *LABEL_COLUMNS, "lesion_id", "age", "sex", "site")
-# The end anchors matter: 2017 keeps ``ISIC_0000000_superpixels.png`` beside its images.
-_IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
-_MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -152,13 +149,13 @@ class _YearReader:
         masks = {
             image_id: files[0]
             for name in self.layout.masks
-            for image_id, files in self._files(name, _MASK_FILE).items()
+            for image_id, files in find_files(self.folder, name, MASK_FILE).items()
         }
         together = pd.concat(records, ignore_index=True)
         return Year(self.year, together, self.files, masks, tuple(self.notes), self.wanted)
 
     def has_labels(self) -> bool:
-        return any(self._table(part.labels) for part in self.layout.parts)
+        return any(find_table(self.folder, part.labels) for part in self.layout.parts)
 
     def _require_tables(self) -> None:
         wanted = ", ".join(f"{part.labels}.csv" for part in self.layout.parts)
@@ -170,8 +167,8 @@ class _YearReader:
 
     def _read_part(self, part: _Part) -> pd.DataFrame | None:
         """The records of one split, or None when its labels are not here."""
-        images = self._files(part.images, _IMAGE_FILE)
-        path = self._table(part.labels)
+        images = find_files(self.folder, part.images, IMAGE_FILE)
+        path = find_table(self.folder, part.labels)
         if path is None:
             if images:
                 self.notes.append(f"{len(images)} images in {part.images} have no labels: no {part.labels}.csv")
@@ -179,7 +176,7 @@ class _YearReader:
         layout = self.layout
         labels = read_labels(path, layout.id_column, layout.label_columns, layout.may_be_none, self.problems)
         records = pd.concat([labels[["image_id", "downsampled"]], _MEANINGS[self.year](labels)], axis=1)
-        metadata, columns = self._table(part.metadata, part.images), self._metadata_columns(part)
+        metadata, columns = find_table(self.folder, part.metadata, part.images), self._metadata_columns(part)
         if metadata is not None:
             about = read_metadata(metadata, layout.id_column, columns, self.problems)
             records = records.merge(about, on="image_id", how="left")
@@ -199,21 +196,6 @@ class _YearReader:
     def _metadata_columns(self, part: _Part) -> dict[str, str]:
         # The metadata of 2019's test does not name lesions.
         return {k: v for k, v in self.layout.metadata.items() if part.split == "train" or k != "lesion_id"}
-
-    def _table(self, name: str, *more: str) -> Path | None:
-        """A table lies flat in the year's folder, in a folder of its own name, or in one of the folders ``more``."""
-        places = [self.folder / place / f"{name}.csv" for place in ("", name, *more)]
-        return next((path for path in places if path.is_file()), None)
-
-    def _files(self, name: str, pattern: re.Pattern[str]) -> dict[str, tuple[Path, ...]]:
-        """The files of a folder by image id; an archive unpacked into a folder of its own name nests it once more."""
-        place = self.folder / name
-        place = place / name if (place / name).is_dir() else place
-        found: dict[str, tuple[Path, ...]] = {}
-        for path in sorted(place.iterdir()) if place.is_dir() else []:
-            if match := pattern.fullmatch(path.name):
-                found[match[1].upper()] = (*found.get(match[1].upper(), ()), path)
-        return found
 
 
 def _meaning_2017(labels: pd.DataFrame) -> pd.DataFrame:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from melanoma_dist.data.layout import IMAGE_ID
 from melanoma_dist.errors import DataError
 
-IMAGE_ID = re.compile(r"(ISIC_\d{7})(_downsampled)?", re.IGNORECASE)
-"""An image id, with the suffix that some ids of 2019 carry; the first group is the id."""
+VOCABULARY = {
+    "sex": ("female", "male"),
+    "site": (
+        "head/neck", "anterior torso", "posterior torso", "lateral torso", "upper extremity", "lower extremity",
+        "palms/soles", "oral/genital",
+    ),
+}  # fmt: skip
+"""The words of the metadata in a manifest, whatever the year writes."""
 
 _ABSENT = {"", "unknown", "nan", "na", "n/a"}
 _OLDEST_YEARS = 120
@@ -128,6 +134,11 @@ def read_metadata(path: Path, id_column: str, columns: dict[str, str], problems:
             about[ours] = [_age(path, line, theirs, text, problems) for line, text in zip(lines, values, strict=True)]
         else:
             about[ours] = pd.Series(values, dtype="str")
+        if ours in VOCABULARY:
+            about[ours] = about[ours].str.lower()
+            for position in (~about[ours].isin([*VOCABULARY[ours]]) & about[ours].notna()).to_numpy().nonzero()[0]:
+                rule = f"must be one of {', '.join(VOCABULARY[ours])}, or unknown"
+                problems.add(path, table["line"].iloc[position], theirs, values[position], rule)
     return about
 
 

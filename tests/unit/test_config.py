@@ -213,7 +213,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
         (["trian"], "'trian' is no command"),
         (["--config"], "the file's name is missing"),
         (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
-        (["data"], "the command is `data prepare`"),
+        (["data"], "the commands are `data download`, `data prepare`"),
         (["--gpus", "0"], "no data was named"),
     ],
     ids=str,

@@ -17,6 +17,7 @@ def test_the_tree() -> None:
         "UserError": 2,
         "ConfigError": 2,
         "DataError": 2,
+        "DownloadError": 1,
         "TrainingError": 1,
     }
     assert issubclass(ConfigError, UserError)

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from melanoma_dist.cli import main
-from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.prepare import Request, prepare
 
 LESIONS = 12
 
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"ISIC_{number:07d},{float(number < 4)},{float(4 <= number < 8)}")
     (raw / "2017" / "ISIC-2017_Training_Part3_GroundTruth.csv").write_text("\n".join(rows) + "\n")
     out = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(raw, out, (2017,))
+    prepare(Request(raw, (2017,)), out)
     return out
 
 

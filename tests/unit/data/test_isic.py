@@ -106,7 +106,7 @@ def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
     with pytest.raises(DataError) as caught:
         read(raw, 2017)
     text = str(caught.value)
-    assert text.startswith("9 wrong entries")
+    assert text.startswith("10 wrong entries")
     for line, said in [
         (3, "image_id 'ISIC_0000001': stands in line 2 already"),
         (4, "image_id 'ISIC_001': must be ISIC_ and seven digits"),
@@ -118,6 +118,7 @@ def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
     ]:
         assert f"{path} line {line}: {said}" in text
     assert "age_approximate 'old': must be an age of 0 to 120" in text
+    assert "sex 'f': must be one of female, male, or unknown" in text
     assert "lacks the columns image_id, seborrheic_keratosis" in text
 
 

@@ -1,0 +1,122 @@
+"""The commands on data: the configuration of each, and where it leads. Nothing heavy is imported to know them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from melanoma_dist.data.catalogue import BASE_URL
+from melanoma_dist.errors import ConfigError
+
+_Years = tuple[Literal[2017, 2018, 2019], ...]
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Fetch the challenges' own files and unpack them to where `data prepare` reads them.
+
+    What is there is not fetched again; an interrupted command, given again, goes on where it stopped.
+    """
+
+    raw: Path
+    """Folder for the folders 2017, 2018 and 2019 with the challenges' own files."""
+    years: _Years
+    """Challenge years to download."""
+    parts: tuple[Literal["images", "labels", "masks"], ...] = ("images", "labels", "masks")
+    """Which of their files; labels are the tables, with metadata and lesion groupings."""
+    base_url: str = BASE_URL
+    """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>."""
+    accept_license: bool = False
+    """You have read and accept the non-commercial licences of 2018 and 2019. Needed once for each."""
+    list: bool = False
+    """Only show the files, their licences and what is there of them."""
+
+    def __post_init__(self) -> None:
+        _require_some_years(self.years)
+        if not self.parts:
+            raise ConfigError("--parts: name at least one of images, labels and masks.")
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError.of("base_url", self.base_url, "must begin with http:// or https://")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
+
+    raw: Path
+    """Folder that holds the folders 2017, 2018 and 2019 with the challenges' own files."""
+    out: Path
+    """Folder to write the data set into: new, or of the same preparation."""
+    years: _Years
+    """Challenge years to read and merge on the image id."""
+    size: int = 512
+    """Shorter side in pixels that larger images are reduced to, 32 to 4096. Smaller ones keep their size."""
+    allow_missing: bool = False
+    """Leave out images that have labels but no file, instead of refusing."""
+    conflicts: Literal["refuse", "newest", "unknown"] = "refuse"
+    """Labels of one image that contradict each other between years: refuse, believe the newer year, or call them
+    unknown."""
+    holdout: float = 0.0
+    """Share of lesions, 0 to 0.5, to keep out of all folds beside the official tests, alike from every label."""
+    seed: int = 0
+    """Seed of the choice of these lesions, 0 or more."""
+    manifest_only: bool = False
+    """Only read the tables and write OUT/plan.parquet: what the data set will be, before any image is there."""
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.size <= 4096:
+            raise ConfigError.of("size", self.size, "must be 32 to 4096")
+        if not 0 <= self.holdout <= 0.5:
+            raise ConfigError.of("holdout", self.holdout, "must be a share of 0 to 0.5")
+        if self.seed < 0:
+            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        _require_some_years(self.years)
+
+
+def _require_some_years(years: tuple[int, ...]) -> None:
+    if not years:
+        raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+
+
+def _download(config: DownloadConfig) -> None:
+    from melanoma_dist.data.download import download
+
+    download(config)
+
+
+def _prepare(config: PrepareConfig) -> None:
+    from melanoma_dist.data.prepare import Request, plan, prepare
+
+    request = Request(
+        raw=config.raw,
+        years=config.years,
+        size=config.size,
+        allow_missing=config.allow_missing,
+        conflicts=config.conflicts,
+        holdout=config.holdout,
+        seed=config.seed,
+    )
+    if config.manifest_only:
+        plan(request, config.out)
+    else:
+        prepare(request, config.out)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command after ``data``."""
+
+    config: type
+    run: Callable[[Any], None]
+    remains: str
+    """What an interruption leaves."""
+
+
+COMMANDS = {
+    "download": Command(
+        DownloadConfig, _download, "What has arrived is kept in .part files: the same command goes on from there."
+    ),
+    "prepare": Command(PrepareConfig, _prepare, "What was prepared is kept: the same command goes on from there."),
+}

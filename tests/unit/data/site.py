@@ -1,0 +1,89 @@
+"""The challenges' files in the official layouts with two images for each archive, and a command that gets them."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from melanoma_dist.data.catalogue import Item, catalogue
+from melanoma_dist.data.commands import DownloadConfig
+from melanoma_dist.data.download import download
+from melanoma_dist.data.transfer import Patience
+
+from .server import Site
+
+TABLE = "/2017/ISIC-2017_Training_Part3_GroundTruth.csv"
+IMAGES = "/2017/ISIC-2017_Training_Data.zip"
+HASTY = Patience(connect_s=2, read_s=0.5, attempts=3, first_wait_s=0.01)
+CLASSES = {
+    2017: "melanoma,seborrheic_keratosis",
+    2018: "MEL,NV,BCC,AKIEC,BKL,DF,VASC",
+    2019: "MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK",
+}
+
+
+def get(site: Site, raw: Path, *years: int, **options: Any) -> None:
+    download(DownloadConfig(raw, years or (2017,), base_url=site.url, **options), HASTY)  # type: ignore[arg-type]
+
+
+def record(raw: Path, year: int = 2017) -> dict[str, Any]:
+    return dict(json.loads((raw / str(year) / "download.json").read_text())["files"])
+
+
+def leftovers(raw: Path) -> list[Path]:
+    return [path for kind in ("*.part*", "*.zip", ".*.unpacking", "*.new") for path in raw.rglob(kind)]
+
+
+def pack(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip file."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def official_files(size: int = 20_000) -> dict[str, bytes]:
+    """By path, everything in the catalogue; images and masks are ``size`` random bytes."""
+    return {f"/{item.year}/{item.name}": _content(item, size) for item in catalogue((2017, 2018, 2019))}
+
+
+def _content(item: Item, size: int) -> bytes:
+    split = next(number for number, name in enumerate(("Training", "Validation", "Test")) if name in item.name)
+    ids = [f"ISIC_{item.year % 10}{split}0000{number}" for number in range(2)]
+    random_bytes = random.Random(item.name).randbytes
+    if item.part == "images":
+        members = {f"{item.stem}/{name}.jpg": random_bytes(size) for name in ids}
+        extra = {f"__MACOSX/{item.stem}/._{ids[0]}.jpg": b"resource fork"}
+        if item.year == 2017:
+            extra |= {f"{item.stem}/{name}_superpixels.png": b"superpixels" for name in ids}
+            extra[f"{item.stem}/{item.stem}_metadata.csv"] = _rows("image_id,age_approximate,sex", ids, "55,female")
+        return pack(members | extra)
+    if item.part == "masks":
+        return pack({f"{item.stem}/{name}_segmentation.png": random_bytes(size) for name in ids})
+    table = _table(item, ids)
+    return pack({f"{item.stem}/{item.name[:-4]}.csv": table}) if item.is_archive else table
+
+
+def _table(item: Item, ids: list[str]) -> bytes:
+    if "Metadata" in item.name:
+        lesion = ",lesion_id" if "Training" in item.name else ""
+        return _rows(
+            f"image,age_approx,anatom_site_general,sex{lesion}", ids, "55,head/neck,male" + ",L1" * bool(lesion)
+        )
+    if "Groupings" in item.name:
+        return _rows("image,lesion_id,diagnosis_confirm_type", ids, "HAM_0000001,histopathology")
+    classes = CLASSES[item.year]
+    image = "image_id" if item.year == 2017 else "image"
+    return _rows(f"{image},{classes}", ids, "1.0" + ",0.0" * classes.count(","))
+
+
+def _rows(header: str, ids: list[str], values: str) -> bytes:
+    return "\n".join([header, *(f"{name},{values}" for name in ids), ""]).encode()
+
+
+FILES = official_files()

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist import log
+from melanoma_dist.data import crew
+from melanoma_dist.data import download as downloading
+from melanoma_dist.data.catalogue import BASE_URL, catalogue
+from melanoma_dist.data.holdings import sha256
+from melanoma_dist.data.isic import read_years
+from melanoma_dist.errors import ConfigError, DataError, DownloadError
+
+from .server import Site, serving
+from .site import FILES, IMAGES, TABLE, get, leftovers, record
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(Site(files=dict(FILES))) as site:
+        yield site
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return tmp_path / "raw"
+
+
+def test_the_catalogue_is_of_official_addresses() -> None:
+    items = catalogue((2017, 2018, 2019))
+    assert len({item.url for item in items}) == len(items) == 25
+    assert all(item.url == f"{BASE_URL}/{item.year}/{item.name}" for item in items)
+    assert 25e9 < sum(item.bytes for item in items) < 40e9
+    assert not [item for item in items if "Task1-2" in item.name]
+    assert {item.year for item in items if item.licence.non_commercial} == {2018, 2019}
+
+
+def test_what_was_downloaded_is_what_prepare_reads(site: Site, raw: Path) -> None:
+    get(site, raw, 2017, 2018, 2019, accept_license=True)
+    years = {year.year: year for year in read_years(raw, (2017, 2018, 2019))}
+    assert {number: len(year.records) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
+    assert {number: len(year.files) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
+    assert {number: len(year.masks) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 0}
+    assert all(not year.notes for year in years.values())
+    assert set(years[2017].records["age"]) == {55}
+    assert set(years[2018].records["lesion_id"].dropna()) == {"HAM_0000001"}
+    assert set(years[2019].records["lesion_id"].dropna()) == {"L1"}
+    assert not [*leftovers(raw), *raw.rglob("*superpixels*"), *raw.rglob("__MACOSX")]
+
+
+def test_the_record_has_the_hash_of_what_came(site: Site, raw: Path, tmp_path: Path) -> None:
+    get(site, raw)
+    entries = record(raw)
+    assert set(entries) == {item.name for item in catalogue((2017,))}
+    for name, entry in entries.items():
+        (tmp_path / "sent").write_bytes(FILES[f"/2017/{name}"])
+        assert entry["sha256"] == sha256(tmp_path / "sent")
+        assert entry["bytes"] == len(FILES[f"/2017/{name}"])
+        assert (entry["url"], entry["licence"]) == (f"{site.url}/2017/{name}", "CC0")
+        assert entry["when"].endswith("+00:00")
+    assert entries["ISIC-2017_Training_Data.zip"]["unpacked"]["files"] == 3
+    assert entries["ISIC-2017_Training_Part3_GroundTruth.csv"]["unpacked"] is None
+
+
+def test_a_second_run_asks_for_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    get(site, raw)
+    site.log.clear()
+    before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
+    get(site, raw)
+    assert site.log == []
+    assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
+    assert capsys.readouterr().out.count("there, unchanged since its download") == 9
+
+
+@pytest.mark.parametrize(
+    "file", ["ISIC-2017_Training_Part3_GroundTruth.csv", "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv"]
+)
+def test_a_file_that_was_changed_is_noticed(file: str, site: Site, raw: Path) -> None:
+    get(site, raw)
+    path = raw / "2017" / file
+    # A table of the same length shows by its hash alone; members of archives by their size.
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1) + b"\n" * (path.parent.name != "2017"))
+    with pytest.raises(DataError, match=r"was changed since it was downloaded.*Delete it to download it again"):
+        get(site, raw)
+    changed = path if path.parent.name == "2017" else path.parent
+    shutil.rmtree(changed) if changed.is_dir() else changed.unlink()
+    site.log.clear()
+    get(site, raw)
+    assert len(site.log) == 1
+
+
+def test_a_lost_member_is_noticed(site: Site, raw: Path) -> None:
+    get(site, raw)
+    next((raw / "2017/ISIC-2017_Training_Data").glob("*.jpg")).unlink()
+    with pytest.raises(DataError, match=r"2 files of .* bytes, 3 of"):
+        get(site, raw)
+
+
+def test_what_the_user_brought_is_taken(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nested = raw / "2017/ISIC-2017_Training_Data/ISIC-2017_Training_Data"
+    nested.mkdir(parents=True)
+    (nested / "ISIC_0000001.jpg").write_bytes(b"mine")
+    (raw / TABLE[1:]).write_bytes(b"image_id,melanoma,seborrheic_keratosis\n")
+    get(site, raw)
+    assert site.statuses(IMAGES) == site.statuses(TABLE) == []
+    assert "there without a download (1 images, 2000 expected)" in capsys.readouterr().out
+    assert (nested / "ISIC_0000001.jpg").read_bytes() == b"mine"
+    assert "ISIC-2017_Training_Data.zip" not in record(raw)
+
+
+def test_something_else_in_the_place_stops_it_at_once(site: Site, raw: Path) -> None:
+    other = raw / "2017/ISIC-2017_Training_Data/thesis.doc"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with pytest.raises(DataError, match="Move it away"):
+        get(site, raw)
+    assert site.log == []
+    assert other.exists()
+
+
+def test_listing_fetches_and_writes_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    get(site, raw, 2018, list=True)
+    assert not raw.exists()
+    site.fail(TABLE, "truncate", "truncate", "503", "503", "503")
+    with pytest.raises(DownloadError):
+        get(site, raw)
+    os.environ.pop("COLUMNS", None)
+    site.log.clear()
+    capsys.readouterr()
+    get(site, raw, 2017, list=True)
+    assert site.log == []
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("there (" in line for line in lines) == 6
+    assert [line for line in lines if "Training_Data.zip" in line and "about 5.8 GB" in line and "CC0" in line]
+
+
+def test_partial_files_are_listed_as_such(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site.files[IMAGES] = os.urandom(400_000)
+    site.fail(IMAGES, "truncate", "503", "503", "503")
+    with pytest.raises(DownloadError):
+        get(site, raw, parts=("images",))
+    get(site, raw, list=True, parts=("images",))
+    assert "partial (49%)" in capsys.readouterr().out
+
+
+def test_licences_are_accepted_once(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"--accept-license is missing: 2018 CC BY-NC 4\.0"):
+        get(site, raw, 2017, 2018)
+    assert "arXiv:1902.03368" in capsys.readouterr().out
+    assert (site.log, raw.exists()) == ([], False)
+    get(site, raw, 2018, parts=("masks",))
+    assert not (raw / "licenses.json").exists()
+    get(site, raw, 2018, parts=("labels",), accept_license=True)
+    accepted = json.loads((raw / "licenses.json").read_text())
+    assert accepted.keys() == {"2018"}
+    assert accepted["2018"].keys() == {"licence", "url", "accepted"}
+    get(site, raw, 2018)
+    with pytest.raises(ConfigError, match="2019 CC BY-NC"):
+        get(site, raw, 2018, 2019)
+
+
+def test_records_that_cannot_be_read_are_named(site: Site, raw: Path) -> None:
+    raw.mkdir()
+    (raw / "licenses.json").write_text("[]")
+    with pytest.raises(DataError, match=r"licenses\.json"):
+        get(site, raw, 2018)
+    (raw / "licenses.json").unlink()
+    get(site, raw, parts=("labels",))
+    (raw / "2017/download.json").write_text('{"files": {"a": 1}}')
+    with pytest.raises(DataError, match=r"download\.json"):
+        get(site, raw)
+
+
+def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 15 * 10**9))  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"about 19\.1 GB more are needed.* 15\.0 GB are free"):
+        get(site, raw)
+    assert (site.log, raw.exists()) == ([], False)
+    get(site, raw, parts=("labels", "masks"))
+
+
+def test_a_disk_that_fills_up_is_one_message(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(crew, "record", full)
+    with pytest.raises(DataError, match=r"The disk is full. Make room, then give the same command again"):
+        get(site, raw)
+    assert not list(raw.rglob(".*.unpacking"))
+    monkeypatch.undo()
+    site.log.clear()
+    get(site, raw)
+    assert not leftovers(raw)
+
+
+def test_a_pipe_is_told_how_far_it_is(
+    site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(log, "_PLAIN_INTERVAL_S", -1.0)
+    get(site, raw)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("downloading: ")]
+    assert re.fullmatch(r"downloading: .* KB of about 12\.1 GB, .*B/s, \d+ min left", lines[-1])
+
+
+def test_two_commands_do_not_meet(site: Site, raw: Path) -> None:
+    with downloading._alone(raw), pytest.raises(DataError, match="another download is at work"):
+        get(site, raw)
+    get(site, raw)
