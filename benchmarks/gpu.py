@@ -17,14 +17,11 @@ Without a GPU it says so and ends with 0. Without DALI, what needs it is skipped
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
-import platform
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +38,7 @@ import timm
 import torch
 import torch.distributed as dist
 import tyro
+from conditions import commit, ended, machine
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
@@ -52,9 +50,9 @@ from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.dist.world import detect
-from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.errors import ConfigError
 from melanoma_dist.input import stream
-from melanoma_dist.log import complain, say, show_table
+from melanoma_dist.log import say, show_table
 from melanoma_dist.models.backbones import LITERATURE, expectation, timm_name
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World
@@ -539,21 +537,9 @@ def _conditions(settings: Settings) -> str:
     else:
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
     return (
-        f"{hardware}; {len(os.sched_getaffinity(0))} cores; torch {torch.__version__}, "
-        f"timm {timm.__version__}, DALI {DALI}, Python {platform.python_version()}; commit {_commit()}"
+        f"{hardware}; {machine()}; torch {torch.__version__}, timm {timm.__version__}, DALI {DALI}; commit {commit()}"
     )
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).resolve().parents[1]), "describe", "--always", "--dirty"]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return "unknown"
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except MelanomaDistError as error:
-        complain(str(error))
-        sys.exit(error.exit_code)
+    ended(main)

@@ -21,11 +21,8 @@ from __future__ import annotations
 
 import io
 import os
-import platform
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -37,14 +34,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import tyro
+from conditions import commit, ended, machine
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.input import stream
 from melanoma_dist.input.stream import Policy
-from melanoma_dist.log import complain, say, show_table
+from melanoma_dist.log import say, show_table
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PHOTO_ASPECT = 4 / 3  # of nearly all photographs: what our crops' aspect is relative to
@@ -271,9 +269,8 @@ def _conditions(photos: list[bytes], settings: Settings) -> str:
     mean = sum(map(len, photos)) / len(photos) / 1000
     return (
         f"{len(photos)} photographs of {_sizes(photos)} ({mean:.0f} kB), batches of {settings.batch_size} to "
-        f"{settings.size}x{settings.size}, {settings.rounds} rounds of {settings.images} images; {_processor()}, "
-        f"{len(os.sched_getaffinity(0))} cores; torch {torch.__version__}, "
-        f"Python {platform.python_version()}; commit {_commit()}"
+        f"{settings.size}x{settings.size}, {settings.rounds} rounds of {settings.images} images; {machine()}; "
+        f"torch {torch.__version__}; commit {commit()}"
     )
 
 
@@ -282,24 +279,5 @@ def _sizes(photos: list[bytes]) -> str:
     return "x".join(str(int(side)) for side in np.median(sides, axis=0)) + " (median)"
 
 
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _commit() -> str:
-    root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 if __name__ == "__main__":
-    try:
-        main()
-    except MelanomaDistError as error:
-        complain(str(error))
-        sys.exit(error.exit_code)
+    ended(main)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import tyro
+from conditions import ended
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -28,7 +29,6 @@ from melanoma_dist.config import ModelConfig
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.log import show_table
@@ -64,8 +64,9 @@ class Settings:
     """Seed of folds and training."""
 
 
-def main(settings: Settings) -> None:
+def main() -> None:
     """Run both and print both."""
+    settings = tyro.cli(Settings, description=__doc__)
     tuned = fine_tune(settings)
     frozen = frozen_features(settings, tuned[["image_id", "fold"]])
     rows = []
@@ -136,7 +137,4 @@ def features(settings: Settings, image_ids: pd.Series) -> tuple[npt.NDArray[np.f
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Settings, description=__doc__))
-    except MelanomaDistError as error:
-        sys.exit(f"error: {error}")
+    ended(main)

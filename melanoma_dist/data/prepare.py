@@ -285,8 +285,9 @@ def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) 
             groups.join_same(photos, "source_sha256", groups.BYTES),
         ]
     ).assign(joined=True)
-    near = as_joins(near_duplicates(photos["perceptual_hash"], pixels), photos["image_id"])
-    return pd.concat([same, near], ignore_index=True)
+    different = photos.drop_duplicates("source_sha256")
+    near = near_duplicates(different["perceptual_hash"], lambda position: pixels(different.index[position]))
+    return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)
 
 
 def _grouped(request: Request, sources: Sources, joins: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,6 @@ import errno
 import hashlib
 import io
 import json
-import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -53,60 +51,6 @@ def test_the_manifest_says_what_was_prepared(raw: Raw, out: Path) -> None:
     assert first["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert tuple(first[["width", "height", "source_width", "source_height"]]) == (32, 24, 48, 36)
     assert listed_in(manifest, "2017-test").tolist() == [False, False, False, True]
-
-
-def test_any_tar_reader_finds_the_bytes_where_the_manifest_says(raw: Raw, out: Path) -> None:
-    dataset = small(raw, out)
-    reader = ShardReader(dataset)
-    with tarfile.open(out / "shard-00000.tar") as tar:
-        members = {member.name: member for member in tar}
-        assert list(members) == sorted(members)
-        assert {(member.mtime, member.uid, member.uname) for member in members.values()} == {(0, 0, "")}
-        for row, image in dataset.manifest.iterrows():
-            member = members.pop(f"{image['image_id']}.jpg")
-            assert (member.offset_data, member.size) == (image["offset"], image["length"])
-            file = tar.extractfile(member)
-            assert file is not None
-            assert file.read() == reader.jpeg(int(str(row))).tobytes()
-        assert list(members) == ["ISIC_0000002.mask.png"]
-    mask = reader.mask(1)
-    assert mask is not None
-    assert Image.open(io.BytesIO(mask)).size == (32, 24)
-    assert reader.mask(0) is None
-
-
-def test_a_reader_copies_nothing_and_can_be_pickled(raw: Raw, out: Path) -> None:
-    reader = ShardReader(small(raw, out))
-    view = reader.jpeg(2)
-    assert view.dtype == np.uint8
-    assert not view.flags.owndata
-    assert not view.flags.writeable
-    copy = pickle.loads(pickle.dumps(reader))
-    assert np.array_equal(copy.jpeg(2), view)
-    assert len(copy) == 4
-
-
-@pytest.mark.parametrize("spot", ["start", "end"])
-def test_damaged_bytes_are_named(raw: Raw, out: Path, spot: str) -> None:
-    image = small(raw, out).manifest.iloc[1]
-    with (out / image["shard"]).open("r+b") as file:
-        file.seek(image["offset"] + (0 if spot == "start" else image["length"] - 2))
-        file.write(b"\0\0")
-    reader = ShardReader(load_dataset(out))
-    reader.jpeg(0)
-    with pytest.raises(DataError, match=r"shard-00000.tar.*ISIC_0000002"):
-        reader.jpeg(1)
-
-
-def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path, limit=3000) as writer:
-        places = [writer.add(f"ISIC_{number:07d}", b"x" * 700, b"mask") for number in range(5)]
-    assert len({place.shard for place in places}) > 1
-    for number, place in enumerate(places):
-        with tarfile.open(tmp_path / place.shard) as tar:
-            assert f"ISIC_{number:07d}.mask.png" in tar.getnames()
-        content = (tmp_path / place.shard).read_bytes()
-        assert content[place.mask_offset : place.mask_offset + place.mask_length] == b"mask"
 
 
 def test_the_same_files_give_the_same_bytes(raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

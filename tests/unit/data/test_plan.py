@@ -1,0 +1,107 @@
+"""``data prepare --manifest-only``: what the tables alone tell, on the challenges' real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from melanoma_dist.cli import main
+from melanoma_dist.data.groups import TRAIN
+from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.data.prepare import Request, plan, prepare
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_table
+
+TEST_2017 = "2017/ISIC-2017_Test_v2_Part3_GroundTruth.csv"
+
+
+@pytest.fixture
+def tables(isic: Path, tmp_path: Path) -> Path:
+    """The real tables of the three years, without images."""
+    raw = tmp_path / "raw"
+    for table in isic.rglob("*.csv"):
+        target = raw / table.relative_to(isic)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(table)
+    return raw
+
+
+def counts(table: pd.DataFrame, years: str) -> int:
+    return int(table["years"].eq(years).sum())
+
+
+def test_the_plan_of_2019_has_the_published_counts(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = plan(Request(tables, (2019,)), tmp_path / "plan")
+    assert len(found) == 25331
+    classes = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
+    assert found[list(classes)].sum().astype(int).to_dict() == classes
+    named = found["lesion_id"].dropna()
+    assert (named.nunique(), len(named)) == (11847, 23247)
+    assert found["group"].nunique() == 11847 + 25331 - 23247
+    assert found.groupby("lesion_id")["group"].nunique().max() == 1
+    assert not found["on_disk"].any()
+    told = capsys.readouterr().out
+    assert "2074 ids carry the suffix _downsampled" in told
+    assert "595 of the 600 test images of 2017" in told
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "plan/plan.parquet"), found, check_dtype=False)
+
+
+def test_the_earlier_years_add_no_image(tables: Path, tmp_path: Path) -> None:
+    found = plan(Request(tables, (2017, 2018, 2019)), tmp_path / "plan")
+    assert len(found) == 25331
+    excerpt = len(pd.read_csv(next(tables.glob("2018/**/*Training_GroundTruth.csv"))))
+    assert (counts(found, "2017+2019"), counts(found, "2018+2019")) == (2150, excerpt)
+    assert found["split"].eq("2017-validation").sum() == 150
+    reached = found.loc[found["split"].str.startswith("excluded"), "group"]
+    # Two lesions of 2017's training set are in its validation set too, by the lesion ids of 2019.
+    assert reached.nunique() == 2
+
+
+def test_the_test_of_2017_takes_its_595_images_and_their_lesions_out_of_2019(tables: Path, tmp_path: Path) -> None:
+    """The real table is not at hand: 595 images of the same origin stand for it, and the five that 2019 lacks."""
+    whole = plan(Request(tables, (2019,)), tmp_path / "whole").set_index("image_id")
+    msk = whole[(whole.index < "ISIC_0024306") & (whole["years"] == "2019") & (whole["listed"] == "2019-train")]
+    chosen = [*msk.index[:595], *(f"ISIC_{number:07d}" for number in (15979, 15982, 16001, 16002, 16018))]
+    header = "image_id,melanoma,seborrheic_keratosis"
+    truth = [f"{name},{whole['MEL'].get(name, 0.0)},0.0" for name in chosen]
+    write_table(tables / TEST_2017, header, *truth)
+    found = plan(Request(tables, (2019,)), tmp_path / "plan").set_index("image_id")
+    assert len(found) == 25331
+    assert set(found.index[found["split"] == "2017-test"]) == set(chosen[:595])
+    lesions = whole.loc[chosen[:595], "lesion_id"].dropna()
+    pool = found[found["split"] == TRAIN]
+    assert not pool["lesion_id"].isin(lesions).any()
+    others = whole["lesion_id"].isin(lesions) & ~whole.index.isin(chosen) & (whole["split"] == TRAIN)
+    assert (found.loc[others[others].index, "split"] == "excluded: lesion or copy in 2017-test").all()
+    assert len(pool) == whole["split"].eq(TRAIN).sum() - 595 - others.sum()
+
+
+def test_a_plan_is_no_data_set_and_gives_way_to_one(raw: Raw, tmp_path: Path) -> None:
+    raw.image_2019(1)
+    out = tmp_path / "out"
+    plan(Request(raw.folder, (2019,)), out)
+    with pytest.raises(DataError, match=r"holds a plan.*without --manifest-only"):
+        load_dataset(out)
+    assert len(prepare(Request(raw.folder, (2019,)), out).manifest) == 1
+    assert not (out / "plan.parquet").exists()
+    with pytest.raises(DataError, match="holds a prepared data set"):
+        plan(Request(raw.folder, (2019,)), out)
+
+
+def test_the_command_takes_its_choices(raw: Raw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(40):
+        raw.image_2019(number, "MEL" if number % 2 else "NV", lesion=f"L{number}")
+    raw.image_2017(0, "MEL")
+    command = ["data", "prepare", "--raw", str(raw.folder), "--years", "2017", "2019", "--manifest-only"]
+    assert main([*command, "--out", str(tmp_path / "a")]) == 2
+    assert "ISIC_0000000: 2017 says MEL, 2019 says NV" in capsys.readouterr().err
+    more = ["--conflicts", "newest", "--holdout", "0.2", "--seed", "3"]
+    assert main([*command, "--out", str(tmp_path / "a"), *more]) == 0
+    found = pd.read_parquet(tmp_path / "a/plan.parquet")
+    assert found["split"].value_counts().to_dict() == {"train": 32, "holdout": 8}
+    assert found.loc[0, "NV"] == 1

@@ -1,0 +1,112 @@
+"""Shards are plain tars: what we wrote, every tool reads."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nvidia.dali import fn, pipeline_def
+from PIL import Image
+
+from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.data.prepare import Request, prepare
+from melanoma_dist.data.shards import ShardReader, ShardWriter
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_image
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "prepared"
+
+
+def small(raw: Raw, out: Path) -> Dataset:
+    """Three training images, one with a mask, and a test image."""
+    for number in (3, 1, 2):
+        raw.image_2017(number, "MEL" if number == 1 else "NV")
+    raw.image_2017(4, "BKL", "Test_v2")
+    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
+    return prepare(Request(raw.folder, (2017,), size=24), out)
+
+
+def test_the_tar_command_unpacks_a_shard(raw: Raw, out: Path, tmp_path: Path) -> None:
+    reader = ShardReader(small(raw, out))
+    subprocess.run(["tar", "-xf", str(out / "shard-00000.tar"), "-C", str(tmp_path)], check=True)
+    assert (tmp_path / "ISIC_0000002.jpg").read_bytes() == reader.jpeg(1).tobytes()
+    assert (tmp_path / "ISIC_0000002.mask.png").read_bytes() == reader.mask(1)
+
+
+def test_dalis_own_reader_reads_a_shard(raw: Raw, out: Path) -> None:
+    reader = ShardReader(small(raw, out))
+
+    @pipeline_def(batch_size=4, num_threads=1, device_id=None)
+    def shard():  # type: ignore[no-untyped-def]
+        return fn.readers.webdataset(
+            paths=[str(out / "shard-00000.tar")], ext=["jpg"], missing_component_behavior="error"
+        )
+
+    pipeline = shard()
+    pipeline.build()
+    (images,) = pipeline.run()
+    for row in range(4):
+        assert np.array_equal(np.asarray(images.at(row)), reader.jpeg(row))
+
+
+def test_any_tar_reader_finds_the_bytes_where_the_manifest_says(raw: Raw, out: Path) -> None:
+    dataset = small(raw, out)
+    reader = ShardReader(dataset)
+    with tarfile.open(out / "shard-00000.tar") as tar:
+        members = {member.name: member for member in tar}
+        assert list(members) == sorted(members)
+        assert {(member.mtime, member.uid, member.uname) for member in members.values()} == {(0, 0, "")}
+        for row, image in dataset.manifest.iterrows():
+            member = members.pop(f"{image['image_id']}.jpg")
+            assert (member.offset_data, member.size) == (image["offset"], image["length"])
+            file = tar.extractfile(member)
+            assert file is not None
+            assert file.read() == reader.jpeg(int(str(row))).tobytes()
+        assert list(members) == ["ISIC_0000002.mask.png"]
+    mask = reader.mask(1)
+    assert mask is not None
+    assert Image.open(io.BytesIO(mask)).size == (32, 24)
+    assert reader.mask(0) is None
+
+
+def test_a_reader_copies_nothing_and_can_be_pickled(raw: Raw, out: Path) -> None:
+    reader = ShardReader(small(raw, out))
+    view = reader.jpeg(2)
+    assert view.dtype == np.uint8
+    assert not view.flags.owndata
+    assert not view.flags.writeable
+    copy = pickle.loads(pickle.dumps(reader))
+    assert np.array_equal(copy.jpeg(2), view)
+    assert len(copy) == 4
+
+
+@pytest.mark.parametrize("spot", ["start", "end"])
+def test_damaged_bytes_are_named(raw: Raw, out: Path, spot: str) -> None:
+    image = small(raw, out).manifest.iloc[1]
+    with (out / image["shard"]).open("r+b") as file:
+        file.seek(image["offset"] + (0 if spot == "start" else image["length"] - 2))
+        file.write(b"\0\0")
+    reader = ShardReader(load_dataset(out))
+    reader.jpeg(0)
+    with pytest.raises(DataError, match=r"shard-00000.tar.*ISIC_0000002"):
+        reader.jpeg(1)
+
+
+def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, limit=3000) as writer:
+        places = [writer.add(f"ISIC_{number:07d}", b"x" * 700, b"mask") for number in range(5)]
+    assert len({place.shard for place in places}) > 1
+    for number, place in enumerate(places):
+        with tarfile.open(tmp_path / place.shard) as tar:
+            assert f"ISIC_{number:07d}.mask.png" in tar.getnames()
+        content = (tmp_path / place.shard).read_bytes()
+        assert content[place.mask_offset : place.mask_offset + place.mask_length] == b"mask"
