@@ -25,15 +25,14 @@ class Journal:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.records: list[Record] = []
-        """What was finished, in order."""
+        self.finished = 0
+        """How many images are finished."""
 
     def resume(self, request: str) -> bool:
-        """Read what was finished of the same ``request``; False, and an empty journal, if it was another or nothing."""
-        self._file.seek(0)
+        """Look for what was finished of the same ``request``; False, and an empty journal, if it was another's."""
         lines = self._whole_lines()
         if next(lines, None) == {"request": request}:
-            self.records = list(lines)
+            self.finished = sum(1 for _ in lines)
             return True
         self._file.truncate(0)
         self._file.seek(0)
@@ -44,7 +43,13 @@ class Journal:
         """Note images whose bytes are on the disk."""
         new = list(records)
         self._write(new)
-        self.records += new
+        self.finished += len(new)
+
+    def records(self) -> Iterator[Record]:
+        """What was finished, in order, read from the file: nothing is kept in memory."""
+        lines = self._whole_lines()
+        next(lines)
+        return lines
 
     def _write(self, records: list[Record]) -> None:
         self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
@@ -54,6 +59,7 @@ class Journal:
     def _whole_lines(self) -> Iterator[Record]:
         """Every line up to the first that was torn; the file ends there afterwards, if all are taken."""
         end = 0
+        self._file.seek(0)
         for line in self._file:
             try:
                 record = json.loads(line) if line.endswith(b"\n") else None

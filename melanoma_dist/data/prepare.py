@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +20,16 @@ from PIL import Image
 
 from melanoma_dist import log
 from melanoma_dist.data import groups, journal, manifest, summary
-from melanoma_dist.data.decode import prepare_photos
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.isic import Year, read_years
-from melanoma_dist.data.journal import Journal, Record
+from melanoma_dist.data.journal import Journal
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
-from melanoma_dist.data.photo import Photo, PhotoJob
-from melanoma_dist.data.shards import Place, ShardReader, ShardWriter
+from melanoma_dist.data.photo import PhotoJob
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
 
-_SETTLED = 128  # images between two moments at which everything is on the disk
 _OURS = ("shard-*.tar", *(f"{name}*" for name in manifest.FILES))
 
 
@@ -84,11 +83,11 @@ def prepare(request: Request, out: Path) -> Dataset:
     _refuse_missing(sources, request.allow_missing)
     with _writing(out), journal.opened(out) as finished:
         if finished.resume(digest):
-            log.say(f"going on with {out}: {len(finished.records)} of {len(sources.jobs)} images are done.")
+            log.say(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
         else:
             _clear(out)
-        _write_shards(request, sources.jobs, out, finished)
-        _conclude(request, sources, out, finished.records, digest)
+        store_images(request.raw, sources.jobs, out, finished, quiet=request.synthetic)
+        _conclude(request, sources, out, finished, digest)
         (out / manifest.JOURNAL).unlink()
     dataset = load_dataset(out)
     if not request.synthetic:
@@ -205,46 +204,12 @@ def _clear(out: Path) -> None:
         path.unlink()
 
 
-def _write_shards(request: Request, jobs: list[PhotoJob], out: Path, finished: Journal) -> None:
-    """Decode and store every image that is not ``finished``; what became of it goes into the journal."""
-    places = [Place(*record["place"]) for record in finished.records if record["place"]]
-    todo = jobs[len(finished.records) :]
-    photos: Iterable[Photo] = prepare_photos(todo)
-    with ShardWriter(out, after=places[-1] if places else None) as writer:
-        new: list[Record] = []
-        for photo in photos if request.synthetic else log.progress(photos, len(todo), "preparing"):
-            place = None if photo.jpeg is None else writer.add(photo.image_id, photo.jpeg, photo.mask)
-            new.append(_record(request.raw, photo, place))
-            if len(new) == _SETTLED:
-                writer.settle()
-                finished.add(new)
-                new = []
-    finished.add(new)
-
-
-def _record(raw: Path, photo: Photo, place: Place | None) -> Record:
-    return {
-        "image_id": photo.image_id,
-        "failures": [[path.relative_to(raw).as_posix(), reason] for path, reason in photo.failures],
-        "place": place,
-        "width": photo.width,
-        "height": photo.height,
-        "source": photo.source and photo.source.relative_to(raw).as_posix(),
-        "source_sha256": photo.source_sha256,
-        "source_width": photo.source_width,
-        "source_height": photo.source_height,
-        "perceptual_hash": photo.perceptual_hash,
-    }
-
-
-def _conclude(request: Request, sources: Sources, out: Path, records: list[Record], digest: str) -> None:
+def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, digest: str) -> None:
     """Write the tables, and last of all the description that vouches for them."""
-    failed = [(record["image_id"], *failure) for record in records for failure in record["failures"]]
-    quarantine = pd.DataFrame(failed, columns=["image_id", "source", "reason"], dtype="str")
-    stored = [{**record, **Place(*record["place"])._asdict()} for record in records if record["place"]]
-    if not stored:
-        raise DataError(f"none of the {len(records)} images can be decoded; the first: {' '.join(failed[0])}.")
-    photos = pd.DataFrame(stored)
+    photos, quarantine = outcome(finished)
+    if photos.empty:
+        first = " ".join(quarantine.iloc[0])
+        raise DataError(f"none of the {finished.finished} images can be decoded; the first: {first}.")
     joins = _joins(request, sources, photos, out)
     table = _grouped(request, sources, joins[joins["joined"]])
     images = _manifest(table, photos)

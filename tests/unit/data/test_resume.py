@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data import prepare as preparing
-from melanoma_dist.data import shards
+from melanoma_dist.data import shards, storing
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
@@ -45,8 +44,8 @@ def request_of_50(raw: Raw) -> Request:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards, and several moments at which everything is on the disk."""
-    monkeypatch.setattr(preparing, "_SETTLED", 4)
-    monkeypatch.setattr(preparing, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
+    monkeypatch.setattr(storing, "_SETTLED", 4)
+    monkeypatch.setattr(storing, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
 
 
 class Stops:
@@ -67,7 +66,7 @@ class Stops:
 @pytest.fixture
 def stops(monkeypatch: pytest.MonkeyPatch) -> Stops:
     stops = Stops()
-    monkeypatch.setattr(preparing, "prepare_photos", stops)
+    monkeypatch.setattr(storing, "prepare_photos", stops)
     return stops
 
 

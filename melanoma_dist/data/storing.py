@@ -1,0 +1,69 @@
+"""Every photograph decoded once, stored in a shard and noted in the journal; memory holds a few of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from melanoma_dist import log
+from melanoma_dist.data.decode import prepare_photos
+from melanoma_dist.data.journal import Journal, Record
+from melanoma_dist.data.photo import Photo, PhotoJob
+from melanoma_dist.data.shards import Place, ShardWriter
+
+_FACTS = (
+    "image_id", "width", "height", "source", "source_sha256", "source_width", "source_height", "perceptual_hash",
+)  # fmt: skip
+_SETTLED = 128  # images between two moments at which everything is on the disk
+
+
+def store_images(raw: Path, jobs: list[PhotoJob], out: Path, finished: Journal, quiet: bool) -> None:
+    """Decode and store in ``out`` every image that is not ``finished``; what became of it goes into the journal.
+
+    ``raw`` is what the journal's file names are relative to; ``quiet`` shows no progress.
+    """
+    last: Place | None = None
+    for record in finished.records():
+        last = Place(*record["place"]) if record["place"] else last
+    todo = jobs[finished.finished :]
+    photos: Iterable[Photo] = prepare_photos(todo)
+    with ShardWriter(out, after=last) as writer:
+        new: list[Record] = []
+        for photo in photos if quiet else log.progress(photos, len(todo), "preparing"):
+            place = None if photo.jpeg is None else writer.add(photo.image_id, photo.jpeg, photo.mask)
+            new.append(_record(raw, photo, place))
+            if len(new) == _SETTLED:
+                writer.settle()
+                finished.add(new)
+                new = []
+    finished.add(new)
+
+
+def _record(raw: Path, photo: Photo, place: Place | None) -> Record:
+    return {
+        "image_id": photo.image_id,
+        "failures": [[path.relative_to(raw).as_posix(), reason] for path, reason in photo.failures],
+        "place": place,
+        "width": photo.width,
+        "height": photo.height,
+        "source": photo.source and photo.source.relative_to(raw).as_posix(),
+        "source_sha256": photo.source_sha256,
+        "source_width": photo.source_width,
+        "source_height": photo.source_height,
+        "perceptual_hash": photo.perceptual_hash,
+    }
+
+
+def outcome(finished: Journal) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The images that were stored, with their facts and places; and the files that were not, with reasons."""
+    stored: dict[str, list[Any]] = {name: [] for name in (*_FACTS, *Place._fields)}
+    failed = []
+    for record in finished.records():
+        failed += [(record["image_id"], *failure) for failure in record["failures"]]
+        if record["place"]:
+            for name, value in zip(stored, (*(record[fact] for fact in _FACTS), *record["place"]), strict=True):
+                stored[name].append(value)
+    return pd.DataFrame(stored), pd.DataFrame(failed, columns=["image_id", "source", "reason"], dtype="str")
