@@ -134,8 +134,8 @@ def _parted(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]:
     ids = pd.Series(pd.unique(pd.concat([images["image_id"], joined["image_id"], joined["other_id"]])))
     connected = pd.Series(group_images(ids, joined).to_numpy(), index=ids)
     found = images[["image_id", "group"]].assign(connected=images["image_id"].map(connected))
-    torn = found[["connected", "group"]].drop_duplicates()
-    torn = torn.loc[torn["connected"].duplicated(), "connected"].unique()
+    pairs = found[["connected", "group"]].drop_duplicates()
+    torn = pairs.loc[pairs["connected"].duplicated(), "connected"].unique()
     if len(torn):
         yield f"found {len(torn)} that do not: {_some(_with_images(found, 'connected', torn))}"
 

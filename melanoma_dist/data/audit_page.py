@@ -1,4 +1,4 @@
-"""The page of ``data audit``: one self-contained HTML file with the figures, the proofs and the pictures behind them."""
+"""The page of ``data audit``: one self-contained HTML file with the figures, the proofs and the pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from melanoma_dist.data import figures
+from melanoma_dist.data.duplicates import MIN_CORRELATION
 from melanoma_dist.data.figures import Figure
 from melanoma_dist.data.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
@@ -38,18 +39,18 @@ class Picture(NamedTuple):
     width: int
     height: int
     diagnosis: str
+    listed: str
     split: str
     lesion: str
     group: str
 
 
 class Pair(NamedTuple):
-    """Two images side by side, and every reason that speaks for or against them."""
+    """Two images side by side, and what was found about them."""
 
     left: Picture
     right: Picture
     evidence: list[str]
-    remarks: list[str]
 
 
 class Pairs(NamedTuple):
@@ -63,7 +64,7 @@ class Sheet(NamedTuple):
     """A sample of the images of a label."""
 
     label: str
-    count: int
+    positives: int
     pictures: list[Picture]
 
 
@@ -109,12 +110,12 @@ class _Album:
 
     def __init__(self, dataset: Dataset) -> None:
         self._reader = ShardReader(dataset)
-        self._rows = dataset.manifest
-        self._positions = pd.Index(self._rows["image_id"])
+        self.images = dataset.manifest
+        self._positions = pd.Index(self.images["image_id"])
 
     def picture(self, image_id: str) -> Picture:
         position = int(self._positions.get_indexer(pd.Index([image_id]))[0])
-        row = self._rows.iloc[position]
+        row = self.images.iloc[position]
         image = Image.open(io.BytesIO(self._reader.jpeg(position).tobytes()))
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # large ones decode faster in half, a quarter, an eighth
         small = image.convert("RGB")
@@ -127,13 +128,14 @@ class _Album:
             "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
             *small.size,
             diagnosis or "no label",
-            f"{row['listed']}, {row['split']}" if row["split"] != "train" else row["listed"],
+            row["listed"],
+            row["split"],
             "" if pd.isna(row["lesion_id"]) else row["lesion_id"],
             row["group"],
         )
 
 
-def _facts(inspection: Inspection) -> list[tuple[str, object]]:
+def _facts(inspection: Inspection) -> list[tuple[str, str]]:
     request, about = inspection.request, inspection.description
     facts = [
         ("fingerprint", inspection.dataset.fingerprint),
@@ -154,23 +156,16 @@ def _words(value: object) -> str:
 
 
 def _pairs(joins: pd.DataFrame, album: _Album) -> Pairs:
-    """The pairs of some joins, each once; those that were decided most narrowly come first."""
-    margin = joins["evidence"].str.extract(r"(\d\.\d+)$")[0].astype(float)  # a correlation, for near-duplicates
-    weakest = margin.where(joins["joined"], -margin).groupby([joins["image_id"], joins["other_id"]]).min()
-    evidence = (joins["reason"] + ": " + joins["evidence"]).groupby([joins["image_id"], joins["other_id"]]).agg(list)
-    order = [tuple(ends) for ends in weakest.sort_values(kind="stable").index]
-    shown = [_pair(album, first, second, evidence[first, second]) for first, second in order[:_PAIRS]]
-    return Pairs(shown, order[_PAIRS:])
-
-
-def _pair(album: _Album, first: str, second: str, evidence: list[str]) -> Pair:
-    left, right = album.picture(first), album.picture(second)
-    remarks = []
-    if left.diagnosis != right.diagnosis:
-        remarks.append("Their labels differ.")
-    if left.lesion and left.lesion == right.lesion:
-        remarks.append("The tables call them one lesion.")
-    return Pair(left, right, evidence, remarks)
+    """The pairs of some joins, each once. Two groups come before one, and what was decided narrowly before the rest."""
+    groups = album.images.set_index("image_id")["group"]
+    ends = [joins["image_id"], joins["other_id"]]
+    # Evidence of near-duplicates ends with their correlation; that of same bytes does not.
+    margin = (joins["evidence"].str.extract(r"(\d\.\d+)$")[0].astype(float) - MIN_CORRELATION).abs()
+    apart = ends[0].map(groups).to_numpy() != ends[1].map(groups).to_numpy()
+    order = pd.DataFrame({"one": ~apart, "margin": margin}).groupby(ends).min().sort_values(["one", "margin"]).index
+    evidence = (joins["reason"] + ": " + joins["evidence"]).groupby(ends).agg(list)
+    shown = [Pair(album.picture(a), album.picture(b), evidence[a, b]) for a, b in order[:_PAIRS]]
+    return Pairs(shown, list(order[_PAIRS:]))
 
 
 def _groups(images: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -189,17 +184,18 @@ def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:
 class Share(NamedTuple):
     """A number and its share, 0 to 1, of the column it stands in."""
 
-    count: int
+    number: int
     share: float
 
 
 def _shares(tables: Iterable[Figure]) -> Iterator[Figure]:
     """Tables whose numbers know their share of the column."""
     for title, header, rows in tables:
-        totals = np.maximum(np.sum([row[1:] for row in rows], axis=0), 1)
-        told: list[Any] = [
-            (row[0], *(Share(count, count / total) for count, total in zip(row[1:], totals, strict=True)))
-            for row in rows
+        numbers = np.array([row[1:] for row in rows], dtype=np.int64)
+        shares = numbers / np.maximum(numbers.sum(axis=0), 1)
+        told = [
+            (row[0], *(Share(int(number), float(share)) for number, share in zip(counts, parts, strict=True)))
+            for row, counts, parts in zip(rows, numbers, shares, strict=True)
         ]
         yield Figure(title, header, told)
 

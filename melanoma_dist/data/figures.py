@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ class Figure(NamedTuple):
 
     title: str
     header: tuple[str, ...]
-    rows: list[Sequence[object]]
+    rows: Sequence[Sequence[object]]
 
 
 def years(images: pd.DataFrame, missing: pd.DataFrame) -> Figure:
@@ -66,8 +66,8 @@ def overlaps(images: pd.DataFrame) -> Figure:
 
 def absent(missing: pd.DataFrame, quarantine: pd.DataFrame) -> Figure:
     """Labelled images without a file, by years and split, and files that could not be read, by reason."""
-    gone = missing.groupby(["years", "split"]).size()
-    rows = [(f"no file: {held}, {split}", count) for (held, split), count in gone.items()]
+    gone = (missing["years"] + ", " + missing["split"]).value_counts(sort=False).sort_index()
+    rows = [(f"no file: {where}", count) for where, count in gone.items()]
     rows += [(f"unreadable: {reason}", count) for reason, count in quarantine.groupby("reason").size().items()]
     return Figure("Missing and quarantined files", ("", "files"), rows)
 
@@ -89,13 +89,13 @@ def reasons(present: pd.DataFrame) -> Figure:
 def group_sizes(images: pd.DataFrame) -> Figure:
     """How many groups have how many images."""
     counts = images["group"].value_counts().value_counts().sort_index()
-    rows = [(f"{size} image{'s' if size > 1 else ''}", groups, size * groups) for size, groups in counts.items()]
-    return Figure("Sizes of groups", ("groups of", "groups", "images"), rows)
+    rows = [(str(size), groups, size * groups) for size, groups in zip(counts.index.astype(int), counts, strict=True)]
+    return Figure("Sizes of groups", ("images in a group", "groups", "images"), rows)
 
 
 def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[Figure]:
     """Age, sex and site of all images and of those with each label: what a subgroup's figures would rest on."""
-    bands = [f"{start} to {end - 1}" for start, end in zip(_AGES[:-1], _AGES[1:], strict=True)]
+    bands = [f"{start} to {end - 1}" for start, end in pairwise(_AGES)]
     bands[-1] = f"{_AGES[-2]} and older"
     ages = pd.Series(pd.cut(images["age"], _AGES, right=False, labels=bands).astype(object), index=images.index)
     columns = [("Age in years", ages, bands)]
@@ -105,23 +105,22 @@ def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[Figure]:
 
 def sizes(images: pd.DataFrame) -> Figure:
     """How many images came in which size, and what it became; the most frequent sizes, and the rest in one row."""
-    counts = images.groupby(["source_width", "source_height"]).agg(
-        images=("image_id", "size"), width=("width", "max"), height=("height", "max")
+    delivered, prepared = (
+        _size(images["source_width"], images["source_height"]),
+        _size(images["width"], images["height"]),
     )
-    counts = counts.sort_values("images", ascending=False, kind="stable")
+    counts = (delivered + " as " + prepared).value_counts()
     rows: list[Sequence[object]] = [
-        (
-            f"{width} × {height}",
-            f"{row['width']} × {row['height']}",
-            row["images"],
-            f"{row['images'] / len(images):.1%}",
-        )
-        for (width, height), row in counts.head(_SIZES_SHOWN).iterrows()
+        (*str(pair).split(" as "), count, f"{count / len(images):.1%}") for pair, count in counts[:_SIZES_SHOWN].items()
     ]
-    rest = counts.iloc[_SIZES_SHOWN:]["images"]
+    rest = counts[_SIZES_SHOWN:]
     if len(rest):
         rows.append((f"{len(rest)} other sizes", "", rest.sum(), f"{rest.sum() / len(images):.1%}"))
     return Figure("Sizes in pixels", ("as delivered", "as prepared", "images", "share"), rows)
+
+
+def _size(width: pd.Series, height: pd.Series) -> pd.Series:
+    return width.astype(str) + " × " + height.astype(str)
 
 
 def _by_label(

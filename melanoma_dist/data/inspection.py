@@ -105,5 +105,5 @@ def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[C
     except UserError as error:
         return [], [Check(name, (str(error),))]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
-    table = Figure(title, ("", "images", "lesions", *labels), list(fold_table(images, folds, labels)))
+    table = Figure(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]
