@@ -79,6 +79,7 @@ def write_page(inspection: Inspection, path: Path) -> None:
         aside.write_text(page, encoding="utf-8")
         aside.replace(path)
     except OSError as error:
+        aside.unlink(missing_ok=True)
         raise DataError(f"{path}: the page cannot be written ({error.strerror}). Choose another --html.") from error
 
 
