@@ -94,7 +94,7 @@ def _render(inspection: Inspection) -> str:
         name=dataset.folder.resolve().name,
         synthetic=SYNTHETIC if dataset.synthetic else "",
         facts=_facts(inspection),
-        notes=inspection.description.get("notes", []),
+        notes=inspection.notes,
         checks=inspection.checks,
         failed=sum(not check.passed for check in inspection.checks),
         figures=inspection.figures,

@@ -48,6 +48,11 @@ class Inspection:
     checks: list[Check]
 
     @property
+    def notes(self) -> list[str]:
+        """What the preparation could not know of the challenges' images: nothing, of those that we drew."""
+        return [] if self.dataset.synthetic else list(self.description.get("notes", []))
+
+    @property
     def copies(self) -> pd.DataFrame:
         """The joins, made or refused, that pixels and bytes gave."""
         return self.joins[self.joins["reason"] != LESION]
@@ -89,7 +94,7 @@ def show(inspection: Inspection) -> None:
     for title, header, rows in inspection.figures:
         if rows:
             log.show_table(title, header, rows)
-    for note in inspection.description.get("notes", []):
+    for note in inspection.notes:
         log.say(note)
     verdicts = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
     log.show_table("Checks", ("check", "verdict"), verdicts)
