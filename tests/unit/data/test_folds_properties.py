@@ -24,7 +24,7 @@ from melanoma_dist.data.groups import (
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
 from melanoma_dist.errors import ConfigError
 
-BRIEFLY = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+BRIEFLY = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 LISTS = ("2017-train", "2018-train", "2019-train", "2017-train+2019-train", "2017-test+2019-train", "2018-validation")
 
 
