@@ -27,6 +27,7 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
     launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
     launch.py data download --help                                fetch the challenges' files
     launch.py data prepare --help                                 make DATA from them
+    launch.py data audit --help                                   prove that DATA does not leak, and look at it
 """
 
 

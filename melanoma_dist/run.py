@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from melanoma_dist.config import RunConfig, differences
-from melanoma_dist.data.audit import check_folds, fold_table
-from melanoma_dist.data.demo import demo_dataset
+from melanoma_dist.data.audit import fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
-from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.data.manifest import JOINS, Dataset, read_beside
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder, made_with, now, open_run, run_folder, write_json
 
 SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
+_NOTHING_TRAINED = ", and nothing was trained"
 
 
 def train(config: RunConfig) -> None:
     """Train every fold that is not finished, then write and show what the folds predict together."""
     dataset = _open_data(config)
+    require(manifest_checks(dataset.manifest, read_beside(dataset, JOINS)), _NOTHING_TRAINED)
     labels = LABEL_SETS[config.data.labels]
     check_label_set(dataset.manifest, config.data.labels)
     folds = make_folds(dataset.manifest, labels, config.data.folds, config.seed)
-    check_folds(dataset.manifest, folds, config.data.folds)
+    require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
     _check_batch(config, folds)
     folder = run_folder(config, dataset)
     if not folder.finished():
@@ -52,7 +53,7 @@ def _open_data(config: RunConfig) -> Dataset:
             "`python launch.py data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try "
             "the program on synthetic images: --data demo."
         )
-    return load_dataset(demo_dataset() if config.data.data == "demo" else Path(config.data.data))
+    return open_dataset(config.data.data)
 
 
 def _check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
@@ -73,7 +74,7 @@ def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder:
     say(
         f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
         + (f", {excluded} kept out (holdouts and their groups)" if excluded else "")
-        + "; checked: folds disjoint, complete, no lesion in two of them or in a holdout"
+        + "; checked: folds disjoint, complete, no lesion or copy in two of them or in a holdout"
     )
     if dataset.synthetic:
         say(SYNTHETIC)

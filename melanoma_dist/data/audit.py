@@ -1,23 +1,75 @@
-"""The proof, made before every training, that no lesion stands on both sides of a split."""
+"""The proof, made before every training, that the data is sound and that no lesion stands on both sides of a split.
+
+A proof is a list of named checks. The same list makes the table in the terminal, the page of ``data audit``, and the
+error that stops a training.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.folds import pool
-from melanoma_dist.data.labels import targets
+from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
+from melanoma_dist.data.isic import OFFICIAL_HOLDOUTS
+from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS, targets
 from melanoma_dist.errors import DataError
 
+_SHOWN = 3
 
-def check_folds(manifest: pd.DataFrame, folds: pd.DataFrame, count: int) -> None:
-    """Raise DataError unless the folds are disjoint, cover the pool, keep groups whole and touch no holdout."""
-    complaints = [
-        *_coverage(manifest, folds),
-        *_numbering(folds, count),
-        *_leakage(manifest, folds),
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold, and what was found against it."""
+
+    name: str
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found against it."""
+        return not self.failures
+
+
+def require(checks: Sequence[Check], consequence: str = "") -> None:
+    """Raise one DataError that tells every failure, unless all checks passed."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        told = [f"{check.name}: {failure}" for check in failed for failure in check.failures]
+        raise DataError(
+            f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:\n  " + "\n  ".join(told) + "\n"
+            "This must never be: prepare the data set again with `data prepare`, and report it if it stays."
+        )
+
+
+def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
+    """What a manifest must prove, given every join (`groups.join_same`) that its groups were made of."""
+    return [
+        Check("every image has a group, a split and the hash of its file", tuple(_blanks(images))),
+        Check("every split is a known one", tuple(_unknown_splits(images))),
+        Check("images of official holdouts are held out", tuple(_misplaced(images))),
+        Check("no group has images in the training pool and in a holdout", tuple(_straddling(images))),
+        Check("no lesion lies in two groups", tuple(_torn(images, "lesion_id"))),
+        Check("no copy of a file lies in another group", tuple(_torn(images, "source_sha256"))),
+        Check("images that were joined lie in one group", tuple(_parted(images, joins))),
+        Check("labels are 0, 1 or unknown", tuple(_no_labels(images))),
+        Check("no image has two diagnoses", tuple(_two_diagnoses(images))),
+        Check("AKIEC means AK or SCC", tuple(_wrong_akiec(images))),
     ]
-    if complaints:
-        raise DataError("The folds are not sound, and nothing was trained:\n  " + "\n  ".join(complaints))
+
+
+def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:
+    """What ``count`` folds (`folds.make_folds`) of a manifest must prove."""
+    return [
+        Check("every image of the training pool lies in exactly one fold", tuple(_coverage(images, folds))),
+        Check(f"there are {count} folds, none of them empty", tuple(_numbering(folds, count))),
+        Check("the folds know the groups of the manifest", tuple(_foreign_groups(images, folds))),
+        Check("no group lies in two folds", tuple(_spread(folds))),
+        Check("no group lies in a fold and in a holdout", tuple(_held_out_in_folds(images, folds))),
+    ]
 
 
 def fold_table(manifest: pd.DataFrame, folds: pd.DataFrame, labels: tuple[str, ...]) -> list[list[str]]:
@@ -35,44 +87,135 @@ def fold_table(manifest: pd.DataFrame, folds: pd.DataFrame, labels: tuple[str, .
     return rows
 
 
-def _coverage(manifest: pd.DataFrame, folds: pd.DataFrame) -> list[str]:
-    complaints = []
+def _blanks(images: pd.DataFrame) -> Iterable[str]:
+    for column in ("group", "split", "source_sha256"):
+        blank = images["image_id"][images[column].isna() | (images[column] == "")]
+        if len(blank):
+            yield f"{len(blank)} images lack a value in {column}: {_some(blank)}"
+
+
+def _unknown_splits(images: pd.DataFrame) -> Iterable[str]:
+    splits = images["split"].dropna()
+    known = splits.isin([TRAIN, HOLDOUT, *OFFICIAL_HOLDOUTS]) | splits.str.startswith(EXCLUDED)
+    for split, names in images.loc[known.index[~known]].groupby("split")["image_id"]:
+        yield f"{len(names)} images are in {split!r}: {_some(names)}"
+
+
+def _misplaced(images: pd.DataFrame) -> Iterable[str]:
+    """Images in a split that the official lists do not allow: a listed one must lie in the holdout that lists it."""
+    splits = images[["listed", "split"]].drop_duplicates()
+    for listed, split in splits[splits["split"].notna()].itertuples(index=False):
+        official = OFFICIAL_HOLDOUTS.intersection(listed.split("+"))
+        if split not in official if official else split in OFFICIAL_HOLDOUTS:
+            names = images.loc[(images["listed"] == listed) & (images["split"] == split), "image_id"]
+            yield f"{len(names)} images that {listed} list are in {split!r}: {_some(names)}"
+
+
+def _straddling(images: pd.DataFrame) -> Iterable[str]:
+    shared = set(pool(images)["group"]) & _held_out(images)
+    if shared:
+        yield f"found {len(shared)}: {_some(_with_images(images, 'group', shared))}"
+
+
+def _torn(images: pd.DataFrame, key: str) -> Iterable[str]:
+    """The values of ``key`` whose images do not all have the same group."""
+    pairs = images.loc[images[key].notna() & images["group"].notna(), [key, "group"]].drop_duplicates()
+    torn = pairs.loc[pairs[key].duplicated(), key].unique()
+    if len(torn):
+        yield f"found {len(torn)}: {_some(_with_images(images, key, torn))}"
+
+
+def _parted(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]:
+    """Images that joins connect, directly or over others, and that have different groups.
+
+    Joins lead over images that are not in the manifest, for lack of their files: so all of them are followed.
+    """
+    joined = joins[joins["joined"]]
+    ids = pd.Series(pd.unique(pd.concat([images["image_id"], joined["image_id"], joined["other_id"]])))
+    connected = pd.Series(group_images(ids, joined).to_numpy(), index=ids)
+    found = images[["image_id", "group"]].assign(connected=images["image_id"].map(connected))
+    pairs = found[["connected", "group"]].drop_duplicates()
+    torn = pairs.loc[pairs["connected"].duplicated(), "connected"].unique()
+    if len(torn):
+        yield f"found {len(torn)} that do not: {_some(_with_images(found, 'connected', torn))}"
+
+
+def _no_labels(images: pd.DataFrame) -> Iterable[str]:
+    for label in LABEL_COLUMNS:
+        values = images[label]
+        wrong = images["image_id"][values.notna() & ~values.isin([0, 1])]
+        if len(wrong):
+            yield f"{label} of {len(wrong)} images is something else: {_some(wrong)}"
+
+
+def _two_diagnoses(images: pd.DataFrame) -> Iterable[str]:
+    diagnosed = targets(images, DIAGNOSES) == 1
+    # AKIEC beside one of the six others contradicts it, even where AK and SCC are unknown.
+    others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
+    wrong = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (images["AKIEC"] == 1).to_numpy())
+    if wrong.any():
+        yield f"found {wrong.sum()}: {_some(images['image_id'][wrong])}"
+
+
+def _wrong_akiec(images: pd.DataFrame) -> Iterable[str]:
+    narrow, wide = targets(images, ("AK", "SCC")), images["AKIEC"].to_numpy()
+    wrong = ((narrow == 1).any(axis=1) & (wide == 0)) | ((narrow == 0).all(axis=1) & (wide == 1))
+    if wrong.any():
+        yield f"found {wrong.sum()} that contradict it: {_some(images['image_id'][wrong])}"
+
+
+def _coverage(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
     twice = folds.loc[folds["image_id"].duplicated(), "image_id"]
     if len(twice):
-        complaints.append(f"{len(twice)} images lie in more than one fold: {_some(twice)}")
-    expected = set(pool(manifest)["image_id"])
-    found = set(folds["image_id"])
+        yield f"{len(twice)} images lie in more than one fold: {_some(twice)}"
+    expected, found = set(pool(images)["image_id"]), set(folds["image_id"])
     if expected - found:
-        complaints.append(f"{len(expected - found)} images of the pool lie in no fold: {_some(expected - found)}")
+        yield f"{len(expected - found)} images of the pool lie in no fold: {_some(expected - found)}"
     if found - expected:
-        complaints.append(f"{len(found - expected)} images are not of the pool: {_some(found - expected)}")
-    return complaints
+        yield f"{len(found - expected)} images are not of the pool: {_some(found - expected)}"
 
 
-def _numbering(folds: pd.DataFrame, count: int) -> list[str]:
+def _numbering(folds: pd.DataFrame, count: int) -> Iterable[str]:
     numbers = sorted(int(number) for number in folds["fold"].unique())
     if numbers != list(range(count)):
-        return [f"the folds are numbered {numbers}; they should be 0 to {count - 1}, none of them empty"]
-    return []
+        yield f"the folds are numbered {numbers}; they should be 0 to {count - 1}, none of them empty"
 
 
-def _leakage(manifest: pd.DataFrame, folds: pd.DataFrame) -> list[str]:
-    complaints = []
-    groups = manifest.set_index("image_id")["group"].reindex(folds["image_id"])
-    if not (groups.to_numpy() == folds["group"].to_numpy()).all():
-        complaints.append("groups of the folds are not those of the manifest")
-    spread = folds.groupby("group")["fold"].nunique()
-    if (spread > 1).any():
-        complaints.append(
-            f"{int((spread > 1).sum())} groups lie in more than one fold: {_some(spread.index[spread > 1])}"
-        )
-    held_out = set(manifest.loc[~manifest["split"].str.startswith(("train", "excluded")), "group"])
-    shared = held_out & set(folds["group"])
+def _foreign_groups(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+    groups = images.set_index("image_id")["group"].reindex(folds["image_id"])
+    foreign = groups.to_numpy() != folds["group"].to_numpy()
+    if foreign.any():
+        yield f"{foreign.sum()} images have another one: {_some(folds['image_id'][foreign])}"
+
+
+def _spread(folds: pd.DataFrame) -> Iterable[str]:
+    counts = folds.groupby("group")["fold"].nunique()
+    if (counts > 1).any():
+        yield f"{int((counts > 1).sum())} groups lie in more than one fold: {_some(counts.index[counts > 1])}"
+
+
+def _held_out_in_folds(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+    shared = _held_out(images) & set(folds["group"])
     if shared:
-        complaints.append(f"{len(shared)} groups lie in a fold and in a holdout: {_some(shared)}")
-    return complaints
+        yield f"{len(shared)} groups lie in a fold and in a holdout: {_some(shared)}"
 
 
-def _some(names: object) -> str:
-    listed = sorted(str(name) for name in names)  # type: ignore[attr-defined]
-    return ", ".join(listed[:3]) + (" ..." if len(listed) > 3 else "")
+def _held_out(images: pd.DataFrame) -> set[str]:
+    """The groups that reach into a holdout."""
+    return set(images.loc[(images["split"] != TRAIN) & ~images["split"].str.startswith(EXCLUDED, na=True), "group"])
+
+
+def _with_images(images: pd.DataFrame, key: str, values: Iterable[str]) -> list[str]:
+    """Each value (the first few; they stand for the rest) with its images and their groups."""
+    told = []
+    for value in sorted(values)[: _SHOWN + 1]:
+        rows = images[images[key] == value]
+        members = _some(rows["image_id"])
+        groups = "" if key == "group" else f" in groups {_some(rows['group'].unique())}"
+        told.append(f"{value} ({members}{groups})")
+    return told
+
+
+def _some(names: Iterable[object]) -> str:
+    listed = sorted(str(name) for name in names)
+    return ", ".join(listed[:_SHOWN]) + (" ..." if len(listed) > _SHOWN else "")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from melanoma_dist import log
+from melanoma_dist.config import LabelSet
 from melanoma_dist.data.catalogue import BASE_URL
 from melanoma_dist.errors import ConfigError
 
@@ -75,6 +77,36 @@ class PrepareConfig:
         _require_some_years(self.years)
 
 
+@dataclass(frozen=True)
+class AuditConfig:
+    """Prove that a prepared data set is sound, count what it holds, and write a page with the pictures behind it."""
+
+    data: str
+    """A prepared folder, or demo: synthetic images, generated on first use."""
+    labels: LabelSet = "isic2019"
+    """Label set of the folds to look at: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
+    folds: int = 5
+    """Number of cross-validation folds to look at, 2 to 20."""
+    seed: int = 0
+    """Seed of these folds and of the images that the page shows, 0 or more."""
+    html: Path = Path("audit.html")
+    """The page, one file that needs no other. Not in the data folder; a page that is there is replaced."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.folds <= 20:
+            raise ConfigError.of("folds", self.folds, "must be 2 to 20")
+        if self.seed < 0:
+            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        if self.html.suffix != ".html":
+            raise ConfigError.of("html", self.html, "must end with .html")
+        if not self.html.parent.is_dir():
+            raise ConfigError.of("html", self.html, "lies in a folder that does not exist")
+        if self.html.resolve().is_relative_to(Path(self.data).resolve()):
+            raise ConfigError.of(
+                "html", self.html, "lies in the data folder, which holds the data set and nothing else"
+            )
+
+
 def _require_some_years(years: tuple[int, ...]) -> None:
     if not years:
         raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
@@ -104,6 +136,18 @@ def _prepare(config: PrepareConfig) -> None:
         prepare(request, config.out)
 
 
+def _audit(config: AuditConfig) -> None:
+    from melanoma_dist.data.audit import require
+    from melanoma_dist.data.audit_page import write_page
+    from melanoma_dist.data.inspection import Request, inspect, show
+
+    inspection = inspect(Request(config.data, config.labels, config.folds, config.seed))
+    show(inspection)
+    write_page(inspection, config.html)
+    log.say(f"page: {config.html}")
+    require(inspection.checks)
+
+
 @dataclass(frozen=True)
 class Command:
     """A command after ``data``."""
@@ -119,4 +163,5 @@ COMMANDS = {
         DownloadConfig, _download, "What has arrived is kept in .part files: the same command goes on from there."
     ),
     "prepare": Command(PrepareConfig, _prepare, "What was prepared is kept: the same command goes on from there."),
+    "audit": Command(AuditConfig, _audit, "Nothing was changed."),
 }

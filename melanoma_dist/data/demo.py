@@ -18,7 +18,7 @@ from PIL import Image
 from melanoma_dist import log
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
-from melanoma_dist.data.manifest import DESCRIPTION
+from melanoma_dist.data.manifest import DESCRIPTION, Dataset, load_dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
@@ -29,6 +29,11 @@ _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VAS
 _LESIONS_BY_VIEWS = {1: 268, 2: 84, 3: 34, 4: 14}
 """How many of the 400 lesions were photographed once, twice, ...: 594 images."""
 _SITES = ("anterior torso", "posterior torso", "lower extremity", "upper extremity", "head/neck", "palms/soles")
+
+
+def open_dataset(name: str) -> Dataset:
+    """The data set of a ``--data``: a prepared folder, or "demo". Raises DataError as `load_dataset` does."""
+    return load_dataset(demo_dataset() if name == "demo" else Path(name))
 
 
 def demo_dataset(cache: Path | None = None) -> Path:

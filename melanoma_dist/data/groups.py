@@ -18,6 +18,8 @@ from melanoma_dist.data.labels import LABEL_COLUMNS, targets
 TRAIN = "train"
 HOLDOUT = "holdout"
 """The split of groups that ``--holdout`` keeps out, beside the official ones such as "2017-test"."""
+EXCLUDED = "excluded: "
+"""How the split of a training image begins whose group reaches into a holdout."""
 
 LESION, BYTES, NEAR = "lesion", "same bytes", "near-duplicate"
 
@@ -63,7 +65,7 @@ def exclude_neighbours(table: pd.DataFrame) -> pd.Series[str]:
         return table["split"]
     reached = table["group"].map(holdouts)
     excluded = (table["split"] == TRAIN) & reached.notna()
-    return table["split"].mask(excluded, "excluded: lesion or copy in " + reached)
+    return table["split"].mask(excluded, EXCLUDED + "lesion or copy in " + reached)
 
 
 def hold_out_share(table: pd.DataFrame, share: float, seed: int) -> pd.Series[str]:

@@ -88,6 +88,8 @@ _LAYOUTS = {
 }
 
 YEARS = tuple(_LAYOUTS)
+OFFICIAL_HOLDOUTS = frozenset(part.split for layout in _LAYOUTS.values() for part in layout.parts) - {"train"}
+"""The challenges' own validation and test sets: "2017-test" and the like."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def listed_in(manifest: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
 
 def load_dataset(folder: Path) -> Dataset:
     """Read a prepared folder. Raises DataError, with a remedy, for anything that is not one, whole and untouched."""
-    description = _read_description(folder)
+    description = read_description(folder)
     manifest = _read_manifest(folder)
     size = int(description["size"])
     found = fingerprint(manifest, size)
@@ -111,6 +111,14 @@ def load_dataset(folder: Path) -> Dataset:
         )
     _check_shards(folder, manifest)
     return Dataset(folder, manifest, bool(description["synthetic"]), found, size)
+
+
+def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
+    """A table that lies beside the manifest: ``QUARANTINE``, ``MISSING`` or ``JOINS``. Raises DataError without it."""
+    try:
+        return pd.read_parquet(dataset.folder / name)
+    except Exception as error:  # whatever pyarrow raises on damaged bytes
+        raise DataError(f"{dataset.folder / name}: cannot be read ({error}). Copy it again, or: {REMEDY}") from error
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -133,7 +141,8 @@ def _settle(aside: Path, target: Path) -> None:
     aside.replace(target)
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``dataset.json`` says. Raises DataError for a folder without it, or with one that cannot be used."""
     path = folder / DESCRIPTION
     if not path.is_file():
         raise DataError(f"{folder}: {_what_instead(folder)}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
 from melanoma_dist import log
-from melanoma_dist.data import manifest
+from melanoma_dist.data import figures, manifest
 from melanoma_dist.data.groups import NEAR
 from melanoma_dist.data.isic import Year
-from melanoma_dist.data.labels import label_counts
 from melanoma_dist.data.manifest import Dataset
 
 _TEST_TABLE_2017 = "ISIC-2017_Test_v2_Part3_GroundTruth.csv"
@@ -51,7 +48,7 @@ def show_dataset(dataset: Dataset, years: list[Year]) -> None:
         lost = len(ids - kept - gone)
         rows.append((name, len(ids), len(ids & gone), lost, len(part), part["group"].nunique()))
     log.show_table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
-    _show_labels(images)
+    log.show_table(*figures.labels(images))
     _show_splits(images)
     here = joins[joins["image_id"].isin(kept) & joins["other_id"].isin(kept)]
     if here["joined"].any():
@@ -82,8 +79,10 @@ def show_plan(plan: pd.DataFrame, years: list[Year], path: Path) -> None:
     for year, count in suffixed:
         if count:
             log.say(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
-    _show_labels(plan)
-    _show_overlaps(plan)
+    log.show_table(*figures.labels(plan))
+    overlaps = figures.overlaps(plan)
+    if overlaps.rows:
+        log.show_table(*overlaps)
     _show_splits(plan)
     for note in notes(years):
         log.say(note)
@@ -97,19 +96,6 @@ def _ids(years: list[Year]) -> dict[str, set[str]]:
     return {**{str(year.year): set(year.records["image_id"]) for year in wanted}, "together": together}
 
 
-def _show_labels(images: pd.DataFrame) -> None:
-    counts = label_counts(images)
-    log.show_table("Labels", ("label", "yes", "no", "unknown"), [(label, *row) for label, row in counts.iterrows()])
-
-
 def _show_splits(images: pd.DataFrame) -> None:
     splits = images.groupby("split")["group"].agg(["size", "nunique"])
     log.show_table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])
-
-
-def _show_overlaps(images: pd.DataFrame) -> None:
-    """How many images any two official splits share."""
-    pairs = Counter(pair for listed in images["listed"] for pair in combinations(sorted(set(listed.split("+"))), 2))
-    rows = [(f"{first} and {second}", count) for (first, second), count in sorted(pairs.items())]
-    if rows:
-        log.show_table("Images in two official splits", ("splits", "images"), rows)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from melanoma_dist.cli import main
+from melanoma_dist.data.manifest import fingerprint
 from melanoma_dist.data.prepare import Request, prepare
 
 LESIONS = 12
@@ -107,6 +111,25 @@ def test_folders_that_are_no_data_set(data: Path, tmp_path: Path, capfd: pytest.
     (partial / "manifest.parquet").write_bytes((data / "manifest.parquet").read_bytes())
     assert "the folder is empty" in told(capfd, *good(data, tmp_path), "--data", empty)
     assert "unfinished data set" in told(capfd, *good(data, tmp_path), "--data", partial)
+
+
+def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its fingerprint fits: somebody prepared it so."""
+    leaking = tmp_path / "leaking"
+    shutil.copytree(data, leaking)
+    manifest = pd.read_parquet(data / "manifest.parquet")
+    manifest.loc[:1, ["group", "split"]] = [["one", "train"], ["one", "holdout"]]
+    manifest.to_parquet(leaking / "manifest.parquet", index=False)
+    description = json.loads((data / "dataset.json").read_text())
+    description["fingerprint"] = fingerprint(manifest, description["size"])
+    (leaking / "dataset.json").write_text(json.dumps(description))
+    text = told(capfd, *good(data, tmp_path), "--data", leaking)
+    leak = "no group has images in the training pool and in a holdout: found 1: one (ISIC_0000000, ISIC_0000001)"
+    assert leak in text
+    assert "nothing was trained" in text
+    assert not (tmp_path / "runs").exists()
+    (leaking / "joins.parquet").unlink()
+    assert "joins.parquet: cannot be read" in told(capfd, *good(data, tmp_path), "--data", leaking)
 
 
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:

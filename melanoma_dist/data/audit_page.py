@@ -1,0 +1,206 @@
+"""The page of ``data audit``: one self-contained HTML file with the figures, the proofs and the pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from melanoma_dist.data import figures
+from melanoma_dist.data.duplicates import MIN_CORRELATION
+from melanoma_dist.data.figures import Figure
+from melanoma_dist.data.inspection import SYNTHETIC, Inspection
+from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.errors import DataError
+
+_TEMPLATE = "audit_page.html.j2"
+_SIDE = 176  # pixels of a thumbnail's longer side: two of them, side by side, can be compared by eye
+_QUALITY = 78  # of its JPEG; about 4 KB each
+_PAIRS = 300  # pairs with pictures in either list, so that the page stays below 15 MB on 58,000 images
+_SHEET = 24  # images of a contact sheet
+
+
+class Picture(NamedTuple):
+    """An image as the page shows it."""
+
+    image_id: str
+    data: str
+    """A data: URI."""
+    width: int
+    height: int
+    diagnosis: str
+    listed: str
+    split: str
+    lesion: str
+    group: str
+
+
+class Pair(NamedTuple):
+    """Two images side by side, and what was found about them."""
+
+    left: Picture
+    right: Picture
+    evidence: list[str]
+
+
+class Pairs(NamedTuple):
+    """Those that are shown with pictures, and the ids of the others."""
+
+    shown: list[Pair]
+    others: list[tuple[str, str]]
+
+
+class Sheet(NamedTuple):
+    """A sample of the images of a label."""
+
+    label: str
+    positives: int
+    pictures: list[Picture]
+
+
+def write_page(inspection: Inspection, path: Path) -> None:
+    """Write the page, whole or not at all. The same inspection gives the same bytes.
+
+    Raises DataError for a place that cannot be written and for damaged shards.
+    """
+    page = _render(inspection)
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise DataError(f"{path}: the page cannot be written ({error.strerror}). Choose another --html.") from error
+
+
+def _render(inspection: Inspection) -> str:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cell"] = _cell
+    template = environment.from_string(resources.files("melanoma_dist.data").joinpath(_TEMPLATE).read_text("utf-8"))
+    dataset, copies = inspection.dataset, inspection.copies
+    album = _Album(dataset)
+    images = dataset.manifest
+    return template.render(
+        name=dataset.folder.resolve().name,
+        synthetic=SYNTHETIC if dataset.synthetic else "",
+        facts=_facts(inspection),
+        notes=inspection.notes,
+        checks=inspection.checks,
+        failed=sum(not check.passed for check in inspection.checks),
+        figures=inspection.figures,
+        joined=_pairs(copies[copies["joined"]], album),
+        refused=_pairs(copies[~copies["joined"]], album),
+        groups=_groups(images),
+        sheets=list(_sheets(images, album, inspection.request.seed)),
+        about=[figures.sizes(images), *_shares(figures.metadata(images, LABEL_SETS[inspection.request.labels]))],
+    )
+
+
+class _Album:
+    """Images of a data set as pictures, by id."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._reader = ShardReader(dataset)
+        self.images = dataset.manifest
+        self._positions = pd.Index(self.images["image_id"])
+
+    def picture(self, image_id: str) -> Picture:
+        position = int(self._positions.get_indexer(pd.Index([image_id]))[0])
+        row = self.images.iloc[position]
+        image = Image.open(io.BytesIO(self._reader.jpeg(position).tobytes()))
+        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # large ones decode faster in half, a quarter, an eighth
+        small = image.convert("RGB")
+        small.thumbnail((_SIDE, _SIDE))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=_QUALITY, optimize=True)
+        diagnosis = " ".join(label for label in LABEL_COLUMNS if row[label] == 1)
+        return Picture(
+            image_id,
+            "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
+            *small.size,
+            diagnosis or "no label",
+            row["listed"],
+            row["split"],
+            "" if pd.isna(row["lesion_id"]) else row["lesion_id"],
+            row["group"],
+        )
+
+
+def _facts(inspection: Inspection) -> list[tuple[str, str]]:
+    request, about = inspection.request, inspection.description
+    facts = [
+        ("fingerprint", inspection.dataset.fingerprint),
+        ("folds", f"{request.folds} of labels {request.labels}, seed {request.seed}"),
+    ]
+    told = {key: value for key, value in about.items() if key not in ("fingerprint", "notes")}
+    return facts + [(key, _words(value)) for key, value in told.items()]
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(inner) for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _pairs(joins: pd.DataFrame, album: _Album) -> Pairs:
+    """The pairs of some joins, each once. Two groups come before one, and what was decided narrowly before the rest."""
+    groups = album.images.set_index("image_id")["group"]
+    ends = [joins["image_id"], joins["other_id"]]
+    # Evidence of near-duplicates ends with their correlation; that of same bytes does not.
+    margin = (joins["evidence"].str.extract(r"(\d\.\d+)$")[0].astype(float) - MIN_CORRELATION).abs()
+    apart = ends[0].map(groups).to_numpy() != ends[1].map(groups).to_numpy()
+    order = pd.DataFrame({"one": ~apart, "margin": margin}).groupby(ends).min().sort_values(["one", "margin"]).index
+    evidence = (joins["reason"] + ": " + joins["evidence"]).groupby(ends).agg(list)
+    shown = [Pair(album.picture(a), album.picture(b), evidence[a, b]) for a, b in order[:_PAIRS]]
+    return Pairs(shown, list(order[_PAIRS:]))
+
+
+def _groups(images: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """The groups of more than one image."""
+    several = images[images["group"].duplicated(keep=False)]
+    return [(str(group), list(ids)) for group, ids in several.groupby("group")["image_id"]]
+
+
+def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:
+    for label in LABEL_COLUMNS:
+        positive = images[images[label] == 1]
+        chosen = positive.sample(min(_SHEET, len(positive)), random_state=seed)["image_id"].sort_values()
+        yield Sheet(label, len(positive), [album.picture(image_id) for image_id in chosen])
+
+
+class Share(NamedTuple):
+    """A number and its share, 0 to 1, of the column it stands in."""
+
+    number: int
+    share: float
+
+
+def _shares(tables: Iterable[Figure]) -> Iterator[Figure]:
+    """Tables whose numbers know their share of the column."""
+    for title, header, rows in tables:
+        numbers = np.array([row[1:] for row in rows], dtype=np.int64)
+        shares = numbers / np.maximum(numbers.sum(axis=0), 1)
+        told = [
+            (row[0], *(Share(int(number), float(share)) for number, share in zip(counts, parts, strict=True)))
+            for row, counts, parts in zip(rows, numbers, shares, strict=True)
+        ]
+        yield Figure(title, header, told)
+
+
+def _cell(value: object) -> str:
+    """A cell's text: numbers with commas."""
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

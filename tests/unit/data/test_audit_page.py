@@ -1,0 +1,260 @@
+"""``data audit``: what it says in the terminal and on its page."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from melanoma_dist.cli import main
+from melanoma_dist.data.audit_page import write_page
+from melanoma_dist.data.groups import BYTES, NEAR
+from melanoma_dist.data.inspection import Inspection, Request, inspect
+from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset
+from melanoma_dist.data.prepare import Request as Preparation
+from melanoma_dist.data.prepare import prepare
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, write_image
+
+LESION = "<script>alert('x')</script>"
+REFUSED = ("ISIC_0000003", "ISIC_0000008")
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a browser would find: balanced elements, sources of images, links, text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.articles: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "article":
+            self.articles.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if "article" in self.open:
+            self.articles[-1] += data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty lesions; one file under two names, one photograph saved twice, a refused pair, a lesion of two images."""
+    folder = tmp_path_factory.mktemp("audit")
+    raw = Raw(folder / "raw")
+    for number in range(40):
+        label = ("MEL", "NV", "BKL", "SCC", "BCC", "AK", "DF", "VASC")[number % 8]
+        lesion = LESION if number in (1, 9) else f"LESION_{number}"
+        raw.image_2019(number, label, lesion=lesion, size=(300, 200) if number % 2 else (120, 160))
+    photographs = raw.folder / "2019" / "ISIC_2019_Training_Input"
+    for number, quality in ((40, None), (41, 60)):
+        raw.image_2019(number, "NV", lesion=f"LESION_{number}")
+        target = photographs / f"ISIC_{number:07d}.jpg"
+        if quality is None:
+            shutil.copy(photographs / "ISIC_0000017.jpg", target)
+        else:
+            write_image(target, 25, (300, 200), quality=quality)
+    (photographs / "ISIC_0000039.jpg").write_bytes(b"no image")
+    prepare(Preparation(raw.folder, (2019,)), folder / "prepared")
+    joins = pd.read_parquet(folder / "prepared" / JOINS)
+    evidence = "16 of 256 bits differ, details correlate at 0.512"
+    joins.loc[len(joins)] = [*REFUSED, NEAR, evidence, False]
+    joins.to_parquet(folder / "prepared" / JOINS, index=False)
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def inspection(data: Path) -> Inspection:
+    return inspect(Request(str(data), "isic2019", 2, 0))
+
+
+@pytest.fixture(scope="module")
+def page(inspection: Inspection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "audit.html"
+    write_page(inspection, path)
+    return path
+
+
+def leaking(data: Path, folder: Path) -> Path:
+    """A data set, whole by its fingerprint, with one photograph of a lesion held out and the other in the pool."""
+    copy = folder / "leaking"
+    shutil.copytree(data, copy)
+    dataset = load_dataset(data)
+    manifest = dataset.manifest.copy()
+    manifest.loc[manifest["image_id"] == "ISIC_0000001", "split"] = "holdout"
+    manifest.to_parquet(copy / "manifest.parquet", index=False)
+    text = (copy / "dataset.json").read_text()
+    (copy / "dataset.json").write_text(text.replace(dataset.fingerprint, fingerprint(manifest, dataset.size)))
+    return copy
+
+
+def audit(*flags: object) -> int:
+    return main(["data", "audit", *(str(flag) for flag in flags)])
+
+
+def test_the_terminal_shows_counts_joins_folds_and_every_verdict(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    assert audit("--data", data, "--folds", 2, "--html", tmp_path / "audit.html") == 0
+    text = re.sub(r"[│┃\s]+", " ", capfd.readouterr().out)
+    for row in (
+        "2019 41 0 38 ",  # images, missing, groups: 42 files, one unreadable; three pairs in one group each
+        "2019, train 41 38 ",
+        "unreadable: ",
+        "lesion 1 0",
+        "same bytes 1 0",
+        "1 35 35",  # groups of one image
+        "2 3 6",
+        "fold 1 ",
+        "no lesion lies in two groups passed",
+        "no group lies in two folds passed",
+    ):
+        assert row in text, row
+    assert "FAILED" not in text
+    assert (tmp_path / "audit.html").is_file()
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+
+
+def test_data_that_leaks_ends_with_code_2_and_a_page_that_says_so(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "audit.html"
+    assert audit("--data", leaking(data, tmp_path), "--html", path) == 2
+    captured = capfd.readouterr()
+    name = "no group has images in the training pool and in a holdout"
+    assert re.search(rf"{name}\W+FAILED", captured.out)
+    told = f"{name}: found 1: {LESION} (ISIC_0000001, ISIC_0000009)"
+    assert told in captured.err
+    shown = Page(path.read_text())
+    assert "1 of 10 checks failed. No training starts on this data." in shown.text
+    assert f"found 1: {LESION}" in shown.text
+
+
+def test_folds_that_cannot_be_made_are_a_failed_check(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert audit("--data", data, "--folds", 9, "--html", tmp_path / "audit.html") == 2
+    captured = capfd.readouterr()
+    assert re.search(r"9 folds can be made for --labels isic2019\W+FAILED", captured.out)
+    assert "the data has only 5 melanoma lesions" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("html", "rule"),
+    [
+        ("{data}/audit.html", "lies in the data folder"),
+        ("{data}/../prepared/audit.html", "lies in the data folder"),
+        ("nowhere/audit.html", "a folder that does not exist"),
+        ("thesis.docx", "must end with .html"),
+    ],
+)
+def test_a_page_in_a_wrong_place_is_refused(
+    html: str, rule: str, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(data.iterdir())
+    with pytest.raises(SystemExit) as stop:
+        audit("--data", data, "--html", html.format(data=data))
+    assert stop.value.code == 2
+    captured = capfd.readouterr()
+    assert rule in re.sub(r"[│\s]+", " ", captured.out + captured.err)
+    assert sorted(data.iterdir()) == before
+
+
+def test_a_place_that_cannot_be_written_is_told(inspection: Inspection, tmp_path: Path) -> None:
+    (tmp_path / "audit.html").mkdir()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_page(inspection, tmp_path / "audit.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.html"]
+
+
+def test_the_page_holds_every_pair_with_its_evidence(inspection: Inspection, page: Path) -> None:
+    shown = Page(page.read_text())
+    copies = inspection.copies
+    assert set(copies.loc[copies["joined"], "reason"]) == {BYTES, NEAR}
+    assert {("ISIC_0000017", "ISIC_0000040"), ("ISIC_0000025", "ISIC_0000041"), REFUSED} == set(
+        zip(copies["image_id"], copies["other_id"], strict=True)
+    )
+    for join in copies.itertuples():
+        article = next(text for text in shown.articles if join.image_id in text and join.other_id in text)
+        assert f"{join.reason}: {join.evidence}" in article
+        assert ("Two groups" in article) != join.joined
+    assert f"{LESION}: ISIC_0000001, ISIC_0000009" in shown.text
+
+
+def test_the_page_needs_no_other_file_and_nothing_in_it_is_taken_for_markup(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"https?://|@import|url\(", text)
+    elements = Page(text).elements
+    assert "script" not in {tag for tag, _ in elements}
+    assert all(str(about.get("href", "#")).startswith("#") for _, about in elements)
+    anchors = {about["id"] for _, about in elements if "id" in about}
+    assert {str(about["href"])[1:] for tag, about in elements if tag == "a"} == anchors
+    images = [about for tag, about in elements if tag == "img"]
+    assert all(str(about["src"]).startswith("data:image/jpeg;base64,") and about["alt"] for about in images)
+    assert len(images) >= 2 * 3 + 41  # the pairs, and every image under its label
+
+
+def test_the_same_data_gives_the_same_page(data: Path, page: Path, tmp_path: Path) -> None:
+    write_page(inspect(Request(str(data), "isic2019", 2, 0)), tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_pairs_beyond_the_limit_are_named(
+    inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melanoma_dist.data.audit_page._PAIRS", 1)
+    write_page(inspection, tmp_path / "audit.html")
+    shown = Page((tmp_path / "audit.html").read_text())
+    assert len(shown.articles) == 2
+    assert "1 more pairs, without pictures" in shown.text
+    for join in inspection.copies.itertuples():
+        assert join.image_id in shown.text
+        assert join.other_id in shown.text
+
+
+def test_synthetic_data_is_called_so(
+    tmp_path: Path, dataset: object, page: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = dataset.folder  # type: ignore[attr-defined]
+    assert audit("--data", folder, "--folds", 2, "--html", tmp_path / "audit.html") == 0
+    assert "SYNTHETIC DATA" in capfd.readouterr().out
+    assert "SYNTHETIC DATA" in Page((tmp_path / "audit.html").read_text()).text
+    assert "SYNTHETIC DATA" not in page.read_text()
+
+
+def test_a_browser_renders_the_page(page: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not on PATH")
+    picture = tmp_path / "page.png"
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,2400")
+    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    image = Image.open(io.BytesIO(picture.read_bytes()))
+    assert (image.format, image.size) == ("PNG", (1200, 2400))
+    pixels = np.asarray(image.convert("L"))
+    assert len(np.unique(pixels)) > 50
+    assert (pixels.std(axis=1) > 0).mean() > 0.3  # text or a picture in a third of the lines
