@@ -6,8 +6,7 @@ With no subcommand it trains. Nothing heavy is imported to parse.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from melanoma_dist.config import RunConfig, as_flags
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import complain
+from melanoma_dist.terminate import Terminated, heed_sigterm
 
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _USAGE = """Train k folds of a backbone and report what the folds predict for the images they did not train on.
 
@@ -32,16 +32,18 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 done, 1 failed, 2 a mistake of the user, 130 interrupted."""
+    """Run one command. Returns its exit code: 0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    heed_sigterm()
     try:
         _command(arguments)
     except MelanomaDistError as error:
         complain(f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt:
-        complain(f"interrupted. {_remains(arguments)}")
-        return _INTERRUPTED
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        complain(f"{'terminated' if terminated else 'interrupted'}. {_remains(arguments)}")
+        return _TERMINATED if terminated else _INTERRUPTED
     return 0
 
 
@@ -93,7 +95,7 @@ def _with_file(arguments: list[str]) -> list[str]:
     if at + 1 >= len(arguments):
         raise ConfigError("--config: the file's name is missing.")
     rest = arguments[:at] + arguments[at + 2 :]
-    return [*as_flags(_read_yaml(Path(arguments[at + 1])), _known_field(RunConfig)), *rest]
+    return [*as_flags(_read_yaml(Path(arguments[at + 1]))), *rest]
 
 
 def _split_config(argument: str) -> list[str]:
@@ -109,14 +111,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError.of("config", path, "must hold the fields of a configuration")
     return tree
-
-
-def _known_field(config: type) -> Callable[[str], bool]:
-    names: set[str] = set()
-    for item in fields(config):
-        section = item.default_factory
-        names |= {inner.name for inner in fields(section)} if is_dataclass(section) else {item.name}
-    return names.__contains__
 
 
 def console() -> None:

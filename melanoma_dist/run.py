@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 
 from melanoma_dist.config import RunConfig, differences
-from melanoma_dist.data.audit import fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
 from melanoma_dist.data.manifest import JOINS, Dataset, read_beside
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder, made_with, now, open_run, run_folder, write_json
 
@@ -40,9 +41,11 @@ def train(config: RunConfig) -> None:
         say("This run is finished. Its figures:")
         _show(json.loads(folder.summary.read_text()), folder)
         return
-    start = time.monotonic()
-    _train_folds(config, dataset, folder)
-    summary = _conclude(config, dataset, folds, folder, time.monotonic() - start)
+    busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
+    with alone_in(folder.path, busy):
+        start = time.monotonic()
+        _train_folds(config, dataset, folder)
+        summary = _conclude(config, dataset, folds, folder, time.monotonic() - start)
     _show(summary, folder)
 
 
@@ -103,7 +106,8 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     with joined(hardware) as machines:
         gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
         wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
-        layout = lay_out(machines, len(missing), config.input.batch_size, gpus, wanted)
+        # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
+        layout = lay_out(machines, config.data.folds, config.input.batch_size, gpus, wanted)
         say(f"plan: {layout.reason}")
         with Display(len(missing)) as display:
             train_units(missing, layout, display.show, display.refresh)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from melanoma_dist import log
 from melanoma_dist.config import LabelSet
-from melanoma_dist.data.catalogue import BASE_URL
+from melanoma_dist.data.download.catalogue import BASE_URL
 from melanoma_dist.errors import ConfigError
 
 _Years = tuple[Literal[2017, 2018, 2019], ...]
@@ -113,7 +113,7 @@ def _require_some_years(years: tuple[int, ...]) -> None:
 
 
 def _download(config: DownloadConfig) -> None:
-    from melanoma_dist.data.download import download
+    from melanoma_dist.data.download.fetch import download
 
     download(config)
 
@@ -137,9 +137,9 @@ def _prepare(config: PrepareConfig) -> None:
 
 
 def _audit(config: AuditConfig) -> None:
-    from melanoma_dist.data.audit import require
-    from melanoma_dist.data.audit_page import write_page
-    from melanoma_dist.data.inspection import Request, inspect, show
+    from melanoma_dist.data.audit.checks import require
+    from melanoma_dist.data.audit.inspection import Request, inspect, show
+    from melanoma_dist.data.audit.page import write_page
 
     inspection = inspect(Request(config.data, config.labels, config.folds, config.seed))
     show(inspection)

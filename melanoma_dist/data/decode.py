@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,7 +26,7 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
         yield from map(prepare_photo, jobs)
         return
     # Spawned, not forked: the calling process may hold threads and libraries that do not survive a fork.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     waiting: deque[Future[list[Photo]]] = deque()
     try:
         for start in range(0, len(jobs), _AT_ONCE):
@@ -41,6 +42,18 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when the preparation is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prepare(jobs: Sequence[PhotoJob]) -> list[Photo]:

@@ -6,7 +6,6 @@ the disk. Whatever follows the last whole line never happened. One process at a 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 from melanoma_dist.data.manifest import JOURNAL
 from melanoma_dist.errors import DataError
+from melanoma_dist.lock import alone_in
 
 Record = dict[str, Any]
 
@@ -75,12 +75,7 @@ class Journal:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Journal]:
-    """The journal of ``folder``, locked. Raises DataError when another process holds it."""
-    with (folder / JOURNAL).open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{folder}: another preparation is writing here. Wait for it, or choose another folder with --out."
-            ) from None
+    """The journal of ``folder``. Raises DataError when another process is preparing there."""
+    refusal = f"{folder}: another preparation is writing here. Wait for it, or choose another folder with --out."
+    with alone_in(folder, DataError(refusal)), (folder / JOURNAL).open("a+b") as file:
         yield Journal(file)

@@ -16,7 +16,8 @@ A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), 
     source         str      the file it came from, relative to the raw folder; source_sha256 of its bytes
     perceptual_hash str     difference hash of the prepared image, 64 hexadecimal digits: copies differ in few bits
     shard          str      file name of the tar; offset, length (int64): where its JPEG bytes lie
-    mask_offset    int64    where its mask's PNG bytes lie in the same shard, and mask_length; -1 for no mask
+    crc32          int64    of the JPEG's bytes: every read is checked against it
+    mask_offset    int64    where its mask's PNG bytes lie in the same shard, mask_length, mask_crc32; -1 for no mask
     age            float32  years; sex, site: str?
 """
 
@@ -52,6 +53,7 @@ _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_s
 _NUMBERS = {
     **dict.fromkeys(("width", "height", "source_width", "source_height"), "<i4"),
     **dict.fromkeys((*LABEL_COLUMNS, "age"), "<f4"),
+    **dict.fromkeys(("crc32", "mask_crc32"), "<i8"),
 }
 _STORAGE = ("source", "perceptual_hash", "shard", "offset", "length", "mask_offset", "mask_length")
 COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
@@ -72,7 +74,7 @@ class Dataset:
 
 
 def fingerprint(manifest: pd.DataFrame, size: int) -> str:
-    """The sha256 (hex) of the data: ids, groups, splits, labels, metadata, source hashes and sizes, in order of id.
+    """The sha256 (hex) of the data: ids, groups, splits, labels, metadata, sizes, hashes of sources and of the bytes.
 
     Where the bytes lie (shards, offsets, paths) and how the table is stored have no influence.
     """
@@ -85,7 +87,6 @@ def fingerprint(manifest: pd.DataFrame, size: int) -> str:
         values = table[name].to_numpy(dtype=dtype)
         # NaN has many bit patterns; one of them must stand for all.
         digest.update(name.encode() + np.where(np.isnan(values), np.nan, values).astype(dtype).tobytes())
-    digest.update(b"mask" + (table["mask_offset"].to_numpy() >= 0).tobytes())
     return digest.hexdigest()
 
 

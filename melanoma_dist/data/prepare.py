@@ -7,6 +7,7 @@ folder nobody takes for a data set, and the same command goes on from the last i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -179,10 +180,10 @@ def _writing(out: Path) -> Iterator[None]:
         _refuse_foreign(out)
         yield
     except OSError as error:
-        raise DataError(
-            f"{out}: cannot write the data set ({error.strerror or error}). It is unfinished. "
-            "Make room, then give the same command again: it goes on where it was. Or choose another folder with --out."
-        ) from error
+        remedy = "Choose another folder with --out."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Make room, then give the same command again: it goes on where it was."
+        raise DataError(f"{out}: cannot write the data set ({error.strerror or error}). {remedy}") from error
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -231,7 +232,7 @@ def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, 
         "holdout": {"share": request.holdout, "seed": request.seed},
         "counts": {"images": len(images), "groups": images["group"].nunique(), "missing": len(missing)},
         "quarantined": len(quarantine),
-        "notes": summary.notes(sources.years),
+        "notes": [] if request.synthetic else summary.notes(sources.years),
         "request": digest,
     }
     manifest.write_description(out, description)
@@ -269,5 +270,5 @@ def _manifest(table: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
     """What the tables say of each stored image, with its sizes and place."""
     images = table.merge(photos, on="image_id", how="inner", validate="one_to_one")
     sizes = dict.fromkeys(("width", "height", "source_width", "source_height"), "int32")
-    offsets = dict.fromkeys(("offset", "length", "mask_offset", "mask_length"), "int64")
+    offsets = dict.fromkeys(("offset", "length", "crc32", "mask_offset", "mask_length", "mask_crc32"), "int64")
     return images.astype(sizes | offsets)[list(manifest.COLUMNS)]

@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +21,18 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
-_JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
 
 
 class Place(NamedTuple):
-    """Where one image's bytes lie, as the manifest records it; -1 and -1 for no mask."""
+    """Where one image's bytes lie, as the manifest records it, and their CRC-32; -1 throughout for no mask."""
 
     shard: str
     offset: int
     length: int
+    crc32: int
     mask_offset: int
     mask_length: int
+    mask_crc32: int
 
 
 class ShardWriter:
@@ -63,9 +64,10 @@ class ShardWriter:
         """Append one image and, if it has one, its mask; both always share a shard."""
         file = self._room_for(len(jpeg) + len(mask or b""))
         offset = _append(file, f"{image_id}.jpg", jpeg)
+        image = (self._name, offset, len(jpeg), crc32(jpeg))
         if mask is None:
-            return Place(self._name, offset, len(jpeg), -1, -1)
-        return Place(self._name, offset, len(jpeg), _append(file, f"{image_id}.mask.png", mask), len(mask))
+            return Place(*image, -1, -1, -1)
+        return Place(*image, _append(file, f"{image_id}.mask.png", mask), len(mask), crc32(mask))
 
     def settle(self) -> None:
         """Have everything that was added on the disk before returning."""
@@ -132,8 +134,8 @@ class ShardReader:
         self._folder = dataset.folder
         self._ids = manifest["image_id"].to_numpy(dtype=object)
         self._shards = manifest["shard"].to_numpy(dtype=object)
-        self._jpegs = manifest[["offset", "length"]].to_numpy(dtype=np.int64)
-        self._masks = manifest[["mask_offset", "mask_length"]].to_numpy(dtype=np.int64)
+        self._jpegs = manifest[["offset", "length", "crc32"]].to_numpy(dtype=np.int64)
+        self._masks = manifest[["mask_offset", "mask_length", "mask_crc32"]].to_numpy(dtype=np.int64)
         self._maps: dict[str, mmap.mmap] = {}
 
     def __len__(self) -> int:
@@ -146,24 +148,33 @@ class ShardReader:
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes], a read-only view of the mapped file (no copy).
 
-        Raises DataError for bytes that do not start and end as a JPEG does: DALI would not survive to decode them.
+        Raises DataError for bytes that are not those that were prepared.
         """
-        offset, length = (int(value) for value in self._jpegs[row])
-        shard = self._map(row)
-        end = offset + length
-        starts = shard[offset : offset + 2] == _JPEG_START
-        if not starts or shard.rfind(_JPEG_END, offset + length * 9 // 10, end) < 0:
-            raise DataError(
-                f"{self._folder / self._shards[row]}: the {length} bytes at {offset} are no whole JPEG of "
-                f"{self._ids[row]}: the shard is damaged. "
-                "Copy it again, or prepare the data set again with `melanoma-dist data prepare`."
-            )
-        return np.frombuffer(shard, dtype=np.uint8, count=length, offset=offset)
+        offset, length = self._verified(row, self._jpegs[row])
+        return np.frombuffer(self._map(row), dtype=np.uint8, count=length, offset=offset)
 
     def mask(self, row: int) -> bytes | None:
-        """The lesion mask of a row as PNG bytes (one channel, 0 or 255, as large as the image), or None."""
-        offset, length = (int(value) for value in self._masks[row])
-        return None if offset < 0 else self._map(row)[offset : offset + length]
+        """The lesion mask of a row as PNG bytes (one channel, 0 or 255, as large as the image), or None.
+
+        Raises DataError as `jpeg` does.
+        """
+        if self._masks[row][0] < 0:
+            return None
+        offset, length = self._verified(row, self._masks[row])
+        return self._map(row)[offset : offset + length]
+
+    def _verified(self, row: int, place: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Offset and length of a place whose bytes have their CRC-32."""
+        offset, length, crc = (int(value) for value in place)
+        # Costs some 0.05 ms an image; damaged bytes would train a model, or crash the decoder.
+        with memoryview(self._map(row)) as whole, whole[offset : offset + length] as part:
+            found = crc32(part)
+        if found != crc:
+            raise DataError(
+                f"{self._folder / self._shards[row]}: the bytes of {self._ids[row]} are not those that were prepared: "
+                "the shard is damaged. Copy it again, or prepare the data set again with `data prepare`."
+            )
+        return offset, length
 
     def _map(self, row: int) -> mmap.mmap:
         name = self._shards[row]

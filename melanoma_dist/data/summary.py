@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from melanoma_dist import log
-from melanoma_dist.data import figures, manifest
+from melanoma_dist.data import manifest
+from melanoma_dist.data.audit import figures
 from melanoma_dist.data.groups import NEAR
 from melanoma_dist.data.isic import Year
 from melanoma_dist.data.manifest import Dataset
@@ -63,7 +64,10 @@ def show_dataset(dataset: Dataset, years: list[Year]) -> None:
         log.say(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
     for note in notes(years):
         log.say(note)
-    log.say(f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. See `data audit`.")
+    log.say(
+        f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. "
+        f"`data audit --data {dataset.folder}` shows what is in it."
+    )
 
 
 def show_plan(plan: pd.DataFrame, years: list[Year], path: Path) -> None:

@@ -16,6 +16,7 @@ from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import say
+from melanoma_dist.terminate import heed_sigterm
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -45,6 +46,7 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     else:
         try:
             ray.init(address=hardware.address, runtime_env={"env_vars": environment}, **options)
+            heed_sigterm()
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError.of("address", hardware.address, f"no Ray cluster answers there ({error})") from error
     try:
@@ -60,6 +62,7 @@ def _start(**options: Any) -> None:
     for attempt in range(_STARTS):
         try:
             ray.init(**options)
+            heed_sigterm()  # Ray takes the signal over
             return
         except Exception as error:  # Ray raises no class of its own here
             ray.shutdown()

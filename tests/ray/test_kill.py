@@ -35,6 +35,20 @@ def test_a_command_killed_outright_leaves_no_process_and_is_completed_by_the_nex
     assert psutil.wait_procs(descendants, timeout=120)[1] == []
 
 
+def test_a_terminated_command_cleans_up_and_is_completed_by_the_next(
+    finished: Path, launch: Launch, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with _training(tmp_path, environment) as (process, descendants):
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 143
+        assert errors.strip() == "terminated. Finished epochs are kept: the same command goes on from there."
+        assert psutil.wait_procs(descendants, timeout=10)[1] == []
+    again = launch(*SMALL, "--runs", tmp_path, "--name", "killed")
+    assert again.returncode == 0, again.stdout + again.stderr
+    _assert_same_predictions(finished, tmp_path / "killed")
+
+
 def test_a_killed_rank_is_started_again_from_its_last_checkpoint(
     finished: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:

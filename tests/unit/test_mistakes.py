@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import fingerprint
 from melanoma_dist.data.prepare import Request, prepare
+from melanoma_dist.errors import DataError
+from melanoma_dist.lock import alone_in
 
 LESIONS = 12
 
@@ -132,6 +134,14 @@ def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd:
     assert "joins.parquet: cannot be read" in told(capfd, *good(data, tmp_path), "--data", leaking)
 
 
+def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    flags = [*good(data, tmp_path), "--name", "busy"]
+    (tmp_path / "runs" / "busy").mkdir(parents=True)
+    with alone_in(tmp_path / "runs" / "busy", DataError("ours")):
+        assert "another command is training" in told(capfd, *flags)
+    assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
+
+
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert "no command" in told(capfd, "trian")
     assert "data prepare" in told(capfd, "data", "prepar")
@@ -141,4 +151,4 @@ def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_saved_configuration_with_an_unknown_field(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "run.yaml"
     saved.write_text("optimizer: {learning_rate: 1.0e-3}\n")
-    assert "unknown field 'learning_rate'" in told(capfd, "--config", saved)
+    assert "unknown field 'optimizer.learning_rate'" in told(capfd, "--config", saved)

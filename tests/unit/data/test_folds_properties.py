@@ -8,7 +8,7 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melanoma_dist.data.audit import fold_checks, manifest_checks, require
+from melanoma_dist.data.audit.checks import fold_checks, manifest_checks, require
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import (
     BYTES,

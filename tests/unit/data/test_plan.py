@@ -29,14 +29,19 @@ def tables(isic: Path, tmp_path: Path) -> Path:
     return raw
 
 
+@pytest.fixture(scope="module")
+def whole(isic: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The plan of 2019 where no other year lies on the disk but 2017's and 2018's training and validation."""
+    folder = tmp_path_factory.mktemp("whole")
+    return plan(Request(isic, (2019,)), folder)
+
+
 def counts(table: pd.DataFrame, years: str) -> int:
     return int(table["years"].eq(years).sum())
 
 
-def test_the_plan_of_2019_has_the_published_counts(
-    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = plan(Request(tables, (2019,)), tmp_path / "plan")
+def test_the_plan_of_2019_has_the_published_counts(whole: pd.DataFrame) -> None:
+    found = whole
     assert len(found) == 25331
     classes = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}
     assert found[list(classes)].sum().astype(int).to_dict() == classes
@@ -44,15 +49,15 @@ def test_the_plan_of_2019_has_the_published_counts(
     assert (named.nunique(), len(named)) == (11847, 23247)
     assert found["group"].nunique() == 11847 + 25331 - 23247
     assert found.groupby("lesion_id")["group"].nunique().max() == 1
-    assert not found["on_disk"].any()
+
+
+def test_the_earlier_years_add_no_image(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(Request(tables, (2017, 2018, 2019)), tmp_path / "plan")
     told = capsys.readouterr().out
     assert "2074 ids carry the suffix _downsampled" in told
     assert "595 of the 600 test images of 2017" in told
+    assert not found["on_disk"].any()
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "plan/plan.parquet"), found, check_dtype=False)
-
-
-def test_the_earlier_years_add_no_image(tables: Path, tmp_path: Path) -> None:
-    found = plan(Request(tables, (2017, 2018, 2019)), tmp_path / "plan")
     assert len(found) == 25331
     excerpt = len(pd.read_csv(next(tables.glob("2018/**/*Training_GroundTruth.csv"))))
     assert (counts(found, "2017+2019"), counts(found, "2018+2019")) == (2150, excerpt)
@@ -62,9 +67,11 @@ def test_the_earlier_years_add_no_image(tables: Path, tmp_path: Path) -> None:
     assert reached.nunique() == 2
 
 
-def test_the_test_of_2017_takes_its_595_images_and_their_lesions_out_of_2019(tables: Path, tmp_path: Path) -> None:
+def test_the_test_of_2017_takes_its_595_images_and_their_lesions_out_of_2019(
+    whole: pd.DataFrame, tables: Path, tmp_path: Path
+) -> None:
     """The real table is not at hand: 595 images of the same origin stand for it, and the five that 2019 lacks."""
-    whole = plan(Request(tables, (2019,)), tmp_path / "whole").set_index("image_id")
+    whole = whole.set_index("image_id")
     msk = whole[(whole.index < "ISIC_0024306") & (whole["years"] == "2019") & (whole["listed"] == "2019-train")]
     chosen = [*msk.index[:595], *(f"ISIC_{number:07d}" for number in (15979, 15982, 16001, 16002, 16018))]
     header = "image_id,melanoma,seborrheic_keratosis"

@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_message(raw: Raw, out: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ShardWriter, "add", full)
-    with pytest.raises(DataError, match=r"No space left on device.*unfinished"):
+    with pytest.raises(DataError, match=r"No space left on device.*Make room.*goes on"):
         small(raw, out)
 
 
@@ -174,7 +174,8 @@ def test_the_fingerprint_ignores_storage_and_nothing_else(raw: Raw, out: Path) -
     assert fingerprint(moved[::-1], 24) == dataset.fingerprint
     assert fingerprint(table, 25) != dataset.fingerprint
     assert fingerprint(table[1:], 24) != dataset.fingerprint
-    assert fingerprint(table.assign(mask_offset=-1), 24) != dataset.fingerprint
+    assert fingerprint(table.assign(mask_crc32=-1), 24) != dataset.fingerprint
+    assert fingerprint(table.assign(crc32=table["crc32"] + 1), 24) != dataset.fingerprint
 
 
 def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import random
 import signal
@@ -19,6 +18,7 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
+from melanoma_dist.lock import alone_in
 
 from .conftest import Raw, write_image
 
@@ -129,10 +129,11 @@ def test_a_shard_shorter_than_the_journal_says_is_refused(request_of_50: Request
 def test_two_preparations_do_not_write_into_one_folder(request_of_50: Request, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with (out / "journal.jsonl").open("ab") as journal:
-        fcntl.flock(journal, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another preparation is writing here"):
-            prepare(request_of_50, out)
+    with (
+        alone_in(out, DataError("ours")),
+        pytest.raises(DataError, match="another preparation is writing here"),
+    ):
+        prepare(request_of_50, out)
     assert len(prepare(request_of_50, out).manifest) == 49
 
 

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from nvidia.dali import fn, pipeline_def
 from PIL import Image
@@ -89,16 +90,43 @@ def test_a_reader_copies_nothing_and_can_be_pickled(raw: Raw, out: Path) -> None
     assert len(copy) == 4
 
 
-@pytest.mark.parametrize("spot", ["start", "end"])
-def test_damaged_bytes_are_named(raw: Raw, out: Path, spot: str) -> None:
+@pytest.mark.parametrize("spot", [0.0, 0.5, 1.0], ids=["start", "middle", "end"])
+def test_damaged_bytes_are_named(raw: Raw, out: Path, spot: float) -> None:
     image = small(raw, out).manifest.iloc[1]
     with (out / image["shard"]).open("r+b") as file:
-        file.seek(image["offset"] + (0 if spot == "start" else image["length"] - 2))
-        file.write(b"\0\0")
+        file.seek(image["offset"] + int(spot * (image["length"] - 1)))
+        file.write(b"\x01")
     reader = ShardReader(load_dataset(out))
     reader.jpeg(0)
     with pytest.raises(DataError, match=r"shard-00000.tar.*ISIC_0000002"):
         reader.jpeg(1)
+
+
+def test_a_damaged_mask_is_named(raw: Raw, out: Path) -> None:
+    image = small(raw, out).manifest.iloc[1]
+    with (out / image["shard"]).open("r+b") as file:
+        file.seek(image["mask_offset"] + image["mask_length"] // 2)
+        file.write(b"\x01\x02")
+    reader = ShardReader(load_dataset(out))
+    reader.jpeg(1)
+    with pytest.raises(DataError, match=r"ISIC_0000002 are not those"):
+        reader.mask(1)
+
+
+def test_places_that_were_exchanged_are_refused(raw: Raw, out: Path) -> None:
+    """The pixels of one image under the name of another are never read."""
+    small(raw, out)
+    table = pd.read_parquet(out / "manifest.parquet")
+    table[["offset", "length"]] = table[["offset", "length"]].to_numpy()[::-1]
+    table.to_parquet(out / "manifest.parquet", index=False)
+    reader = ShardReader(load_dataset(out))
+    for row in range(4):
+        with pytest.raises(DataError, match="are not those that were prepared"):
+            reader.jpeg(row)
+    table["crc32"] = table["crc32"].to_numpy()[::-1]
+    table.to_parquet(out / "manifest.parquet", index=False)
+    with pytest.raises(DataError, match="damaged or edited"):
+        load_dataset(out)
 
 
 def test_shards_split_between_images_never_within(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from melanoma_dist.data.archive import Contents, contents
-from melanoma_dist.data.catalogue import Item
+from melanoma_dist.data.download.archive import Contents, contents
+from melanoma_dist.data.download.catalogue import Item
+from melanoma_dist.data.download.part import Part, write_json
 from melanoma_dist.data.layout import IMAGE_FILE, MASK_FILE, find_files, find_table
-from melanoma_dist.data.part import Part, write_json
 from melanoma_dist.errors import DataError
 
 RECORD = "download.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from melanoma_dist import log
-from melanoma_dist.data.catalogue import CITATIONS, Item, Licence
-from melanoma_dist.data.part import write_json
+from melanoma_dist.data.download.catalogue import CITATIONS, Item, Licence
+from melanoma_dist.data.download.part import write_json
 from melanoma_dist.errors import ConfigError, DataError
 
 ACCEPTED = "licenses.json"

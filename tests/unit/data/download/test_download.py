@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist import log
-from melanoma_dist.data import crew
-from melanoma_dist.data import download as downloading
-from melanoma_dist.data.catalogue import BASE_URL, catalogue
-from melanoma_dist.data.holdings import sha256
+from melanoma_dist.data.download import crew
+from melanoma_dist.data.download.catalogue import BASE_URL, catalogue
+from melanoma_dist.data.download.holdings import sha256
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
+from melanoma_dist.lock import alone_in
 
 from .server import Site, serving
 from .site import FILES, IMAGES, TABLE, get, leftovers, record
@@ -209,6 +209,7 @@ def test_a_pipe_is_told_how_far_it_is(
 
 
 def test_two_commands_do_not_meet(site: Site, raw: Path) -> None:
-    with downloading._alone(raw), pytest.raises(DataError, match="another download is at work"):
+    raw.mkdir(exist_ok=True)
+    with alone_in(raw, DataError("ours")), pytest.raises(DataError, match="another download is at work"):
         get(site, raw)
     get(site, raw)

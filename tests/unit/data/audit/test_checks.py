@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from melanoma_dist.data.audit import Check, fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import JOINS, Dataset, read_beside

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.part import Part
-from melanoma_dist.data.transfer import LineDown, Patience, Stop, Stopped, Transfer, _retry_after
+from melanoma_dist.data.download.part import Part
+from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, _retry_after
 from melanoma_dist.errors import DownloadError
 
 from .server import Site, serving
@@ -133,7 +133,7 @@ def test_a_server_that_ignores_if_range_is_caught_by_its_tag(
     with pytest.raises(LineDown):
         fetch()
     site.etag, site.files[FILE] = '"second"', random.Random(1).randbytes(300_000)
-    monkeypatch.setattr("melanoma_dist.data.part.Version.condition", '"second"')
+    monkeypatch.setattr("melanoma_dist.data.download.part.Version.condition", '"second"')
     require_whole(fetch(), site.files[FILE])
     assert site.statuses(FILE)[-2:] == [206, 200]
 

@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from melanoma_dist.cli import main
-from melanoma_dist.data.audit_page import write_page
+from melanoma_dist.data.audit.inspection import Inspection, Request, inspect
+from melanoma_dist.data.audit.page import write_page
 from melanoma_dist.data.groups import BYTES, NEAR
-from melanoma_dist.data.inspection import Inspection, Request, inspect
 from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset
 from melanoma_dist.data.prepare import Request as Preparation
 from melanoma_dist.data.prepare import prepare
 from melanoma_dist.errors import DataError
 
-from .conftest import Raw, write_image
+from ..conftest import Raw, write_image
 
 LESION = "<script>alert('x')</script>"
 REFUSED = ("ISIC_0000003", "ISIC_0000008")
@@ -225,7 +225,7 @@ def test_the_same_data_gives_the_same_page(data: Path, page: Path, tmp_path: Pat
 def test_pairs_beyond_the_limit_are_named(
     inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melanoma_dist.data.audit_page._PAIRS", 1)
+    monkeypatch.setattr("melanoma_dist.data.audit.page._PAIRS", 1)
     write_page(inspection, tmp_path / "audit.html")
     shown = Page((tmp_path / "audit.html").read_text())
     assert len(shown.articles) == 2

@@ -14,16 +14,16 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from melanoma_dist.data import figures
+from melanoma_dist.data.audit import figures
+from melanoma_dist.data.audit.figures import Figure
+from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
-from melanoma_dist.data.figures import Figure
-from melanoma_dist.data.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 
-_TEMPLATE = "audit_page.html.j2"
+_TEMPLATE = "page.html.j2"
 _SIDE = 176  # pixels of a thumbnail's longer side: two of them, side by side, can be compared by eye
 _QUALITY = 78  # of its JPEG; about 4 KB each
 _PAIRS = 300  # pairs with pictures in either list, so that the page stays below 15 MB on 58,000 images
@@ -86,7 +86,8 @@ def write_page(inspection: Inspection, path: Path) -> None:
 def _render(inspection: Inspection) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["cell"] = _cell
-    template = environment.from_string(resources.files("melanoma_dist.data").joinpath(_TEMPLATE).read_text("utf-8"))
+    source = resources.files("melanoma_dist.data.audit").joinpath(_TEMPLATE).read_text("utf-8")
+    template = environment.from_string(source)
     dataset, copies = inspection.dataset, inspection.copies
     album = _Album(dataset)
     images = dataset.manifest

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import requests
 
-from melanoma_dist.data.catalogue import OLDER_BASE_URL
-from melanoma_dist.data.part import Part, Version
+from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
+from melanoma_dist.data.download.part import Part, Version
 from melanoma_dist.errors import DownloadError
 
 _CHUNK = 1 << 16  # bytes; what a broken connection loses at most
@@ -36,6 +36,8 @@ class Patience:
     """Longest silence of the server."""
     attempts: int = 10
     """Failures in a row, without a new byte, before it gives up."""
+    attempts_unheard: int = 4
+    """The same, while the server has not answered at all: most often there is no line, or the address is wrong."""
     first_wait_s: float = 1.0
     """Doubles from one failure to the next, up to ``longest_wait_s``, and varies at random by half."""
     longest_wait_s: float = 60.0
@@ -56,6 +58,10 @@ class Stopped(Exception):
 
 class LineDown(DownloadError):
     """A transfer that gave up after all its attempts: other files will hardly fare better."""
+
+
+class Unreachable(LineDown):
+    """The server never answered: no other file will come either."""
 
 
 class _TryAgain(Exception):
@@ -107,6 +113,8 @@ class Transfer:
     on_bytes: Callable[[int], None]
     """Told every change of the number of bytes held; negative where it starts again."""
     say: Callable[[str], None]
+    _heard: bool = False
+    """Whether the server has answered anything."""
 
     def run(self) -> None:
         """Fetch the rest. Raises DownloadError (LineDown when attempts are used up), Stopped, OSError from the disk."""
@@ -129,6 +137,8 @@ class Transfer:
         patience = self.patience
         if error.wait_s > patience.longest_retry_after_s:
             raise LineDown(f"{self.name}: {error}, and the server asks to wait for {error.wait_s:.0f} s. {_later()}")
+        if not self._heard and failures >= patience.attempts_unheard:
+            raise Unreachable(f"{self.name}: {error}; no answer, {failures} times, from {self.url}. {_unreachable()}")
         if failures >= patience.attempts:
             raise LineDown(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
         usual = min(patience.longest_wait_s, patience.first_wait_s * 2 ** (failures - 1))
@@ -142,6 +152,7 @@ class Transfer:
         response = None
         try:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeouts)
+            self._heard = True
             self.stop.watch(response)
             self._accept(response)
             self._read(response)
@@ -218,6 +229,10 @@ class Transfer:
 
 def _later() -> str:
     return "What has arrived is kept: give the same command again when the line or the server has recovered."
+
+
+def _unreachable() -> str:
+    return f"Is there a line to the server? Then give the same command again. {ELSEWHERE}"
 
 
 def _cause(error: Exception) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from melanoma_dist import log
-from melanoma_dist.data import figures, manifest
-from melanoma_dist.data.audit import Check, fold_checks, fold_table, manifest_checks
+from melanoma_dist.data import manifest
+from melanoma_dist.data.audit import figures
+from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks
+from melanoma_dist.data.audit.figures import Figure
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.figures import Figure
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
@@ -49,8 +50,8 @@ class Inspection:
 
     @property
     def notes(self) -> list[str]:
-        """What the preparation could not know of the challenges' images: nothing, of those that we drew."""
-        return [] if self.dataset.synthetic else list(self.description.get("notes", []))
+        """What the preparation left out or could not know."""
+        return list(self.description["notes"])
 
     @property
     def copies(self) -> pd.DataFrame:

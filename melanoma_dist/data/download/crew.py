@@ -11,11 +11,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from melanoma_dist import log
-from melanoma_dist.data.archive import DamagedFile, unpacked
-from melanoma_dist.data.catalogue import Item
-from melanoma_dist.data.holdings import part_of, record, target
-from melanoma_dist.data.part import Part
-from melanoma_dist.data.transfer import ELSEWHERE, LineDown, Patience, Stop, Stopped, Transfer
+from melanoma_dist.data.download.archive import DamagedFile, unpacked
+from melanoma_dist.data.download.catalogue import Item
+from melanoma_dist.data.download.holdings import part_of, record, target
+from melanoma_dist.data.download.part import Part
+from melanoma_dist.data.download.transfer import ELSEWHERE, LineDown, Patience, Stop, Stopped, Transfer, Unreachable
 from melanoma_dist.errors import DataError, DownloadError, MelanomaDistError
 
 _GRACE_S = 5.0  # for threads to end after Ctrl-C; one that waits for a connection may take longer and dies with us
@@ -61,7 +61,8 @@ class Crew:
         if self.failures:
             told = "\n  ".join(str(error) for error in self.failures)
             more = f"\n{len(self.untried)} more files were not tried." if self.untried else ""
-            raise DownloadError(f"{len(self.failures)} files did not come:\n  {told}{more}")
+            count = f"{len(self.failures)} files did not come:\n  " if len(self.failures) > 1 else ""
+            raise DownloadError(f"{count}{told}{more}")
 
     def _run(self) -> None:
         with suppress(Empty, Stopped):
@@ -77,6 +78,8 @@ class Crew:
         except LineDown as error:
             self.failures.append(error)
             self._empty_queue()
+            if isinstance(error, Unreachable):
+                self.stop()
         except MelanomaDistError as error:
             self.failures.append(error)
         except Stopped:

@@ -8,21 +8,20 @@ together fit few disks. Whatever interrupts this leaves ``.part`` files, and the
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from melanoma_dist import log
-from melanoma_dist.data.catalogue import catalogue
 from melanoma_dist.data.commands import DownloadConfig
-from melanoma_dist.data.crew import Crew
-from melanoma_dist.data.holdings import Holding, inspect, part_of
-from melanoma_dist.data.licences import require_acceptance, show_licences
-from melanoma_dist.data.transfer import USUAL, Patience
+from melanoma_dist.data.download.catalogue import catalogue
+from melanoma_dist.data.download.crew import Crew
+from melanoma_dist.data.download.holdings import Holding, inspect, part_of
+from melanoma_dist.data.download.licences import require_acceptance, show_licences
+from melanoma_dist.data.download.transfer import USUAL, Patience
 from melanoma_dist.errors import DataError
+from melanoma_dist.lock import alone_in
 
 _THREADS = 4
 _UNPACKED_PER_BYTE = 1.1
@@ -47,7 +46,8 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
         wanted = [holding for holding in holdings if holding.wanted]
         require_acceptance(raw, [holding.item for holding in wanted], config.accept_license)
         _require_room(raw, wanted)
-        with _alone(raw):
+        raw.mkdir(parents=True, exist_ok=True)
+        with alone_in(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
             _remove_leftovers(raw, holdings)
             _fetch(raw, wanted, patience)
     log.say(f"{raw}: all {len(items)} files are there.")
@@ -105,23 +105,6 @@ def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
             f"{log.size(archive)} for an archive while it is unpacked; {log.size(held)} are here), "
             f"and {log.size(free)} are free. Make room, choose a --raw on another disk, or fewer --years or --parts."
         )
-
-
-@contextmanager
-def _alone(raw: Path) -> Iterator[None]:
-    """One command at a time appends to the files of ``raw``."""
-    raw.mkdir(parents=True, exist_ok=True)
-    folder = os.open(raw, os.O_RDONLY)
-    try:
-        # Some network file systems lock no folders; there, nobody is kept out.
-        with suppress(OSError):
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.") from None
-        yield
-    finally:
-        os.close(folder)
 
 
 def _remove_leftovers(raw: Path, holdings: Sequence[Holding]) -> None:

@@ -9,10 +9,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist.data.catalogue import Item, catalogue
 from melanoma_dist.data.commands import DownloadConfig
-from melanoma_dist.data.download import download
-from melanoma_dist.data.transfer import Patience
+from melanoma_dist.data.download.catalogue import Item, catalogue
+from melanoma_dist.data.download.fetch import download
+from melanoma_dist.data.download.transfer import Patience
 
 from .server import Site
 

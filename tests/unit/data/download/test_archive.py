@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.archive import Contents, DamagedFile, Limits, unpacked
+from melanoma_dist.data.download.archive import Contents, DamagedFile, Limits, unpacked
 from melanoma_dist.errors import DataError
 
 from .site import pack

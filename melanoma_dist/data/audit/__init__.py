@@ -1,0 +1,1 @@
+"""What a data set holds, and the proof that nothing in it leaks: `data audit`."""

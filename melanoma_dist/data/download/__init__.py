@@ -1,0 +1,1 @@
+"""Fetching the challenges' own files: `data download`."""
