@@ -11,13 +11,15 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagehash
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from melanoma_dist.data.duplicates import perceptual_hash
-
 MAX_PIXELS = 100_000_000
 """No dermoscope makes more; a header that claims more is a decompression bomb."""
+
+HASH_SIDE = 16
+"""The perceptual hash has so many bits in a row, and so many rows."""
 
 _QUALITY = 92
 # Chroma at half resolution: so the challenges' own files store it, and decoding is what training waits for.
@@ -94,6 +96,11 @@ def prepare_photo(job: PhotoJob) -> Photo:
             mask=mask,
         )
     return Photo(job.image_id, tuple(failures))
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """The difference hash of an image, 64 hexadecimal digits: copies of a photograph differ in few bits."""
+    return str(imagehash.dhash(image, HASH_SIDE))
 
 
 def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) -> list[Path]:

@@ -17,10 +17,10 @@ from melanoma_dist.data.duplicates import (
     MAX_DISTANCE,
     MIN_CORRELATION,
     near_duplicates,
-    perceptual_hash,
     propose,
 )
 from melanoma_dist.data.lesion import draw_lesion, photograph
+from melanoma_dist.data.photo import perceptual_hash
 
 
 def photos(count: int) -> list[Image.Image]:
