@@ -52,9 +52,9 @@ class Settings:
     """Folder with the challenges' files; by default what MELANOMA_DIST_ISIC says."""
     sections: tuple[Literal["rate", "memory", "search"], ...] = ("rate", "memory", "search")
     """What to measure."""
-    images: int = 800
+    images: int = 1600
     """Photographs of a round of the rate."""
-    rounds: int = 3
+    rounds: int = 2
     """Rounds of the rate."""
 
 

@@ -77,7 +77,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
             with _open(data) as image:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
-                pixels = _shrink(_upright(image.convert("RGB"), orientation), job.size)
+                pixels = _shrink(_upright(_as_rgb(image), orientation), job.size)
         except Exception as error:  # decoders fail in a dozen ways on damaged bytes
             failures.append((path, _reason(error)))
             continue
@@ -132,6 +132,12 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF says nothing about the pixels: the image counts as upright
         return 1
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """The image decoded, without the copy that ``convert`` makes of one that is RGB already."""
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
