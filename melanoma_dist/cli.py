@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import tyro
-import yaml
 
-from melanoma_dist.config import RunConfig, as_flags
+from melanoma_dist.config import RunConfig
+from melanoma_dist.config_file import with_file
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import complain
@@ -59,7 +57,7 @@ def _train(arguments: list[str]) -> None:
         raise ConfigError(
             f"{arguments[0]!r} is no command. Commands: {_data_commands()}; without a command, launch.py trains."
         )
-    config = tyro.cli(RunConfig, args=_with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
+    config = tyro.cli(RunConfig, args=with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
     from melanoma_dist.run import train
 
     train(config)
@@ -84,33 +82,6 @@ def _remains(arguments: list[str]) -> str:
     if arguments[:1] == ["data"]:
         return COMMANDS[arguments[1]].remains
     return "Finished epochs are kept: the same command goes on from there."
-
-
-def _with_file(arguments: list[str]) -> list[str]:
-    """``--config FILE`` replaced by its flags, put before those that were typed: the later one wins."""
-    arguments = [part for argument in arguments for part in _split_config(argument)]
-    if "--config" not in arguments:
-        return arguments
-    at = arguments.index("--config")
-    if at + 1 >= len(arguments):
-        raise ConfigError("--config: the file's name is missing.")
-    rest = arguments[:at] + arguments[at + 2 :]
-    return [*as_flags(_read_yaml(Path(arguments[at + 1]))), *rest]
-
-
-def _split_config(argument: str) -> list[str]:
-    flag, equals, value = argument.partition("=")
-    return [flag, value] if flag == "--config" and equals else [argument]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError.of("config", path, f"cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(tree, dict):
-        raise ConfigError.of("config", path, "must hold the fields of a configuration")
-    return tree
 
 
 def console() -> None:

@@ -10,12 +10,12 @@ run may be trained on other machines.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from melanoma_dist.errors import ConfigError, nearest
+from melanoma_dist.errors import ConfigError
 
 LabelSet = Literal["isic2019", "isic2018", "isic2017", "melanoma"]
 Augmentation = Literal["none", "light", "dermoscopy"]
@@ -273,36 +273,6 @@ def nested(config: RunConfig) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return {key: plain(value) for key, value in asdict(config).items()}
-
-
-def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Turn a configuration, as read from YAML, into command-line flags, so that one parser checks both.
-
-    Fields stand in their section or, as on the command line, without it. Raises ConfigError for names that are neither.
-    """
-    defaults = RunConfig()
-    values = {item.name: getattr(defaults, item.name) for item in fields(RunConfig)}
-    sections = {name: {item.name for item in fields(value)} for name, value in values.items() if is_dataclass(value)}
-    top = set(values) - set(sections)
-    for key, value in tree.items():
-        if key in sections and isinstance(value, Mapping):
-            for name, inner in value.items():
-                yield from _flag(f"{key}.{name}", name, inner, sections[key])
-        else:
-            yield from _flag(key, key, value, top.union(*sections.values()))
-
-
-def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[str]:
-    if name not in known:
-        near = nearest(str(name), known)
-        remedy = f"Near it: {near}." if near else "See --help for the fields."
-        raise ConfigError(f"--config: unknown field {path!r}. {remedy}")
-    if isinstance(value, Mapping | list):
-        raise ConfigError(f"--config: {path}: {value!r} is no value of a field.")
-    if isinstance(value, bool):
-        yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
-    else:
-        yield from (f"--{name.replace('_', '-')}", str(value))
 
 
 def _check(section: Any, name: str, holds: bool, rule: str, value: Any = None) -> None:

@@ -10,8 +10,9 @@ import pytest
 import tyro
 import yaml
 
-from melanoma_dist.cli import _PARSER, _read_yaml, _with_file, main
-from melanoma_dist.config import RunConfig, as_flags, differences, dotted, nested
+from melanoma_dist.cli import _PARSER, main
+from melanoma_dist.config import RunConfig, differences, dotted, nested
+from melanoma_dist.config_file import as_flags, read_yaml, with_file
 from melanoma_dist.errors import ConfigError
 
 from .samples import config
@@ -170,20 +171,20 @@ def test_a_saved_configuration_becomes_the_same_one_again(values: dict[str, Any]
     before = config(**values)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(nested(before), sort_keys=False))
-    assert parsed(_with_file(["--config", str(file)])) == before
+    assert parsed(with_file(["--config", str(file)])) == before
 
 
 def test_scientific_notation_without_a_dot_stays_a_number(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("optimizer:\n  lr: 1e-3\nclip_norm: .inf\n")  # YAML itself reads 1e-3 as a text
-    made = parsed(_with_file(["--config", str(file)]))
+    made = parsed(with_file(["--config", str(file)]))
     assert (made.optimizer.lr, made.optimizer.clip_norm) == (1e-3, math.inf)
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("seed: 3\ninput:\n  balance: true\n  batch_size: 16\n")
-    made = parsed(_with_file(["--seed", "4", "--config", str(file), "--no-balance"]))
+    made = parsed(with_file(["--seed", "4", "--config", str(file), "--no-balance"]))
     assert (made.seed, made.input.balance, made.input.batch_size) == (4, False, 16)
 
 
@@ -216,7 +217,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
     file = tmp_path / "run.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=complaint) as caught:
-        _read_yaml(file)
+        read_yaml(file)
     assert str(file) in str(caught.value)
 
 

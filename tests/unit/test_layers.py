@@ -20,6 +20,7 @@ ORDER = (
     {"errors", "log", "world", "terminate"},
     {"lock"},
     {"config"},
+    {"config_file"},
     {"data"},
     {"record", "input", "models"},
     {"train"},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.prepare import Request, prepare
 
 
 def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (48, 36), **options: object) -> Path:
@@ -87,10 +89,15 @@ def raw(tmp_path: Path) -> Raw:
     return Raw(folder)
 
 
-@pytest.fixture(scope="session")
-def isic() -> Path:
-    """Real ISIC images in the official layout."""
-    folder = os.environ.get("MELANOMA_DIST_ISIC")
-    if not folder:
-        pytest.skip("MELANOMA_DIST_ISIC names no folder with real ISIC images")
-    return Path(folder)
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "prepared"
+
+
+def small(raw: Raw, out: Path) -> Dataset:
+    """Three training images, one with a mask, and a test image."""
+    for number in (3, 1, 2):
+        raw.image_2017(number, "MEL" if number == 1 else "NV")
+    raw.image_2017(4, "BKL", "Test_v2")
+    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
+    return prepare(Request(raw.folder, (2017,), size=24), out)

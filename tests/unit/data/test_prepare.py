@@ -16,21 +16,7 @@ from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader, ShardWriter
 from melanoma_dist.errors import DataError
 
-from .conftest import Raw, write_image
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "prepared"
-
-
-def small(raw: Raw, out: Path) -> Dataset:
-    """Three training images, one with a mask, and a test image."""
-    for number in (3, 1, 2):
-        raw.image_2017(number, "MEL" if number == 1 else "NV")
-    raw.image_2017(4, "BKL", "Test_v2")
-    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
-    return prepare(Request(raw.folder, (2017,), size=24), out)
+from .conftest import Raw, small
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,0 +1,71 @@
+"""A configuration saved as YAML, turned into the flags of the command line: one parser checks both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.errors import ConfigError, nearest
+
+
+def with_file(arguments: list[str]) -> list[str]:
+    """``--config FILE`` replaced by its flags, put before those that were typed: the later one wins."""
+    arguments = [part for argument in arguments for part in _split_config(argument)]
+    if "--config" not in arguments:
+        return arguments
+    at = arguments.index("--config")
+    if at + 1 >= len(arguments):
+        raise ConfigError("--config: the file's name is missing.")
+    rest = arguments[:at] + arguments[at + 2 :]
+    return [*as_flags(read_yaml(Path(arguments[at + 1]))), *rest]
+
+
+def _split_config(argument: str) -> list[str]:
+    flag, equals, value = argument.partition("=")
+    return [flag, value] if flag == "--config" and equals else [argument]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections and fields of a YAML file. Raises ConfigError for a file that is none."""
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError.of("config", path, f"cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(tree, dict):
+        raise ConfigError.of("config", path, "must hold the fields of a configuration")
+    return tree
+
+
+def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Turn a configuration, as read from YAML, into command-line flags, so that one parser checks both.
+
+    Fields stand in their section or, as on the command line, without it. Raises ConfigError for names that are neither.
+    """
+    defaults = RunConfig()
+    values = {item.name: getattr(defaults, item.name) for item in fields(RunConfig)}
+    sections = {name: {item.name for item in fields(value)} for name, value in values.items() if is_dataclass(value)}
+    top = set(values) - set(sections)
+    for key, value in tree.items():
+        if key in sections and isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from _flag(f"{key}.{name}", name, inner, sections[key])
+        else:
+            yield from _flag(key, key, value, top.union(*sections.values()))
+
+
+def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[str]:
+    if name not in known:
+        near = nearest(str(name), known)
+        remedy = f"Near it: {near}." if near else "See --help for the fields."
+        raise ConfigError(f"--config: unknown field {path!r}. {remedy}")
+    if isinstance(value, Mapping | list):
+        raise ConfigError(f"--config: {path}: {value!r} is no value of a field.")
+    if isinstance(value, bool):
+        yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
+    else:
+        yield from (f"--{name.replace('_', '-')}", str(value))
