@@ -137,13 +137,14 @@ class Transfer:
         patience = self.patience
         if error.wait_s > patience.longest_retry_after_s:
             raise LineDown(f"{self.name}: {error}, and the server asks to wait for {error.wait_s:.0f} s. {_later()}")
-        if not self._heard and failures >= patience.attempts_unheard:
+        most = patience.attempts if self._heard else min(patience.attempts, patience.attempts_unheard)
+        if failures >= most and not self._heard:
             raise Unreachable(f"{self.name}: {error}; no answer, {failures} times, from {self.url}. {_unreachable()}")
-        if failures >= patience.attempts:
+        if failures >= most:
             raise LineDown(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
         usual = min(patience.longest_wait_s, patience.first_wait_s * 2 ** (failures - 1))
         wait = max(error.wait_s, usual * random.uniform(0.5, 1.5))  # noqa: S311 (spreads clients, hides nothing)
-        self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {patience.attempts}).")
+        self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {most}).")
         self.stop.check(wait)
 
     def _attempt(self, session: requests.Session) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from melanoma_dist.data import shards, storing
@@ -152,7 +152,9 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
         while not (out / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 4))
-        process.send_signal(signal.SIGKILL)
+        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
         process.wait()
+        assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0
     assert digests(out) == digests(tmp_path / "whole")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist.data.download.part import Part
-from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, _retry_after
+from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, Unreachable, _retry_after
 from melanoma_dist.errors import DownloadError
 
 from .server import Site, serving
@@ -195,8 +195,11 @@ def test_a_login_page_is_no_file(site: Site, fetch: Callable[..., Part], tmp_pat
 
 def test_a_dead_server_is_named_with_its_cause(fetch: Callable[..., Part], site: Site) -> None:
     site.url = "http://127.0.0.1:9"
-    with pytest.raises(LineDown, match=r"Connection refused, 3 times in a row from http://127\.0\.0\.1:9.*is kept"):
+    said = r"Connection refused; no answer, 3 times, from http://127\.0\.0\.1:9.*a line to the server"
+    with pytest.raises(Unreachable, match=said):
         fetch()
+    with pytest.raises(Unreachable, match="no answer, 2 times"):
+        fetch(patience=Patience(attempts=9, attempts_unheard=2, first_wait_s=0.01))
 
 
 def test_stopping_does_not_wait_for_a_silent_server(site: Site, fetch: Callable[..., Part]) -> None:
