@@ -87,6 +87,7 @@ def test_another_configuration_is_refused_in_the_same_folder(finished: Path, lau
     assert "Traceback" not in other.stderr
 
 
+@pytest.mark.slow
 def test_ranks_of_a_worker_group_train_one_fold_together(launch: Launch, tmp_path: Path) -> None:
     flags = ["--ranks-per-unit", "2", "--runs", tmp_path, "--name", "ranks", "--epochs", "1"]
     done = launch(*SMALL, *flags)
