@@ -15,7 +15,7 @@ from melanoma_dist.config_file import with_file
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import complain
-from melanoma_dist.terminate import Terminated, heed_sigterm
+from melanoma_dist.terminate import heed_sigterm, sigterm_came
 
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
 _PARSER = (tyro.conf.OmitArgPrefixes,)
@@ -38,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MelanomaDistError as error:
         complain(f"error: {error}")
         return error.exit_code
-    except KeyboardInterrupt as error:
-        terminated = isinstance(error, Terminated)
-        complain(f"{'terminated' if terminated else 'interrupted'}. {_remains(arguments)}")
-        return _TERMINATED if terminated else _INTERRUPTED
+    except KeyboardInterrupt:
+        complain(f"{'terminated' if sigterm_came() else 'interrupted'}. {_remains(arguments)}")
+        return _TERMINATED if sigterm_came() else _INTERRUPTED
     return 0
 
 

@@ -7,16 +7,20 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-
-class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+_came = threading.Event()
 
 
 def heed_sigterm() -> None:
-    """Raise Terminated in the main thread when SIGTERM comes. Called again where a library took the signal over."""
+    """Raise KeyboardInterrupt in the main thread when SIGTERM comes. Called again where a library took it over."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _raise)
+        signal.signal(signal.SIGTERM, _interrupt)
 
 
-def _raise(_: int, __: FrameType | None) -> NoReturn:
-    raise Terminated
+def sigterm_came() -> bool:
+    """Whether it was SIGTERM that interrupted, and not Ctrl-C."""
+    return _came.is_set()
+
+
+def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    _came.set()
+    raise KeyboardInterrupt  # not a class of our own: Ray catches it and raises it anew
