@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import tyro
 
-from melanoma_dist.cli import _PARSER, _with_file
+from melanoma_dist.cli import _PARSER
 from melanoma_dist.config import RunConfig
+from melanoma_dist.config_file import with_file
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.manifest import Dataset
@@ -31,7 +32,7 @@ def name(dataset: Dataset, **values: Any) -> str:
 
 
 def read_back(file: Path) -> RunConfig:
-    return tyro.cli(RunConfig, args=_with_file(["--config", str(file)]), config=_PARSER)
+    return tyro.cli(RunConfig, args=with_file(["--config", str(file)]), config=_PARSER)
 
 
 def test_the_same_configuration_finds_its_folder_again(dataset: Dataset, tmp_path: Path) -> None:
