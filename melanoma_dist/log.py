@@ -59,12 +59,14 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         with Progress(*columns, console=console, transient=True) as bar:
             yield from bar.track(items, total=total, description=what)
         return
-    start = last = time.monotonic()
+    start = last = 0.0
     for done, item in enumerate(items, 1):
         yield item
-        if time.monotonic() - last > _PLAIN_INTERVAL_S:
+        if done == 1:  # it came with the start of processes, which says nothing about the rate
+            start = last = time.monotonic()
+        elif time.monotonic() - last > _PLAIN_INTERVAL_S:
             last = time.monotonic()
-            rate = done / (last - start)
+            rate = (done - 1) / (last - start)
             say(f"{what}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left")
 
 

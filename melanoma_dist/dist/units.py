@@ -127,6 +127,8 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     # Ray Train keeps a record of its own; ours is in the checkpoints, so its is of this attempt only, and goes after it.
+    for left in unit.folder.glob(".ray-*"):  # by an attempt that was killed
+        shutil.rmtree(left, ignore_errors=True)
     scratch = unit.folder / f".ray-{uuid.uuid4().hex[:8]}"
     scratch.mkdir(parents=True)
     trainer = TorchTrainer(

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,8 @@ from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
 from melanoma_dist.lock import alone_in
 
-from .server import Site, serving
+from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, record
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving(Site(files=dict(FILES))) as site:
-        yield site
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    return tmp_path / "raw"
 
 
 def test_the_catalogue_is_of_official_addresses() -> None:

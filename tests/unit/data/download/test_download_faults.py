@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,22 +15,11 @@ import melanoma_dist
 from melanoma_dist.cli import main
 from melanoma_dist.errors import DataError, DownloadError
 
-from .server import Site, serving
+from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, official_files, pack, record
 
 LAUNCH = Path(melanoma_dist.__file__).parents[1] / "launch.py"
 MASKS = "/2017/ISIC-2017_Training_Part1_GroundTruth.zip"
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving(Site(files=dict(FILES))) as site:
-        yield site
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    return tmp_path / "raw"
 
 
 def test_a_damaged_archive_is_fetched_again(site: Site, raw: Path) -> None:

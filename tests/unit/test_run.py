@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist import run
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.dist import cluster, units
+from melanoma_dist.dist.plan import Layout, Machines
+from melanoma_dist.record import RunFolder
+from melanoma_dist.train.unit import Unit
+
+from .samples import tiny
+
+
+def test_a_run_that_goes_on_is_laid_out_as_it_began(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads or ranks would change the last bits of the folds that are left."""
+    started: list[tuple[list[int], Layout]] = []
+
+    @contextmanager
+    def four_cores(_: object) -> Iterator[Machines]:
+        yield Machines(gpus=(0,), cores=(4,))
+
+    def note(missing: Sequence[Unit], layout: Layout, *_: object) -> None:
+        started.append(([unit.fold for unit in missing], layout))
+
+    monkeypatch.setattr(cluster, "joined", four_cores)
+    monkeypatch.setattr(units, "train_units", note)
+    config = tiny(folds=4)
+    run._train_folds(config, dataset, RunFolder(tmp_path, {}))
+    for fold in (0, 2, 3):
+        (tmp_path / f"fold-{fold}").mkdir()
+        (tmp_path / f"fold-{fold}" / "predictions.parquet").touch()
+    run._train_folds(config, dataset, RunFolder(tmp_path, {}))
+    (every, first), (left, second) = started
+    assert (every, left) == ([0, 1, 2, 3], [1])
+    assert second == first
+    assert first.threads == 1
