@@ -15,6 +15,7 @@ from melanoma_dist.config_file import with_file
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import complain
+from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.terminate import heed_sigterm, sigterm_came
 
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
@@ -23,6 +24,7 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
 
     launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
     launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
+    launch.py sweep --space tune_spaces/backbones.py --data DATA  search configurations, most of them stopped early
     launch.py data download --help                                fetch the challenges' files
     launch.py data prepare --help                                 make DATA from them
     launch.py data audit --help                                   prove that DATA does not leak, and look at it
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(arguments: list[str]) -> None:
     if arguments[:1] == ["data"]:
         _data(arguments[1:])
+    elif arguments[:1] == ["sweep"]:
+        _sweep(arguments[1:])
     else:
         _train(arguments)
 
@@ -54,12 +58,19 @@ def _command(arguments: list[str]) -> None:
 def _train(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         raise ConfigError(
-            f"{arguments[0]!r} is no command. Commands: {_data_commands()}; without a command, launch.py trains."
+            f"{arguments[0]!r} is no command. Commands: `sweep`, {_data_commands()}; without one, launch.py trains."
         )
     config = tyro.cli(RunConfig, args=with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
     from melanoma_dist.run import train
 
     train(config)
+
+
+def _sweep(arguments: list[str]) -> None:
+    settings = tyro.cli(SweepConfig, args=with_file(arguments), prog="launch.py sweep", config=_PARSER)
+    from melanoma_dist.sweep.command import sweep
+
+    sweep(settings)
 
 
 def _data(arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,8 +166,9 @@ class HardwareConfig:
 
     gpus: int | None = None
     """GPUs to use; 0 trains on the CPU; all that the machine or the cluster has where not given."""
-    gpus_per_unit: int | None = None
-    """GPUs (ranks) that train one fold together; chosen from the number of GPUs where not given."""
+    gpus_per_unit: float | None = None
+    """GPUs (ranks) that train one fold together, or a share of one, such as 0.5, that small backbones do with; chosen
+    from the number of GPUs where not given."""
     ranks_per_unit: int | None = None
     """Ranks that train one fold together on the CPU (with `--gpus 0`); 1 where not given."""
     address: str | None = None
@@ -189,9 +190,12 @@ class HardwareConfig:
 
     def __post_init__(self) -> None:
         _check(self, "gpus", self.gpus is None or self.gpus >= 0, "must not be negative")
-        for name in ("gpus_per_unit", "ranks_per_unit", "decode_threads"):
+        for name in ("ranks_per_unit", "decode_threads"):
             value = getattr(self, name)
             _check(self, name, value is None or value >= 1, "must be at least 1")
+        share = self.gpus_per_unit
+        whole = share is None or 0.05 <= share <= 1 or (share > 1 and float(share).is_integer())
+        _check(self, "gpus_per_unit", whole, "must be a number of GPUs, or a share of one from 0.05 to 1")
         if self.gpus == 0 and self.gpus_per_unit is not None:
             raise ConfigError.of(
                 "gpus_per_unit", self.gpus_per_unit, "does not go with --gpus 0", "--ranks-per-unit does."
@@ -244,6 +248,16 @@ class RunConfig:
         outside = ("name", "runs", "data.data", "hardware.")
         kept = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
         return {key: str(value) if value == math.inf else value for key, value in kept.items()}  # JSON has no infinity
+
+
+def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """``config`` with other values of dotted fields (``optimizer.lr``). Raises ConfigError where a rule is broken."""
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        changed.setdefault(section, {})[name] = value
+    top = changed.pop("", {})
+    return replace(config, **top, **{name: replace(getattr(config, name), **inner) for name, inner in changed.items()})
 
 
 def dotted(config: Any, prefix: str = "") -> dict[str, Any]:

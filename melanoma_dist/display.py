@@ -12,15 +12,16 @@ from melanoma_dist.log import console, say
 from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
-_COLUMNS = ("fold", "epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
+_COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
 
 
 class Display:
-    """Shows the events of units; a context, so that the terminal is left as it was found."""
+    """Shows the events of units, each under its title; a context, so that the terminal is left as it was found."""
 
-    def __init__(self, folds: int) -> None:
-        self._rows: dict[int, _Row] = {}
-        self._folds = folds
+    def __init__(self, waiting: int = 0) -> None:
+        """``waiting``: units that are known to come, shown as empty rows until they do."""
+        self._rows: dict[str, _Row] = {}
+        self._expected = waiting
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         self._last_line = time.monotonic()
 
@@ -35,44 +36,50 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, event: Event) -> None:
-        """Take one event in."""
-        row = self._rows.setdefault(event.fold, _Row(event.fold))
+    def show(self, title: str, event: Event) -> None:
+        """Take one event of a unit in."""
+        row = self._rows.setdefault(title, _Row(title))
         row.take(event)
         if self._live is not None:
             if isinstance(event, Note):
-                say(f"fold {event.fold}: {event.text}")
-            return
-        line = row.line(event)
-        if line:
-            say(line)
-            self._last_line = time.monotonic()
+                say(f"{title}: {event.text}")
+        elif line := row.line(event):
+            self.tell(line)
+
+    def tell(self, line: str) -> None:
+        """Say a line of its own, above the table."""
+        say(line)
+        self._last_line = time.monotonic()
+
+    def forget(self, title: str) -> None:
+        """Drop the row of a unit."""
+        self._rows.pop(title, None)
 
     def refresh(self) -> None:
         """Redraw; in a pipe, say where things stand when nothing was said for a while."""
         if self._live is not None:
             self._live.update(self._table())
         elif time.monotonic() - self._last_line > _LINE_INTERVAL_S:
-            self._last_line = time.monotonic()
             running = [row.status() for row in self._rows.values() if not row.done]
-            say(" | ".join(running) if running else "starting workers ...")
+            self.tell(" | ".join(running) if running else "starting workers ...")
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("")
         for name in _COLUMNS:
             table.add_column(name, justify="right" if name else "left")
-        for fold in sorted(self._rows):
-            table.add_row(*self._rows[fold].cells())
-        for _ in range(self._folds - len(self._rows)):
-            table.add_row(*["·"] + [""] * (len(_COLUMNS) - 2), "waiting")
+        for title in sorted(self._rows):
+            table.add_row(*self._rows[title].cells())
+        for _ in range(self._expected - len(self._rows)):
+            table.add_row(*["·"] + [""] * (len(_COLUMNS) - 1), "waiting")
         return table
 
 
 class _Row:
-    """The latest of one fold."""
+    """The latest of one unit."""
 
-    def __init__(self, fold: int) -> None:
-        self._fold = fold
+    def __init__(self, title: str) -> None:
+        self._title = title
         self._step: StepDone | None = None
         self._epoch: EpochDone | None = None
         self._state = "starting"
@@ -92,22 +99,22 @@ class _Row:
         """What a pipe is told of an event, or None."""
         if isinstance(event, EpochDone):
             return (
-                f"fold {event.fold} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, "
+                f"{self._title} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, "
                 f"AUC {event.auc:.4f} "
                 f"(best {event.best_auc:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
                 f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._left())} left"
             )
         if isinstance(event, UnitDone):
-            return f"fold {event.fold} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
-        return f"fold {event.fold}: {event.text}" if isinstance(event, Note) else None
+            return f"{self._title} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
+        return f"{self._title}: {event.text}" if isinstance(event, Note) else None
 
     def status(self) -> str:
-        """Where the fold stands, in a few words."""
+        """Where the unit stands, in a few words."""
         if self._step is None:
-            return f"fold {self._fold} {self._state}"
+            return f"{self._title} {self._state}"
         step = self._step
         return (
-            f"fold {self._fold} epoch {step.epoch}/{step.epochs} step {step.step}/{step.steps}, loss {step.loss:.4f}, "
+            f"{self._title} epoch {step.epoch}/{step.epochs} step {step.step}/{step.steps}, loss {step.loss:.4f}, "
             f"{step.images_per_s:.0f} images/s, input wait {step.wait_share:.0%}"
         )
 
@@ -117,7 +124,7 @@ class _Row:
         now = step or epoch
         loss = step.loss if step else epoch.train_loss if epoch else None
         return [
-            str(self._fold),
+            self._title,
             f"{now.epoch}/{now.epochs}" if now else "",
             f"{step.step}/{step.steps}" if step and not self.done else "",
             f"{now.images_per_s:.0f}" if now else "",

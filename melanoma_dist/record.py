@@ -62,7 +62,7 @@ class RunFolder:
 
 def run_folder(config: RunConfig, dataset: Dataset) -> RunFolder:
     """Where the run of a configuration lies or would lie; nothing is made."""
-    identity = _identity(config, dataset)
+    identity = identity_of(config, dataset)
     return RunFolder(config.runs / (config.name or _name(config, identity)), identity)
 
 
@@ -75,7 +75,8 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if record.is_file():
-            _refuse_another(folder, _read_identity(record), folds)
+            refuse_another(folder.path, read_identity(record), folder.identity)
+            _refuse_other_folds(folder, folds)
             return
         folds.to_parquet(folder.folds, index=False)
         (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
@@ -111,7 +112,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+def identity_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     """Everything the result of a run depends on: its configuration, data and weights."""
     identity = {**config.identity(), "data": dataset.fingerprint}
     if config.model.weights not in ("imagenet", "none"):
@@ -131,26 +132,27 @@ def _name(config: RunConfig, identity: dict[str, Any]) -> str:
     return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest))
 
 
-def _read_identity(record: Path) -> dict[str, Any]:
+def read_identity(record: Path) -> dict[str, Any]:
+    """What a folder's record says it holds. Raises DataError for a damaged one."""
     try:
         return dict(json.loads(record.read_text())["identity"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{record}: is damaged ({error!r}). Choose another --name.") from error
 
 
-def _refuse_another(folder: RunFolder, found: dict[str, Any], folds: pd.DataFrame) -> None:
+def refuse_another(path: Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Raise ConfigError, with the fields that differ, unless what a folder holds is what is wanted there."""
     different = [
-        f"{key}: {found.get(key)!r} there, {folder.identity.get(key)!r} now"
-        for key in sorted({*found, *folder.identity})
-        if found.get(key) != folder.identity.get(key)
+        f"{key}: {found.get(key)!r} there, {identity.get(key)!r} now"
+        for key in sorted({*found, *identity})
+        if found.get(key) != identity.get(key)
     ]
     if different:
-        raise ConfigError.of(
-            "name",
-            folder.path.name,
-            f"{folder.path} holds another run ({'; '.join(different)})",
-            "Choose another name.",
-        )
+        rule = f"{path} holds another run ({'; '.join(different)})"
+        raise ConfigError.of("name", path.name, rule, "Choose another name.")
+
+
+def _refuse_other_folds(folder: RunFolder, folds: pd.DataFrame) -> None:
     if not read_folds(folder.folds).equals(folds):
         raise ConfigError.of(
             "name", folder.path.name, f"the folds in {folder.folds} are not those made now of the same data and seed",

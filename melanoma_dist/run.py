@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,10 +14,16 @@ from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
 from melanoma_dist.data.manifest import JOINS, Dataset, read_beside
-from melanoma_dist.errors import ConfigError
+from melanoma_dist.display import Display
+from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder, made_with, now, open_run, run_folder, write_json
+
+if TYPE_CHECKING:  # PyTorch takes seconds to load
+    from melanoma_dist.dist.plan import Layout, Machines
+    from melanoma_dist.train.events import Event
+    from melanoma_dist.train.unit import Unit
 
 SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
 _NOTHING_TRAINED = ", and nothing was trained"
@@ -25,18 +31,14 @@ _NOTHING_TRAINED = ", and nothing was trained"
 
 def train(config: RunConfig) -> None:
     """Train every fold that is not finished, then write and show what the folds predict together."""
-    dataset = _open_data(config)
-    require(manifest_checks(dataset.manifest, read_beside(dataset, JOINS)), _NOTHING_TRAINED)
-    labels = LABEL_SETS[config.data.labels]
-    check_label_set(dataset.manifest, config.data.labels)
-    folds = make_folds(dataset.manifest, labels, config.data.folds, config.seed)
-    require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
-    _check_batch(config, folds)
+    dataset = open_data(config)
+    folds = plan_folds(config, dataset)
     folder = run_folder(config, dataset)
     if not folder.finished():
         _check_model_and_machine(config)
     open_run(folder, config, folds)
-    _introduce(config, dataset, folds, folder)
+    _introduce(config, folder)
+    introduce_data(config, dataset, folds)
     if folder.finished():
         say("This run is finished. Its figures:")
         _show(json.loads(folder.summary.read_text()), folder)
@@ -45,21 +47,34 @@ def train(config: RunConfig) -> None:
     with alone_in(folder.path, busy):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
-        summary = _conclude(config, dataset, folds, folder, time.monotonic() - start)
+        summary = conclude(config, dataset, folds, folder, time.monotonic() - start)
     _show(summary, folder)
 
 
-def _open_data(config: RunConfig) -> Dataset:
+def open_data(config: RunConfig) -> Dataset:
+    """The prepared data that a configuration names, proven not to leak. Raises ConfigError or DataError otherwise."""
     if config.data.data is None:
         raise ConfigError(
             "--data: no data was named, and none is ever made up. Either prepare the challenges' images with "
             "`python launch.py data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try "
             "the program on synthetic images: --data demo."
         )
-    return open_dataset(config.data.data)
+    dataset = open_dataset(config.data.data)
+    require(manifest_checks(dataset.manifest, read_beside(dataset, JOINS)), _NOTHING_TRAINED)
+    check_label_set(dataset.manifest, config.data.labels)
+    return dataset
 
 
-def _check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
+def plan_folds(config: RunConfig, dataset: Dataset) -> pd.DataFrame:
+    """The folds of a configuration (``image_id, group, fold``), proven. Raises ConfigError or DataError otherwise."""
+    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
+    require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
+    check_batch(config, folds)
+    return folds
+
+
+def check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
+    """Raise ConfigError unless every fold trains on at least one batch."""
     fewest = len(folds) - int(folds["fold"].value_counts().max())
     if config.input.batch_size > fewest:
         raise ConfigError.of(
@@ -70,9 +85,13 @@ def _check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
         )
 
 
-def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder) -> None:
+def _introduce(config: RunConfig, folder: RunFolder) -> None:
     chosen = {key: value for key, value in differences(config).items() if key not in ("name", "runs")}
     say(f"run {folder.path}: " + (", ".join(f"{key}={value}" for key, value in chosen.items()) or "all defaults"))
+
+
+def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> None:
+    """Say what is trained on."""
     excluded = int(dataset.manifest["split"].ne("train").sum())
     say(
         f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
@@ -89,9 +108,7 @@ def _introduce(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder:
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
-    from melanoma_dist.display import Display
     from melanoma_dist.dist.cluster import joined
-    from melanoma_dist.dist.plan import lay_out
     from melanoma_dist.dist.units import train_units
     from melanoma_dist.train.unit import Unit
 
@@ -102,15 +119,45 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
     if not missing:
         return
-    hardware = config.hardware
-    with joined(hardware) as machines:
-        gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
-        wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
+    with joined(config.hardware) as machines:
         # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
-        layout = lay_out(machines, config.data.folds, config.input.batch_size, gpus, wanted)
-        say(f"plan: {layout.reason}")
-        with Display(len(missing)) as display:
-            train_units(missing, layout, display.show, display.refresh)
+        layout = plan(config, machines, config.data.folds)
+        with Display(waiting=len(missing)) as display:
+            train_units(_Folds(missing, display), layout)
+
+
+def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
+    """Lay units out on what there is, and say how."""
+    from melanoma_dist.dist.plan import lay_out
+
+    hardware = config.hardware
+    gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
+    wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
+    layout = lay_out(machines, units, config.input.batch_size, gpus, wanted)
+    say(f"plan: {layout.reason}")
+    return layout
+
+
+class _Folds:
+    """The folds of a run as an agenda: all of them, and the first that fails ends the run."""
+
+    def __init__(self, units: list[Unit], display: Display) -> None:
+        self._waiting, self._display = units, display
+
+    def next(self) -> Unit | None:
+        return self._waiting.pop(0) if self._waiting else None
+
+    def hear(self, unit: Unit, event: Event) -> None:
+        self._display.show(f"fold {unit.fold}", event)
+
+    def ended(self, unit: Unit, seconds: float) -> None:
+        """Its predictions are on the disk."""
+
+    def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
+        raise error
+
+    def idle(self) -> None:
+        self._display.refresh()
 
 
 def _check_model_and_machine(config: RunConfig) -> None:
@@ -132,9 +179,10 @@ def _check_model_and_machine(config: RunConfig) -> None:
     )
 
 
-def _conclude(
+def conclude(
     config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float
 ) -> dict[str, Any]:
+    """Compute the figures of a run whose folds are finished, from their predictions, and write them."""
     from melanoma_dist.evaluate.report import write_report
     from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
     from melanoma_dist.evaluate.tensorboard import write_run_events

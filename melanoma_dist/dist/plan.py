@@ -34,6 +34,7 @@ class Layout:
     gpu: bool
     cores: float  # per rank, below 1 where ranks outnumber cores
     reason: str
+    gpu_share: float = 1.0  # of a GPU, per rank
 
     @property
     def threads(self) -> int:
@@ -41,17 +42,20 @@ class Layout:
         return max(1, int(self.cores))
 
 
-def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, ranks_per_unit: int | None) -> Layout:
+def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, per_unit: float | None) -> Layout:
     """The layout of ``units`` units on ``gpus`` GPUs, or on the CPU where that is 0.
 
-    Raises ConfigError when a unit's ranks cannot be had or outnumber the images of half a batch.
+    ``per_unit`` is the number of ranks of a unit, or a share of a GPU. Raises ConfigError when a unit's ranks cannot be
+    had or outnumber the images of half a batch.
     """
-    if ranks_per_unit is not None and 2 * ranks_per_unit > batch_size:
+    if per_unit is not None and 2 * per_unit > batch_size:
         rule = f"every rank needs at least 2 images of a global batch of {batch_size}"
-        raise ConfigError.of("gpus_per_unit" if gpus else "ranks_per_unit", ranks_per_unit, rule)
+        raise ConfigError.of("gpus_per_unit" if gpus else "ranks_per_unit", per_unit, rule)
     if gpus == 0:
-        return _on_cores(machines, units, ranks_per_unit or 1)
-    return _on_gpus(machines, units, batch_size, gpus, ranks_per_unit)
+        return _on_cores(machines, units, int(per_unit or 1))
+    if per_unit is not None and per_unit < 1:
+        return _on_shares(machines, units, gpus, per_unit)
+    return _on_gpus(machines, units, batch_size, gpus, None if per_unit is None else int(per_unit))
 
 
 def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
@@ -89,7 +93,20 @@ def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted:
     reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'GPU')} each: {_count(gpus, 'GPU')}, {why}"
     reason += f"; {idle} idle" if idle else ""
     cores = min(count / there for count, there in zip(machines.cores, machines.gpus, strict=True) if there)
-    return Layout(ranks, side_by_side, True, float(math.floor(cores)) if cores >= 1 else _part(cores), reason)
+    return Layout(ranks, side_by_side, True, _cores_of(cores), reason)
+
+
+def _on_shares(machines: Machines, units: int, gpus: int, share: float) -> Layout:
+    per_gpu = math.floor(1 / share + 1e-9)
+    side_by_side = min(units, gpus * per_gpu)
+    reason = f"{_folds(side_by_side)} at a time, {per_gpu} on each of {_count(gpus, 'GPU')}, as asked"
+    cores = min(count / there for count, there in zip(machines.cores, machines.gpus, strict=True) if there) / per_gpu
+    return Layout(1, side_by_side, True, _cores_of(cores), reason, share)
+
+
+def _cores_of(cores: float) -> float:
+    """Whole cores for a rank, or a part of one."""
+    return float(math.floor(cores)) if cores >= 1 else _part(cores)
 
 
 def _best_ranks(nodes: list[int], units: int, batch_size: int) -> int:

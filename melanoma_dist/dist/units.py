@@ -10,18 +10,21 @@ the driving actor itself, which holds its cores: a worker group would take a min
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from melanoma_dist.dist.plan import Layout
 from melanoma_dist.errors import MelanomaDistError, TrainingError
-from melanoma_dist.train.events import Event, Note
+from melanoma_dist.train.events import EpochDone, Event, Note
 from melanoma_dist.train.unit import Unit
 
 _POLL_S = 0.25
@@ -44,39 +47,102 @@ def retry(error: BaseException, restarts: int, max_restarts: int) -> Decision:
     return Decision(True, f"restart {restarts + 1} of {max_restarts} from its last checkpoint")
 
 
-def train_units(units: Sequence[Unit], layout: Layout, on_event: Callable[[Event], None], idle: Callable[[], None]) -> None:
-    """Train all units, ``layout.side_by_side`` at a time.
+class Agenda(Protocol):
+    """What is to be trained, and what becomes of it: the folds of a run, or the units of a sweep."""
 
-    ``on_event`` gets what they report, ``idle`` is called a few times a second. The first unit that fails for good ends
-    the others, whose checkpoints stay, and its error is raised.
-    """
-    mailbox = _Mailbox.options(num_cpus=0).remote()  # type: ignore[attr-defined]
-    waiting = list(units)
-    restarts = dict.fromkeys(units, 0)
-    drivers: list[Any] = []  # idle ones
-    running: dict[Any, tuple[Unit, Any]] = {}
-    while waiting or running:
-        while waiting and len(running) < layout.side_by_side:
-            driver = drivers.pop() if drivers else _Driver.options(num_cpus=_own_cores(layout)).remote()  # type: ignore[attr-defined]
-            unit = waiting.pop(0)
-            running[driver.train.remote(unit, layout, mailbox)] = unit, driver
-        done, _ = ray.wait(list(running), timeout=_POLL_S)
-        for event in ray.get(mailbox.take.remote()):
-            on_event(event)
-        idle()
-        for task in done:
-            unit, driver = running.pop(task)
-            error = _error_of(task)
-            if error is None:
-                drivers.append(driver)
-                continue
-            ray.kill(driver)
-            decision = retry(error, restarts[unit], unit.config.hardware.max_restarts)
-            if not decision.again:
-                raise _told(error, unit, decision)
-            on_event(Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
-            restarts[unit] += 1
-            waiting.insert(0, unit)
+    def next(self) -> Unit | None:
+        """The unit to start now. None: none for the time being, and where none is running, none at all."""
+
+    def hear(self, unit: Unit, event: Event) -> str | None:
+        """Take what a unit reports. The answer to an ``EpochDone``: the reason to stop the unit, or None."""
+
+    def ended(self, unit: Unit, seconds: float) -> None:
+        """A unit is finished, or stopped as it was told; it held its devices for ``seconds``."""
+
+    def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
+        """A unit failed for good. What is raised here ends the others, whose checkpoints stay."""
+
+    def idle(self) -> None:
+        """Called a few times a second."""
+
+
+def train_units(agenda: Agenda, layout: Layout) -> None:
+    """Train what the agenda names, ``layout.side_by_side`` units at a time, until there is nothing more."""
+    _Engine(agenda, layout).run()
+
+
+class _Engine:
+    """Keeps units running."""
+
+    def __init__(self, agenda: Agenda, layout: Layout) -> None:
+        self._agenda, self._layout = agenda, layout
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # On this node: it must not be lost with another one.
+        self._mailbox = _Mailbox.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._again: deque[_Attempt] = deque()  # that failed, to be started again
+        self._drivers: list[Any] = []  # idle ones
+        self._running: dict[Any, _Attempt] = {}
+
+    def run(self) -> None:
+        while True:
+            self._start_units()
+            if not self._running:
+                return
+            done, _ = ray.wait(list(self._running), timeout=_POLL_S)
+            self._deliver()
+            self._agenda.idle()
+            for task in done:
+                self._conclude(task)
+
+    def _start_units(self) -> None:
+        while len(self._running) < self._layout.side_by_side:
+            if self._again:
+                before = self._again.popleft()
+                self._start(before.unit, before.restarts + 1, before.seconds)
+            elif (unit := self._agenda.next()) is not None:
+                self._start(unit)
+            else:
+                return
+
+    def _start(self, unit: Unit, restarts: int = 0, spent: float = 0.0) -> None:
+        cores = _own_cores(self._layout)
+        driver = self._drivers.pop() if self._drivers else _Driver.options(num_cpus=cores).remote()  # type: ignore[attr-defined]
+        task = driver.train.remote(unit, self._layout, self._mailbox)
+        self._running[task] = _Attempt(unit, driver, restarts, spent, time.monotonic())
+
+    def _deliver(self) -> None:
+        """Hand on what units reported, and answer those that wait for it."""
+        for ticket, unit, event in ray.get(self._mailbox.take.remote()):
+            answer = self._agenda.hear(unit, event)
+            if ticket is not None:
+                self._mailbox.answer.remote(ticket, answer)
+
+    def _conclude(self, task: Any) -> None:
+        attempt = self._running.pop(task)
+        attempt.seconds += time.monotonic() - attempt.start
+        unit, error = attempt.unit, _error_of(task)
+        if error is None:
+            self._drivers.append(attempt.driver)
+            self._agenda.ended(unit, attempt.seconds)
+            return
+        ray.kill(attempt.driver)
+        decision = retry(error, attempt.restarts, unit.config.hardware.max_restarts)
+        if decision.again:
+            self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
+            self._again.append(attempt)
+        else:
+            self._agenda.failed(unit, attempt.seconds, _told(error, unit, decision))
+
+
+@dataclass
+class _Attempt:
+    """A unit in training."""
+
+    unit: Unit
+    driver: Any
+    restarts: int
+    seconds: float  # that it and those before it took
+    start: float  # by the monotonic clock
 
 
 def _in_process(layout: Layout) -> bool:
@@ -101,17 +167,45 @@ def _error_of(task: Any) -> BaseException | None:
 
 @ray.remote
 class _Mailbox:
-    """Where ranks, on any node, leave events for the driver."""
+    """Where ranks, on any node, leave events for the command, and wait for its answers."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[tuple[int | None, Unit, Event]] = []
+        self._asked: dict[int, asyncio.Future[str | None]] = {}
+        self._tickets = 0
 
-    def put(self, event: Event) -> None:
-        self._events.append(event)
+    async def put(self, unit: Unit, event: Event) -> None:
+        self._events.append((None, unit, event))
 
-    def take(self) -> list[Event]:
+    async def ask(self, unit: Unit, event: Event) -> str | None:
+        """Leave an event and wait for the answer."""
+        self._tickets += 1
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._asked[self._tickets] = future
+        self._events.append((self._tickets, unit, event))
+        return await future
+
+    async def take(self) -> list[tuple[int | None, Unit, Event]]:
+        """The events since the last call, each with a ticket where somebody waits for an answer."""
         events, self._events = self._events, []
         return events
+
+    async def answer(self, ticket: int, answer: str | None) -> None:
+        self._asked.pop(ticket).set_result(answer)
+
+
+class _Reporter:
+    """What the main rank of a unit reports to."""
+
+    def __init__(self, unit: Unit, mailbox: Any) -> None:
+        self._unit, self._mailbox = unit, mailbox
+
+    def __call__(self, event: Event) -> str | None:
+        if self._unit.judged and isinstance(event, EpochDone):
+            answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
+            return answer
+        self._mailbox.put.remote(self._unit, event)
+        return None
 
 
 @ray.remote
@@ -140,8 +234,8 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
         scaling_config=ScalingConfig(
             num_workers=0 if _in_process(layout) else layout.ranks,
             use_gpu=layout.gpu,
-            resources_per_worker={"CPU": layout.cores, **({"GPU": 1} if layout.gpu else {})},
-            placement_strategy="STRICT_PACK" if layout.ranks > 1 else "PACK"  # one node,
+            resources_per_worker={"CPU": layout.cores, **({"GPU": layout.gpu_share} if layout.gpu else {})},
+            placement_strategy="STRICT_PACK" if layout.ranks > 1 else "PACK",  # one node
         ),
         run_config=RunConfig(
             name="attempt",
@@ -165,16 +259,16 @@ def _rank(settings: dict[str, Any]) -> None:
     from melanoma_dist.dist.world import detect
     from melanoma_dist.train.loop import train_unit
 
-    layout, mailbox = settings["layout"], settings["mailbox"]
+    unit, layout = settings["unit"], settings["layout"]
     # A rank may see all GPUs of its node; Ray Train knows which one is its own.
     gpu = get_device().index if layout.gpu else None
-    train_unit(settings["unit"], detect(gpu, layout.threads), mailbox.put.remote)
+    train_unit(unit, detect(gpu, layout.threads), _Reporter(unit, settings["mailbox"]))
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:
     if isinstance(error, MelanomaDistError):
         return error
-    return TrainingError(f"Fold {unit.fold} failed and {decision.why}: {_last_line(error)}")
+    return TrainingError(f"{unit.name} failed and {decision.why}: {_last_line(error)}")
 
 
 def _last_line(error: BaseException) -> str:

@@ -18,8 +18,7 @@ from melanoma_dist.train.predictions import arrays
 
 def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunConfig, folder: Path) -> None:
     """Write the run's events beside its folds', replacing those of an earlier conclusion."""
-    for old in folder.glob("events.*"):
-        old.unlink()
+    _remove_events(folder)
     labels = tuple(summary["labels"])
     truth, probability = arrays(table, labels)
     with SummaryWriter(str(folder)) as writer:
@@ -37,19 +36,35 @@ def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunCo
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
         if summary["synthetic"]:
             writer.add_text("data", "SYNTHETIC DATA: these figures say nothing about melanoma.", 0)
-        _write_hyperparameters(writer, summary, config)
+        _add_hyperparameters(writer, _metrics(summary), config)
 
 
-def _write_hyperparameters(writer: SummaryWriter, summary: dict[str, Any], config: RunConfig) -> None:
+def write_hyperparameters(config: RunConfig, metrics: dict[str, float], folder: Path) -> None:
+    """What the hyperparameter view shows of a run that has not finished all folds; replaces what it showed before."""
+    _remove_events(folder)
+    with SummaryWriter(str(folder)) as writer:
+        _add_hyperparameters(writer, metrics, config)
+
+
+def _remove_events(folder: Path) -> None:
+    for old in folder.glob("events.*"):
+        old.unlink()
+
+
+def _metrics(summary: dict[str, Any]) -> dict[str, float]:
+    return {
+        "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
+        "hparam/folds": float(len(summary["folds"])),
+        "hparam/auc_out_of_fold": summary["out_of_fold"]["labels"][HEADLINE]["auc"],
+        "hparam/macro_auc_out_of_fold": summary["out_of_fold"]["macro"]["auc"],
+    }
+
+
+def _add_hyperparameters(writer: SummaryWriter, metrics: dict[str, float], config: RunConfig) -> None:
     """In the run's own folder: ``add_hparams`` would put them into one of its own for each call."""
     values = {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in config.identity().items()
-    }
-    metrics = {
-        "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
-        "hparam/auc_out_of_fold": summary["out_of_fold"]["labels"][HEADLINE]["auc"],
-        "hparam/macro_auc_out_of_fold": summary["out_of_fold"]["macro"]["auc"],
     }
     file_writer = writer._get_file_writer()
     for part in hparams(values, metrics):

@@ -89,7 +89,11 @@ def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
         return cast(nn.Module, timm.create_model(name, **options))
 
 
-def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
+def check_backbone(backbone: str, weights: str) -> None:
+    """Raise ConfigError for a backbone that timm does not know, or ImageNet weights that nobody published."""
+    name = timm_name(backbone)
+    if weights != "imagenet":
+        return
     published = timm.models.get_pretrained_cfg(name)
     if published is None or not published.has_weights:
         near = ", ".join(_nearest_with_weights(name))
@@ -97,6 +101,10 @@ def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
             "weights", "imagenet", f"no ImageNet weights are published for {backbone} ({name} in timm)",
             f"Nearest with weights: {near}. Or start from --weights FILE, or from nothing with --weights none.",
         )  # fmt: skip
+
+
+def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
+    check_backbone(backbone, "imagenet")
     try:
         return _create(name, image_size, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:

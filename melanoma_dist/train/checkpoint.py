@@ -32,7 +32,7 @@ _MANIFEST = "manifest.json"
 class Checkpoints:
     """The checkpoints of one unit, in one folder. Only the main rank writes."""
 
-    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         """``warn`` is told of checkpoints that are damaged."""
         self._folder = folder
         self._warn = warn

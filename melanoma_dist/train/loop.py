@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.checkpoint import Checkpoints
+from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.collective import from_main, total
 from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
 from melanoma_dist.train.learner import Learner
@@ -34,9 +35,9 @@ from melanoma_dist.train.tensorboard import Board
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
-Report = Callable[[Event], None]
+Report = Callable[[Event], str | None]
+"""Takes an event; answers an ``EpochDone`` with the reason to stop the unit there, or None."""
 _LARGEST_EVALUATION_BATCH = 64
-_REPORT_INTERVAL_S = 1.0
 
 
 def frame_of(unit: Unit) -> Frame:
@@ -58,18 +59,21 @@ class Training:
         self._labels = LABEL_SETS[unit.config.data.labels]
         self._load_data()
         self._board = Board(unit, self._labels) if world.is_main else None
-        warn: Callable[[str], None] = lambda text: report(Note(unit.fold, text))  # noqa: E731
+        warn: Callable[[str], object] = lambda text: report(Note(unit.fold, text))  # noqa: E731
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", warn)
         self._progress = Progress()
         self._history: list[dict[str, Any]] = []
         self._learner = self._build_learner()
 
     def run(self) -> None:
-        """Epoch after epoch until a reason to stop."""
-        self._resume()
-        while (reason := self._progress.reason_to_stop(self._config.schedule)) is None:
-            self._epoch(self._progress.epoch + 1)
-        self._finish(reason)
+        """Epoch after epoch until a reason to stop; told to stop by an answer to a report, it is left unfinished."""
+        stopped = self._resume()
+        while not stopped and self._reason() is None:
+            stopped = self._epoch(self._progress.epoch + 1)
+        if stopped:
+            self._leave()
+        else:
+            self._finish(self._reason() or "")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a training goes on from; order and random numbers are functions of the epoch and need no state."""
@@ -124,15 +128,22 @@ class Training:
         model = build_classifier(config.model, frame.size, len(self._labels), config.seed, weights)
         return Learner(model, self._training.targets, config, world)
 
-    def _resume(self) -> None:
+    def _reason(self) -> str | None:
+        return self._progress.reason_to_stop(self._config.schedule)
+
+    def _resume(self) -> bool:
+        """Go on from the last checkpoint, if there is one. Returns whether the unit is to stop right there."""
         state = self._checkpoints.newest()
         if state is not None:
             self.load_state_dict(state)
             self._report(Note(self._unit.fold, f"goes on after epoch {self._progress.epoch + 1}"))
         if self._board is not None:
             self._board.open((self._progress.epoch + 1) * self._training_loader.steps)
+        # The process may have ended between the checkpoint and the report of its epoch.
+        return state is not None and self._unit.judged and self._tell(self._history[-1])
 
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self, epoch: int) -> bool:
+        """Train and validate an epoch. Returns whether the unit is to stop there."""
         start = time.monotonic()
         speed = self._train(epoch)
         loss = total(self._learner.take_loss(), self._world) / self._training_loader.steps
@@ -143,23 +154,28 @@ class Training:
         found = self._judge(probability)
         auc = found["labels"][HEADLINE]["auc"]
         self._progress = self._progress.after(epoch, auc, self._config.schedule)
-        record = {
+        record: dict[str, Any] = {
             "epoch": epoch + 1,
             "train_loss": loss,
             "learning_rate": self._rate((epoch + 1) * self._training_loader.steps - 1),
             **speed,
             "seconds": time.monotonic() - start,
+            "best_auc": self._progress.best,
+            "best_epoch": self._progress.best_epoch + 1,
             "validation": found,
         }
         self._history.append(record)
         self._save(epoch, probability)
-        self._tell(record, probability)
+        if self._board is not None:
+            step = record["epoch"] * self._training_loader.steps
+            self._board.epoch(step, record, self._validation, probability, new_best=self._progress.waited == 0)
+        return self._tell(record)
 
     def _train(self, epoch: int) -> dict[str, float]:
         """The steps of an epoch. Returns images/s of the unit and the share of time that input was waited for."""
         self._learner.begin_epoch(frozen=epoch < self._config.optimizer.freeze_epochs)
         first = epoch * self._training_loader.steps
-        clock = _Clock(self._config.input.batch_size)
+        clock = Clock(self._config.input.batch_size)
         for step, batch in enumerate(clock.timed(self._training_loader.epoch(epoch))):
             self._learner.step(batch, first + step, self._rate(first + step))
             if clock.due() and self._world.is_main:
@@ -168,7 +184,7 @@ class Training:
             torch.cuda.synchronize(self._world.gpu)
         return clock.speed()
 
-    def _report_step(self, epoch: int, step: int, clock: _Clock) -> None:
+    def _report_step(self, epoch: int, step: int, clock: Clock) -> None:
         loss = self._learner.running_loss() * self._world.size / (step + 1)
         steps, epochs = self._training_loader.steps, self._config.schedule.epochs
         self._report(StepDone(self._unit.fold, epoch + 1, epochs, step + 1, steps, **clock.speed(), loss=loss))
@@ -218,13 +234,10 @@ class Training:
             "data": self._unit.fingerprint,
         }
 
-    def _tell(self, record: dict[str, Any], probability: Any) -> None:
-        if self._board is None:
-            return
-        step = record["epoch"] * self._training_loader.steps
-        self._board.epoch(step, record, self._validation, probability, new_best=self._progress.waited == 0)
+    def _tell(self, record: dict[str, Any]) -> bool:
+        """Report an epoch. Returns, on every rank alike, whether the unit is to stop there."""
         found = record["validation"]
-        self._report(
+        answer = self._report(
             EpochDone(
                 fold=self._unit.fold,
                 epoch=record["epoch"],
@@ -232,13 +245,18 @@ class Training:
                 train_loss=record["train_loss"],
                 auc=found["labels"][HEADLINE]["auc"],
                 macro_auc=found["macro"]["auc"],
-                best_auc=self._progress.best,
-                best_epoch=self._progress.best_epoch + 1,
+                best_auc=record["best_auc"],
+                best_epoch=record["best_epoch"],
                 images_per_s=record["images_per_s"],
                 wait_share=record["wait_share"],
                 seconds=record["seconds"],
             )
         )
+        return from_main(answer, self._world) is not None
+
+    def _leave(self) -> None:
+        if self._board is not None:
+            self._board.close()
 
     def _finish(self, reason: str) -> None:
         if not self._world.is_main:
@@ -253,37 +271,6 @@ class Training:
         if self._board is not None:
             self._board.close()
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
-
-
-class _Clock:
-    """Times an epoch: how many images a second, and which share of the time was spent waiting for them."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._start = self._reported = time.monotonic()
-        self._waited = 0.0
-        self._steps = 0
-
-    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            asked = time.monotonic()
-            batch = next(batches, None)
-            self._waited += time.monotonic() - asked
-            if batch is None:
-                return
-            yield batch
-            self._steps += 1
-
-    def due(self) -> bool:
-        now = time.monotonic()
-        if now - self._reported < _REPORT_INTERVAL_S:
-            return False
-        self._reported = now
-        return True
-
-    def speed(self) -> dict[str, float]:
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        return {"images_per_s": self._steps * self._batch_size / elapsed, "wait_share": self._waited / elapsed}
 
 
 def _write_lines(unit: Unit, history: list[dict[str, Any]]) -> None:

@@ -20,6 +20,13 @@ class Unit:
     """What the data set was when the run was planned; a unit refuses another one."""
     run: Path
     """Folder of the run."""
+    judged: bool = False
+    """Whether each epoch's report is answered: a unit of a sweep may be told to stop."""
+
+    @property
+    def name(self) -> str:
+        """The unit for people: run and fold."""
+        return f"{self.run.name} fold {self.fold}"
 
     @property
     def folder(self) -> Path:

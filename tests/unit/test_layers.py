@@ -25,9 +25,9 @@ ORDER = (
     {"record", "input", "models"},
     {"train"},
     {"evaluate", "dist"},
-    {"sweep", "app"},
     {"display"},
     {"run"},
+    {"sweep", "app"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}

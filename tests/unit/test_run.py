@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from melanoma_dist import run
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.dist import cluster, units
 from melanoma_dist.dist.plan import Layout, Machines
+from melanoma_dist.dist.units import Agenda
 from melanoma_dist.record import RunFolder
-from melanoma_dist.train.unit import Unit
 
 from .samples import tiny
 
@@ -26,8 +26,8 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
     def four_cores(_: object) -> Iterator[Machines]:
         yield Machines(gpus=(0,), cores=(4,))
 
-    def note(missing: Sequence[Unit], layout: Layout, *_: object) -> None:
-        started.append(([unit.fold for unit in missing], layout))
+    def note(agenda: Agenda, layout: Layout) -> None:
+        started.append(([unit.fold for unit in iter(agenda.next, None)], layout))
 
     monkeypatch.setattr(cluster, "joined", four_cores)
     monkeypatch.setattr(units, "train_units", note)

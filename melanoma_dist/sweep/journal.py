@@ -1,0 +1,99 @@
+"""``journal.jsonl``: all that happened in a sweep, a line each, in the order in which it was decided upon.
+
+    session   trials, device, per_unit, side_by_side     a command began to work at the sweep
+    start     configuration, fold, values        a unit was started (values: of a new configuration)
+    restart   configuration, fold                a later command started it again from its checkpoint
+    epoch     configuration, fold, epoch, auc, best_auc, seconds
+    stop      configuration, fold, epoch, why    it was told to stop
+    end       configuration, fold, state, seconds    it released its devices; finished, stopped or paused
+    fail      configuration, fold, why, seconds
+    drop      configuration, why                 a configuration lost the race
+
+Every line has ``time`` (seconds since 1970). The sweep's state is what a conductor says when it is told these lines;
+nothing else is saved, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from melanoma_dist.errors import DataError
+from melanoma_dist.sweep.conductor import Conductor
+from melanoma_dist.sweep.race import Place
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The journal of one sweep, on disk before anything is done about it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, keeping what is there but a last line that was cut off. Raises DataError for a damaged one."""
+        self._path = path
+        self.records = read_journal(path)
+        whole = "".join(_line(record) for record in self.records).encode()
+        if path.exists() and path.read_bytes() != whole:
+            aside = path.with_name(path.name + ".tmp")
+            aside.write_bytes(whole)
+            aside.replace(path)
+        self._file = path.open("ab")
+
+    def write(self, what: str, **fields: Any) -> None:
+        """Add a line; it is on the disk when this returns."""
+        record = {"what": what, "time": round(time.time(), 3), **fields}
+        self._file.write(_line(record).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.records.append(record)
+
+
+def read_journal(path: Path) -> list[Record]:
+    """All whole records. Raises DataError for a line, other than the last, that is none."""
+    lines = path.read_text().split("\n") if path.exists() else []
+    records = []
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last line break was cut off
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: line {number} is damaged. Restore the file, or choose another --name.") from error
+    return records
+
+
+def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
+    """Bring a new conductor to where the journal ends.
+
+    Raises DataError where it would have decided otherwise: the journal is another version's, or was edited.
+    """
+    for number, record in enumerate(records, 1):
+        if not _agrees(record, conductor):
+            raise DataError(
+                f"{path}: line {number}: another decision follows now from the lines before it. It was written by "
+                "another version or edited; choose another --name."
+            )
+
+
+def _agrees(record: Record, conductor: Conductor) -> bool:
+    """Tell one record, and say whether what is decided is what was decided then."""
+    what = record["what"]
+    place = Place(record.get("configuration", -1), record.get("fold", -1))
+    if what == "session":
+        conductor.trials = record["trials"]
+    elif what == "start":
+        return conductor.next() == place and record.get("values") in (None, conductor.values[place.configuration])
+    elif what == "epoch":
+        conductor.epoch(place, record["epoch"], record["best_auc"])
+    elif what == "end" and record["state"] == "finished":
+        conductor.finish(place)
+    elif what == "fail":
+        conductor.fail(place, record["why"])
+    elif what in ("stop", "drop"):
+        return bool(conductor.race.runners[place.configuration].out == record["why"])
+    return True
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"

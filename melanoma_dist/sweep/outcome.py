@@ -1,0 +1,154 @@
+"""What a sweep leaves for people: leaderboard, ledger, the best configuration, curves and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from melanoma_dist.config import RunConfig, nested, with_values
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.evaluate.tensorboard import write_hyperparameters
+from melanoma_dist.log import say, show_table
+from melanoma_dist.record import RunFolder
+from melanoma_dist.sweep.agenda import Ground
+from melanoma_dist.sweep.conductor import Conductor
+from melanoma_dist.sweep.journal import Journal
+from melanoma_dist.sweep.ledger import Ledger, make_ledger
+from melanoma_dist.sweep.page import write_page
+from melanoma_dist.sweep.standings import Comparison, best_and_next, compare, standings
+
+OPTIMISTIC = (
+    "The folds that chose a configuration are those it is measured on here, so the winner's figures are optimistic, "
+    "the more so the more configurations were tried. Only images that no fold has seen give an unbiased figure."
+)
+_SHOWN = 15  # rows of the leaderboard in the terminal
+
+
+class Outcome:
+    """The files of a sweep, written anew from its journal."""
+
+    def __init__(self, ground: Ground, conductor: Conductor, journal: Journal) -> None:
+        self._ground, self._conductor, self._journal = ground, conductor, journal
+
+    def update(self, configuration: int | None = None) -> None:
+        """Write the tables, and what TensorBoard shows of a configuration that has just ended a fold."""
+        folder, ledger = self._ground.folder, self._ledger()
+        table = self._standings(ledger)
+        ledger.units.to_parquet(folder / "ledger.parquet", index=False)
+        table.to_csv(folder / "leaderboard.csv")
+        if configuration is not None:
+            self._show_in_tensorboard(configuration)
+
+    def conclude(self, conclude_run: Callable[..., Any]) -> None:
+        """Write everything, and say how the sweep ended. Raises TrainingError where every configuration failed."""
+        self.update()
+        ledger = self._ledger()
+        table = self._standings(ledger)
+        for number in range(len(self._conductor.values)):
+            if self._conductor.race.complete(number):
+                self._conclude_run(number, conclude_run)
+        best, runner_up = best_and_next(table)
+        comparison = self._compare(best, runner_up)
+        if best is not None:
+            self._write_best(best)
+        verdict, cost = _verdict(table, best, runner_up, comparison), cost_sentence(ledger)
+        write_page(self._ground, self._journal.records, ledger, table, verdict, cost)
+        _say_standings(table)
+        for line in (*verdict, cost):
+            say(line)
+        folder = self._ground.folder
+        files = {"page": "sweep.html", "leaderboard": "leaderboard.csv", "ledger": "ledger.parquet"}
+        say("  ".join(f"{what}: {folder / name}" for what, name in files.items()))
+        say(f"curves: tensorboard --logdir {folder}")
+        if best is not None:
+            say(f"train the best with all folds: python launch.py --config {folder / 'best.yaml'}")
+        elif len(table) and (table["state"] == "failed").all():
+            raise TrainingError(f"Every configuration failed; {folder / 'leaderboard.csv'} has the reasons.")
+
+    def _ledger(self) -> Ledger:
+        return make_ledger(self._journal.records, self._conductor.race.folds)
+
+    def _standings(self, ledger: Ledger) -> pd.DataFrame:
+        names = [self._ground.name(number, values) for number, values in enumerate(self._conductor.values)]
+        return standings(self._conductor, ledger, names)
+
+    def _compare(self, best: int | None, runner_up: int | None) -> Comparison | None:
+        if best is None or runner_up is None:
+            return None
+        runners = self._conductor.race.runners
+        return compare(runners[best].aucs, runners[runner_up].aucs)
+
+    def _run(self, number: int) -> tuple[RunConfig, RunFolder]:
+        config = self._ground.configured(number, self._conductor.values[number])
+        return config, self._ground.run_folder(config)
+
+    def _conclude_run(self, number: int, conclude_run: Callable[..., Any]) -> None:
+        """A complete configuration is a run like any other: out-of-fold predictions, figures, report."""
+        config, folder = self._run(number)
+        if not folder.finished():
+            ground = self._ground
+            conclude_run(config, ground.dataset, ground.folds, folder, 0.0)
+
+    def _show_in_tensorboard(self, number: int) -> None:
+        runner = self._conductor.race.runners[number]
+        if not runner.aucs:
+            return
+        config, folder = self._run(number)
+        metrics = {"hparam/auc_mean_over_folds": runner.mean, "hparam/folds": float(len(runner.aucs))}
+        write_hyperparameters(config, metrics, folder.path)
+
+    def _write_best(self, number: int) -> None:
+        config = with_values(self._ground.config, {**self._conductor.values[number], "name": None})
+        aside = self._ground.folder / "best.yaml.tmp"
+        aside.write_text(yaml.safe_dump(nested(config), sort_keys=False))
+        aside.replace(self._ground.folder / "best.yaml")
+
+
+def cost_sentence(ledger: Ledger) -> str:
+    """What the sweep cost beside what it would have cost in full."""
+    spent = f"this sweep cost {ledger.spent / 3600:.2f} {ledger.device}-hours"
+    if not ledger.full:
+        return spent
+    share = ledger.spent / ledger.full
+    return (
+        f"{spent}; full cross-validation of the same configurations would have cost about {ledger.full / 3600:.2f} "
+        f"(estimated from their time per epoch): {share:.0%}"
+    )
+
+
+def _verdict(table: pd.DataFrame, best: int | None, runner_up: int | None, comparison: Comparison | None) -> list[str]:
+    """What can be said of the winner."""
+    if best is None:
+        return ["No configuration has finished all its folds yet: there is no best one."]
+    row = table.loc[best]
+    lines = [f"best: {row['name']}, mean AUC {row['mean_auc']:.4f} ± {row['sd_auc']:.4f} over {row['folds']} folds"]
+    if comparison is None or runner_up is None:
+        lines.append("No other configuration finished all folds: nothing tells how far the next one is.")
+    else:
+        interval = f"{comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}"
+        name = str(table["name"].loc[runner_up])
+        lines.append(
+            f"The next, {name}, is behind by more than the spread of the folds ({interval})."
+            if comparison.separable
+            else f"WARNING: the folds cannot tell it from the next, {name} ({interval})."
+        )
+    return [*lines, OPTIMISTIC]
+
+
+def _say_standings(table: pd.DataFrame) -> None:
+    header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", "device-hours"]
+    rows = [
+        [row["name"], row["state"], row["folds"], *(_number(row[key]) for key in ("mean_auc", "sd_auc")),
+         row["epochs"], f"{row['device_hours']:.3f}"]
+        for _, row in table.head(_SHOWN).iterrows()
+    ]  # fmt: skip
+    show_table(f"Leaderboard: melanoma AUC over the folds ({len(table)} configurations)", header, rows)
+    for _, row in table[table["state"] == "failed"].iterrows():
+        say(f"{row['name']} {row['why']}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.4f}"

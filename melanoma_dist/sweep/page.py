@@ -1,0 +1,83 @@
+"""``sweep.html``: a sweep for people, one self-contained page made from its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from melanoma_dist.sweep.agenda import Ground
+from melanoma_dist.sweep.journal import Record
+from melanoma_dist.sweep.ledger import Ledger, Milestone, milestones
+from melanoma_dist.sweep.plots import cost_plot, curves_plot, effects_plot
+from melanoma_dist.sweep.standings import COLUMNS
+
+_LEDGER = ("configuration", "fold", "state", "epochs", "best_auc", "seconds", "device_seconds", "saved_device_seconds")
+
+
+def write_page(
+    ground: Ground, records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, verdict: list[str], cost: str
+) -> None:
+    """Write the page, whole or not at all."""
+    keys = [key for key in table.columns if key not in COLUMNS]
+    first, whole = milestones(records, ground.config.data.folds)
+    page = Environment(
+        loader=PackageLoader("melanoma_dist.sweep", "."), autoescape=True, undefined=StrictUndefined
+    ).get_template("page.html.j2")
+    text = page.render(
+        name=ground.folder.name,
+        synthetic=ground.dataset.synthetic,
+        verdict=verdict,
+        cost=cost,
+        folds=ground.config.data.folds,
+        device=ledger.device,
+        keys=keys,
+        rows=[_row(row, keys) for _, row in table.iterrows()],
+        plots=_plots(records, ledger, table, keys, first, whole),
+        milestones=_milestones("first fold", first) + _milestones("mean over folds", whole),
+        ledger_header=[*(name.replace("_", " ") for name in _LEDGER), "why"],
+        ledger=[[_cell(row[name]) for name in (*_LEDGER, "why")] for _, row in ledger.units.iterrows()],
+        space=(ground.folder / "space.py").read_text(),
+        record=(ground.folder / "sweep.json").read_text(),
+    )
+    aside = ground.folder / "sweep.html.tmp"
+    aside.write_text(text)
+    aside.replace(ground.folder / "sweep.html")
+
+
+def _plots(
+    records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, keys: list[str],
+    first: list[Milestone], whole: list[Milestone],
+) -> list[tuple[str, str, Markup]]:  # fmt: skip
+    if table.empty:
+        return []
+    cost = cost_plot(first, whole, ledger.spent, ledger.device)
+    plots = [
+        ("AUC against cost", "The highest melanoma AUC so far against what had been spent.", cost),
+        ("First folds", "Best AUC so far, epoch by epoch, of every first fold.", curves_plot(records, table)),
+    ]
+    if keys:
+        caption = "Mean AUC over the finished folds (or of the stopped first fold) against each value that varied."
+        plots.append(("Effect of each hyperparameter", caption, effects_plot(table, keys)))
+    return [(title, caption, Markup(svg)) for title, caption, svg in plots]  # noqa: S704  # made here, from numbers
+
+
+def _row(row: pd.Series[Any], keys: list[str]) -> dict[str, Any]:
+    cells = ("state", "folds", "mean_auc", "sd_auc", "worst_fold_auc", "epochs", "device_hours", *keys)
+    return {"name": row["name"], "cells": [_cell(row[key]) for key in cells], "why": row["why"]}
+
+
+def _milestones(what: str, found: list[Milestone]) -> list[list[str]]:
+    return [
+        [what, f"{stone.auc:.4f}", f"{stone.device_seconds / 3600:.3f}", f"c{stone.configuration:03d}"]
+        for stone in found
+    ]
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

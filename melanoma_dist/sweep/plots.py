@@ -1,0 +1,106 @@
+"""The plots of a sweep's page, as SVG: AUC against cost, first folds by epoch, the effect of each hyperparameter."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from melanoma_dist.sweep.journal import Record
+from melanoma_dist.sweep.ledger import Milestone
+
+_COLOURS = {"complete": "#0072b2", "dropped": "#e69f00", "stopped": "#999999", "failed": "#d55e00"}  # Okabe and Ito
+_UNFINISHED = "#cccccc"
+_LOG_RANGE = 30.0  # values that span more than this factor are drawn on a logarithmic axis
+
+
+def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, device: str) -> str:
+    """The highest AUC so far against the device-hours spent: of a first fold, and of a mean over all folds."""
+    figure, axes = _figure(6.4, 3.4)
+    for found, label, colour in ((first, "best first fold", "#999999"), (whole, "best mean over folds", "#0072b2")):
+        if found:
+            hours = [stone.device_seconds / 3600 for stone in found] + [spent / 3600]
+            axes.step(hours, [stone.auc for stone in found] + [found[-1].auc], where="post", label=label, color=colour)
+            axes.plot(hours[:-1], [stone.auc for stone in found], ".", color=colour)
+    axes.set_xlabel(f"{device}-hours spent")
+    axes.set_ylabel("melanoma AUC")
+    if first or whole:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
+    """Best AUC by epoch of every first fold, coloured by what became of its configuration."""
+    figure, axes = _figure(6.4, 3.4)
+    curves: dict[int, tuple[list[int], list[float]]] = {}
+    for record in records:
+        if record["what"] == "epoch" and record["fold"] == 0:
+            epochs, aucs = curves.setdefault(record["configuration"], ([], []))
+            epochs.append(record["epoch"])
+            aucs.append(record["best_auc"])
+    for number, (epochs, aucs) in curves.items():
+        colour = _COLOURS.get(str(table.loc[number, "state"]), _UNFINISHED)
+        axes.plot(epochs, aucs, color=colour, linewidth=1, marker=".", markersize=3)
+    for state, colour in _COLOURS.items():
+        if (table["state"] == state).any():
+            axes.plot([], [], color=colour, label=state)
+    axes.set_xlabel("epoch of the first fold")
+    axes.set_ylabel("best melanoma AUC so far")
+    if curves:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def effects_plot(table: pd.DataFrame, keys: list[str]) -> str:
+    """Mean AUC of every configuration against each of its values."""
+    columns = min(3, len(keys))
+    rows = -(-len(keys) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
+    for position, key in enumerate(keys):
+        axes = figure.add_subplot(rows, columns, position + 1)
+        _style(axes)
+        known = table[table[key].notna() & table["mean_auc"].notna()]
+        _scatter(axes, known, key)
+        axes.set_xlabel(key)
+        axes.set_ylabel("mean AUC" if position % columns == 0 else "")
+    return _svg(figure)
+
+
+def _scatter(axes: Axes, known: pd.DataFrame, key: str) -> None:
+    values: list[Any] = known[key].tolist()
+    numeric = bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if not numeric:
+        names = sorted({str(value) for value in values})
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        values = [names.index(str(value)) for value in values]
+    elif min(values) > 0 and max(values) / min(values) > _LOG_RANGE:
+        axes.set_xscale("log")
+    colours = [_COLOURS.get(str(state), _UNFINISHED) for state in known["state"]]
+    axes.scatter(values, known["mean_auc"].tolist(), c=colours, s=18)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+
+
+def _svg(figure: Figure) -> str:
+    """An ``<svg>`` element with text as text; the same figure gives the same bytes."""
+    text = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "melanoma-dist", "font.size": 9}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    content = text.getvalue()
+    return content[content.index("<svg") :]

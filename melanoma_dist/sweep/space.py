@@ -1,0 +1,146 @@
+"""A search space: a Python file with ``SPACE``, checked against the configuration before anything starts.
+
+    SPACE = {"model.backbone": tune.choice([...]), "optimizer.lr": tune.loguniform(1e-5, 1e-3), ...}
+    ONLY_IF = {"schedule.plateau_factor": {"schedule.schedule": ["plateau"]}}     # optional
+
+Keys are dotted fields of the configuration, values Ray's own search-space functions. A field in ``ONLY_IF`` counts only
+where the others have one of the values listed, and keeps its default elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import runpy
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
+
+from melanoma_dist.config import RunConfig, dotted, with_values
+from melanoma_dist.errors import ConfigError, nearest
+
+_SECTIONS = ("input.", "model.", "loss.", "optimizer.", "schedule.")
+_FIXED = {"schedule.epochs": "configurations are compared at equal epochs of equally long trainings"}
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space that has been read."""
+
+    path: Path
+    domains: Mapping[str, Any]
+    only_if: Mapping[str, Mapping[str, tuple[Any, ...]]]
+    digest: str
+    """sha256 of the file."""
+
+    def active(self, config: RunConfig, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that count beside ``config``: those whose condition, if they have one, holds."""
+        chosen = {**dotted(config), **values}
+        return {key: value for key, value in values.items() if self._holds(key, chosen)}
+
+    def _holds(self, key: str, chosen: Mapping[str, Any]) -> bool:
+        conditions = self.only_if.get(key, {})
+        return all(chosen[other] in allowed and self._holds(other, chosen) for other, allowed in conditions.items())
+
+    def error(self, key: str, rule: str) -> ConfigError:
+        """What is wrong with an entry."""
+        return ConfigError(f"--space {self.path}: {key}: {rule}.")
+
+
+def read_space(path: Path | None) -> Space:
+    """Execute a space file. Raises ConfigError for one that cannot be, or holds no ``SPACE``."""
+    if path is None:
+        raise ConfigError("--space: name a file with a search space, such as tune_spaces/backbones.py.")
+    try:
+        content = path.read_bytes()
+        found = runpy.run_path(str(path))
+    except OSError as error:
+        raise ConfigError.of("space", path, f"cannot be read ({error.strerror})") from error
+    except Exception as error:  # it is code and may fail in any way
+        raise ConfigError.of("space", path, f"failed when it was run ({type(error).__name__}: {error})") from error
+    domains, only_if = found.get("SPACE"), found.get("ONLY_IF", {})
+    if not isinstance(domains, dict) or not domains:
+        raise ConfigError.of("space", path, "defines no SPACE, a dict of dotted fields and what they may be")
+    if not isinstance(only_if, dict) or not all(isinstance(value, dict) for value in only_if.values()):
+        raise ConfigError.of("space", path, "its ONLY_IF must be like {field: {other field: [values]}}")
+    conditions = {key: {other: tuple(allowed) for other, allowed in value.items()} for key, value in only_if.items()}
+    return Space(path, domains, conditions, hashlib.sha256(content).hexdigest())
+
+
+def check_space(space: Space, config: RunConfig) -> None:
+    """Raise ConfigError unless every key is a field that may vary and all it may be keeps the field's rules."""
+    known = {key: value for key, value in dotted(config).items() if key.startswith(_SECTIONS) and key not in _FIXED}
+    for key, domain in space.domains.items():
+        if key in _FIXED:
+            raise space.error(key, f"may not vary: {_FIXED[key]}")
+        if key not in known:
+            near = nearest(str(key), known)
+            raise space.error(key, "is no field that may vary" + (f"; near it: {near}" if near else ""))
+        for value in _extremes(space, key, domain):
+            _check_value(space, config, key, value)
+    for key, conditions in space.only_if.items():
+        if key not in space.domains:
+            raise space.error(f"ONLY_IF[{key!r}]", "is not in SPACE")
+        for other in conditions:
+            if other not in known:
+                raise space.error(f"ONLY_IF[{key!r}]", f"{other!r} is no field that may vary")
+
+
+def _extremes(space: Space, key: str, domain: Any) -> Iterator[Any]:
+    """The values that stand for all that a domain may be: every category, or both bounds."""
+    if isinstance(domain, Categorical):
+        yield from domain.categories
+    elif isinstance(domain, dict) and set(domain) == {"grid_search"}:
+        yield from domain["grid_search"]
+    elif isinstance(domain, Integer):
+        yield from (int(domain.lower), int(domain.upper) - 1)
+    elif isinstance(domain, Float):
+        if not all(map(_finite, (domain.lower, domain.upper))):
+            raise space.error(key, "has no bounds; use tune.uniform or tune.loguniform")
+        yield from (float(domain.lower), float(domain.upper))
+    elif isinstance(domain, Domain | dict | list) and not isinstance(domain, Function):
+        raise space.error(key, "is no search-space function that is understood (tune.choice, uniform, randint, ...)")
+    elif not isinstance(domain, Function):  # a plain value; what a function gives is checked when it was called
+        yield domain
+
+
+def _finite(bound: float | None) -> bool:
+    return bound is not None and abs(bound) != float("inf")
+
+
+def _check_value(space: Space, config: RunConfig, key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    owner = getattr(config, section)
+    assert is_dataclass(owner)
+    annotation = get_type_hints(type(owner))[name]
+    if not _fits(value, annotation):
+        raise space.error(key, f"{value!r} is not {_words(annotation)}")
+    try:
+        with_values(config, {key: value})
+    except ConfigError as error:
+        raise space.error(key, str(error).rstrip(".")) from None
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(annotation))
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _words(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(_words(part) for part in get_args(annotation))
+    return {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}[
+        annotation
+    ]
