@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,8 @@ def _download(config: DownloadConfig) -> None:
 
 
 def _prepare(config: PrepareConfig) -> None:
+    # Arrow's own allocator keeps what was freed: 30 MiB of the tables of 2,000 images, 40 MiB of 20,000.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     from melanoma_dist.data.prepare import Request, plan, prepare
 
     request = Request(

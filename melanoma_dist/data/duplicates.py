@@ -28,7 +28,7 @@ MIN_CORRELATION = 0.9
 
 _SIDE = 64  # pixels of the square on which images are compared
 _SMOOTH = 3.0  # standard deviation, in these pixels, of the blur that is taken out
-_BLOCK = 1 << 20  # pairs compared at a time
+_BLOCK = 1 << 16  # pairs compared at a time: 10 MB of memory
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -38,7 +38,7 @@ def near_duplicates(hashes: pd.Series[str], pixels: Callable[[int], Image.Image]
 
     ``pixels(i)`` is the image whose hash stands at position i; it is asked for few of them.
     """
-    words = np.array([bytes.fromhex(text) for text in hashes], dtype="S32").view(">u8").reshape(-1, 4)
+    words = np.fromiter(map(bytes.fromhex, hashes), dtype="S32", count=len(hashes)).view(">u8").reshape(-1, 4)
     pairs = propose(words.astype(np.uint64))
     details: dict[int, npt.NDArray[np.float32]] = {}
     for position in sorted({*pairs["first"], *pairs["second"]}):

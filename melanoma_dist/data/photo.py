@@ -37,7 +37,7 @@ _UPRIGHT = {
 """What turns an image upright, by its EXIF orientation."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhotoJob:
     """One image to prepare: the files that may hold it, best guess first, and its mask."""
 

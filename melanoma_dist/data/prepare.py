@@ -240,11 +240,6 @@ def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, 
 
 def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) -> pd.DataFrame:
     """Every reason to keep two images together, and the look-alikes that are none."""
-    stored = ShardReader(Dataset(out, photos, request.synthetic, "", request.size))
-
-    def pixels(row: int) -> Image.Image:
-        return Image.open(io.BytesIO(stored.jpeg(row).tobytes()))
-
     same = pd.concat(
         [
             groups.join_same(lesions(sources.years), "lesion_id", groups.LESION),
@@ -252,7 +247,12 @@ def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) 
         ]
     ).assign(joined=True)
     different = photos.drop_duplicates("source_sha256")
-    near = near_duplicates(different["perceptual_hash"], lambda position: pixels(different.index[position]))
+    stored = ShardReader(Dataset(out, different, request.synthetic, "", request.size))
+
+    def pixels(row: int) -> Image.Image:
+        return Image.open(io.BytesIO(stored.jpeg(row).tobytes()))
+
+    near = near_duplicates(different["perceptual_hash"], pixels)
     return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)
 
 
