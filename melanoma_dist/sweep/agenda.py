@@ -186,4 +186,4 @@ def _word(key: str, value: Any) -> str:
         text = field if value else f"no-{field}"
     else:
         text = f"{field}{value:.3g}" if isinstance(value, float) else f"{field}{value}"
-    return re.sub(r"[^A-Za-z0-9.]+", "_", text)
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text)

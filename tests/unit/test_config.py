@@ -67,7 +67,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("min_gain", -0.1, "must be 0.0 to 0.5"),
     ("min_gain", 0.6, "must be 0.0 to 0.5"),
     ("gpus", -1, "must not be negative"),
-    ("gpus_per_unit", 0, "must be a number of GPUs, or a share of one"),
+    ("gpus_per_unit", 0, "must be a number of GPUs, or a share of one from 0.05 to 1"),
     ("ranks_per_unit", 0, "must be at least 1"),
     ("decode_threads", 0, "must be at least 1"),
     ("max_restarts", -1, "must not be negative"),

@@ -1,0 +1,311 @@
+"""What stopping early saves in a sweep, and what it loses.
+
+    python benchmarks/sweep.py --sections simulate
+    python benchmarks/sweep.py --sections real replay --data DATA --weights tf_efficientnet_lite0.safetensors
+
+simulate: 200 made-up sweeps, each decided four ways by the code that decides real ones. real: one sweep of 12
+configurations on ISIC 2017, run in full and then with early stopping, by the command itself; its curves are recorded in
+benchmarks/sweep-curves.json. replay: what would have been decided of the recorded curves in other orders.
+
+Cost is the time in which units hold their devices, as a share of what all folds of all configurations take (each with
+patience). Regret is the full mean AUC of the best configuration less that of the chosen one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+from conditions import commit, ended, machine
+from scipy.stats import bootstrap
+
+from melanoma_dist.config import DataConfig, RunConfig, ScheduleConfig
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.log import say, show_table
+from melanoma_dist.sweep.conductor import Conductor
+from melanoma_dist.sweep.config import SweepConfig
+from melanoma_dist.sweep.journal import read_journal
+from melanoma_dist.sweep.race import Place, Race
+from melanoma_dist.sweep.search import Stopper
+from melanoma_dist.train.schedule import Progress
+
+_ROOT = Path(__file__).resolve().parents[1]
+_RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"
+_POLICIES: dict[str, dict[str, Any]] = {
+    "none": {"scheduler": "none", "fold_race": "none"},
+    "ASHA alone": {"scheduler": "asha", "fold_race": "none"},
+    "racing alone": {"scheduler": "none", "fold_race": "forgiving"},
+    "both": {"scheduler": "asha", "fold_race": "forgiving"},
+    "both, aggressive": {"scheduler": "asha", "fold_race": "aggressive"},
+}
+_SPACE = """from ray import tune
+SPACE = {{
+    "model.backbone": tune.choice(["tf_efficientnet_lite0", "test_resnet", "mobilenetv3_small_050"]),
+    "model.weights": tune.sample_from(
+        lambda config: {weights!r} if config["model.backbone"] == "tf_efficientnet_lite0" else "none"
+    ),
+    "model.pooling": tune.choice(["avg", "gem"]),
+    "optimizer.lr": tune.loguniform(1e-5, 1e-2),
+    "optimizer.head_lr_factor": tune.choice([1.0, 10.0]),
+    "optimizer.weight_decay": tune.choice([0.0, 1e-4]),
+    "schedule.schedule": tune.choice(["plateau", "cosine"]),
+    "loss.class_weights": tune.choice(["none", "balanced"]),
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured."""
+
+    sections: tuple[Literal["simulate", "real", "replay"], ...] = ("simulate",)
+    """What to measure."""
+    data: Path | None = None
+    """Prepared data set of ISIC 2017, for real."""
+    weights: Path | None = None
+    """ImageNet weights of tf_efficientnet_lite0, for real."""
+    runs: Path = Path("runs")
+    """Where the real sweeps are kept; they go on if they were interrupted."""
+    gpus: int = 0
+    """GPUs for the real sweeps; 0 for the CPU."""
+    image_size: int = 64
+    """Side of the input of the real sweeps."""
+    epochs: int = 9
+    """Epochs of a fold of the real sweeps."""
+    grace_epochs: int = 2
+    """Grace of the real sweeps and of their replay."""
+    sweeps: int = 200
+    """Simulated sweeps, and replayed orders."""
+    slots: int = 4
+    """Units side by side in a simulation."""
+    seed: int = 0
+    """Seed of simulations and of the real sweeps."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a sweep would see of each unit if nothing stopped it."""
+
+    auc: list[list[list[float]]]
+    """Validation AUC of each configuration, fold and epoch."""
+    epoch_seconds: list[list[float]]
+    """Of each configuration and fold."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a sweep over curves ended."""
+
+    cost: float  # share of the full cost
+    regret: float  # AUC
+
+
+def main() -> None:
+    settings = tyro.cli(Settings, description=__doc__)
+    say(f"{machine()}; commit {commit()}")
+    for section in settings.sections:
+        {"simulate": simulate, "real": real, "replay": replay}[section](settings)
+
+
+def simulate(settings: Settings) -> None:
+    """Made-up sweeps of 24 configurations, 5 folds, 30 epochs."""
+    config = RunConfig(data=DataConfig(folds=5), schedule=ScheduleConfig(epochs=30))
+    found: dict[str, list[Played]] = {policy: [] for policy in _POLICIES}
+    for number in range(settings.sweeps):
+        curves = made_up(np.random.default_rng([settings.seed, number]), configurations=24, folds=5, epochs=30)
+        for policy, chosen in _POLICIES.items():
+            found[policy].append(play(curves, SweepConfig(run=config, trials=24, **chosen), settings.slots))
+    _show(
+        f"{settings.sweeps} simulated sweeps: 24 configurations, 5 folds, 30 epochs, {settings.slots} at a time", found
+    )
+
+
+def replay(settings: Settings) -> None:
+    """The recorded curves in other orders."""
+    recorded = Curves(**json.loads(_RECORDED.read_text())["curves"])
+    config = RunConfig(
+        data=DataConfig(folds=len(recorded.auc[0])),
+        schedule=ScheduleConfig(epochs=settings.epochs, patience=settings.epochs),
+    )
+    found: dict[str, list[Played]] = {policy: [] for policy in _POLICIES}
+    for number in range(settings.sweeps):
+        order = np.random.default_rng([settings.seed, number]).permutation(len(recorded.auc))
+        curves = Curves([recorded.auc[at] for at in order], [recorded.epoch_seconds[at] for at in order])
+        for policy, chosen in _POLICIES.items():
+            sweep = SweepConfig(run=config, trials=len(order), grace_epochs=settings.grace_epochs, **chosen)
+            found[policy].append(play(curves, sweep, 2))
+    _show(f"The recorded curves in {settings.sweeps} orders, 2 units at a time", found)
+
+
+def made_up(rng: np.random.Generator, configurations: int, folds: int, epochs: int) -> Curves:
+    """Learning curves as they look in this field.
+
+    A configuration approaches its own height (most of them near 0.88, some far below, one in ten does not learn) at its
+    own speed, some decline after their peak. Folds differ alike for all (sd 0.010) and for each (0.006); a validation
+    AUC of an epoch varies by 0.008 around its curve.
+    """
+    shared = rng.normal(0, 0.010, folds)
+    auc, seconds = [], []
+    for _ in range(configurations):
+        height = 0.55 if rng.random() < 0.1 else 0.90 - rng.gamma(1.2, 0.025)
+        speed, decline = np.exp(rng.normal(np.log(5.0), 0.7)), max(0.0, rng.normal(0, 0.0008))
+        cost = float(np.exp(rng.normal(0, 0.5)))
+        time = np.arange(1, epochs + 1)
+        curve = height - (height - 0.5) * 0.6 * np.exp(-time / speed) - decline * np.maximum(0, time - 3 * speed)
+        own = rng.normal(0, 0.006, folds)
+        noise = rng.normal(0, 0.008, (folds, epochs))
+        auc.append(np.clip(curve + (shared + own)[:, None] + noise, 0.3, 0.999).tolist())
+        seconds.append([cost] * folds)
+    return Curves(auc, seconds)
+
+
+class _InOrder:
+    """A searcher whose configurations are numbers."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def suggest(self) -> dict[str, Any]:
+        self._next += 1
+        return {"number": self._next - 1}
+
+    def tell(self, configuration: int, auc: float | None) -> None:
+        """Nothing is learnt."""
+
+
+def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
+    """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
+    schedule, folds = settings.run.schedule, len(curves.auc[0])
+    conductor = Conductor(_InOrder(), Stopper(settings), Race(folds, settings.fold_race), len(curves.auc))
+    running: list[tuple[float, int, Place, int, Progress]] = []  # a heap: when an epoch ends, and of which unit
+    now = spent = 0.0
+    started = 0
+    while True:
+        while len(running) < slots and (place := conductor.next()) is not None:
+            started += 1
+            heapq.heappush(running, (now + _seconds(curves, place), started, place, 0, Progress()))
+        if not running:
+            break
+        now, number, place, epoch, progress = heapq.heappop(running)
+        spent += _seconds(curves, place)
+        progress = progress.after(epoch, curves.auc[place.configuration][place.fold][epoch], schedule)
+        stop = conductor.epoch(place, epoch + 1, progress.best)
+        if stop is None and progress.reason_to_stop(schedule) is None:
+            heapq.heappush(running, (now + _seconds(curves, place), number, place, epoch + 1, progress))
+        elif stop is None:
+            conductor.finish(place)
+    full = [[_whole(curves, Place(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
+    means = [statistics.fmean(auc for auc, _ in units) for units in full]
+    chosen = conductor.race.incumbent()
+    assert chosen is not None
+    return Played(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
+
+
+def _whole(curves: Curves, place: Place, schedule: ScheduleConfig) -> tuple[float, float]:
+    """Best AUC and cost of a unit that only patience stops."""
+    progress = Progress()
+    for epoch, auc in enumerate(curves.auc[place.configuration][place.fold]):
+        progress = progress.after(epoch, auc, schedule)
+        if progress.reason_to_stop(schedule) is not None:
+            break
+    return progress.best, (progress.epoch + 1) * _seconds(curves, place)
+
+
+def _seconds(curves: Curves, place: Place) -> float:
+    return curves.epoch_seconds[place.configuration][place.fold]
+
+
+def _show(title: str, found: dict[str, list[Played]]) -> None:
+    rows = []
+    for policy, played in found.items():
+        cost, regret = [one.cost for one in played], [one.regret for one in played]
+        within = sum(value <= 0.01 for value in regret) / len(regret)
+        largest = f"{max(regret):.4f}"
+        rows.append([policy, _interval(cost, 3), _interval(regret, 4), largest, f"{within:.1%}"])
+    show_table(
+        title, ["stopping", "cost share (95 % interval)", "regret (95 % interval)", "largest", "within 0.01"], rows
+    )
+
+
+def _interval(values: Sequence[float], digits: int) -> str:
+    """Mean with its bootstrap interval."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(set(values)) == 1:
+        return mean
+    interval = bootstrap((values,), np.mean, method="percentile", rng=0).confidence_interval
+    return f"{mean} ({interval.low:.{digits}f} to {interval.high:.{digits}f})"
+
+
+def real(settings: Settings) -> None:
+    """Both sweeps by the command, and the curves of the full one recorded."""
+    if settings.data is None or settings.weights is None:
+        raise ConfigError("--data and --weights: the real sweeps need a prepared ISIC 2017 and the weights.")
+    settings.runs.mkdir(parents=True, exist_ok=True)
+    space = settings.runs / "sweep_space.py"
+    space.write_text(_SPACE.format(weights=str(settings.weights.resolve())))
+    full = _sweep(settings, space, "sweep-full", ["--scheduler", "none", "--fold-race", "none"])
+    early = _sweep(settings, space, "sweep-early", ["--grace-epochs", str(settings.grace_epochs)])
+    _record(full, settings)
+    spent = [pd.read_parquet(folder / "ledger.parquet")["device_seconds"].sum() for folder in (full, early)]
+    boards = [pd.read_csv(folder / "leaderboard.csv", index_col="configuration") for folder in (full, early)]
+    chosen = int(boards[1].index[0])
+    best, found = boards[0]["mean_auc"].iloc[0], boards[0]["mean_auc"].loc[chosen]
+    epochs = [board["epochs"] for board in boards]
+    share = float((epochs[1] * boards[0]["device_hours"] / epochs[0]).sum() / boards[0]["device_hours"].sum())
+    say(f"cost {spent[1]:.0f} of {spent[0]:.0f} device-seconds: {spent[1] / spent[0]:.1%}")
+    say(f"at the full sweep's device-seconds per epoch of each configuration (the machine is shared): {share:.1%}")
+    say(f"chosen: {boards[1]['name'].iloc[0]}, full mean AUC {found:.4f}; best {best:.4f}; regret {best - found:.4f}")
+
+
+def _sweep(settings: Settings, space: Path, name: str, flags: list[str]) -> Path:
+    command = [
+        *(sys.executable, str(_ROOT / "launch.py"), "sweep", "--space", str(space), "--trials", "12"),
+        *("--data", str(settings.data), "--labels", "isic2017", "--folds", "3", "--augment", "light"),
+        *(
+            "--epochs",
+            str(settings.epochs),
+            "--patience",
+            str(settings.epochs),
+            "--image-size",
+            str(settings.image_size),
+        ),
+        *("--gpus", str(settings.gpus), "--seed", str(settings.seed), "--runs", str(settings.runs), "--name", name),
+    ]
+    code = subprocess.run([*command, *flags]).returncode
+    if code:
+        sys.exit(code)
+    return settings.runs / name
+
+
+def _record(full: Path, settings: Settings) -> None:
+    auc: dict[tuple[int, int], list[float]] = {}
+    seconds: dict[tuple[int, int], list[float]] = {}
+    for record in read_journal(full / "journal.jsonl"):
+        if record["what"] == "epoch":
+            key = record["configuration"], record["fold"]
+            auc.setdefault(key, []).append(round(record["auc"], 6))
+            seconds.setdefault(key, []).append(record["seconds"])
+    configurations, folds = (1 + max(key[axis] for key in auc) for axis in (0, 1))
+    curves = Curves(
+        [[auc[number, fold] for fold in range(folds)] for number in range(configurations)],
+        [
+            [round(statistics.fmean(seconds[number, fold]), 3) for fold in range(folds)]
+            for number in range(configurations)
+        ],
+    )
+    about = {"commit": commit(), "machine": machine(), "image_size": settings.image_size, "seed": settings.seed}
+    _RECORDED.write_text(json.dumps({"about": about, "curves": asdict(curves)}) + "\n")
+
+
+if __name__ == "__main__":
+    ended(main)
