@@ -78,11 +78,11 @@ class Settings:
     """Where the real sweeps are kept; they go on if they were interrupted."""
     gpus: int = 0
     """GPUs for the real sweeps; 0 for the CPU."""
-    image_size: int = 64
+    image_size: int = 48
     """Side of the input of the real sweeps."""
-    epochs: int = 9
+    epochs: int = 6
     """Epochs of a fold of the real sweeps."""
-    grace_epochs: int = 2
+    grace_epochs: int = 1
     """Grace of the real sweeps and of their replay."""
     sweeps: int = 200
     """Simulated sweeps, and replayed orders."""
@@ -270,7 +270,18 @@ def real(settings: Settings) -> None:
 def _sweep(settings: Settings, space: Path, name: str, flags: list[str]) -> Path:
     command = [
         *(sys.executable, str(_ROOT / "launch.py"), "sweep", "--space", str(space), "--trials", "12"),
-        *("--data", str(settings.data), "--labels", "isic2017", "--folds", "3", "--augment", "light"),
+        *(
+            "--data",
+            str(settings.data),
+            "--labels",
+            "isic2017",
+            "--folds",
+            "3",
+            "--augment",
+            "light",
+            "--warmup-epochs",
+            "0.3",
+        ),
         *(
             "--epochs",
             str(settings.epochs),

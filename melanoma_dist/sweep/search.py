@@ -176,7 +176,8 @@ class Stopper:
             return None
         factor, name = self._settings.reduction_factor, self._settings.scheduler
         rule = "below the median of the others" if name == "median" else f"not among the best 1 in {factor:g} so far"
-        return f"{name}: best AUC {best_auc:.4f} after {epoch} epochs is {rule}"
+        epochs = f"{epoch} epoch{'' if epoch == 1 else 's'}"
+        return f"{name}: best AUC {best_auc:.4f} after {epochs} is {rule}"
 
     def finish(self, configuration: int, epoch: int, best_auc: float) -> None:
         """A first fold ended by itself: at the epochs it did without, its best AUC stands for it."""

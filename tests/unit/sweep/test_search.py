@@ -1,0 +1,187 @@
+"""Ray Tune's searchers and schedulers, driven without a cluster."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from melanoma_dist.config import RunConfig, ScheduleConfig
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.config import SweepConfig
+from melanoma_dist.sweep.search import Searcher, Stopper, build_searcher, grid_size
+
+from .test_space import space_of
+
+GRID = 'SPACE = {"model.pooling": tune.choice(["avg", "max"]), "model.hidden": tune.grid_search([0, 64, 128])}'
+RANGES = 'SPACE = {"optimizer.lr": tune.loguniform(1e-5, 1e-1), "model.pooling": tune.choice(["avg", "max"])}'
+
+
+def searcher(folder: Path, body: str, kind: str, seed: int = 0) -> Searcher:
+    settings = SweepConfig(searcher=kind)  # type: ignore[arg-type]
+    return build_searcher(settings, space_of(folder, body), seed)
+
+
+def suggestions(source: Searcher, count: int) -> list[dict[str, Any]]:
+    found = (source.suggest() for _ in range(count))
+    return [values for values in found if values is not None]
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_a_seed_gives_the_same_configurations_and_another_seed_others(kind: str, tmp_path: Path) -> None:
+    first, again, other = (suggestions(searcher(tmp_path, RANGES, kind, seed), 5) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert all(1e-5 <= values["optimizer.lr"] <= 1e-1 for values in first)
+
+
+def test_a_grid_is_every_combination_once_in_an_order_drawn_from_the_seed(tmp_path: Path) -> None:
+    found = suggestions(searcher(tmp_path, GRID, "grid"), 20)
+    pairs = [(values["model.pooling"], values["model.hidden"]) for values in found]
+    assert sorted(pairs) == sorted(itertools.product(["avg", "max"], [0, 64, 128]))
+    assert pairs != [
+        (values["model.pooling"], values["model.hidden"])
+        for values in suggestions(searcher(tmp_path, GRID, "grid", seed=1), 20)
+    ]
+    assert grid_size(space_of(tmp_path, GRID)) == 6
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+def test_no_configuration_comes_twice_and_an_exhausted_space_ends(kind: str, tmp_path: Path) -> None:
+    body = 'SPACE = {"model.pooling": tune.choice(["avg", "max", "gem"])}'
+    source = searcher(tmp_path, body, kind)
+    found = [values["model.pooling"] for values in suggestions(source, 10)]
+    assert sorted(found) == ["avg", "gem", "max"]
+    assert source.suggest() is None
+
+
+def test_what_does_not_count_makes_no_second_configuration(tmp_path: Path) -> None:
+    body = (
+        'SPACE = {"loss.loss": tune.choice(["bce"]), "loss.focal_gamma": tune.uniform(1, 3)}\n'
+        'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focal"]}}'
+    )
+    assert suggestions(searcher(tmp_path, body, "random"), 5) == [{"loss.loss": "bce"}]
+
+
+def test_values_may_follow_from_others_and_are_plain(tmp_path: Path) -> None:
+    body = (
+        'SPACE = {"model.hidden": tune.choice([0, 64]),'
+        ' "model.dropout": tune.sample_from(lambda config: 0.5 if config["model.hidden"] else 0.0)}'
+    )
+    for values in suggestions(searcher(tmp_path, body, "random"), 2):
+        assert values["model.dropout"] == (0.5 if values["model.hidden"] else 0.0)
+        assert type(values["model.hidden"]) is int
+
+
+def test_a_searcher_refuses_what_it_cannot_search(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.lr: is a range, and --searcher grid needs choices"):
+        grid_size(space_of(tmp_path, RANGES))
+    with pytest.raises(ConfigError, match=r"model.hidden: cannot be searched by optuna"):
+        searcher(tmp_path, GRID, "optuna")
+
+
+def test_optuna_learns_from_what_it_is_told(tmp_path: Path) -> None:
+    """Told that AUC falls with the distance from lr 1e-3, it ends nearer to it than a random search does."""
+    distances = {}
+    for kind in ("random", "optuna"):
+        source = searcher(tmp_path, RANGES, kind)
+        tried = []
+        for number in range(40):
+            values = source.suggest()
+            assert values is not None
+            distance = abs(np.log10(values["optimizer.lr"]) + 3)
+            source.tell(number, 0.9 - 0.1 * distance)
+            tried.append(distance)
+        distances[kind] = float(np.median(tried[-15:]))
+    assert distances["optuna"] < 0.5 * distances["random"]
+
+
+def stopper(scheduler: str, epochs: int = 9, **values: Any) -> Stopper:
+    run = RunConfig(schedule=ScheduleConfig(epochs=epochs))
+    return Stopper(SweepConfig(scheduler=scheduler, run=run, **values))  # type: ignore[arg-type]
+
+
+def stops(judge: Stopper, curves: list[list[float]]) -> list[int | None]:
+    """The epoch after which each configuration is stopped, when one is trained after the other."""
+    found: list[int | None] = []
+    for number, curve in enumerate(curves):
+        judge.begin(number)
+        best = float("-inf")
+        for epoch, auc in enumerate(curve, 1):
+            best = max(best, auc)
+            if judge.verdict(number, epoch, best) is not None:
+                found.append(epoch)
+                break
+        else:
+            judge.finish(number, len(curve), best)
+            found.append(None)
+    return found
+
+
+def test_asha_stops_at_its_rungs_what_is_not_among_the_best_third() -> None:
+    flat = [[auc] * 9 for auc in (0.70, 0.60, 0.80, 0.75)]
+    # The third is the best so far and passes; 0.75 is not above the 2/3 quantile of (0.70, 0.60, 0.80) at epoch 1.
+    assert stops(stopper("asha", grace_epochs=1), [*flat[:3], [0.72] * 9]) == [None, 1, None, 1]
+    late = [0.80, 0.80, 0.80] + [0.80] * 6
+    assert stops(stopper("asha", grace_epochs=1), [[0.7, 0.7, 0.9] + [0.9] * 6, late]) == [None, 3]
+
+
+def test_the_reason_names_scheduler_auc_and_epoch() -> None:
+    judge = stopper("asha", grace_epochs=1)
+    assert stops(judge, [[0.7] * 9]) == [None]
+    judge.begin(1)
+    assert judge.verdict(1, 1, 0.61234) == "asha: best AUC 0.6123 after 1 epoch is not among the best 1 in 3 so far"
+
+
+def test_no_scheduler_stops_in_the_grace_period_or_at_the_end() -> None:
+    for scheduler in ("asha", "hyperband", "median"):
+        judge = stopper(scheduler, grace_epochs=3)
+        found = stops(judge, [[0.9 - 0.1 * number] * 9 for number in range(6)])
+        assert all(epoch is None or 3 <= epoch < 9 for epoch in found)
+        assert any(epoch is not None for epoch in found)
+
+
+def test_none_stops_nothing() -> None:
+    assert stops(stopper("none"), [[0.9] * 9, [0.1] * 9]) == [None, None]
+
+
+def test_the_median_rule_stops_below_the_median_of_running_means() -> None:
+    judge = stopper("median", grace_epochs=2)
+    assert stops(judge, [[0.7] * 9, [0.8] * 9, [0.9] * 9, [0.75] * 9, [0.85] * 9]) == [None, None, None, 2, None]
+
+
+def test_a_fold_that_patience_ended_still_counts_at_later_rungs() -> None:
+    assert stops(stopper("asha", grace_epochs=3), [[0.9, 0.9], [0.8] * 9]) == [None, 3]
+
+
+def test_hyperbands_brackets_follow_from_the_seed_alone() -> None:
+    curves = [[0.9 - 0.01 * number] * 9 for number in range(12)]
+    first = stops(stopper("hyperband", grace_epochs=1), curves)
+    np.random.seed(123)
+    assert stops(stopper("hyperband", grace_epochs=1), curves) == first
+    assert {1, 3} <= set(first)  # some brackets begin to stop later
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"trials": 0}, "--trials 0: must be 1 to 100000"),
+        ({"time_budget": "8 hours"}, "--time-budget 8 hours: must be a number and a unit"),
+        ({"time_budget": "0h"}, "--time-budget 0h: must be a number and a unit"),
+        ({"grace_epochs": 30}, "--grace-epochs 30: must be below --epochs 30"),
+        ({"reduction_factor": 1.0}, "--reduction-factor 1.0: must be above 1"),
+    ],
+)
+def test_settings_keep_their_rules(flags: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        SweepConfig(**flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("90m", 5400), ("1.5h", 5400), ("2d", 172800), (None, None)]
+)
+def test_budgets_are_read(text: str | None, seconds: float | None) -> None:
+    assert SweepConfig(time_budget=text).budget_seconds() == seconds

@@ -1,0 +1,121 @@
+"""A search space is checked, whole, before anything starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.space import Space, check_space, read_space
+
+SPACES = sorted((Path(__file__).resolve().parents[3] / "tune_spaces").glob("*.py"))
+
+
+def space_of(folder: Path, body: str) -> Space:
+    path = folder / "space.py"
+    path.write_text(f"from ray import tune\n{body}\n")
+    return read_space(path)
+
+
+# An entry of SPACE, and what is said of it.
+WRONG = [
+    ('"optimizer.lrr": tune.uniform(0, 1)', "optimizer.lrr: is no field that may vary; near it: optimizer.lr"),
+    ('"lr": tune.uniform(0.1, 1)', "lr: is no field that may vary"),
+    ('"data.folds": tune.choice([2, 3])', "data.folds: is no field that may vary"),
+    ('"seed": tune.choice([2, 3])', "seed: is no field that may vary"),
+    ('"schedule.epochs": tune.choice([2, 3])', "schedule.epochs: may not vary: configurations are compared"),
+    ('"optimizer.lr": tune.choice(["fast"])', "optimizer.lr: 'fast' is not a number"),
+    ('"input.balance": tune.choice([0, 1])', "input.balance: 0 is not True or False"),
+    ('"input.batch_size": tune.uniform(8, 64)', "input.batch_size: 8.0 is not a whole number"),
+    ('"input.batch_size": tune.choice([True])', "input.batch_size: True is not a whole number"),
+    ('"model.pooling": tune.choice(["avg", "mean"])', "model.pooling: 'mean' is not one of avg, max, avgmax, gem"),
+    ('"input.image_size": tune.choice([64, "big"])', "input.image_size: 'big' is not a whole number or None"),
+    ('"optimizer.lr": tune.loguniform(1e-4, 2.0)', "optimizer.lr: --lr 2.0: must be above 0 and at most 1"),
+    ('"model.hidden": tune.randint(0, 9000)', "model.hidden: --hidden 8999: must be 0 to 8192"),
+    ('"optimizer.lr": tune.randn()', "optimizer.lr: has no bounds"),
+    ('"optimizer.lr": [1e-3, 1e-4]', "optimizer.lr: is no search-space function that is understood"),
+    ('"optimizer.lr": {"nested": 1}', "optimizer.lr: is no search-space function that is understood"),
+    ('"optimizer.lr": tune.grid_search([1e-3, 5])', "optimizer.lr: --lr 5: must be above 0"),
+    ('"optimizer.lr": 7.0', "optimizer.lr: --lr 7.0: must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("entry", "complaint"), WRONG)
+def test_what_is_wrong_is_named(entry: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
+        check_space(space_of(tmp_path, f"SPACE = {{{entry}}}"), RunConfig())
+    assert str(tmp_path / "space.py") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "complaint"),
+    [
+        ('{"optimizer.weight_decay": {"optimizer.lr": [1]}}', "ONLY_IF['optimizer.weight_decay']: is not in SPACE"),
+        ('{"optimizer.lr": {"optimizer.name": [1]}}', "'optimizer.name' is no field that may vary"),
+    ],
+)
+def test_conditions_are_checked_too(conditions: str, complaint: str, tmp_path: Path) -> None:
+    space = space_of(tmp_path, f'SPACE = {{"optimizer.lr": 0.1}}\nONLY_IF = {conditions}')
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        check_space(space, RunConfig())
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("SPACES = {}", "defines no SPACE"),
+        ("SPACE = {}", "defines no SPACE"),
+        ("SPACE = [1]", "defines no SPACE"),
+        ("SPACE = {'optimizer.lr': 0.1}\nONLY_IF = ['optimizer.lr']", "its ONLY_IF must be like"),
+        ("SPACE = {'optimizer.lr': tune.loguniforn(1, 2)}", "failed when it was run (AttributeError"),
+        ("SPACE = {", "failed when it was run (SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        space_of(tmp_path, body)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--space .*gone\.py: cannot be read \(No such file"):
+        read_space(tmp_path / "gone.py")
+    with pytest.raises(ConfigError, match="--space: name a file"):
+        read_space(None)
+
+
+def test_a_field_counts_only_where_its_condition_holds(tmp_path: Path) -> None:
+    space = space_of(
+        tmp_path,
+        'SPACE = {"schedule.schedule": tune.choice(["plateau", "cosine"]),'
+        '         "schedule.plateau_factor": tune.uniform(0.1, 0.5)}\n'
+        'ONLY_IF = {"schedule.plateau_factor": {"schedule.schedule": ["plateau"]}}',
+    )
+    check_space(space, RunConfig())
+    values = {"schedule.schedule": "plateau", "schedule.plateau_factor": 0.3}
+    assert space.active(RunConfig(), values) == values
+    assert space.active(RunConfig(), {**values, "schedule.schedule": "cosine"}) == {"schedule.schedule": "cosine"}
+
+
+def test_conditions_may_depend_on_conditions_and_on_what_does_not_vary(tmp_path: Path) -> None:
+    space = space_of(
+        tmp_path,
+        'SPACE = {"loss.focal_gamma": tune.uniform(1, 3), "model.dropout": tune.uniform(0, 0.5)}\n'
+        'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focal"]}, "model.dropout": {"loss.focal_gamma": [2.0]}}',
+    )
+    values = {"loss.focal_gamma": 2.0, "model.dropout": 0.1}
+    assert space.active(RunConfig(), values) == {}  # the loss is bce by default
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_spaces_that_come_along_are_sound(path: Path) -> None:
+    space = read_space(path)
+    check_space(space, RunConfig())
+    text = path.read_text()
+    assert f"--space tune_spaces/{path.name}" in text.partition('"""')[2].partition('"""')[0]
+
+
+def test_there_are_spaces() -> None:
+    assert {path.stem for path in SPACES} == {"augmentation", "backbones", "full", "head", "optimizer"}
