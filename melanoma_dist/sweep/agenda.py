@@ -74,7 +74,7 @@ class SweepAgenda:
         """
         self._ground, self._conductor, self._journal, self._display = ground, conductor, journal, display
         self._deadline, self._on_end = deadline, on_end
-        self._left = [place for place in conductor.running if not self._out(place)]
+        self._left = list(conductor.running)
         self._units: dict[Unit, Place] = {}
 
     def next(self) -> Unit | None:
@@ -170,9 +170,6 @@ class SweepAgenda:
 
     def _note(self, place: Place, what: str, **fields: Any) -> None:
         self._journal.write(what, configuration=place.configuration, fold=place.fold, **fields)
-
-    def _out(self, place: Place) -> bool:
-        return self._conductor.race.runners[place.configuration].out is not None
 
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline

@@ -25,7 +25,7 @@ from melanoma_dist.run import conclude, introduce_data, open_data, plan, plan_fo
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.sweep.journal import Journal, retell
+from melanoma_dist.sweep.journal import Journal, retell, settle
 from melanoma_dist.sweep.outcome import Outcome
 from melanoma_dist.sweep.race import Race
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size
@@ -58,6 +58,7 @@ def sweep(settings: SweepConfig) -> None:
         race = Race(config.data.folds, settings.fold_race)
         conductor = Conductor(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)
         retell(journal.records, conductor, folder / "journal.jsonl")
+        settle(journal, conductor)
         conductor.trials = trials
         _conduct(settings, ground, conductor, journal)
         Outcome(ground, conductor, journal).conclude(conclude)

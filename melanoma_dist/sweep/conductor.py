@@ -80,9 +80,8 @@ class Conductor:
 
     def over(self) -> bool:
         """Whether nothing runs and nothing is left to start, as far as that is known without asking the searcher."""
-        running = any(self.race.runners[place.configuration].out is None for place in self.running)
         begun_all = self._exhausted or (self.trials is not None and len(self.values) >= self.trials)
-        return not running and begun_all and self.race.next(()) is None and self.race.next_left(()) is None
+        return not self.running and begun_all and self.race.next(()) is None and self.race.next_left(()) is None
 
     def _new(self) -> Place | None:
         if self._exhausted or (self.trials is not None and len(self.values) >= self.trials):

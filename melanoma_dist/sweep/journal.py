@@ -40,14 +40,15 @@ class Journal:
             aside = path.with_name(path.name + ".tmp")
             aside.write_bytes(whole)
             aside.replace(path)
-        self._file = path.open("ab")
 
     def write(self, what: str, **fields: Any) -> None:
         """Add a line; it is on the disk when this returns."""
         record = {"what": what, "time": round(time.time(), 3), **fields}
-        self._file.write(_line(record).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = _line(record).encode()
+        with self._path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
         self.records.append(record)
 
 
@@ -74,6 +75,38 @@ def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
                 f"{path}: line {number}: another decision follows now from the lines before it. It was written by "
                 "another version or edited; choose another --name."
             )
+
+
+def settle(journal: Journal, conductor: Conductor) -> None:
+    """Add the lines about decided things that a kill kept from being written, after the journal was told again."""
+    told = {record["configuration"] for record in journal.records if record["what"] in ("stop", "drop", "fail")}
+    open_units = _open_units(journal.records)
+    for number, runner in enumerate(conductor.race.runners):
+        if runner.out is not None and number not in told:
+            if runner.aucs:
+                journal.write("drop", configuration=number, why=runner.out)
+            else:
+                last = open_units[Place(number, 0)][-1]
+                journal.write("stop", configuration=number, fold=0, epoch=last["epoch"], why=runner.out)
+    for place, records in open_units.items():
+        if conductor.race.runners[place.configuration].out is not None:
+            conductor.running.pop(place, None)
+            seconds = round(records[-1]["time"] - records[0]["time"], 3)
+            journal.write("end", configuration=place.configuration, fold=place.fold, state="stopped", seconds=seconds)
+
+
+def _open_units(records: list[Record]) -> dict[Place, list[Record]]:
+    """The units that did not end, each with its start and the epochs since."""
+    units: dict[Place, list[Record]] = {}
+    for record in records:
+        place = Place(record.get("configuration", -1), record.get("fold", -1))
+        if record["what"] in ("start", "restart"):
+            units[place] = [record]
+        elif record["what"] == "epoch":
+            units[place].append(record)
+        elif record["what"] in ("end", "fail"):
+            units.pop(place, None)
+    return units
 
 
 def _agrees(record: Record, conductor: Conductor) -> bool:
