@@ -18,7 +18,7 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import from_main, gather, total
-from melanoma_dist.train.events import Event
+from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.learner import Learner
 from melanoma_dist.train.loop import Training, train_unit
 from melanoma_dist.train.metrics import figures
@@ -142,3 +142,15 @@ def whole_unit(world: World, unit: Unit, stop_after: int | None = None) -> list[
 def collectives(world: World) -> tuple[list[int], float, Any]:
     mine = np.array([10 * world.rank, 10 * world.rank + 1])
     return gather(mine, world).tolist(), total(0.1 * (world.rank + 1), world), from_main({"rank": world.rank}, world)
+
+
+def judged_unit(world: World, unit: Unit, stop_after: int) -> list[Event]:
+    """Train a unit that is told to stop after an epoch."""
+    events: list[Event] = []
+
+    def report(event: Event) -> str | None:
+        events.append(event)
+        return "enough" if isinstance(event, EpochDone) and event.epoch >= stop_after else None
+
+    train_unit(unit, world, report)
+    return events

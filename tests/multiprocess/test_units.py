@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -82,3 +83,15 @@ def test_a_stopped_unit_goes_on_as_if_it_had_not_been(
     for part in ("model", "average"):
         for key, value in theirs["learner"][part].items():
             assert value.equal(ours["learner"][part][key]), f"{part} {key}"
+
+
+def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reason(data: Path, tmp_path: Path) -> None:
+    unit = replace(unit_in(tmp_path / "run", data), judged=True)
+    main, other = on_ranks(2, jobs.judged_unit, unit, 1)
+    assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
+    assert other == []
+    assert not unit.predictions.exists()
+    # Started again, it tells the epoch again, in case its end was lost, and goes no further than it is told.
+    main, _ = on_ranks(2, jobs.judged_unit, unit, 1)
+    assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
+    assert len((unit.folder / "metrics.jsonl").read_text().splitlines()) == 1

@@ -1,0 +1,243 @@
+"""Sweeps by the command: to the end, killed and continued, over two nodes of which one is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.ray.conftest import ROOT, Launch
+
+SPACE = """from ray import tune
+SPACE = {"optimizer.lr": tune.choice([1e-5, 1e-4, 1e-3, 1e-2]), "model.pooling": tune.choice(["avg", "max"])}
+"""
+SMALL = [
+    *("--data", "demo", "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
+    *("--labels", "isic2018", "--augment", "light", "--epochs", "4", "--grace-epochs", "1", "--folds", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "space.py"
+    path.write_text(SPACE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def swept(launch: Launch, space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed sweep of five configurations, one unit at a time: two ranks on two cores would take turns."""
+    runs = tmp_path_factory.mktemp("sweeps")
+    done = launch("sweep", "--space", space, "--trials", "5", *SMALL, "--runs", runs, "--name", "whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (runs / "whole" / "stdout.txt").write_text(done.stdout)
+    return runs / "whole"
+
+
+def journal(sweep: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (sweep / "journal.jsonl").read_text().splitlines()]
+
+
+def leaderboard(sweep: Path) -> pd.DataFrame:
+    return pd.read_csv(sweep / "leaderboard.csv", index_col="configuration")
+
+
+def test_a_sweep_leaves_a_leaderboard_a_ledger_a_page_and_the_best_configuration(swept: Path) -> None:
+    board, ledger = leaderboard(swept), pd.read_parquet(swept / "ledger.parquet")
+    assert len(board) == 5
+    assert board["state"].iloc[0] == "complete"
+    assert board["mean_auc"].iloc[0] == board.loc[board["state"] == "complete", "mean_auc"].max()
+    assert set(board["state"]) <= {"complete", "stopped", "dropped"}
+    assert "stopped" in set(board["state"])
+    assert board.loc[board["state"] != "complete", "why"].notna().all()
+    assert (ledger["device_seconds"] > 0).all()
+    assert ledger["epochs"].sum() < 5 * 2 * 4
+    page = (swept / "sweep.html").read_text()
+    assert page.count("<svg") == 3
+    assert "SYNTHETIC" in page
+    best = yaml.safe_load((swept / "best.yaml").read_text())
+    assert best["optimizer"]["lr"] == board["optimizer.lr"].iloc[0]
+    assert best["name"] is None
+
+
+def test_a_complete_configuration_is_a_run_and_its_mean_is_that_of_its_folds(swept: Path) -> None:
+    board = leaderboard(swept)
+    run = swept / board["name"].iloc[0]
+    summary = json.loads((run / "summary.json").read_text())
+    folds = [fold["labels"]["MEL"]["auc"] for fold in summary["folds"].values()]
+    assert board["mean_auc"].iloc[0] == pytest.approx(sum(folds) / len(folds), abs=1e-12)
+    assert (run / "report.html").is_file()
+    assert not list(swept.rglob("checkpoints"))
+
+
+def test_tensorboard_shows_units_and_hyperparameters_under_readable_names(swept: Path) -> None:
+    name = leaderboard(swept)["name"].iloc[0]
+    run = EventAccumulator(str(swept / name)).Reload()
+    assert {"hparam/auc_mean_over_folds", "hparam/folds"} <= set(run.Tags()["scalars"])
+    assert run.PluginTagToContent("hparams")
+    unit = EventAccumulator(str(swept / name / "fold-1")).Reload()
+    assert len(unit.Scalars("validation_auc/MEL")) == 4
+
+
+def test_what_a_sweep_says_of_its_winner(swept: Path) -> None:
+    said = (swept / "stdout.txt").read_text()
+    assert "the winner's figures are optimistic" in said
+    assert "full cross-validation of the same configurations would have cost about" in said
+    assert "not among the best 1 in 3" in said
+
+
+def test_the_same_command_shows_a_finished_sweep_again(swept: Path, launch: Launch, space: Path) -> None:
+    before = (swept / "journal.jsonl").read_bytes()
+    again = launch("sweep", "--space", space, "--trials", "5", *SMALL, "--runs", swept.parent, "--name", "whole")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Leaderboard" in again.stdout
+    assert (swept / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_the_best_configuration_is_trained_with_all_folds_to_the_same_predictions(
+    swept: Path, launch: Launch, tmp_path: Path
+) -> None:
+    done = launch("--config", swept / "best.yaml", "--runs", tmp_path, "--name", "best")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = pd.read_parquet(tmp_path / "best" / "predictions.parquet")
+    theirs = pd.read_parquet(swept / leaderboard(swept)["name"].iloc[0] / "predictions.parquet")
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+# One unit at a time decides in one order, so a sweep that was disturbed can be compared with one that was not.
+IN_TURN = ["--ranks-per-unit", "2"]
+
+
+@pytest.fixture(scope="module")
+def in_turn(launch: Launch, space: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("sweeps")
+    flags = ["--trials", "4", *SMALL, *IN_TURN, "--runs", runs, "--name", "whole"]
+    done = launch("sweep", "--space", space, *flags, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return runs / "whole"
+
+
+def outcome(sweep: Path) -> pd.DataFrame:
+    """The leaderboard without what the clock says."""
+    return leaderboard(sweep).drop(columns="device_hours")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_sweep_killed_twice_ends_with_the_leaderboard_of_an_undisturbed_one(
+    in_turn: Path, launch: Launch, space: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    flags = [
+        "sweep",
+        "--space",
+        str(space),
+        "--trials",
+        "4",
+        *SMALL,
+        *IN_TURN,
+        "--runs",
+        str(tmp_path),
+        "--name",
+        "whole",
+    ]
+    for epochs in (2, 5):
+        with started(flags, environment) as process:
+            wait_for(lambda enough=epochs: epochs_of(tmp_path / "whole") >= enough, process)
+            process.kill()
+    done = launch(*flags, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "goes on: " in done.stdout
+    pd.testing.assert_frame_equal(outcome(tmp_path / "whole"), outcome(in_turn))
+    records = journal(tmp_path / "whole")
+    ends = [(record["configuration"], record["fold"]) for record in records if record["what"] == "end"]
+    assert len(ends) == len(set(ends))
+    after = {
+        place: records.index(
+            next(r for r in records if r["what"] == "end" and (r["configuration"], r["fold"]) == place)
+        )
+        for place in ends
+    }
+    for position, record in enumerate(records):
+        if record["what"] == "restart":
+            assert after.get((record["configuration"], record["fold"]), len(records)) > position
+    epochs_told = [(r["configuration"], r["fold"], r["epoch"]) for r in records if r["what"] == "epoch"]
+    assert len(epochs_told) == len(set(epochs_told))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_nodes_share_a_sweep_and_losing_one_loses_no_result(
+    swept: Path, space: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The units of a worker group too; in the end all resources are free and no placement group is left."""
+    import ray
+    from ray.cluster_utils import Cluster
+    from ray.util.state import list_placement_groups
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    try:
+        flags = ["sweep", "--space", str(space), "--trials", "4", *SMALL, *IN_TURN, "--address", cluster.address]
+        with started([*flags, "--runs", str(tmp_path), "--name", "two"], environment) as process:
+            wait_for(lambda: epochs_of(tmp_path / "two") >= 2, process, 600)
+            assert {record["side_by_side"] for record in journal(tmp_path / "two") if record["what"] == "session"} == {
+                2
+            }
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            output, errors = process.communicate(timeout=1200)
+        assert process.returncode == 0, output + errors
+        board = leaderboard(tmp_path / "two")
+        assert len(board) == 4
+        assert "complete" in set(board["state"])
+        assert "failed" not in set(board["state"])
+        ray.init(address=cluster.address, log_to_driver=False)
+        wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources().get("CPU") == 2.0)
+        assert [group for group in list_placement_groups() if group.state != "REMOVED"] == []
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def epochs_of(sweep: Path) -> int:
+    path = sweep / "journal.jsonl"
+    return path.read_text().count('"what": "epoch"') if path.exists() else 0
+
+
+@contextmanager
+def started(flags: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, str(ROOT / "launch.py"), *flags]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        descendants = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.kill()
+        process.communicate()
+        psutil.wait_procs(descendants, timeout=60)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 600) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.5)
