@@ -10,6 +10,7 @@ import pandas as pd
 
 from melanoma_dist.config import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
@@ -95,7 +96,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     from melanoma_dist.dist.units import train_units
     from melanoma_dist.train.unit import Unit
 
-    run, data = folder.path.resolve(), dataset.folder.resolve()
+    run, data = folder.path.resolve(), everywhere(config.data.data, dataset.folder)
     units = [Unit(config, fold, data, dataset.fingerprint, run) for fold in range(config.data.folds)]
     missing = [unit for unit in units if not unit.predictions.is_file()]
     if len(missing) < len(units):
