@@ -92,6 +92,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
     from melanoma_dist.display import Display
     from melanoma_dist.dist.cluster import joined
+    from melanoma_dist.dist.nodes import require_shared
     from melanoma_dist.dist.plan import lay_out
     from melanoma_dist.dist.units import train_units
     from melanoma_dist.train.unit import Unit
@@ -105,6 +106,8 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         return
     hardware = config.hardware
     with joined(hardware) as machines:
+        if len(machines.cores) > 1:
+            require_shared(run)
         gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
         wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
         # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
