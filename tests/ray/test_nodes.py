@@ -23,8 +23,13 @@ from .conftest import ROOT, SMALL
 
 NODES = """
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-cluster.add_node(num_cpus=1)
+for attempt in range(3):  # Ray waits 30 s for its own processes, too short on a busy machine
+    try:
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        break
+    except Exception as error:
+        print(error)
 print("address", cluster.address, flush=True)
 input()
 cluster.shutdown()
