@@ -27,7 +27,7 @@ exit 7
 """
 SCONTROL = """#!/bin/bash
 if [[ $1 == show ]]; then echo node1; fi
-echo "$@" >> "$SEEN/scontrol"
+echo "$@" >> "$SEEN/asked"
 """
 
 
@@ -98,7 +98,7 @@ def test_the_notice_of_slurm_queues_the_job_again(slurm: dict[str, str], tmp_pat
             time.sleep(0.05)
     job.send_signal(signal.SIGUSR1)
     assert job.wait(timeout=60) == 7  # it waited for the command's end all the same
-    assert "requeue 5" in (tmp_path / "scontrol").read_text()
+    assert "requeue 5" in (tmp_path / "asked").read_text()
 
 
 def test_the_image_holds_the_locked_libraries_and_runs_as_nobody_special() -> None:

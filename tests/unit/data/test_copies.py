@@ -14,7 +14,7 @@ import fsspec
 import pytest
 
 from melanoma_dist.data import copies
-from melanoma_dist.data.copies import local_copy
+from melanoma_dist.data.copies import everywhere, local_copy
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.manifest import DESCRIPTION, FILES, MANIFEST, Dataset, load_dataset
 from melanoma_dist.errors import ConfigError, DataError
@@ -62,6 +62,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_folder_of_this_machine_is_taken_as_it_is(tmp_path: Path, cache: Path) -> None:
     assert local_copy(str(tmp_path)) == tmp_path
     assert not cache.exists()
+
+
+def test_other_nodes_are_told_the_url_or_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert everywhere("s3://bucket/isic", tmp_path / "copy") == "s3://bucket/isic"
+    assert everywhere("data", Path("data")) == str(tmp_path / "data")
+    assert everywhere(None, Path("demo")) == str(tmp_path / "demo")
 
 
 def test_a_copy_is_the_data_set_and_is_made_once(
