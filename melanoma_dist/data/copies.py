@@ -185,7 +185,7 @@ def _diagnosis(error: Exception, url: str, what: str) -> tuple[str, str]:
         package = _PACKAGES.get(url.partition("://")[0], said)
         return (
             f"a package is missing that reads such storage ({package})",
-            f"Install it on every node: pip install --constraint requirements.lock {package}",
+            f"Install it on every node: pip install {package}",
         )
     if isinstance(error, ValueError):
         return f"is not the URL of a storage ({said})", "Give s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or a local folder."

@@ -69,7 +69,7 @@ def test_what_is_copied_to_the_nodes_is_there(config: dict[str, Any]) -> None:
 
 def test_nodes_install_what_the_lock_pins(config: dict[str, Any]) -> None:
     installs = [line for line in commands(config) if "uv pip install" in line]
-    assert len(installs) >= 3
+    assert len(installs) >= 2
     assert all("requirements.lock" in line or "--no-deps --editable ." in line for line in installs)
 
 
