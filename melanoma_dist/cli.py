@@ -24,7 +24,7 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
 
     launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
     launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
-    launch.py sweep --space tune_spaces/backbones.py --data DATA  search configurations, most of them stopped early
+    launch.py sweep --space tune_spaces/head.py --trials 24 --data DATA    search configurations, stopped early
     launch.py data download --help                                fetch the challenges' files
     launch.py data prepare --help                                 make DATA from them
     launch.py data audit --help                                   prove that DATA does not leak, and look at it

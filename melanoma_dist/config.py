@@ -32,7 +32,7 @@ class DataConfig:
     """Which images, which labels, which folds."""
 
     data: str | None = None
-    """Folder made by `data prepare`, or `demo` for synthetic images that need no download."""
+    """Folder made by `data prepare`, its URL (s3://, gs://; every node keeps a copy), or `demo`: synthetic images."""
     labels: LabelSet = "isic2019"
     """Label set: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
     folds: int = 5

@@ -1,10 +1,10 @@
-"""One process at a time in a folder."""
+"""One process at a time: a second one is refused, or waits for its turn."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,24 @@ def alone_in(folder: Path, refusal: MelanomaDistError) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise refusal from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def turn_at(file: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold ``file``, made if it is not there, once no other process does; ``on_wait`` is called before a wait.
+
+    A killed holder lets go. Raises OSError where the file system locks no files.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from melanoma_dist.config import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
@@ -109,10 +110,11 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
     from melanoma_dist.dist.cluster import joined
+    from melanoma_dist.dist.nodes import require_shared
     from melanoma_dist.dist.units import train_units
     from melanoma_dist.train.unit import Unit
 
-    run, data = folder.path.resolve(), dataset.folder.resolve()
+    run, data = folder.path.resolve(), everywhere(config.data.data, dataset.folder)
     units = [Unit(config, fold, data, dataset.fingerprint, run) for fold in range(config.data.folds)]
     missing = [unit for unit in units if not unit.predictions.is_file()]
     if len(missing) < len(units):
@@ -120,6 +122,8 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     if not missing:
         return
     with joined(config.hardware) as machines:
+        if len(machines.cores) > 1:
+            require_shared(run)
         # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
         layout = plan(config, machines, config.data.folds)
         with Display(waiting=len(missing)) as display:

@@ -83,7 +83,7 @@ class AuditConfig:
     """Prove that a prepared data set is sound, count what it holds, and write a page with the pictures behind it."""
 
     data: str
-    """A prepared folder, or demo: synthetic images, generated on first use."""
+    """A prepared folder, its URL (s3://, gs://: a copy is kept), or demo: synthetic images, made on first use."""
     labels: LabelSet = "isic2019"
     """Label set of the folds to look at: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
     folds: int = 5

@@ -6,7 +6,6 @@ They come in the official layout of 2019 and go through the real preparation. Wh
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from melanoma_dist import log
+from melanoma_dist.data.copies import cache_folder, local_copy
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import DESCRIPTION, Dataset, load_dataset
@@ -32,18 +32,20 @@ _SITES = ("anterior torso", "posterior torso", "lower extremity", "upper extremi
 
 
 def open_dataset(name: str) -> Dataset:
-    """The data set of a ``--data``: a prepared folder, or "demo". Raises DataError as `load_dataset` does."""
-    return load_dataset(demo_dataset() if name == "demo" else Path(name))
+    """The data set of a ``--data``: a prepared folder, the URL of one, or "demo".
+
+    Raises DataError as `load_dataset` does, and for a URL as `local_copy` does.
+    """
+    return load_dataset(demo_dataset() if name == "demo" else local_copy(name))
 
 
 def demo_dataset(cache: Path | None = None) -> Path:
     """The folder of the prepared demo data set: about 600 images of 400 lesions, made here if it is not there yet.
 
-    It lies under ``cache``, by default ``$XDG_CACHE_HOME/melanoma-dist`` or ``~/.cache/melanoma-dist``. Processes may
-    ask at the same time. Raises DataError when that place cannot be written.
+    It lies under ``cache``, by default `cache_folder`. Processes may ask at the same time.
+    Raises DataError when that place cannot be written.
     """
-    if cache is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "melanoma-dist"
+    cache = cache or cache_folder()
     home = cache / _NAME
     prepared = home / "prepared"
     if (prepared / DESCRIPTION).is_file():
@@ -55,7 +57,7 @@ def demo_dataset(cache: Path | None = None) -> Path:
     except OSError as error:
         raise DataError(
             f"{cache}: cannot keep the demo data here ({error.strerror}). "
-            "Set XDG_CACHE_HOME to a folder that can be written."
+            "Set MELANOMA_DIST_CACHE to a folder that can be written."
         ) from error
     try:
         write_raw(aside / "raw")

@@ -148,10 +148,19 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder}: {_what_instead(folder)}")
     try:
-        description = json.loads(path.read_text())
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error!r}). {REMEDY}") from error
+    return parse_description(content, str(path))
+
+
+def parse_description(content: bytes, path: str) -> dict[str, Any]:
+    """What a ``dataset.json`` says that was read from ``path``. Raises DataError for one that cannot be used."""
+    try:
+        description = json.loads(content)
         version = description["format"]
         missing = {"synthetic", "fingerprint", "size"} - set(description)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}). {REMEDY}") from error
     if version != FORMAT:
         raise DataError(f"{path}: has format {version}, this program reads format {FORMAT}. {REMEDY}")

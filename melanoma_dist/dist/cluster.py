@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +14,8 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.exceptions import AuthenticationError
 
 from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
@@ -25,6 +30,11 @@ _RAY = {
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
 _STARTS = 3
+_PROBE_S = 5.0
+_TOKEN = (
+    "Set RAY_AUTH_MODE=token, have the cluster's token in ~/.ray/auth_token or in the file that RAY_AUTH_TOKEN_PATH "
+    "names, and the cluster's versions of Ray and Python."
+)
 _PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
@@ -42,13 +52,10 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     if hardware.address is None:
         # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
         os.environ.update(environment)
+        _make_token()
         _start(address="local", include_dashboard=False, num_cpus=_cores(), **options)
     else:
-        try:
-            ray.init(address=hardware.address, runtime_env={"env_vars": environment}, **options)
-            heed_sigterm()
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError.of("address", hardware.address, f"no Ray cluster answers there ({error})") from error
+        _join(hardware.address, runtime_env={"env_vars": environment}, **options)
     try:
         machines = _machines()
         check_gpus(hardware.gpus, sum(machines.gpus))
@@ -69,6 +76,40 @@ def _start(**options: Any) -> None:
             if attempt == _STARTS - 1:
                 raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
             say(f"Ray did not start in time ({error}); trying again")
+
+
+def _make_token() -> None:
+    """Make the token that guards private clusters, if there is none, for its owner's eyes: Ray's own is for all."""
+    path = Path.home() / ".ray" / "auth_token"
+    if path.exists() or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    with suppress(OSError):  # no home to write in: Ray says what it needs
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent)  # 0600
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(aside, path)  # fails where another process was first
+        finally:
+            os.unlink(aside)
+
+
+def _join(address: str, **options: Any) -> None:
+    """Join a running cluster. Ray alone would take minutes to see that nobody answers at an address."""
+    try:
+        host, _, port = (canonicalize_bootstrap_address_or_die(address) if address == "auto" else address).rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
+    except ValueError as error:
+        raise ConfigError.of("address", address, "must be auto or HOST:PORT") from error
+    except OSError as error:
+        remedy = "Start one with `ray start --head` or as cluster/README.md says, and give the address of its head."
+        raise ConfigError.of("address", address, f"no Ray cluster answers there ({error})", remedy) from error
+    try:
+        ray.init(address=address, **options)
+        heed_sigterm()
+    except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+        ray.shutdown()
+        raise ConfigError.of("address", address, f"the Ray cluster there cannot be joined ({error})", _TOKEN) from error
 
 
 def _leave(private: bool) -> None:

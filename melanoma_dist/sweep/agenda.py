@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from melanoma_dist.config import RunConfig, with_values
+from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
@@ -155,7 +156,12 @@ class SweepAgenda:
         open_run(folder, config, ground.folds)
         dataset = ground.dataset
         unit = Unit(
-            config, place.fold, dataset.folder.resolve(), dataset.fingerprint, folder.path.resolve(), judged=True
+            config,
+            place.fold,
+            everywhere(config.data.data, dataset.folder),
+            dataset.fingerprint,
+            folder.path.resolve(),
+            judged=True,
         )
         self._units[unit] = place
         return unit

@@ -14,6 +14,7 @@ from ray.tune.search.variant_generator import generate_variants
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.dist.cluster import check_gpus, joined
+from melanoma_dist.dist.nodes import require_shared
 from melanoma_dist.dist.plan import Layout
 from melanoma_dist.dist.units import train_units
 from melanoma_dist.errors import ConfigError
@@ -72,6 +73,8 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
     budget = settings.budget_seconds()
     outcome = Outcome(ground, conductor, journal)
     with joined(settings.run.hardware) as machines:
+        if len(machines.cores) > 1:
+            require_shared(ground.folder)
         layout = plan(settings.run, machines, conductor.trials or _MANY)
         journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
         with Display() as display:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from melanoma_dist.data.copies import local_copy
 from melanoma_dist.data.folds import HEADLINE, read_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import load_dataset
@@ -59,8 +60,7 @@ class Training:
         self._labels = LABEL_SETS[unit.config.data.labels]
         self._load_data()
         self._board = Board(unit, self._labels) if world.is_main else None
-        warn: Callable[[str], object] = lambda text: report(Note(unit.fold, text))  # noqa: E731
-        self._checkpoints = Checkpoints(unit.folder / "checkpoints", warn)
+        self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
         self._progress = Progress()
         self._history: list[dict[str, Any]] = []
         self._learner = self._build_learner()
@@ -95,8 +95,11 @@ class Training:
         self._progress = Progress(**state["progress"])
         self._history = state["history"]
 
+    def _note(self, text: str) -> None:
+        self._report(Note(self._unit.fold, text))
+
     def _load_data(self) -> None:
-        dataset = load_dataset(self._unit.data)
+        dataset = load_dataset(local_copy(self._unit.data, self._unit.fingerprint, self._note))
         if dataset.fingerprint != self._unit.fingerprint:
             raise DataError(
                 f"{self._unit.data}: the data set changed after the run was planned. Run the command again."
@@ -136,7 +139,7 @@ class Training:
         state = self._checkpoints.newest()
         if state is not None:
             self.load_state_dict(state)
-            self._report(Note(self._unit.fold, f"goes on after epoch {self._progress.epoch + 1}"))
+            self._note(f"goes on after epoch {self._progress.epoch + 1}")
         if self._board is not None:
             self._board.open((self._progress.epoch + 1) * self._training_loader.steps)
         # The process may have ended between the checkpoint and the report of its epoch.

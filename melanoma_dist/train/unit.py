@@ -14,8 +14,8 @@ class Unit:
 
     config: RunConfig
     fold: int
-    data: Path
-    """Folder of the prepared data set."""
+    data: str
+    """Folder of the prepared data set, or its URL, of which every node has a copy of its own."""
     fingerprint: str
     """What the data set was when the run was planned; a unit refuses another one."""
     run: Path

@@ -49,7 +49,7 @@ def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
         config = samples.config(
             backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, epochs=2, folds=2
         )
-        unit = Unit(config, 0, dataset.folder, dataset.fingerprint, run)
+        unit = Unit(config, 0, str(dataset.folder), dataset.fingerprint, run)
         train_unit(unit, World(gpu=0, threads=2), lambda event: None)
         tables.append(pd.read_parquet(unit.predictions))
     pd.testing.assert_frame_equal(*tables, check_exact=True)

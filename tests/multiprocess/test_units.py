@@ -32,7 +32,7 @@ def unit_in(folder: Path, data: Path) -> Unit:
     dataset = load_dataset(data)
     folder.mkdir()
     make_folds(dataset.manifest, LABEL_SETS["melanoma"], 3, 0).to_parquet(folder / "folds.parquet")
-    return Unit(RUN, 1, data, dataset.fingerprint, folder)
+    return Unit(RUN, 1, str(data), dataset.fingerprint, folder)
 
 
 @pytest.fixture(scope="module")

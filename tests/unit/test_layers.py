@@ -103,6 +103,7 @@ def test_the_foundation_is_flat() -> None:
         ("timm", ("models.", "train.optimizer", "train.learner")),
         ("tyro", ("cli",)),
         ("requests", ("data.download.transfer",)),
+        ("fsspec", ("data.copies",)),
     ],
 )
 def test_a_library_is_known_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:

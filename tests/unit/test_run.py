@@ -8,9 +8,10 @@ import pytest
 
 from melanoma_dist import run
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.dist import cluster, units
+from melanoma_dist.dist import cluster, nodes, units
 from melanoma_dist.dist.plan import Layout, Machines
 from melanoma_dist.dist.units import Agenda
+from melanoma_dist.errors import ConfigError
 from melanoma_dist.record import RunFolder
 
 from .samples import tiny
@@ -41,3 +42,20 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
     assert (every, left) == ([0, 1, 2, 3], [1])
     assert second == first
     assert first.threads == 1
+
+
+def test_nodes_that_do_not_share_the_folder_train_nothing(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def two_nodes(_: object) -> Iterator[Machines]:
+        yield Machines(gpus=(0, 0), cores=(4, 4))
+
+    def refuse(folder: Path) -> None:
+        raise ConfigError.of("runs", folder, "is not shared")
+
+    monkeypatch.setattr(cluster, "joined", two_nodes)
+    monkeypatch.setattr(nodes, "require_shared", refuse)
+    monkeypatch.setattr(units, "train_units", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(ConfigError, match=f"--runs {tmp_path}: is not shared"):
+        run._train_folds(tiny(folds=2), dataset, RunFolder(tmp_path, {}))

@@ -27,7 +27,7 @@ class Request:
     """Which data set to look at, and which folds of it."""
 
     data: str
-    """A prepared folder, or "demo"."""
+    """A prepared folder, its URL, or "demo"."""
     labels: str
     """The name of a label set, `labels.LABEL_SETS`."""
     folds: int

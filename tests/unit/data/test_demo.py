@@ -69,7 +69,7 @@ def test_it_is_generated_once_where_the_cache_is(
 @pytest.mark.usefixtures("few")
 def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="XDG_CACHE_HOME"):
+    with pytest.raises(DataError, match="MELANOMA_DIST_CACHE"):
         demo_dataset(tmp_path / "file")
     (tmp_path / "demo-v2").mkdir()
     (tmp_path / "demo-v2/mine.txt").touch()

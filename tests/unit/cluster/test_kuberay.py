@@ -1,0 +1,84 @@
+"""KubeRay's files: strictly of their kind, with the locked Ray, behind a token and without a way in from outside."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from . import kuberay
+from .files import custom, documents, locked, text
+
+FILES = ("kuberay/raycluster.yaml", "kuberay/rayjob.yaml")
+
+
+def cluster_spec(name: str) -> dict[str, Any]:
+    spec = custom(name)["spec"]
+    return dict(spec.get("rayClusterSpec", spec))
+
+
+@pytest.fixture(params=FILES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_every_document_is_of_its_kind(name: str) -> None:
+    kinds = [type(kuberay.check(document)).__name__ for document in documents(name)]
+    assert kinds[-2:] == ["NetworkPolicy", custom(name)["kind"]]
+
+
+def test_a_slip_would_be_seen(name: str) -> None:
+    broken = copy.deepcopy(custom(name))
+    broken["spec"].setdefault("rayClusterSpec", broken["spec"])["workerGroupspecs"] = []
+    with pytest.raises(ValidationError):
+        kuberay.check(broken)
+
+
+def test_the_ray_of_the_cluster_is_the_locked_one(name: str) -> None:
+    assert cluster_spec(name)["rayVersion"] == locked("ray")
+
+
+def test_nobody_comes_in_without_the_token_or_from_outside(name: str) -> None:
+    spec = cluster_spec(name)
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+    assert not {"enableIngress", "ingressOptions"} & set(spec["headGroupSpec"])
+    pods = [group["template"]["metadata"]["labels"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    (policy,) = (document["spec"] for document in documents(name) if document["kind"] == "NetworkPolicy")
+    assert all(policy["podSelector"]["matchLabels"].items() <= labels.items() for labels in pods)
+    sources = [peer for rule in policy["ingress"] for peer in rule["from"]]
+    assert {"podSelector": policy["podSelector"]} in sources
+    assert "0.0.0.0" not in text(name)
+
+
+def test_the_dashboard_of_a_standing_cluster_is_on_loopback() -> None:
+    """A job's is on the pod's address: the operator asks it (see the file), behind the token and the policy."""
+    standing, job = (cluster_spec(name)["headGroupSpec"]["rayStartParams"] for name in FILES)
+    assert standing["dashboard-host"] == "127.0.0.1"
+    assert set(job) == {"num-cpus"}
+
+
+def test_all_pods_share_the_runs_and_mount_only_what_there_is(name: str) -> None:
+    spec = cluster_spec(name)
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert volumes["runs"]["persistentVolumeClaim"]["claimName"] == "melanoma-dist-runs"
+        ray, *others = pod["containers"]
+        assert {mount["name"] for mount in ray["volumeMounts"]} == set(volumes)
+        assert {mount["name"]: mount["mountPath"] for mount in ray["volumeMounts"]}["cache"] == "/cache"
+        assert all({mount["name"] for mount in other["volumeMounts"]} <= set(volumes) for other in others)
+
+
+def test_workers_have_32_gpus_before_a_command_counts_them(name: str) -> None:
+    (workers,) = cluster_spec(name)["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 4
+    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == 8
+
+
+def test_tensorboard_is_on_loopback() -> None:
+    board = cluster_spec(FILES[0])["headGroupSpec"]["template"]["spec"]["containers"][1]["command"]
+    assert board[board.index("--host") + 1] == "127.0.0.1"

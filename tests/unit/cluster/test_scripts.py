@@ -1,0 +1,122 @@
+"""Slurm's script and the image: by the tools that know their languages, and run with stand-ins for Slurm's commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .files import CLUSTER, ROOT, locked, text
+
+SBATCH = CLUSTER / "slurm.sbatch"
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+[[ $1 == ray ]] || exec "$@"
+printf '%s\\n' "$@" > "$SEEN/ray"
+stat -c '%a %n' "$RAY_AUTH_TOKEN_PATH" "$(dirname "$RAY_AUTH_TOKEN_PATH")" > "$SEEN/modes"
+printf '%s %s' "$RAY_AUTH_MODE" "$(wc -c < "$RAY_AUTH_TOKEN_PATH")" > "$SEEN/token"
+sleep "${LASTS:-0}"
+exit 7
+"""
+SCONTROL = """#!/bin/bash
+if [[ $1 == show ]]; then echo node1; fi
+echo "$@" >> "$SEEN/asked"
+"""
+
+
+def installed(name: str) -> str:
+    """A tool of the development environment, or another one of the machine."""
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    assert found, f"{name} is in requirements.lock and is not installed"
+    return found
+
+
+def tool(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bash_and_shellcheck_take_the_slurm_script() -> None:
+    tool("bash", "-n", SBATCH)
+    tool(installed("shellcheck"), "--severity=style", SBATCH)
+
+
+def test_hadolint_takes_the_dockerfile() -> None:
+    tool(installed("hadolint"), CLUSTER / "Dockerfile")
+
+
+def test_the_slurm_script_asks_for_what_a_sweep_needs() -> None:
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", SBATCH.read_text(), re.MULTILINE))
+    assert options["ntasks-per-node"] == "1"
+    assert options["signal"] == "B:USR1@120"
+    assert {"requeue", "exclusive"} <= set(options)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """A submission's folder and what Slurm tells the script."""
+    for name, program in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    told = {"JOB_ID": 5, "JOB_NUM_NODES": 4, "JOB_NODELIST": "node[1-4]", "CPUS_PER_TASK": 64, "GPUS_ON_NODE": 8}
+    slurms = {f"SLURM_{key}": str(value) for key, value in told.items()}
+    return {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "SEEN": str(tmp_path),
+        "DATA": "s3://bucket/isic", "RUNS": "/shared/runs", **slurms,
+    }  # fmt: skip
+
+
+def test_the_slurm_script_starts_a_guarded_cluster_and_the_command(slurm: dict[str, str], tmp_path: Path) -> None:
+    words = ["sweep", "--space", "a space.py"]
+    done = subprocess.run(["bash", SBATCH, *words], cwd=tmp_path, env=slurm, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr  # the command's own
+    seen = (tmp_path / "ray").read_text().splitlines()
+    split = seen.index("--")
+    assert seen[:2] == ["ray", "symmetric-run"]
+    assert {"--num-gpus=8", "--num-cpus=64", "--dashboard-host=127.0.0.1", "--min-nodes"} < set(seen[:split])
+    address = seen[seen.index("--address") + 1]
+    given = ["--data", "s3://bucket/isic", "--runs", "/shared/runs", "--gpus", "32", "--address", address]
+    assert seen[split + 1 :] == ["python", "launch.py", *words, *given]
+    assert (tmp_path / "token").read_text() == "token 64"
+    assert [line.split()[0] for line in (tmp_path / "modes").read_text().splitlines()] == ["600", "700"]
+    assert not list(tmp_path.glob(".melanoma-dist-*"))
+
+
+def test_the_notice_of_slurm_queues_the_job_again(slurm: dict[str, str], tmp_path: Path) -> None:
+    job = subprocess.Popen(["bash", SBATCH], cwd=tmp_path, env={**slurm, "LASTS": "2"}, stdout=subprocess.DEVNULL)
+    for _ in range(600):
+        if not (tmp_path / "token").is_file():
+            time.sleep(0.05)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 7  # it waited for the command's end all the same
+    assert "requeue 5" in (tmp_path / "asked").read_text()
+
+
+def test_the_image_holds_the_locked_libraries_and_runs_as_nobody_special() -> None:
+    joined = re.sub(r"\\\n", " ", text("Dockerfile"))
+    steps = [line.split(maxsplit=1) for line in joined.splitlines() if line and not line.startswith("#")]
+    names = [name for name, _ in steps]
+    assert steps[0] == ["FROM", "python:3.11-slim"]
+    assert [rest for name, rest in steps if name == "USER"] == ["1000"]
+    assert names.index("USER") > max(at for at, name in enumerate(names) if name == "RUN")
+    installs = [part for name, rest in steps if name == "RUN" for part in rest.split("&&") if "uv pip install" in part]
+    assert any("--requirement requirements.lock" in part for part in installs)
+    assert all("requirements.lock" in part or "--no-deps --editable ." in part for part in installs)
+    assert "RAY_AUTH_MODE=token" in joined
+    assert locked("ray")  # which is all the image says of Ray's version
+    assert not re.search(r"\bray(\[|==)", joined)
+
+
+def test_what_the_image_copies_is_there() -> None:
+    kept = {line[1:] for line in text("Dockerfile.dockerignore").splitlines() if line.startswith("!")}
+    assert {"melanoma_dist", "launch.py", "requirements.lock", "pyproject.toml"} < kept
+    assert [name for name in kept if not (ROOT / name).exists()] == []
