@@ -56,7 +56,7 @@ class Outcome:
             self._write_best(best)
         verdict, cost = _verdict(table, best, runner_up, comparison), cost_sentence(ledger)
         write_page(self._ground, self._journal.records, ledger, table, verdict, cost)
-        _say_standings(table)
+        _say_standings(table, ledger.device)
         for line in (*verdict, cost):
             say(line)
         folder = self._ground.folder
@@ -138,8 +138,8 @@ def _verdict(table: pd.DataFrame, best: int | None, runner_up: int | None, compa
     return [*lines, OPTIMISTIC]
 
 
-def _say_standings(table: pd.DataFrame) -> None:
-    header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", "device-hours"]
+def _say_standings(table: pd.DataFrame, device: str) -> None:
+    header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", f"{device}-hours"]
     rows = [
         [row["name"], row["state"], row["folds"], *(_number(row[key]) for key in ("mean_auc", "sd_auc")),
          row["epochs"], f"{row['device_hours']:.3f}"]

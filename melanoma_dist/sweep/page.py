@@ -66,8 +66,9 @@ def _plots(
 
 
 def _row(row: pd.Series[Any], keys: list[str]) -> dict[str, Any]:
-    cells = ("state", "folds", "mean_auc", "sd_auc", "worst_fold_auc", "epochs", "device_hours", *keys)
-    return {"name": row["name"], "cells": [_cell(row[key]) for key in cells], "why": row["why"]}
+    aucs = [_auc(row[key]) for key in ("mean_auc", "sd_auc", "worst_fold_auc")]
+    rest = [_cell(row[key]) for key in ("epochs", "device_hours", *keys)]
+    return {"name": row["name"], "cells": [row["state"], str(row["folds"]), *aucs, *rest], "why": row["why"]}
 
 
 def _milestones(what: str, found: list[Milestone]) -> list[list[str]]:
@@ -75,6 +76,10 @@ def _milestones(what: str, found: list[Milestone]) -> list[list[str]]:
         [what, f"{stone.auc:.4f}", f"{stone.device_seconds / 3600:.3f}", f"c{stone.configuration:03d}"]
         for stone in found
     ]
+
+
+def _auc(value: float | None) -> str:
+    return "–" if value is None or pd.isna(value) else f"{value:.4f}"
 
 
 def _cell(value: Any) -> str:

@@ -179,7 +179,7 @@ def test_a_sweep_killed_twice_ends_with_the_leaderboard_of_an_undisturbed_one(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_nodes_share_a_sweep_and_losing_one_loses_no_result(
-    swept: Path, space: Path, environment: dict[str, str], tmp_path: Path
+    space: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The units of a worker group too; in the end all resources are free and no placement group is left."""
     import ray
