@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,12 @@ DESCRIPTION = "dataset.json"
 JOURNAL = "journal.jsonl"
 FILES = (MANIFEST, QUARANTINE, MISSING, JOINS, PLAN, JOURNAL, DESCRIPTION)
 FORMAT = 2
+SHARD = r"shard-[0-9]{5}\.tar"
+"""What the name of a shard matches, whole."""
 
 REMEDY = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."
+AGAIN = "Delete its folder and prepare it again with `data prepare`, or prepare it into another folder."
+"""What to do about a data set that is damaged: a folder that looks finished is not prepared again."""
 
 _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")
 _NUMBERS = {
@@ -171,11 +176,13 @@ def _what_instead(folder: Path) -> str:
         return f"the folder is empty. {REMEDY}"
     if PLAN in names:
         return f"holds a plan ({PLAN}) and no images: run `data prepare` again without --manifest-only."
-    if names & {MANIFEST, JOURNAL} or any(name.startswith("shard-") for name in names):
+    if JOURNAL in names:
         return (
             f"an unfinished data set: {DESCRIPTION} is written last and is not there. "
             "Run the same `data prepare` again."
         )
+    if MANIFEST in names or any(re.fullmatch(SHARD, name) for name in names):
+        return f"an unfinished data set, or half a copy of one: there is no {DESCRIPTION}. Copy it again, or: {AGAIN}"
     if any(name in {"2017", "2018", "2019"} or name.upper().startswith("ISIC") for name in names):
         return f"holds the challenges' raw files, which have to be prepared once. {REMEDY}"
     return f"not a prepared data set: there is no {DESCRIPTION}. {REMEDY}"
