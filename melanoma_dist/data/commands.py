@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from melanoma_dist import log
 from melanoma_dist.config import LabelSet
+from melanoma_dist.data.download.address import split_address
 from melanoma_dist.data.download.catalogue import BASE_URL
 from melanoma_dist.errors import ConfigError
 
@@ -30,7 +31,8 @@ class DownloadConfig:
     parts: tuple[Literal["images", "labels", "masks"], ...] = ("images", "labels", "masks")
     """Which of their files; labels are the tables, with metadata and lesion groupings."""
     base_url: str = BASE_URL
-    """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>."""
+    """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>. A user and
+    password (http://USER:PASSWORD@HOST) are used and written nowhere."""
     accept_license: bool = False
     """You have read and accept the non-commercial licences of 2018 and 2019. Needed once for each."""
     list: bool = False
@@ -40,8 +42,7 @@ class DownloadConfig:
         _require_some_years(self.years)
         if not self.parts:
             raise ConfigError("--parts: name at least one of images, labels and masks.")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError.of("base_url", self.base_url, "must begin with http:// or https://")
+        split_address(self.base_url)
 
 
 @dataclass(frozen=True)

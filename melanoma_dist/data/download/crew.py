@@ -28,6 +28,8 @@ class Crew:
     raw: Path
     patience: Patience
     on_bytes: Callable[[int], None]
+    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """User name and password of the server."""
     stop: Stop = field(default_factory=Stop)
     unpacking: threading.Lock = field(default_factory=threading.Lock)
     """One archive is unpacked at a time, so that one at most takes its room twice."""
@@ -97,7 +99,7 @@ class Crew:
         """Fetch and store one file; a damaged one is fetched once more from the start."""
         part = part_of(self.raw, item)
         for last in (False, True):
-            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, log.say).run()
+            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, log.say, self.auth).run()
             try:
                 self._store(item, part)
                 return

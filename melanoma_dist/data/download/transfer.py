@@ -113,6 +113,8 @@ class Transfer:
     on_bytes: Callable[[int], None]
     """Told every change of the number of bytes held; negative where it starts again."""
     say: Callable[[str], None]
+    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """User name and password of the server; ``url`` holds none."""
     _heard: bool = False
     """Whether the server has answered anything."""
 
@@ -152,7 +154,7 @@ class Transfer:
         headers = _HEADERS | self._range()
         response = None
         try:
-            response = session.get(self.url, headers=headers, stream=True, timeout=timeouts)
+            response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
             self._heard = True
             self.stop.watch(response)
             self._accept(response)
