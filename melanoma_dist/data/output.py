@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melanoma_dist.data import manifest
+from melanoma_dist.data.schema import SHARD
 from melanoma_dist.errors import DataError
 
 _PLANNED = {manifest.PLAN, f"{manifest.PLAN}.tmp"}
@@ -70,7 +71,7 @@ def _ours(out: Path) -> set[Path]:
 
 
 def _is_name_of_ours(name: str) -> bool:
-    return name in _TABLES or re.fullmatch(manifest.SHARD, name) is not None
+    return name in _TABLES or re.fullmatch(SHARD, name) is not None
 
 
 def _is_journal(path: Path) -> bool:

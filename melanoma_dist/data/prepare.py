@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from melanoma_dist.data import groups, journal, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.isic import Year, read_years
 from melanoma_dist.data.journal import Journal
-from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read_description
 from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
 from melanoma_dist.data.output import clear, writing
 from melanoma_dist.data.photo import PhotoJob
@@ -125,29 +124,34 @@ def _read(request: Request) -> Sources:
 
 
 def _digest(request: Request, sources: Sources) -> str:
-    """What was asked for, as a sha256: the choices, everything the tables say, and every file with its length."""
+    """What was asked for, as a sha256: the choices, all that the tables say, every file with its length and time."""
     choices = request.size, request.conflicts, request.holdout, request.seed
     digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
     digest.update(sources.table.to_csv(index=False).encode())
     digest.update(lesions(sources.years).to_csv(index=False).encode())
     for job in sources.jobs:
         for path in (*job.files, *([job.mask] if job.mask else [])):
-            digest.update(f"{path.relative_to(request.raw).as_posix()} {path.stat().st_size}\n".encode())
+            found = path.stat()
+            name = path.relative_to(request.raw).as_posix()
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _finished(out: Path, digest: str) -> Dataset:
     """The data set that is already there, if it is the one asked for."""
     dataset = load_dataset(out)
-    description = json.loads((out / manifest.DESCRIPTION).read_text())
+    for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE):
+        read_beside(dataset, name)
+    description = read_description(out)
     if description.get("request") != digest:
         raise DataError(
             f"{out}: holds a data set prepared from other files or with other choices "
-            f"(years {description.get('years')}, size {dataset.size}). Runs may depend on it: "
-            "choose another folder with --out, or delete this one."
+            f"(years {description['years']}, size {dataset.size}; a file that was written again counts as another). "
+            "Runs may depend on it: choose another folder with --out, or delete this one."
         )
     log.say(
-        f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do."
+        f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
+        f"(`data audit --data {out}` reads every byte of it.)"
     )
     return dataset
 
@@ -197,6 +201,7 @@ def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, 
         "quarantined": len(quarantine),
         "notes": [] if request.synthetic else summary.notes(sources.years),
         "request": digest,
+        "tables": manifest.hash_tables(out),
     }
     manifest.write_description(out, description)
 
