@@ -65,7 +65,7 @@ class PrepareConfig:
     holdout: float = 0.0
     """Share of lesions, 0 to 0.5, to keep out of all folds beside the official tests, alike from every label."""
     seed: int = 0
-    """Seed of the choice of these lesions, 0 or more."""
+    """Seed of the choice of these lesions, 0 to 4294967295."""
     manifest_only: bool = False
     """Only read the tables and write OUT/plan.parquet: what the data set will be, before any image is there."""
 
@@ -74,8 +74,7 @@ class PrepareConfig:
             raise ConfigError.of("size", self.size, "must be 32 to 4096")
         if not 0 <= self.holdout <= 0.5:
             raise ConfigError.of("holdout", self.holdout, "must be a share of 0 to 0.5")
-        if self.seed < 0:
-            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        _require_seed(self.seed)
         _require_some_years(self.years)
 
 
@@ -93,15 +92,14 @@ class AuditConfig:
     folds: int = 5
     """Number of cross-validation folds to look at, 2 to 20."""
     seed: int = 0
-    """Seed of these folds and of the images that the page shows, 0 or more."""
+    """Seed of these folds and of the images that the page shows, 0 to 4294967295."""
     html: Path = Path("audit.html")
     """The page, one file that needs no other. Not in the data folder; a page that is there is replaced."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.folds <= 20:
             raise ConfigError.of("folds", self.folds, "must be 2 to 20")
-        if self.seed < 0:
-            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        _require_seed(self.seed)
         if self.html.suffix != ".html":
             raise ConfigError.of("html", self.html, "must end with .html")
         if not self.html.parent.is_dir():
@@ -115,6 +113,11 @@ class AuditConfig:
 def _require_some_years(years: tuple[int, ...]) -> None:
     if not years:
         raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ConfigError.of("seed", seed, f"must be 0 to {2**32 - 1}")
 
 
 def _download(config: DownloadConfig) -> None:
