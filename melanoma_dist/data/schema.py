@@ -20,7 +20,7 @@ from melanoma_dist.errors import DataError
 Rule = tuple[str, Callable[["pd.Series[Any]"], npt.NDArray[np.bool_]]]
 """What a column must hold, in words, and which of its values do not, bool [rows]."""
 
-AGAIN = "Delete its folder and prepare it again with `data prepare`, or prepare it into another folder."
+AGAIN = "Delete the data set's folder and prepare it again with `data prepare`, or prepare it into another folder."
 """What to do about a data set that is damaged: a folder that looks finished is not prepared again."""
 SHARD = r"shard-[0-9]{5}\.tar"
 """What the name of a shard matches, whole."""

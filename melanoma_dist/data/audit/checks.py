@@ -31,6 +31,8 @@ class Check:
 
     name: str
     failures: tuple[str, ...] = ()
+    remedy: str = f"This must never be. {AGAIN} Report it if it stays."
+    """Empty where the failures tell theirs."""
 
     @property
     def passed(self) -> bool:
@@ -42,11 +44,10 @@ def require(checks: Sequence[Check], consequence: str = "") -> None:
     """Raise one DataError that tells every failure, unless all checks passed."""
     failed = [check for check in checks if not check.passed]
     if failed:
-        told = [f"{check.name}: {failure}" for check in failed for failure in check.failures]
-        raise DataError(
-            f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:\n  " + "\n  ".join(told) + "\n"
-            f"This must never be. {AGAIN} Report it if it stays."
-        )
+        told = [f"  {check.name}: {failure}" for check in failed for failure in check.failures]
+        remedies = dict.fromkeys(check.remedy for check in failed if check.remedy)
+        title = f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:"
+        raise DataError("\n".join((title, *told, *remedies)))
 
 
 def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
@@ -74,8 +75,8 @@ def stored_check(dataset: Dataset) -> Check:
             reader.jpeg(row), reader.mask(row)
         except DataError:
             damaged.append(f"{reader.image_id(row)} in {dataset.manifest['shard'].iloc[row]}")
-    told = (f"{len(damaged)} images or their masks do not: {_some(damaged)}",) if damaged else ()
-    return Check("every image and mask has the bytes that were prepared", told)
+    told = (f"{len(damaged)} images, or their masks, have others: {_some(damaged)}",) if damaged else ()
+    return Check("every image and mask has the bytes that were prepared", told, f"Copy the shards again, or: {AGAIN}")
 
 
 def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:

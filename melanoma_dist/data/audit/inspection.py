@@ -112,7 +112,7 @@ def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[C
         labels = LABEL_SETS[request.labels]
         folds = make_folds(images, labels, request.folds, request.seed)
     except UserError as error:
-        return [], [Check(name, (str(error),))]
+        return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
     table = Figure(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]

@@ -61,11 +61,18 @@ def _disk(raw: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = "The disk is full. Make room" if error.errno == errno.ENOSPC else "Mend that, or choose another --raw"
         raise DataError(
-            f"{error.filename or raw}: cannot be read or written ({error.strerror or error}). {full}, "
+            f"{error.filename or raw}: cannot be read or written ({error.strerror or error}). {_remedy(error)}, "
             "then give the same command again: what has arrived is kept."
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Make room"
+    if error.errno == errno.EFBIG:
+        return "The disk, or `ulimit -f`, allows no file of this size. Raise that limit, or choose another --raw"
+    return "Mend that, or choose another --raw"
 
 
 def _show(holdings: Sequence[Holding]) -> None:

@@ -90,7 +90,7 @@ def test_a_data_set_without_its_description_is_not_cleared_away(raw: Raw, out: P
     """It may be half a copy: who wants it gone says so by deleting it, as both messages tell."""
     small(raw, out)
     (out / manifest.DESCRIPTION).unlink()
-    with pytest.raises(DataError, match=r"there is no dataset\.json. Copy it again, or: Delete its folder"):
+    with pytest.raises(DataError, match=r"there is no dataset\.json. Copy it again, or: Delete the data set's folder"):
         manifest.load_dataset(out)
     with pytest.raises(DataError, match=r"joins\.parquet.*delete this one"):
         prepare(Request(raw.folder, (2017,), size=24), out)

@@ -67,7 +67,7 @@ def test_a_column_of_the_manifest_that_breaks_its_rule_is_named(
     table = pd.read_parquet(copy / "manifest.parquet")
     table[column] = change(table[column])
     table.to_parquet(copy / "manifest.parquet", index=False)
-    with pytest.raises(DataError, match=rf"manifest\.parquet: {column} must be .*Delete its folder"):
+    with pytest.raises(DataError, match=rf"manifest\.parquet: {column} must be .*Delete the data set's folder"):
         load_dataset(copy)
 
 
@@ -108,7 +108,9 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
     description = json.loads((copy / "dataset.json").read_text())
     del description[field]
     (copy / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(DataError, match=rf"dataset\.json: lacks {field}: an earlier version.*Delete its folder"):
+    with pytest.raises(
+        DataError, match=rf"dataset\.json: lacks {field}: an earlier version.*Delete the data set's folder"
+    ):
         inspect(Request(str(copy), "isic2019", 3, 0))
 
 
@@ -121,10 +123,10 @@ def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, cop
         read_beside(dataset, name)
     for column in table:
         rewrite(copy, name, table.drop(columns=column))
-        with pytest.raises(DataError, match=rf"{name}: lacks the columns {column}. Delete its folder"):
+        with pytest.raises(DataError, match=rf"{name}: lacks the columns {column}. Delete the data set's folder"):
             read_beside(dataset, name)
     (copy / name).unlink()
-    with pytest.raises(DataError, match=rf"{name}: cannot be read .*Delete its folder"):
+    with pytest.raises(DataError, match=rf"{name}: cannot be read .*Delete the data set's folder"):
         read_beside(dataset, name)
 
 
@@ -142,7 +144,9 @@ def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
     small(raw, out)
     request = Preparation(raw.folder, (2017,), size=24)
     (out / "joins.parquet").unlink()
-    with pytest.raises(DataError, match=r"joins\.parquet: cannot be read.*Delete its folder and prepare it again"):
+    with pytest.raises(
+        DataError, match=r"joins\.parquet: cannot be read.*Delete the data set's folder and prepare it again"
+    ):
         prepare(request, out)
     shutil.rmtree(out)
     assert len(prepare(request, out).manifest) == 4

@@ -155,8 +155,9 @@ def test_every_byte_of_images_and_masks_is_read(
     assert audit(*flags) == 2
     captured = capfd.readouterr()
     assert re.search(rf"{name}\W+FAILED", captured.out)
-    assert f"{name}: 1 images or their masks do not: ISIC_0000002 in shard-00000.tar" in captured.err
-    assert "Delete its folder and prepare it again" in captured.err
+    assert f"{name}: 1 images, or their masks, have others: ISIC_0000002 in shard-00000.tar" in captured.err
+    assert "Copy the shards again, or: Delete the data set's folder and prepare it again" in captured.err
+    assert "This must never be" not in captured.err
     assert not path.exists()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -174,12 +175,17 @@ def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: p
     get(site, raw, parts=("labels", "masks"))
 
 
-def test_a_disk_that_fills_up_is_one_message(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "The disk is full. Make room"), (errno.EFBIG, "allows no file of this size")]
+)
+def test_a_disk_that_takes_no_more_is_one_message(
+    number: int, advice: str, site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "no")
 
     monkeypatch.setattr(crew, "record", full)
-    with pytest.raises(DataError, match=r"The disk is full. Make room, then give the same command again"):
+    with pytest.raises(DataError, match=rf"{advice}.*, then give the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
     monkeypatch.undo()
