@@ -40,13 +40,13 @@ def check_columns(path: Path, table: pd.DataFrame, rules: Mapping[str, Rule]) ->
 
 
 def _not_text(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    if isinstance(values.dtype, pd.StringDtype):  # as what we wrote comes back
+        return values.isna().to_numpy(dtype=bool)
     return np.array([not isinstance(value, str) for value in values], dtype=bool)
 
 
 def _no_name_of_a_shard(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-    wrong = _not_text(values)
-    wrong[~wrong] = ~values[~wrong].astype("str").str.fullmatch(SHARD).to_numpy(dtype=bool)
-    return wrong
+    return ~values.where(~_not_text(values), "").astype("str").str.fullmatch(SHARD).to_numpy(dtype=bool)
 
 
 def _not_float(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
