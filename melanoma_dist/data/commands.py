@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from melanoma_dist import log
 from melanoma_dist.config import LabelSet
+from melanoma_dist.data.download.address import split_address
 from melanoma_dist.data.download.catalogue import BASE_URL
 from melanoma_dist.errors import ConfigError
 
@@ -30,7 +31,8 @@ class DownloadConfig:
     parts: tuple[Literal["images", "labels", "masks"], ...] = ("images", "labels", "masks")
     """Which of their files; labels are the tables, with metadata and lesion groupings."""
     base_url: str = BASE_URL
-    """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>."""
+    """Another server with the same files: each is fetched from BASE_URL/<year>/<file name>. A user and
+    password (http://USER:PASSWORD@HOST) are used and written nowhere."""
     accept_license: bool = False
     """You have read and accept the non-commercial licences of 2018 and 2019. Needed once for each."""
     list: bool = False
@@ -40,8 +42,7 @@ class DownloadConfig:
         _require_some_years(self.years)
         if not self.parts:
             raise ConfigError("--parts: name at least one of images, labels and masks.")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError.of("base_url", self.base_url, "must begin with http:// or https://")
+        split_address(self.base_url)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class PrepareConfig:
     holdout: float = 0.0
     """Share of lesions, 0 to 0.5, to keep out of all folds beside the official tests, alike from every label."""
     seed: int = 0
-    """Seed of the choice of these lesions, 0 or more."""
+    """Seed of the choice of these lesions, 0 to 4294967295."""
     manifest_only: bool = False
     """Only read the tables and write OUT/plan.parquet: what the data set will be, before any image is there."""
 
@@ -73,14 +74,16 @@ class PrepareConfig:
             raise ConfigError.of("size", self.size, "must be 32 to 4096")
         if not 0 <= self.holdout <= 0.5:
             raise ConfigError.of("holdout", self.holdout, "must be a share of 0 to 0.5")
-        if self.seed < 0:
-            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        _require_seed(self.seed)
         _require_some_years(self.years)
 
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """Prove that a prepared data set is sound, count what it holds, and write a page with the pictures behind it."""
+    """Prove that a prepared data set is sound, count what it holds, and write a page with the pictures behind it.
+
+    Every image and mask is read and compared with its checksum, which may take minutes on 58,000 images.
+    """
 
     data: str
     """A prepared folder, its URL (s3://, gs://: a copy is kept), or demo: synthetic images, made on first use."""
@@ -89,15 +92,14 @@ class AuditConfig:
     folds: int = 5
     """Number of cross-validation folds to look at, 2 to 20."""
     seed: int = 0
-    """Seed of these folds and of the images that the page shows, 0 or more."""
+    """Seed of these folds and of the images that the page shows, 0 to 4294967295."""
     html: Path = Path("audit.html")
     """The page, one file that needs no other. Not in the data folder; a page that is there is replaced."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.folds <= 20:
             raise ConfigError.of("folds", self.folds, "must be 2 to 20")
-        if self.seed < 0:
-            raise ConfigError.of("seed", self.seed, "must be 0 or more")
+        _require_seed(self.seed)
         if self.html.suffix != ".html":
             raise ConfigError.of("html", self.html, "must end with .html")
         if not self.html.parent.is_dir():
@@ -111,6 +113,11 @@ class AuditConfig:
 def _require_some_years(years: tuple[int, ...]) -> None:
     if not years:
         raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ConfigError.of("seed", seed, f"must be 0 to {2**32 - 1}")
 
 
 def _download(config: DownloadConfig) -> None:
@@ -146,6 +153,8 @@ def _audit(config: AuditConfig) -> None:
 
     inspection = inspect(Request(config.data, config.labels, config.folds, config.seed))
     show(inspection)
+    if not inspection.stored.passed:  # the page shows pictures, and damaged ones cannot be shown
+        require(inspection.checks)
     write_page(inspection, config.html)
     log.say(f"page: {config.html}")
     require(inspection.checks)

@@ -6,6 +6,7 @@ They come in the official layout of 2019 and go through the real preparation. Wh
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ from melanoma_dist.data.manifest import DESCRIPTION, Dataset, load_dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
-_NAME = "demo-v2"  # a change of the pictures, or of the format, needs a new name: caches keep the old ones
+_NAME = "demo-v3"  # a change of the pictures, or of the format, needs a new name: caches keep the old ones
 _SEED = 2019
 _YEAR = 2019
 _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VASC": 14, "SCC": 16}
@@ -78,7 +79,7 @@ def _move(aside: Path, home: Path) -> None:
 
 
 def write_raw(raw: Path) -> None:
-    """Write the photographs, labels and metadata as ISIC 2019 delivers them. The same bytes each time."""
+    """Write the photographs, labels and metadata as ISIC 2019 delivers them. The same bytes and times each time."""
     rng = np.random.default_rng(_SEED)
     images = raw / str(_YEAR) / "ISIC_2019_Training_Input"
     images.mkdir(parents=True)
@@ -91,6 +92,7 @@ def write_raw(raw: Path) -> None:
         for _ in range(count):
             name = f"ISIC_{9_000_000 + len(rows):07d}"
             Image.fromarray(photograph(rng, picture)).save(images / f"{name}.jpg", quality=90)
+            os.utime(images / f"{name}.jpg", (0, 0))
             rows.append({"image": name, **about})
     table = pd.DataFrame(rows)
     labels = pd.DataFrame({label: (table["kind"] == label).astype(float) for label in (*DIAGNOSES, "UNK")})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-IMAGE_ID = re.compile(r"(ISIC_\d{7})(_downsampled)?", re.IGNORECASE)
+# ASCII alone: other scripts have digits too, and an S that upper case makes ours.
+_FLAGS = re.IGNORECASE | re.ASCII
+IMAGE_ID = re.compile(r"(ISIC_[0-9]{7})(_downsampled)?", _FLAGS)
 """An image id, with the suffix that some ids of 2019 carry; the first group is the id."""
 # The end anchors matter: 2017 keeps ``ISIC_0000000_superpixels.png`` beside its images.
-IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", re.IGNORECASE)
+IMAGE_FILE = re.compile(IMAGE_ID.pattern + r"\.(jpe?g|png)", _FLAGS)
 """The name of an image's file; the first group is the id."""
-MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", re.IGNORECASE)
+MASK_FILE = re.compile(IMAGE_ID.pattern + r"_segmentation\.png", _FLAGS)
 """The name of a mask's file; the first group is the id."""
 
 
@@ -26,6 +28,7 @@ def find_files(folder: Path, name: str, pattern: re.Pattern[str]) -> dict[str, t
     place = place / name if (place / name).is_dir() else place
     found: dict[str, tuple[Path, ...]] = {}
     for path in sorted(place.iterdir()) if place.is_dir() else []:
-        if match := pattern.fullmatch(path.name):
+        # A link that leads nowhere, a folder or a pipe has the name of an image and is none.
+        if (match := pattern.fullmatch(path.name)) and path.is_file():
             found[match[1].upper()] = (*found.get(match[1].upper(), ()), path)
     return found

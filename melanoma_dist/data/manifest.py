@@ -24,8 +24,11 @@ A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.schema import (
+    AGAIN,
+    JOINS_RULES,
+    MANIFEST_RULES,
+    MISSING_RULES,
+    QUARANTINE_RULES,
+    SHARD,
+    check_columns,
+)
 from melanoma_dist.errors import DataError
 
 MANIFEST = "manifest.parquet"
@@ -57,6 +69,17 @@ _NUMBERS = {
 }
 _STORAGE = ("source", "perceptual_hash", "shard", "offset", "length", "mask_offset", "mask_length")
 COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
+
+_BESIDE = {JOINS: JOINS_RULES, MISSING: MISSING_RULES, QUARANTINE: QUARANTINE_RULES}
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "synthetic": ("true or false", lambda value: isinstance(value, bool)),
+    "fingerprint": ("text", lambda value: isinstance(value, str)),
+    "size": ("a whole number from 1 on", lambda value: type(value) is int and value >= 1),
+    "years": ("a list of years", lambda value: isinstance(value, list) and all(type(year) is int for year in value)),
+    "notes": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(n, str) for n in value)),
+    "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_BESIDE)),
+}
+"""What ``dataset.json`` must say, in words and as a test; the rest of it is for people."""
 
 
 @dataclass(frozen=True)
@@ -102,24 +125,40 @@ def load_dataset(folder: Path) -> Dataset:
     """Read a prepared folder. Raises DataError, with a remedy, for anything that is not one, whole and untouched."""
     description = read_description(folder)
     manifest = _read_manifest(folder)
-    size = int(description["size"])
+    size: int = description["size"]
     found = fingerprint(manifest, size)
     if found != description["fingerprint"]:
         raise DataError(
             f"{folder / MANIFEST}: its content has fingerprint {found[:12]}, but {DESCRIPTION} was written for "
-            f"{str(description['fingerprint'])[:12]}: one of them was damaged or edited. "
-            "Prepare the data set again with `data prepare` into an empty folder."
+            f"{description['fingerprint'][:12]}: one of them was damaged or edited. {AGAIN}"
         )
     _check_shards(folder, manifest)
-    return Dataset(folder, manifest, bool(description["synthetic"]), found, size)
+    return Dataset(folder, manifest, description["synthetic"], found, size)
 
 
 def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
-    """A table that lies beside the manifest: ``QUARANTINE``, ``MISSING`` or ``JOINS``. Raises DataError without it."""
+    """A table that lies beside the manifest: ``QUARANTINE``, ``MISSING`` or ``JOINS``.
+
+    Raises DataError where it is missing or is not the one that was prepared: lost joins would prove anything.
+    """
+    path = dataset.folder / name
     try:
-        return pd.read_parquet(dataset.folder / name)
+        content = path.read_bytes()
+        table = pd.read_parquet(io.BytesIO(content))
     except Exception as error:  # whatever pyarrow raises on damaged bytes
-        raise DataError(f"{dataset.folder / name}: cannot be read ({error}). Copy it again, or: {REMEDY}") from error
+        raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
+    if hashlib.sha256(content).hexdigest() != read_description(dataset.folder)["tables"][name]:
+        raise DataError(
+            f"{path}: is not the table that {DESCRIPTION} was written for: damaged or edited. "
+            f"Copy both again, or: {AGAIN}"
+        )
+    check_columns(path, table, _BESIDE[name])
+    return table
+
+
+def hash_tables(folder: Path) -> dict[str, str]:
+    """The sha256 of each table beside the manifest, by name: what ``dataset.json`` keeps of them."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _BESIDE}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -150,7 +189,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error!r}). {REMEDY}") from error
+        raise DataError(f"{path}: cannot be read ({error!r}). {AGAIN}") from error
     return parse_description(content, str(path))
 
 
@@ -159,13 +198,19 @@ def parse_description(content: bytes, path: str) -> dict[str, Any]:
     try:
         description = json.loads(content)
         version = description["format"]
-        missing = {"synthetic", "fingerprint", "size"} - set(description)
+        missing = set(_FIELDS) - set(description)
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r}). {REMEDY}") from error
+        raise DataError(f"{path}: cannot be read ({error!r}). {AGAIN}") from error
     if version != FORMAT:
-        raise DataError(f"{path}: has format {version}, this program reads format {FORMAT}. {REMEDY}")
+        raise DataError(f"{path}: has format {version}, this program reads format {FORMAT}. {AGAIN}")
     if missing:
-        raise DataError(f"{path}: lacks {', '.join(sorted(missing))}. {REMEDY}")
+        lacks = (
+            f"lacks {', '.join(sorted(missing))}: an earlier version of this program wrote it, or somebody edited it"
+        )
+        raise DataError(f"{path}: {lacks}. {AGAIN}")
+    for name, (must, holds) in _FIELDS.items():
+        if not holds(description[name]):
+            raise DataError(f"{path}: {name} {description[name]!r}: must be {must}. {AGAIN}")
     return dict(description)
 
 
@@ -180,11 +225,13 @@ def _what_instead(folder: Path) -> str:
         return f"the folder is empty. {REMEDY}"
     if PLAN in names:
         return f"holds a plan ({PLAN}) and no images: run `data prepare` again without --manifest-only."
-    if names & {MANIFEST, JOURNAL} or any(name.startswith("shard-") for name in names):
+    if JOURNAL in names:
         return (
             f"an unfinished data set: {DESCRIPTION} is written last and is not there. "
             "Run the same `data prepare` again."
         )
+    if MANIFEST in names or any(re.fullmatch(SHARD, name) for name in names):
+        return f"an unfinished data set, or half a copy of one: there is no {DESCRIPTION}. Copy it again, or: {AGAIN}"
     if any(name in {"2017", "2018", "2019"} or name.upper().startswith("ISIC") for name in names):
         return f"holds the challenges' raw files, which have to be prepared once. {REMEDY}"
     return f"not a prepared data set: there is no {DESCRIPTION}. {REMEDY}"
@@ -193,16 +240,17 @@ def _what_instead(folder: Path) -> str:
 def _read_manifest(folder: Path) -> pd.DataFrame:
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{path}: is missing although {DESCRIPTION} is there. {REMEDY}")
+        raise DataError(f"{path}: is missing although {DESCRIPTION} is there. Copy it again, or: {AGAIN}")
     try:
         manifest = pd.read_parquet(path)
     except Exception as error:  # whatever pyarrow raises on damaged bytes
-        raise DataError(f"{path}: cannot be read ({error}). {REMEDY}") from error
-    missing = [name for name in COLUMNS if name not in manifest]
-    if missing:
-        raise DataError(f"{path}: lacks the columns {', '.join(missing)}. {REMEDY}")
+        raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
+    check_columns(path, manifest, MANIFEST_RULES)
     if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:
-        raise DataError(f"{path}: image ids must be unique and sorted, and are not. {REMEDY}")
+        raise DataError(f"{path}: image ids must be unique and sorted, and are not. {AGAIN}")
+    no_mask = (manifest[["mask_offset", "mask_length", "mask_crc32"]] < 0).sum(axis=1)
+    if not no_mask.isin([0, 3]).all():
+        raise DataError(f"{path}: some masks have a place without a length or a CRC-32, or the other way. {AGAIN}")
     return manifest
 
 
@@ -216,9 +264,9 @@ def _check_shards(folder: Path, manifest: pd.DataFrame) -> None:
     for name, needed in ends.groupby(manifest["shard"]).max().items():
         path = folder / str(name)
         if not path.is_file():
-            raise DataError(f"{path}: the manifest names this shard and it is missing. Copy it again, or: {REMEDY}")
+            raise DataError(f"{path}: the manifest names this shard and it is missing. Copy it again, or: {AGAIN}")
         if path.stat().st_size < needed:
             raise DataError(
                 f"{path}: has {path.stat().st_size} bytes, but its images reach to byte {needed}: "
-                f"the file was cut short. Copy it again, or: {REMEDY}"
+                f"the file was cut short. Copy it again, or: {AGAIN}"
             )

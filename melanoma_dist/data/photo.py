@@ -25,6 +25,8 @@ _QUALITY = 92
 # Chroma at half resolution: so the challenges' own files store it, and decoding is what training waits for.
 _SUBSAMPLING = "4:2:0"
 
+_LONGEST_SIDE = 65_500  # pixels, of libjpeg
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -78,6 +80,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
                 pixels = _shrink(_upright(_as_rgb(image), orientation), job.size)
+            hashed, jpeg = perceptual_hash(pixels), _encode(pixels)
         except Exception as error:  # decoders fail in a dozen ways on damaged bytes
             failures.append((path, _reason(error)))
             continue
@@ -91,8 +94,8 @@ def prepare_photo(job: PhotoJob) -> Photo:
             source_height=source_height,
             width=pixels.width,
             height=pixels.height,
-            perceptual_hash=perceptual_hash(pixels),
-            jpeg=_encode(pixels),
+            perceptual_hash=hashed,
+            jpeg=jpeg,
             mask=mask,
         )
     return Photo(job.image_id, tuple(failures))
@@ -137,6 +140,10 @@ def _orientation(image: Image.Image) -> int:
 def _as_rgb(image: Image.Image) -> Image.Image:
     """The image decoded, without the copy that ``convert`` makes of one that is RGB already."""
     image.load()
+    if image.mode.startswith("I;16"):  # Pillow would clip: everything above 255 of 65535 would be white
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}: what is white is not known, only 8 and 16 bits say it")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -155,6 +162,8 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
 
 
 def _encode(image: Image.Image) -> bytes:
+    if max(image.size) > _LONGEST_SIDE:
+        raise ValueError(f"{image.width}x{image.height} pixels, and a JPEG has no side above {_LONGEST_SIDE}")
     # Rebuilt from its pixels: Pillow would carry comments and profiles of the original into the new file.
     bare = Image.fromarray(np.asarray(image))
     buffer = io.BytesIO()

@@ -7,12 +7,8 @@ folder nobody takes for a data set, and the same command goes on from the last i
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +20,13 @@ from melanoma_dist.data import groups, journal, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.isic import Year, read_years
 from melanoma_dist.data.journal import Journal
-from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read_description
 from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
+from melanoma_dist.data.output import clear, writing
 from melanoma_dist.data.photo import PhotoJob
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
-
-_OURS = ("shard-*.tar", *(f"{name}*" for name in manifest.FILES))
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,11 @@ def prepare(request: Request, out: Path) -> Dataset:
     if (out / manifest.DESCRIPTION).is_file():
         return _finished(out, digest)
     _refuse_missing(sources, request.allow_missing)
-    with _writing(out), journal.opened(out) as finished:
+    with writing(out), journal.opened(out) as finished:
         if finished.resume(digest):
             log.say(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
         else:
-            _clear(out)
+            clear(out)
         store_images(request.raw, sources.jobs, out, finished, quiet=request.synthetic)
         _conclude(request, sources, out, finished, digest)
         (out / manifest.JOURNAL).unlink()
@@ -108,7 +103,7 @@ def plan(request: Request, out: Path) -> pd.DataFrame:
     table = _grouped(request, sources, groups.join_same(lesions(sources.years), "lesion_id", groups.LESION))
     table["on_disk"] = table["image_id"].isin([job.image_id for job in sources.jobs])
     table = table[table["wanted"]].drop(columns="wanted").reset_index(drop=True)
-    with _writing(out):
+    with writing(out):
         manifest.write_table(out / manifest.PLAN, table)
     summary.show_plan(table, sources.years, out / manifest.PLAN)
     return table
@@ -129,29 +124,34 @@ def _read(request: Request) -> Sources:
 
 
 def _digest(request: Request, sources: Sources) -> str:
-    """What was asked for, as a sha256: the choices, everything the tables say, and every file with its length."""
+    """What was asked for, as a sha256: the choices, all that the tables say, every file with its length and time."""
     choices = request.size, request.conflicts, request.holdout, request.seed
     digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
     digest.update(sources.table.to_csv(index=False).encode())
     digest.update(lesions(sources.years).to_csv(index=False).encode())
     for job in sources.jobs:
         for path in (*job.files, *([job.mask] if job.mask else [])):
-            digest.update(f"{path.relative_to(request.raw).as_posix()} {path.stat().st_size}\n".encode())
+            found = path.stat()
+            name = path.relative_to(request.raw).as_posix()
+            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _finished(out: Path, digest: str) -> Dataset:
     """The data set that is already there, if it is the one asked for."""
     dataset = load_dataset(out)
-    description = json.loads((out / manifest.DESCRIPTION).read_text())
+    for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE):
+        read_beside(dataset, name)
+    description = read_description(out)
     if description.get("request") != digest:
         raise DataError(
             f"{out}: holds a data set prepared from other files or with other choices "
-            f"(years {description.get('years')}, size {dataset.size}). Runs may depend on it: "
-            "choose another folder with --out, or delete this one."
+            f"(years {description['years']}, size {dataset.size}; a file that was written again counts as another). "
+            "Runs may depend on it: choose another folder with --out, or delete this one."
         )
     log.say(
-        f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do."
+        f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
+        f"(`data audit --data {out}` reads every byte of it.)"
     )
     return dataset
 
@@ -170,39 +170,6 @@ def _refuse_missing(sources: Sources, allow_missing: bool) -> None:
             f"{len(missing)} of {wanted} labelled images have no file on the disk: {counts}. "
             "Get them with `data download`, or leave them out with --allow-missing."
         )
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """A folder to write into; what the disk refuses becomes a DataError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(out)
-        yield
-    except OSError as error:
-        remedy = "Choose another folder with --out."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Make room, then give the same command again: it goes on where it was."
-        raise DataError(f"{out}: cannot write the data set ({error.strerror or error}). {remedy}") from error
-
-
-def _refuse_foreign(out: Path) -> None:
-    foreign = sorted(path.name for path in set(out.iterdir()) - _ours(out))
-    if foreign:
-        raise DataError(
-            f"{out}: holds other files ({', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''}); "
-            "a data set needs a folder of its own. Choose another one with --out."
-        )
-
-
-def _ours(out: Path) -> set[Path]:
-    return {path for pattern in _OURS for path in out.glob(pattern)}
-
-
-def _clear(out: Path) -> None:
-    """Remove what an unfinished preparation of something else left, and nothing else."""
-    for path in _ours(out) - {out / manifest.JOURNAL}:
-        path.unlink()
 
 
 def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, digest: str) -> None:
@@ -234,6 +201,7 @@ def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, 
         "quarantined": len(quarantine),
         "notes": [] if request.synthetic else summary.notes(sources.years),
         "request": digest,
+        "tables": manifest.hash_tables(out),
     }
     manifest.write_description(out, description)
 

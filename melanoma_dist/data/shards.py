@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from melanoma_dist import log
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
@@ -173,7 +174,7 @@ class ShardReader:
         if found != crc:
             raise DataError(
                 f"{self._folder / self._shards[row]}: the bytes of {self._ids[row]} are not those that were prepared: "
-                "the shard is damaged. Copy it again, or prepare the data set again with `data prepare`."
+                "the shard is damaged. Copy it again, or: " + AGAIN
             )
         return offset, length
 
@@ -184,7 +185,9 @@ class ShardReader:
                 with (self._folder / name).open("rb") as file:
                     self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
-                raise DataError(f"{self._folder / name}: cannot be read ({error}). Copy the shard again.") from error
+                raise DataError(
+                    f"{self._folder / name}: cannot be read ({error}). Copy it again, or: {AGAIN}"
+                ) from error
         return self._maps[name]
 
     def __getstate__(self) -> dict[str, Any]:

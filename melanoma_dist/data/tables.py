@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ VOCABULARY = {
 
 _ABSENT = {"", "unknown", "nan", "na", "n/a"}
 _OLDEST_YEARS = 120
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?")
 _SHOWN = 40
 
 
@@ -66,8 +68,12 @@ def read_table(
         return nothing
     header = [name.strip() for name in rows[0][1]] if rows else []
     missing = [name for name in needed if name not in header]
-    if missing:
+    if rows and missing:
         problems.add(path, 1, "header", ",".join(header), f"lacks the columns {', '.join(missing)}")
+        return nothing
+    if len(rows) < 2:
+        rule = "the table is empty" + (": it has no row below its header" if rows else "")
+        problems.add(path, 1, "file", path.name, rule)
         return nothing
     extra = [name for name in header if header.count(name) > 1 or (exactly and name not in needed)]
     if extra:
@@ -143,10 +149,9 @@ def read_metadata(path: Path, id_column: str, columns: dict[str, str], problems:
 
 
 def _age(path: Path, line: int, column: str, text: str | None, problems: Problems) -> float:
-    try:
-        age = float("nan") if text is None else float(text)
-    except ValueError:
-        age = -1.0
-    if age < 0 or age > _OLDEST_YEARS:
+    if text is None:
+        return float("nan")
+    age = float(text) if _DECIMAL.fullmatch(text) else -1.0  # float() takes 1_0, -nan and digits of other scripts
+    if not 0 <= age <= _OLDEST_YEARS:
         problems.add(path, line, column, text, f"must be an age of 0 to {_OLDEST_YEARS} years, or unknown")
     return age

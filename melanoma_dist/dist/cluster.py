@@ -57,7 +57,7 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     else:
         _join(hardware.address, runtime_env={"env_vars": environment}, **options)
     try:
-        machines = _machines()
+        machines = alive_machines()
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
     finally:
@@ -132,7 +132,8 @@ def check_gpus(wanted: int | None, there: int) -> None:
         raise ConfigError.of("gpus", wanted, f"there {'is' if there == 1 else 'are'} only {found}" if there else "there is no GPU here", remedy)
 
 
-def _machines() -> Machines:
+def alive_machines() -> Machines:
+    """What the nodes of the joined cluster have that are alive now."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Machines(
         gpus=tuple(int(node.get("GPU", 0)) for node in nodes),

@@ -58,6 +58,14 @@ def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, per_unit
     return _on_gpus(machines, units, batch_size, gpus, None if per_unit is None else int(per_unit))
 
 
+def capacity(machines: Machines, layout: Layout) -> int:
+    """How many units of a layout there is room for: fewer than planned once a node is lost."""
+    if not layout.gpu:
+        return sum(math.floor(cores / (layout.ranks * layout.cores) + 1e-9) for cores in machines.cores)
+    per_gpu = math.floor(1 / layout.gpu_share + 1e-9)
+    return sum(gpus * per_gpu // layout.ranks for gpus in machines.gpus)
+
+
 def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
     side_by_side = max(1, min(units, _slots(list(machines.cores), ranks)))
     share = _cores_per_rank(machines.cores, ranks, side_by_side)

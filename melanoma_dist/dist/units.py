@@ -10,7 +10,6 @@ the driving actor itself, which holds its cores: a worker group would take a min
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 import uuid
@@ -22,12 +21,16 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from melanoma_dist.dist.plan import Layout
+from melanoma_dist.dist.cluster import alive_machines
+from melanoma_dist.dist.mailbox import Mailbox, Reporter
+from melanoma_dist.dist.plan import Layout, capacity
 from melanoma_dist.errors import MelanomaDistError, TrainingError
-from melanoma_dist.train.events import EpochDone, Event, Note
+from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.unit import Unit
 
 _POLL_S = 0.25
+_LOOK_S = 3.0  # between looks at what the cluster has
+_NO_ROOM_S = 600.0  # to wait for a node to come back
 
 
 @dataclass(frozen=True)
@@ -78,24 +81,26 @@ class _Engine:
         self._agenda, self._layout = agenda, layout
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # On this node: it must not be lost with another one.
-        self._mailbox = _Mailbox.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._mailbox = Mailbox.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self._again: deque[_Attempt] = deque()  # that failed, to be started again
         self._drivers: list[Any] = []  # idle ones
         self._running: dict[Any, _Attempt] = {}
+        self._room = _Room(layout)
 
     def run(self) -> None:
         while True:
             self._start_units()
-            if not self._running:
+            if not self._running and not self._again:
                 return
-            done, _ = ray.wait(list(self._running), timeout=_POLL_S)
+            done, _ = ray.wait(list(self._running), timeout=_POLL_S) if self._running else ([], [])
             self._deliver()
             self._agenda.idle()
             for task in done:
                 self._conclude(task)
 
     def _start_units(self) -> None:
-        while len(self._running) < self._layout.side_by_side:
+        # Never more than there is room for: a unit that waits for resources would time out and count as failed.
+        while len(self._running) < self._room.units(waiting=not self._running):
             if self._again:
                 before = self._again.popleft()
                 self._start(before.unit, before.restarts + 1, before.seconds)
@@ -126,12 +131,42 @@ class _Engine:
             self._agenda.ended(unit, attempt.seconds)
             return
         ray.kill(attempt.driver)
+        self._drivers.clear()  # whatever ended this one may have ended idle ones too,
+        self._room.look_again()  # with their node
         decision = retry(error, attempt.restarts, unit.config.hardware.max_restarts)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
             self._again.append(attempt)
         else:
             self._agenda.failed(unit, attempt.seconds, _told(error, unit, decision))
+
+
+class _Room:
+    """For how many units there is room now."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._units, self._looked = layout.side_by_side, time.monotonic()
+
+    def look_again(self) -> None:
+        """What was seen last may be wrong."""
+        self._looked = float("-inf")
+
+    def units(self, waiting: bool) -> int:
+        """Looks every few seconds. ``waiting``: nothing runs, so wait until there is room for one.
+
+        Raises TrainingError when there is none for minutes.
+        """
+        limit = time.monotonic() + _NO_ROOM_S
+        while time.monotonic() - self._looked > _LOOK_S or (waiting and self._units == 0):
+            self._units = min(self._layout.side_by_side, capacity(alive_machines(), self._layout))
+            self._looked = time.monotonic()
+            if self._units or not waiting:
+                break
+            if time.monotonic() > limit:
+                raise TrainingError("The cluster has no node left that has room for a fold. Finished epochs are kept.")
+            time.sleep(_LOOK_S)
+        return self._units
 
 
 @dataclass
@@ -163,49 +198,6 @@ def _error_of(task: Any) -> BaseException | None:
     except RayError as error:
         return cast(BaseException, error)
     return None
-
-
-@ray.remote
-class _Mailbox:
-    """Where ranks, on any node, leave events for the command, and wait for its answers."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[int | None, Unit, Event]] = []
-        self._asked: dict[int, asyncio.Future[str | None]] = {}
-        self._tickets = 0
-
-    async def put(self, unit: Unit, event: Event) -> None:
-        self._events.append((None, unit, event))
-
-    async def ask(self, unit: Unit, event: Event) -> str | None:
-        """Leave an event and wait for the answer."""
-        self._tickets += 1
-        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._asked[self._tickets] = future
-        self._events.append((self._tickets, unit, event))
-        return await future
-
-    async def take(self) -> list[tuple[int | None, Unit, Event]]:
-        """The events since the last call, each with a ticket where somebody waits for an answer."""
-        events, self._events = self._events, []
-        return events
-
-    async def answer(self, ticket: int, answer: str | None) -> None:
-        self._asked.pop(ticket).set_result(answer)
-
-
-class _Reporter:
-    """What the main rank of a unit reports to."""
-
-    def __init__(self, unit: Unit, mailbox: Any) -> None:
-        self._unit, self._mailbox = unit, mailbox
-
-    def __call__(self, event: Event) -> str | None:
-        if self._unit.judged and isinstance(event, EpochDone):
-            answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
-            return answer
-        self._mailbox.put.remote(self._unit, event)
-        return None
 
 
 @ray.remote
@@ -262,7 +254,7 @@ def _rank(settings: dict[str, Any]) -> None:
     unit, layout = settings["unit"], settings["layout"]
     # A rank may see all GPUs of its node; Ray Train knows which one is its own.
     gpu = get_device().index if layout.gpu else None
-    train_unit(unit, detect(gpu, layout.threads), _Reporter(unit, settings["mailbox"]))
+    train_unit(unit, detect(gpu, layout.threads), Reporter(unit, settings["mailbox"]))
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:

@@ -148,6 +148,14 @@ def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert "2017" in told(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
 
 
+@pytest.mark.parametrize("seed", ["-1", "4294967296"])
+@pytest.mark.parametrize(
+    "command", [("prepare", "--raw", "x", "--out", "y", "--years", "2017"), ("audit", "--data", "x")]
+)
+def test_a_seed_out_of_bounds(command: tuple[str, ...], seed: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert f"--seed {seed}: must be 0 to 4294967295" in told(capfd, "data", *command, "--seed", seed)
+
+
 def test_a_saved_configuration_with_an_unknown_field(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "run.yaml"
     saved.write_text("optimizer: {learning_rate: 1.0e-3}\n")

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from melanoma_dist import log
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
 from melanoma_dist.data.isic import OFFICIAL_HOLDOUTS
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS, targets
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.schema import AGAIN
+from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 
 _SHOWN = 3
@@ -27,6 +31,8 @@ class Check:
 
     name: str
     failures: tuple[str, ...] = ()
+    remedy: str = f"This must never be. {AGAIN} Report it if it stays."
+    """Empty where the failures tell theirs."""
 
     @property
     def passed(self) -> bool:
@@ -38,11 +44,10 @@ def require(checks: Sequence[Check], consequence: str = "") -> None:
     """Raise one DataError that tells every failure, unless all checks passed."""
     failed = [check for check in checks if not check.passed]
     if failed:
-        told = [f"{check.name}: {failure}" for check in failed for failure in check.failures]
-        raise DataError(
-            f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:\n  " + "\n  ".join(told) + "\n"
-            "This must never be: prepare the data set again with `data prepare`, and report it if it stays."
-        )
+        told = [f"  {check.name}: {failure}" for check in failed for failure in check.failures]
+        remedies = dict.fromkeys(check.remedy for check in failed if check.remedy)
+        title = f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:"
+        raise DataError("\n".join((title, *told, *remedies)))
 
 
 def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
@@ -59,6 +64,19 @@ def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
         Check("no image has two diagnoses", tuple(_two_diagnoses(images))),
         Check("AKIEC means AK or SCC", tuple(_wrong_akiec(images))),
     ]
+
+
+def stored_check(dataset: Dataset) -> Check:
+    """Every image and mask read and compared with its CRC-32, with progress: it may take minutes."""
+    reader = ShardReader(dataset)
+    damaged = []
+    for row in log.progress(range(len(reader)), len(reader), "reading every image"):
+        try:
+            reader.jpeg(row), reader.mask(row)
+        except DataError:
+            damaged.append(f"{reader.image_id(row)} in {dataset.manifest['shard'].iloc[row]}")
+    told = (f"{len(damaged)} images, or their masks, have others: {_some(damaged)}",) if damaged else ()
+    return Check("every image and mask has the bytes that were prepared", told, f"Copy the shards again, or: {AGAIN}")
 
 
 def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:

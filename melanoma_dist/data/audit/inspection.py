@@ -10,7 +10,7 @@ import pandas as pd
 from melanoma_dist import log
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import figures
-from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks
+from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
 from melanoma_dist.data.audit.figures import Figure
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
@@ -47,6 +47,8 @@ class Inspection:
     """Those of two images that are both in the data set."""
     figures: list[Figure]
     checks: list[Check]
+    stored: Check
+    """The one of them that reads every image."""
 
     @property
     def notes(self) -> list[str]:
@@ -83,7 +85,8 @@ def inspect(request: Request) -> Inspection:
     if all(check.passed for check in checks):  # folds of unsound data would only hide what is wrong with it
         folds, about_folds = _folds(images, request)
         checks, told = checks + about_folds, told + folds
-    return Inspection(request, dataset, read_description(dataset.folder), present, told, checks)
+    stored = stored_check(dataset)
+    return Inspection(request, dataset, read_description(dataset.folder), present, told, [*checks, stored], stored)
 
 
 def show(inspection: Inspection) -> None:
@@ -109,7 +112,7 @@ def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[C
         labels = LABEL_SETS[request.labels]
         folds = make_folds(images, labels, request.folds, request.seed)
     except UserError as error:
-        return [], [Check(name, (str(error),))]
+        return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
     table = Figure(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]

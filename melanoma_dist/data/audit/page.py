@@ -143,7 +143,7 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("fingerprint", inspection.dataset.fingerprint),
         ("folds", f"{request.folds} of labels {request.labels}, seed {request.seed}"),
     ]
-    told = {key: value for key, value in about.items() if key not in ("fingerprint", "notes")}
+    told = {key: value for key, value in about.items() if key not in ("fingerprint", "notes", "tables")}
     return facts + [(key, _words(value)) for key, value in told.items()]
 
 

@@ -60,8 +60,8 @@ def unpacked(
     name: str = "",
     limits: Limits = Limits(),
     check: Callable[[], None] = lambda: None,
-) -> Iterator[Contents]:
-    """Unpack a zip file; the end of the block moves it to the folder ``target``, which must not exist or be empty.
+) -> Iterator[Path]:
+    """Unpack a zip file into a folder; the end of the block moves it to ``target``, which must not exist or be empty.
 
     Folders around everything are dropped. ``check`` is called before each member and ends the work by raising.
     Raises DamagedFile for bytes that are no zip file or fail a checksum, DataError for an archive that is refused
@@ -69,7 +69,7 @@ def unpacked(
     """
     with _moved_when_done(target) as folder:
         _unpack(archive, folder, name or archive.name, limits, check)
-        yield contents(folder)
+        yield folder
 
 
 def _unpack(archive: Path, folder: Path, name: str, limits: Limits, check: Callable[[], None]) -> None:

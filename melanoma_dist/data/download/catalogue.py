@@ -60,8 +60,8 @@ class Item:
     bytes: int
     """About how large it is: for display and for room on the disk, never for verification."""
     licence: Licence
-    count: int | None = None
-    """How many images or masks an archive holds; None for labels."""
+    count: int
+    """How many images or masks an archive holds, or rows a table."""
 
     @property
     def stem(self) -> str:
@@ -84,7 +84,7 @@ class _Entry:
     part: str
     name: str
     bytes: int
-    count: int | None = None
+    count: int
     licence: Licence = _BY_NC
 
 
@@ -108,7 +108,7 @@ def _entries_2017() -> Iterator[_Entry]:
     ):
         prefix = f"ISIC-2017_{split}"
         yield _Entry("images", f"{prefix}_Data.zip", images, count, _CC0)
-        yield _Entry("labels", f"{prefix}_Part3_GroundTruth.csv", labels, None, _CC0)
+        yield _Entry("labels", f"{prefix}_Part3_GroundTruth.csv", labels, count, _CC0)
         yield _Entry("masks", f"{prefix}_Part1_GroundTruth.zip", masks, count, _CC0)
 
 
@@ -124,9 +124,9 @@ def _entries_2018() -> Iterator[_Entry]:
         ("Test", 401 * _MB, 7 * _KB, 1512, 9 * _MB, 1000),
     ):
         yield _Entry("images", f"ISIC2018_Task3_{split}_Input.zip", images, count)
-        yield _Entry("labels", f"ISIC2018_Task3_{split}_GroundTruth.zip", labels)
+        yield _Entry("labels", f"ISIC2018_Task3_{split}_GroundTruth.zip", labels, count)
         yield _Entry("masks", f"ISIC2018_Task1_{split}_GroundTruth.zip", masks, mask_count, _CC0)
-    yield _Entry("labels", "ISIC2018_Task3_Training_LesionGroupings.csv", 430 * _KB)
+    yield _Entry("labels", "ISIC2018_Task3_Training_LesionGroupings.csv", 430 * _KB, 10015)
 
 
 def _entries_2019() -> Iterator[_Entry]:
@@ -135,8 +135,8 @@ def _entries_2019() -> Iterator[_Entry]:
         ("Test", 3_600 * _MB, 400 * _KB, 260 * _KB, 8238),
     ):
         yield _Entry("images", f"ISIC_2019_{split}_Input.zip", images, count)
-        yield _Entry("labels", f"ISIC_2019_{split}_GroundTruth.csv", labels)
-        yield _Entry("labels", f"ISIC_2019_{split}_Metadata.csv", metadata)
+        yield _Entry("labels", f"ISIC_2019_{split}_GroundTruth.csv", labels, count)
+        yield _Entry("labels", f"ISIC_2019_{split}_Metadata.csv", metadata, count)
 
 
 _ENTRIES = {2017: tuple(_entries_2017()), 2018: tuple(_entries_2018()), 2019: tuple(_entries_2019())}

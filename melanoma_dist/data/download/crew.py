@@ -11,8 +11,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from melanoma_dist import log
-from melanoma_dist.data.download.archive import DamagedFile, unpacked
+from melanoma_dist.data.download.archive import DamagedFile, contents, unpacked
 from melanoma_dist.data.download.catalogue import Item
+from melanoma_dist.data.download.counting import require_all, require_rows
 from melanoma_dist.data.download.holdings import part_of, record, target
 from melanoma_dist.data.download.part import Part
 from melanoma_dist.data.download.transfer import ELSEWHERE, LineDown, Patience, Stop, Stopped, Transfer, Unreachable
@@ -28,6 +29,8 @@ class Crew:
     raw: Path
     patience: Patience
     on_bytes: Callable[[int], None]
+    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """User name and password of the server."""
     stop: Stop = field(default_factory=Stop)
     unpacking: threading.Lock = field(default_factory=threading.Lock)
     """One archive is unpacked at a time, so that one at most takes its room twice."""
@@ -97,7 +100,7 @@ class Crew:
         """Fetch and store one file; a damaged one is fetched once more from the start."""
         part = part_of(self.raw, item)
         for last in (False, True):
-            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, log.say).run()
+            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, log.say, self.auth).run()
             try:
                 self._store(item, part)
                 return
@@ -106,7 +109,7 @@ class Crew:
                 if last:
                     raise DownloadError(f"{error} It was fetched twice from {item.url}. {ELSEWHERE}") from error
                 log.say(f"{error} Fetching it again.")
-            except DataError:
+            except (DataError, DownloadError):
                 self._drop(part)
                 raise
 
@@ -118,22 +121,16 @@ class Crew:
         """Put a complete file where it belongs. It is recorded first: a kill in between then shows what is ours."""
         place = target(self.raw, item)
         if not item.is_archive:
-            _require_table(item, part)
+            require_rows(item, part.path)
             record(self.raw, item, part.size, part.sha256, None)
             part.become(place)
             log.say(f"{item.label}: there, {log.size(part.size)}.")
             return
         with self.unpacking:
             log.say(f"{item.label}: unpacking {log.size(part.size)}.")
-            with unpacked(part.path, place, item.label, check=self.stop.check) as contents:
-                record(self.raw, item, part.size, part.sha256, contents)
+            with unpacked(part.path, place, item.label, check=self.stop.check) as folder:
+                require_all(item, folder)
+                unpacked_files = contents(folder)
+                record(self.raw, item, part.size, part.sha256, unpacked_files)
             part.remove()
-        log.say(f"{item.label}: there, {contents.files} files.")
-
-
-def _require_table(item: Item, part: Part) -> None:
-    """A page that says something else is no table of images. (What stands in it, `data prepare` checks.)"""
-    with part.path.open("rb") as file:
-        head = file.read(4096)
-    if b"image" not in head.split(b"\n")[0] or b"ISIC_" not in head:
-        raise DamagedFile(f"{item.label}: is not the table of images that it should be.")
+        log.say(f"{item.label}: there, {unpacked_files.files} files.")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from melanoma_dist import log
 from melanoma_dist.data.commands import DownloadConfig
+from melanoma_dist.data.download.address import split_address
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.crew import Crew
 from melanoma_dist.data.download.holdings import Holding, inspect, part_of
@@ -36,7 +37,8 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
     """
     raw = config.raw
     with _disk(raw):
-        items = catalogue(config.years, config.parts, config.base_url)
+        address = split_address(config.base_url)
+        items = catalogue(config.years, config.parts, address.url)
         show_licences(items)
         holdings = [inspect(raw, item) for item in items]
         if config.list:
@@ -49,7 +51,7 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
         raw.mkdir(parents=True, exist_ok=True)
         with alone_in(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
             _remove_leftovers(raw, holdings)
-            _fetch(raw, wanted, patience)
+            _fetch(raw, wanted, patience, address.auth)
     log.say(f"{raw}: all {len(items)} files are there.")
 
 
@@ -59,11 +61,18 @@ def _disk(raw: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = "The disk is full. Make room" if error.errno == errno.ENOSPC else "Mend that, or choose another --raw"
         raise DataError(
-            f"{error.filename or raw}: cannot be read or written ({error.strerror or error}). {full}, "
+            f"{error.filename or raw}: cannot be read or written ({error.strerror or error}). {_remedy(error)}, "
             "then give the same command again: what has arrived is kept."
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full. Make room"
+    if error.errno == errno.EFBIG:
+        return "The disk, or `ulimit -f`, allows no file of this size. Raise that limit, or choose another --raw"
+    return "Mend that, or choose another --raw"
 
 
 def _show(holdings: Sequence[Holding]) -> None:
@@ -114,7 +123,7 @@ def _remove_leftovers(raw: Path, holdings: Sequence[Holding]) -> None:
             part_of(raw, holding.item).remove()
 
 
-def _fetch(raw: Path, wanted: Sequence[Holding], patience: Patience) -> None:
+def _fetch(raw: Path, wanted: Sequence[Holding], patience: Patience, auth: tuple[bytes, bytes] | None) -> None:
     """Fetch all files; raises the one error there was, or one that tells them all."""
     if not wanted:
         return
@@ -122,7 +131,7 @@ def _fetch(raw: Path, wanted: Sequence[Holding], patience: Patience) -> None:
     done = sum(part.size for part in parts.values())
     total = sum(max(item.bytes, part.size) for item, part in parts.items())
     with log.byte_progress(done, total, "downloading") as on_bytes:
-        crew = Crew(raw, patience, on_bytes)
+        crew = Crew(raw, patience, on_bytes, auth)
         for holding in wanted:
             crew.waiting.put(holding.item)
         crew.work(min(_THREADS, len(wanted)))

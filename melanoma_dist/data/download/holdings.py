@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from melanoma_dist.data.download.archive import Contents, contents
 from melanoma_dist.data.download.catalogue import Item
+from melanoma_dist.data.download.counting import count_files
 from melanoma_dist.data.download.part import Part, write_json
-from melanoma_dist.data.layout import IMAGE_FILE, MASK_FILE, find_files, find_table
+from melanoma_dist.data.layout import find_table
 from melanoma_dist.errors import DataError
 
 RECORD = "download.json"
-_PATTERNS = {"images": IMAGE_FILE, "masks": MASK_FILE}
 _writing = threading.Lock()
 
 
@@ -89,7 +89,7 @@ def _brought(place: Path, item: Item) -> str:
     """What of a file is here without a record, as text; empty if nothing. What `data prepare` reads counts."""
     if item.part == "labels":
         return "1 table" if find_table(place.parent, item.stem) else ""
-    count = len(find_files(place.parent, item.stem, _PATTERNS[item.part]))
+    count = count_files(place.parent, item.stem, item.part)
     short = f", {item.count} expected" if count != item.count else ""
     return f"{count} {item.part}{short}" if count else ""
 

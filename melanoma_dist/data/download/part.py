@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +26,7 @@ class Version:
     @classmethod
     def of(cls, url: str, headers: Mapping[str, str]) -> Version:
         """From the headers of a whole answer."""
-        length = headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        return cls(url, headers.get("ETag"), headers.get("Last-Modified"), total)
+        return cls(url, headers.get("ETag"), headers.get("Last-Modified"), decimal(headers.get("Content-Length", "")))
 
     @property
     def condition(self) -> str | None:
@@ -121,6 +120,11 @@ class Part:
             return Version(**json.loads(self._note.read_text()))
         except (OSError, ValueError, TypeError):
             return None
+
+
+def decimal(text: str) -> int | None:
+    """The number that a header gives in digits, or None: "²" is a digit too, and thousands of them are no number."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 def write_json(path: Path, tree: object) -> None:

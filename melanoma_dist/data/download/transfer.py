@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import requests
 
 from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
-from melanoma_dist.data.download.part import Part, Version
+from melanoma_dist.data.download.part import Part, Version, decimal
 from melanoma_dist.errors import DownloadError
 
 _CHUNK = 1 << 16  # bytes; what a broken connection loses at most
@@ -113,6 +113,8 @@ class Transfer:
     on_bytes: Callable[[int], None]
     """Told every change of the number of bytes held; negative where it starts again."""
     say: Callable[[str], None]
+    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    """User name and password of the server; ``url`` holds none."""
     _heard: bool = False
     """Whether the server has answered anything."""
 
@@ -152,7 +154,7 @@ class Transfer:
         headers = _HEADERS | self._range()
         response = None
         try:
-            response = session.get(self.url, headers=headers, stream=True, timeout=timeouts)
+            response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
             self._heard = True
             self.stop.watch(response)
             self._accept(response)
@@ -195,7 +197,9 @@ class Transfer:
     def _continues(self, response: requests.Response) -> bool:
         """Whether a partial answer begins where the part ends and is of the same version."""
         version, headers = self.part.version, response.headers
-        found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", headers.get("Content-Range", "").strip())
+        found = re.fullmatch(
+            r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("Content-Range", "").strip()
+        )
         if response.status_code != 206 or found is None or version is None or version.total is None:
             return False
         right = (int(found[1]), int(found[2])) == (self.part.size, version.total - 1)
@@ -248,9 +252,9 @@ def _cause(error: Exception) -> str:
 
 def _retry_after(value: str) -> float:
     """Seconds of a Retry-After header, which gives them or a date; 0.0 if it is absent or senseless."""
-    if value.strip().isdigit():
-        return float(value)
+    if (seconds := decimal(value)) is not None:
+        return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.manifest import MANIFEST, Dataset, fingerprint, hash_tables
 from melanoma_dist.data.prepare import Request, prepare
 
 
@@ -101,3 +103,13 @@ def small(raw: Raw, out: Path) -> Dataset:
     raw.image_2017(4, "BKL", "Test_v2")
     write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
     return prepare(Request(raw.folder, (2017,), size=24), out)
+
+
+def rewrite(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Put another table into a data set in such a way that ``dataset.json`` vouches for it."""
+    table.to_parquet(folder / name, index=False)
+    description = json.loads((folder / "dataset.json").read_text())
+    if name == MANIFEST:
+        description["fingerprint"] = fingerprint(table, description["size"])
+    description["tables"] = hash_tables(folder)
+    (folder / "dataset.json").write_text(json.dumps(description))

@@ -52,7 +52,7 @@ def test_who_comes_second_in_a_race_uses_what_is_there(tmp_path: Path) -> None:
         first, second = pool.map(demo_dataset, [tmp_path, tmp_path])
     assert first == second
     assert load_dataset(first).synthetic
-    assert [path.name for path in tmp_path.iterdir()] == ["demo-v2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-v3"]
 
 
 @pytest.mark.usefixtures("few")
@@ -60,7 +60,7 @@ def test_it_is_generated_once_where_the_cache_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert demo_dataset() == tmp_path / "melanoma-dist/demo-v2/prepared"
+    assert demo_dataset() == tmp_path / "melanoma-dist/demo-v3/prepared"
     capsys.readouterr()
     demo_dataset()
     assert capsys.readouterr().out == ""
@@ -71,7 +71,7 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="MELANOMA_DIST_CACHE"):
         demo_dataset(tmp_path / "file")
-    (tmp_path / "demo-v2").mkdir()
-    (tmp_path / "demo-v2/mine.txt").touch()
+    (tmp_path / "demo-v3").mkdir()
+    (tmp_path / "demo-v3/mine.txt").touch()
     with pytest.raises(DataError, match="is in the way"):
         demo_dataset(tmp_path)

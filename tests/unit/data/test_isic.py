@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,22 @@ def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
     (raw.folder / "2019/ISIC_2019_Training_GroundTruth.csv").write_bytes(broken)
     with pytest.raises(DataError, match=r"ISIC_2019_Training_GroundTruth.csv line 1"):
         read(raw, 2019)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_what_has_the_name_of_an_image_and_is_no_file_is_missing(kind: str, raw: Raw) -> None:
+    raw.image_2017(1)
+    raw.image_2017(2)
+    mask = raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png"
+    mask.parent.mkdir()
+    for path in (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg", mask):
+        path.unlink(missing_ok=True)
+        if kind == "link":
+            path.symlink_to("nowhere")
+        else:
+            path.mkdir() if kind == "folder" else os.mkfifo(path)
+    year = read(raw, 2017)
+    assert (list(year.files), year.masks) == (["ISIC_0000001"], {})
 
 
 def test_missing_folders_are_named(raw: Raw) -> None:

@@ -50,14 +50,50 @@ def test_pixels_are_pillows_antialiased_ones(tmp_path: Path) -> None:
     assert np.abs(decoded(run(tmp_path / "a.png")) - expected).mean() < 3
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16", "LA"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    image = Image.fromarray(np.full((40, 60), 9000, np.uint16)) if mode == "I;16" else picture().convert(mode)
+    image = picture().convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     image.save(path)
     with Image.open(path) as saved:
         expected = np.asarray(saved.convert("RGB").resize((36, 24), Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(decoded(run(path)) - expected).mean() < 16
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight_and_nothing_is_clipped(tmp_path: Path, kind: str) -> None:
+    eight = np.asarray(picture().convert("L"))
+    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "a.png", kind)
+    grey = decoded(run(tmp_path / "a.png", size=512))
+    assert np.abs(grey - eight[..., None]).mean() < 2
+    assert grey.std() > 20
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_pixels_whose_white_is_unknown_are_left_out(tmp_path: Path, dtype: type, mode: str) -> None:
+    Image.fromarray(np.full((40, 60), 900, dtype)).save(tmp_path / "a.png", "TIFF")
+    assert f"pixels of mode {mode}: what is white" in run(tmp_path / "a.png").failures[0][1]
+
+
+@pytest.mark.parametrize("size", [(70_000, 10), (10, 65_501)])
+def test_what_no_jpeg_can_hold_is_left_out(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    photo = run(tmp_path / "a.png", size=512)
+    assert photo.jpeg is None
+    assert f"{size[0]}x{size[1]} pixels, and a JPEG has no side above 65500" in photo.failures[0][1]
+    Image.new("RGB", (65_500, 1)).save(tmp_path / "b.png")
+    assert run(tmp_path / "b.png").width == 65_500
+
+
+def test_an_encoder_that_fails_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its OSError is not the disk's."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("encoder error -2")
+
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert run(tmp_path / "a.png").failures == ((tmp_path / "a.png", "encoder error -2"),)
 
 
 def test_progressive_becomes_baseline(tmp_path: Path) -> None:

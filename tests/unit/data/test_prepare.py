@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.Cap
     assert digests(out) == before
     with pytest.raises(DataError, match="from other files or with other choices"):
         prepare(Request(raw.folder, (2017,), size=20), out)
+    image = raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg"
+    times = image.stat().st_atime_ns, image.stat().st_mtime_ns
+    image.write_bytes(image.read_bytes()[::-1])  # as long as before
+    with pytest.raises(DataError, match="a file that was written again counts as another"):
+        prepare(Request(raw.folder, (2017,), size=24), out)
+    image.write_bytes(image.read_bytes()[::-1])
+    os.utime(image, ns=times)
+    prepare(Request(raw.folder, (2017,), size=24), out)
     raw.image_2017(9)
     with pytest.raises(DataError, match="from other files or with other choices"):
         prepare(Request(raw.folder, (2017,), size=24), out)
@@ -185,7 +194,7 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
     [
         ("dataset.json", b"{", "cannot be read"),
         ("dataset.json", b'{"format": 99}', "has format 99"),
-        ("dataset.json", b'{"format": 2}', "lacks fingerprint, size, synthetic"),
+        ("dataset.json", b'{"format": 2}', "lacks fingerprint, notes, size, synthetic, tables"),
         ("manifest.parquet", b"PAR1", "cannot be read"),
         ("manifest.parquet", None, "is missing although"),
         ("shard-00000.tar", None, "this shard and it is missing"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from melanoma_dist.dist.plan import Layout, Machines, lay_out
+from melanoma_dist.dist.plan import Layout, Machines, capacity, lay_out
 from melanoma_dist.errors import ConfigError
 
 EIGHT = Machines((8,), (64,))
@@ -103,3 +103,34 @@ def test_cores_are_divided_and_never_given_twice(cores: int, units: int, wanted:
     assert 1 <= found.side_by_side <= units
     assert found.cores > 0
     assert found.cores * found.ranks * found.side_by_side <= cores
+
+
+@pytest.mark.parametrize(
+    ("machines", "layout", "units"),
+    [
+        (Machines((8, 8), (64, 64)), Layout(4, 4, True, 8.0, ""), 4),
+        (Machines((8,), (64,)), Layout(4, 4, True, 8.0, ""), 2),  # a node was lost
+        (Machines((3, 3), (64, 64)), Layout(2, 2, True, 8.0, ""), 2),  # a unit lies within one node
+        (Machines((2,), (16,)), Layout(1, 4, True, 4.0, "", gpu_share=0.5), 4),
+        (Machines((0, 0), (2, 2)), Layout(2, 2, False, 1.0, ""), 2),
+        (Machines((0,), (2,)), Layout(3, 1, False, 0.66, ""), 1),
+        (Machines((), ()), Layout(1, 1, False, 1.0, ""), 0),
+    ],
+)
+def test_the_room_there_is_now(machines: Machines, layout: Layout, units: int) -> None:
+    assert capacity(machines, layout) == units
+
+
+@pytest.mark.parametrize(
+    ("machines", "gpus", "share", "expected"),
+    [
+        (EIGHT, 8, 0.5, Layout(1, 16, True, 4.0, "2 on each of 8 GPUs, as asked", 0.5)),
+        (EIGHT, 2, 0.25, Layout(1, 8, True, 2.0, "4 on each of 2 GPUs, as asked", 0.25)),
+        (EIGHT, 1, 1 / 3, Layout(1, 3, True, 2.0, "3 on each of 1 GPU, as asked", 1 / 3)),
+    ],
+)
+def test_shares_of_a_gpu_pack_units(machines: Machines, gpus: int, share: float, expected: Layout) -> None:
+    found = lay_out(machines, 100, 32, gpus, share)
+    assert (found.ranks, found.side_by_side, found.gpu, found.cores) == (1, expected.side_by_side, True, expected.cores)
+    assert found.gpu_share == share
+    assert found.reason.endswith(expected.reason)

@@ -133,6 +133,11 @@ def test_every_failure_is_told_in_one_error() -> None:
     assert told == ["  two: first", "  three: second", "  three: third"]
     assert "data prepare" in remedy
     require(checks[:1])
+    with pytest.raises(DataError) as caught:
+        require(
+            [Check("one", ("what to do",), remedy=""), Check("two", ("a",), "copy"), Check("three", ("b",), "copy")]
+        )
+    assert str(caught.value).splitlines()[1:] == ["  one: what to do", "  two: a", "  three: b", "copy"]
 
 
 def test_the_table_counts_images_lesions_positives_and_unknown(manifest: pd.DataFrame, folds: pd.DataFrame) -> None:

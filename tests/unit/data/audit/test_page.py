@@ -18,12 +18,12 @@ from melanoma_dist.cli import main
 from melanoma_dist.data.audit.inspection import Inspection, Request, inspect
 from melanoma_dist.data.audit.page import write_page
 from melanoma_dist.data.groups import BYTES, NEAR
-from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset
+from melanoma_dist.data.manifest import JOINS, MANIFEST, load_dataset
 from melanoma_dist.data.prepare import Request as Preparation
 from melanoma_dist.data.prepare import prepare
 from melanoma_dist.errors import DataError
 
-from ..conftest import Raw, write_image
+from ..conftest import Raw, rewrite, small, write_image
 
 LESION = "<script>alert('x')</script>"
 REFUSED = ("ISIC_0000003", "ISIC_0000008")
@@ -81,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     joins = pd.read_parquet(folder / "prepared" / JOINS)
     evidence = "16 of 256 bits differ, details correlate at 0.512"
     joins.loc[len(joins)] = [*REFUSED, NEAR, evidence, False]
-    joins.to_parquet(folder / "prepared" / JOINS, index=False)
+    rewrite(folder / "prepared", JOINS, joins)
     return folder / "prepared"
 
 
@@ -104,9 +104,7 @@ def leaking(data: Path, folder: Path) -> Path:
     dataset = load_dataset(data)
     manifest = dataset.manifest.copy()
     manifest.loc[manifest["image_id"] == "ISIC_0000001", "split"] = "holdout"
-    manifest.to_parquet(copy / "manifest.parquet", index=False)
-    text = (copy / "dataset.json").read_text()
-    (copy / "dataset.json").write_text(text.replace(dataset.fingerprint, fingerprint(manifest, dataset.size)))
+    rewrite(copy, MANIFEST, manifest)
     return copy
 
 
@@ -138,6 +136,31 @@ def test_the_terminal_shows_counts_joins_folds_and_every_verdict(
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before
 
 
+@pytest.mark.parametrize("kind", ["", "mask_"])
+def test_every_byte_of_images_and_masks_is_read(
+    kind: str, raw: Raw, out: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = small(raw, out).manifest.iloc[1]
+    path = tmp_path / "audit.html"
+    name = "every image and mask has the bytes that were prepared"
+    flags = ("--data", out, "--labels", "isic2017", "--folds", "2", "--html", path)
+    audit(*flags)
+    assert re.search(rf"{name}\W+passed", capfd.readouterr().out)
+    path.unlink()
+    with (out / image["shard"]).open("r+b") as file:
+        file.seek(image[f"{kind}offset"] + image[f"{kind}length"] // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+    assert audit(*flags) == 2
+    captured = capfd.readouterr()
+    assert re.search(rf"{name}\W+FAILED", captured.out)
+    assert f"{name}: 1 images, or their masks, have others: ISIC_0000002 in shard-00000.tar" in captured.err
+    assert "Copy the shards again, or: Delete the data set's folder and prepare it again" in captured.err
+    assert "This must never be" not in captured.err
+    assert not path.exists()
+
+
 def test_data_that_leaks_ends_with_code_2_and_a_page_that_says_so(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +172,7 @@ def test_data_that_leaks_ends_with_code_2_and_a_page_that_says_so(
     told = f"{name}: found 1: {LESION} (ISIC_0000001, ISIC_0000009)"
     assert told in captured.err
     shown = Page(path.read_text())
-    assert "1 of 10 checks failed. No training starts on this data." in shown.text
+    assert "1 of 11 checks failed. No training starts on this data." in shown.text
     assert f"found 1: {LESION}" in shown.text
 
 

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from melanoma_dist.data.download import catalogue
+
 from .server import Site, serving
 from .site import FILES
+
+OFFICIAL = catalogue._ENTRIES
+
+
+@pytest.fixture(autouse=True)
+def two_of_each() -> Iterator[None]:
+    """The catalogue expects what the site has: two images, masks or rows of every file."""
+    small = {year: tuple(replace(entry, count=2) for entry in entries) for year, entries in OFFICIAL.items()}
+    with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo theirs
+        patch.setattr(catalogue, "_ENTRIES", small)
+        yield
+
+
+@pytest.fixture
+def official(two_of_each: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue as it is."""
+    monkeypatch.setattr(catalogue, "_ENTRIES", OFFICIAL)
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ class Site:
     """By path: the fault of each answer to come; afterwards all is well."""
     etag: str | None = '"first"'
     date: str | None = None
+    auth: str | None = None
+    """The Authorization header without which nothing is served."""
     log: list[Request] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -48,7 +50,9 @@ class _Handler(BaseHTTPRequestHandler):
         waiting = site.faults.get(self.path, [])
         fault = waiting.pop(0) if waiting else ""
         body = site.files.get(self.path)
-        if body is None:
+        if site.auth not in (None, self.headers.get("Authorization")):
+            self._answer(401)
+        elif body is None:
             self._answer(404)
         elif fault == "reset":
             self._reset()

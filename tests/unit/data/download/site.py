@@ -52,6 +52,17 @@ def official_files(size: int = 20_000) -> dict[str, bytes]:
     return {f"/{item.year}/{item.name}": _content(item, size) for item in catalogue((2017, 2018, 2019))}
 
 
+def whole_masks(size: int) -> dict[str, bytes]:
+    """The masks of 2017 in their official number, for commands that run in a process of their own."""
+    return {
+        f"/{item.year}/{item.name}": pack(
+            {f"ISIC_{n:07d}_segmentation.png": random.Random(n).randbytes(size if n < 2 else 9) for n in range(count)},
+            zipfile.ZIP_STORED,
+        )
+        for item, count in zip(catalogue((2017,), ("masks",)), (150, 2000, 600), strict=True)
+    }
+
+
 def _content(item: Item, size: int) -> bytes:
     split = next(number for number, name in enumerate(("Training", "Validation", "Test")) if name in item.name)
     ids = [f"ISIC_{item.year % 10}{split}0000{number}" for number in range(2)]

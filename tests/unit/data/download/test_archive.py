@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.download.archive import Contents, DamagedFile, Limits, unpacked
+from melanoma_dist.data.download.archive import Contents, DamagedFile, Limits, contents, unpacked
 from melanoma_dist.errors import DataError
 
 from .site import pack
@@ -23,10 +23,11 @@ def unpack(tmp_path: Path, data: bytes, limits: Limits = USUAL) -> dict[str, byt
     archive.parent.mkdir(exist_ok=True)
     archive.write_bytes(data)
     target = tmp_path / "raw" / "Data"
-    with unpacked(archive, target, "2017/Data.zip", limits) as contents:
+    with unpacked(archive, target, "2017/Data.zip", limits) as folder:
         assert not list(target.glob("*"))
+        found = contents(folder)
     files = {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    assert contents == Contents(len(files), sum(map(len, files.values())))
+    assert found == Contents(len(files), sum(map(len, files.values())))
     return files
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -97,7 +98,7 @@ def test_what_the_user_brought_is_taken(site: Site, raw: Path, capsys: pytest.Ca
     (raw / TABLE[1:]).write_bytes(b"image_id,melanoma,seborrheic_keratosis\n")
     get(site, raw)
     assert site.statuses(IMAGES) == site.statuses(TABLE) == []
-    assert "there without a download (1 images, 2000 expected)" in capsys.readouterr().out
+    assert "there without a download (1 images, 2 expected)" in capsys.readouterr().out
     assert (nested / "ISIC_0000001.jpg").read_bytes() == b"mine"
     assert "ISIC-2017_Training_Data.zip" not in record(raw)
 
@@ -115,6 +116,7 @@ def test_something_else_in_the_place_stops_it_at_once(site: Site, raw: Path) -> 
 def test_listing_fetches_and_writes_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     get(site, raw, 2018, list=True)
     assert not raw.exists()
+    get(site, raw, parts=("images", "masks"))
     site.fail(TABLE, "truncate", "truncate", "503", "503", "503")
     with pytest.raises(DownloadError):
         get(site, raw)
@@ -173,12 +175,17 @@ def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: p
     get(site, raw, parts=("labels", "masks"))
 
 
-def test_a_disk_that_fills_up_is_one_message(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "The disk is full. Make room"), (errno.EFBIG, "allows no file of this size")]
+)
+def test_a_disk_that_takes_no_more_is_one_message(
+    number: int, advice: str, site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "no")
 
     monkeypatch.setattr(crew, "record", full)
-    with pytest.raises(DataError, match=r"The disk is full. Make room, then give the same command again"):
+    with pytest.raises(DataError, match=rf"{advice}.*, then give the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
     monkeypatch.undo()

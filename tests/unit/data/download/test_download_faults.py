@@ -16,7 +16,7 @@ from melanoma_dist.cli import main
 from melanoma_dist.errors import DataError, DownloadError
 
 from .server import Site
-from .site import FILES, IMAGES, TABLE, get, leftovers, official_files, pack, record
+from .site import FILES, IMAGES, TABLE, get, leftovers, pack, record, whole_masks
 
 LAUNCH = Path(melanoma_dist.__file__).parents[1] / "launch.py"
 MASKS = "/2017/ISIC-2017_Training_Part1_GroundTruth.zip"
@@ -100,7 +100,7 @@ def held(raw: Path) -> int:
 
 
 def test_a_killed_command_goes_on_to_verified_files(site: Site, raw: Path) -> None:
-    site.files[MASKS] = official_files(400_000)[MASKS]
+    site.files |= whole_masks(400_000)
     site.fail(MASKS, "drip")
     with start(site, raw) as process:
         await_(lambda: held(raw) > 100_000)
@@ -120,7 +120,7 @@ def test_a_killed_command_goes_on_to_verified_files(site: Site, raw: Path) -> No
 
 
 def test_ctrl_c_ends_soon_and_keeps_what_came(site: Site, raw: Path) -> None:
-    site.files[MASKS] = official_files(200_000)[MASKS]
+    site.files |= whole_masks(200_000)
     site.fail(MASKS, "stall")
     with start(site, raw) as process:
         await_(lambda: held(raw) > 100_000)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.download.part import Part
+from melanoma_dist.data.download.part import Part, Version
 from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, Unreachable, _retry_after
 from melanoma_dist.errors import DownloadError
 
@@ -104,6 +104,12 @@ def test_a_server_that_does_not_say_how_long_it_is(site: Site, fetch: Callable[.
     require_whole(fetch())
 
 
+@pytest.mark.parametrize("length", ["", "²", "٣٠", "1_0", "-1", "9" * 5000])
+def test_a_length_that_is_no_number_is_none(length: str) -> None:
+    assert Version.of("url", {"Content-Length": length}).total is None
+    assert Version.of("url", {"Content-Length": "300"}).total == 300
+
+
 @pytest.mark.parametrize("fault", ["ignore range", "wrong range"])
 def test_a_server_that_cannot_resume_sends_it_from_zero(fault: str, site: Site, fetch: Callable[..., Part]) -> None:
     site.fail(FILE, "truncate", fault)
@@ -173,6 +179,8 @@ def test_a_wait_that_is_too_long_ends_it(site: Site, fetch: Callable[..., Part])
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert _retry_after("7") == 7
     assert 50 < _retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert _retry_after("²") == _retry_after("٣") == _retry_after("9" * 5000) == 0
+    assert _retry_after("99999999999") == 99999999999
     assert _retry_after(formatdate(0, usegmt=True)) == _retry_after("soon") == _retry_after("") == 0
 
 

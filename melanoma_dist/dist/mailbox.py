@@ -1,0 +1,56 @@
+"""How units, on any node, report to the command, and wait for its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import ray
+
+from melanoma_dist.train.events import EpochDone, Event
+from melanoma_dist.train.unit import Unit
+
+
+@ray.remote
+class Mailbox:
+    """Where ranks, on any node, leave events for the command, and wait for its answers."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[int | None, Unit, Event]] = []
+        self._asked: dict[int, asyncio.Future[str | None]] = {}
+        self._tickets = 0
+
+    async def put(self, unit: Unit, event: Event) -> None:
+        """Leave an event."""
+        self._events.append((None, unit, event))
+
+    async def ask(self, unit: Unit, event: Event) -> str | None:
+        """Leave an event and wait for the answer."""
+        self._tickets += 1
+        future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._asked[self._tickets] = future
+        self._events.append((self._tickets, unit, event))
+        return await future
+
+    async def take(self) -> list[tuple[int | None, Unit, Event]]:
+        """The events since the last call, each with a ticket where somebody waits for an answer."""
+        events, self._events = self._events, []
+        return events
+
+    async def answer(self, ticket: int, answer: str | None) -> None:
+        """Answer the one who holds a ticket."""
+        self._asked.pop(ticket).set_result(answer)
+
+
+class Reporter:
+    """What the main rank of a unit reports to."""
+
+    def __init__(self, unit: Unit, mailbox: Any) -> None:
+        self._unit, self._mailbox = unit, mailbox
+
+    def __call__(self, event: Event) -> str | None:
+        if self._unit.judged and isinstance(event, EpochDone):
+            answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
+            return answer
+        self._mailbox.put.remote(self._unit, event)
+        return None

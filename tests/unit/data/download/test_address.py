@@ -1,0 +1,84 @@
+"""``--base-url``: refused at once where it can lead nowhere, and its password seen by the server alone."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist.cli import main
+from melanoma_dist.data.download.address import split_address
+from melanoma_dist.errors import ConfigError, DownloadError
+
+from .server import Site
+from .site import IMAGES, get
+
+SECRET = "s€cret@/1"
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "auth"),
+    [
+        ("https://host/a/", "https://host/a", None),
+        ("http://host:80/a@b", "http://host:80/a@b", None),
+        ("http://user:pass@host:8080/a", "http://host:8080/a", (b"user", b"pass")),
+        ("http://user@[::1]/a", "http://[::1]/a", (b"user", b"")),
+        ("http://us%40er:s%e2%82%accret%2F@host", "http://host", (b"us@er", "s€cret/".encode())),
+    ],
+)
+def test_credentials_are_split_off(given: str, url: str, auth: tuple[bytes, bytes] | None) -> None:
+    assert split_address(given) == (url, auth)
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ("ftp://user:secret@host", "must begin with http"),
+        ("user:secret@host", "must begin with http"),
+        ("http:///challenges", "names no host"),
+        ("http://user:secret@/challenges", "names no host"),
+        ("http://host/?token=1", "must have no \\?"),
+        ("http://host/#top", "must have no"),
+        ("http://ho st/", "must have no"),
+        ("http://host:port/", "port is no number"),
+        ("http://host:99999/", "port is no number"),
+        ("http://user:sec/ret@host/", "port is no number"),
+        ("http://user:sec#ret@host/", "port is no number"),
+        ("http://[::1/", "is no address"),
+    ],
+)
+def test_an_address_that_can_lead_nowhere_is_refused_at_the_flag(
+    given: str, rule: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"--base-url .*{rule}") as caught:
+        split_address(given)
+    assert "sec" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "download", "--raw", "nowhere", "--years", "2017", "--base-url", given])
+    captured = capfd.readouterr()
+    assert stopped.value.code == 2
+    assert "Traceback" not in captured.err
+    assert "sec" not in captured.out + captured.err
+
+
+def test_a_password_reaches_the_server_and_nothing_else(
+    site: Site, raw: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clean = site.url
+    site.auth = "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
+    site.url = clean.replace("//", "//user:s%E2%82%ACcret%40%2F1@")
+    site.fail(IMAGES, "truncate", "503", "503", "503")
+    with pytest.raises(DownloadError) as caught:
+        get(site, raw)
+    written = [path.read_text() for path in raw.rglob("*.json")]
+    get(site, raw, list=True)
+    get(site, raw)
+    captured = capfd.readouterr()
+    told = [str(caught.value), captured.out, captured.err, *written, *(p.read_text() for p in raw.rglob("*.json"))]
+    assert not [text for text in told if "cret" in text or "user:" in text]
+    assert sum(clean in text for text in told) >= 3
+    site.url = clean
+    with pytest.raises(DownloadError, match="401"):
+        get(site, raw, 2018, accept_license=True)

@@ -1,0 +1,152 @@
+"""A data set that somebody edited, or that another tool wrote, is one message that names file and column."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from melanoma_dist.data.audit.inspection import Request, inspect
+from melanoma_dist.data.manifest import COLUMNS, Dataset, load_dataset, read_beside
+from melanoma_dist.data.prepare import Request as Preparation
+from melanoma_dist.data.prepare import prepare
+from melanoma_dist.data.schema import AGAIN, MANIFEST_RULES
+from melanoma_dist.errors import DataError
+
+from .conftest import Raw, rewrite, small
+
+
+@pytest.fixture
+def copy(dataset: Dataset, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(dataset.folder, tmp_path / "copy"))
+
+
+def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
+    return values.astype("str")
+
+
+def first(value: object) -> Callable[[pd.Series[Any]], pd.Series[Any]]:
+    """Another value in the first row, and the others as they were."""
+    return lambda values: pd.Series([value, *values[1:]], dtype=values.dtype if value == value else None)
+
+
+def test_every_column_has_a_rule() -> None:
+    assert set(MANIFEST_RULES) == set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        *((name, first(None)) for name in ("image_id", "group", "years", "listed", "split", "source_sha256", "shard")),
+        *((name, as_text) for name in ("age", "MEL", "width", "crc32", "offset", "mask_length")),
+        ("sex", lambda values: pd.Series(np.arange(len(values)))),
+        ("offset", first(-512)),
+        ("offset", first(2**62)),
+        ("length", first(0)),
+        ("length", first(-7)),
+        ("width", first(0)),
+        ("crc32", first(-1)),
+        ("crc32", lambda values: values.astype("float64")),
+        ("mask_offset", first(-2)),
+        ("MEL", lambda values: values == 1),
+        ("shard", first("/etc/passwd")),
+        ("shard", first("../elsewhere/shard-00000.tar")),
+        ("shard", first("shard-00000.tar\n")),
+        ("shard", first("shard-٠٠٠٠٠.tar")),
+    ],
+)
+def test_a_column_of_the_manifest_that_breaks_its_rule_is_named(
+    column: str, change: Callable[[pd.Series[Any]], pd.Series[Any]], copy: Path
+) -> None:
+    table = pd.read_parquet(copy / "manifest.parquet")
+    table[column] = change(table[column])
+    table.to_parquet(copy / "manifest.parquet", index=False)
+    with pytest.raises(DataError, match=rf"manifest\.parquet: {column} must be .*Delete the data set's folder"):
+        load_dataset(copy)
+
+
+def test_half_a_place_of_a_mask_is_refused(copy: Path) -> None:
+    table = pd.read_parquet(copy / "manifest.parquet")
+    table.loc[0, "mask_offset"] = 512
+    table.to_parquet(copy / "manifest.parquet", index=False)
+    with pytest.raises(DataError, match="some masks have a place without a length"):
+        load_dataset(copy)
+
+
+def test_a_manifest_without_any_metadata_is_right(raw: Raw, out: Path) -> None:
+    """2018 alone knows neither age nor sex nor site: whole columns are blank."""
+    for number in range(3):
+        raw.image_2018(number)
+    manifest = prepare(Preparation(raw.folder, (2018,)), out).manifest
+    assert manifest[["age", "sex", "site"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", "512"), ("size", 24.5), ("size", True), ("size", 0), ("size", None), ("synthetic", "no"),
+        ("fingerprint", 7), ("notes", "none"), ("notes", [1]), ("years", None), ("years", ["2017"]), ("tables", {}),
+        ("tables", []),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_description_that_breaks_its_rule_is_named(field: str, value: object, copy: Path) -> None:
+    description = json.loads((copy / "dataset.json").read_text())
+    (copy / "dataset.json").write_text(json.dumps(description | {field: value}))
+    with pytest.raises(DataError, match=rf"dataset\.json: {field} .*must be") as caught:
+        load_dataset(copy)
+    assert str(caught.value).endswith(AGAIN)
+
+
+@pytest.mark.parametrize("field", ["notes", "tables", "size", "years"])
+def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
+    description = json.loads((copy / "dataset.json").read_text())
+    del description[field]
+    (copy / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(
+        DataError, match=rf"dataset\.json: lacks {field}: an earlier version.*Delete the data set's folder"
+    ):
+        inspect(Request(str(copy), "isic2019", 3, 0))
+
+
+@pytest.mark.parametrize("name", ["joins.parquet", "missing.parquet", "quarantine.parquet"])
+def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, copy: Path) -> None:
+    dataset = load_dataset(copy)
+    table = read_beside(dataset, name)
+    table[:0].to_parquet(copy / name, index=False, compression="gzip")
+    with pytest.raises(DataError, match=rf"{name}: is not the table that .*damaged or edited"):
+        read_beside(dataset, name)
+    for column in table:
+        rewrite(copy, name, table.drop(columns=column))
+        with pytest.raises(DataError, match=rf"{name}: lacks the columns {column}. Delete the data set's folder"):
+            read_beside(dataset, name)
+    (copy / name).unlink()
+    with pytest.raises(DataError, match=rf"{name}: cannot be read .*Delete the data set's folder"):
+        read_beside(dataset, name)
+
+
+@pytest.mark.parametrize("value", ["yes", None, 1])
+def test_joins_are_made_or_not(value: object, copy: Path) -> None:
+    dataset = load_dataset(copy)
+    joins = read_beside(dataset, "joins.parquet")
+    rewrite(copy, "joins.parquet", joins.assign(joined=value))
+    with pytest.raises(DataError, match=r"joins\.parquet: joined must be true or false"):
+        read_beside(dataset, "joins.parquet")
+
+
+def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
+    """Given again, the preparation names the damage; after the folder was deleted it prepares."""
+    small(raw, out)
+    request = Preparation(raw.folder, (2017,), size=24)
+    (out / "joins.parquet").unlink()
+    with pytest.raises(
+        DataError, match=r"joins\.parquet: cannot be read.*Delete the data set's folder and prepare it again"
+    ):
+        prepare(request, out)
+    shutil.rmtree(out)
+    assert len(prepare(request, out).manifest) == 4
