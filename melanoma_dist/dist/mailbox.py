@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from melanoma_dist.train.events import EpochDone, Event
+from melanoma_dist.train.events import EpochDone, Event, UnitDone
 from melanoma_dist.train.unit import Unit
 
 
@@ -52,5 +52,7 @@ class Reporter:
         if self._unit.judged and isinstance(event, EpochDone):
             answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
             return answer
-        self._mailbox.put.remote(self._unit, event)
+        left = self._mailbox.put.remote(self._unit, event)
+        if isinstance(event, UnitDone):
+            ray.get(left)  # it is there before the unit has ended
         return None

@@ -76,10 +76,23 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
         if len(machines.cores) > 1:
             require_shared(ground.folder)
         layout = plan(settings.run, machines, conductor.trials or _MANY)
-        journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
+        _require_same_ranks(journal, conductor, layout)
+        devices = _devices(layout)
+        journal.write(
+            "session", trials=conductor.trials, **devices, ranks=layout.ranks, side_by_side=layout.side_by_side
+        )
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
             train_units(SweepAgenda(ground, conductor, journal, display, deadline, outcome.update), layout)
+
+
+def _require_same_ranks(journal: Journal, conductor: Conductor, layout: Layout) -> None:
+    """Units in training go on as they began. Raises ConfigError where they would have other ranks."""
+    sessions = [record for record in journal.records if record["what"] == "session"]
+    if conductor.running and sessions and sessions[-1]["ranks"] != layout.ranks:
+        rule = f"{len(conductor.running)} units of this sweep are in training on {sessions[-1]['ranks']} ranks each"
+        flag = "gpus_per_unit" if layout.gpu else "ranks_per_unit"
+        raise ConfigError.of(flag, layout.ranks, rule, "Give that number, or another --name.")
 
 
 def _devices(layout: Layout) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """``journal.jsonl``: all that happened in a sweep, a line each, in the order in which it was decided upon.
 
-    session   trials, device, per_unit, side_by_side     a command began to work at the sweep
+    session   trials, device, per_unit, ranks, side_by_side     a command began to work at the sweep
     start     configuration, fold, values        a unit was started (values: of a new configuration)
     restart   configuration, fold                a later command started it again from its checkpoint
     epoch     configuration, fold, epoch, auc, best_auc, seconds

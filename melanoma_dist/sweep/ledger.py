@@ -104,7 +104,14 @@ def make_ledger(records: Sequence[Record], folds: int) -> Ledger:
     units = unit_costs(records)
     sessions = [record for record in records if record["what"] == "session"]
     full = _full_costs(list(units.values()))
-    rows = [_row(unit, full, folds, units) for unit in units.values()]
+    of_configuration: dict[int, list[UnitCost]] = {}
+    for unit in units.values():
+        of_configuration.setdefault(unit.place.configuration, []).append(unit)
+    rows = [
+        _row(unit, of_configuration[number], full.get(number), folds)
+        for number, mine in of_configuration.items()
+        for unit in mine
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["configuration", "fold"], ignore_index=True)
     return Ledger(
         device=sessions[-1]["device"] if sessions else "device",
@@ -130,15 +137,14 @@ def _full_costs(units: list[UnitCost]) -> dict[int, float]:
     return costs
 
 
-def _row(unit: UnitCost, full: dict[int, float], folds: int, units: dict[Place, UnitCost]) -> dict[str, Any]:
-    number = unit.place.configuration
-    last = unit.place == max((other for other in units if other.configuration == number), key=lambda other: other.fold)
+def _row(unit: UnitCost, mine: list[UnitCost], full: float | None, folds: int) -> dict[str, Any]:
+    """The row of a unit; ``mine``: all of its configuration, of which a whole fold would have cost ``full``."""
     saved = None
-    if number in full and last:  # what the configuration did without is booked with its last unit
-        spent = sum(other.device_seconds for other in units.values() if other.place.configuration == number)
-        saved = max(0.0, full[number] * folds - spent)
+    if full is not None and unit is max(mine, key=lambda other: other.place.fold):
+        # What the configuration did without is booked with its last unit.
+        saved = max(0.0, full * folds - sum(other.device_seconds for other in mine))
     return {
-        "configuration": number, "fold": unit.place.fold, "state": unit.state, "why": unit.why,
+        "configuration": unit.place.configuration, "fold": unit.place.fold, "state": unit.state, "why": unit.why,
         "epochs": len(unit.epoch_seconds), "best_auc": unit.best_auc, "begun": unit.spells[0].begun,
         "seconds": round(unit.seconds, 3), "device_seconds": round(unit.device_seconds, 3),
         "saved_device_seconds": None if saved is None else round(saved, 3),
