@@ -11,23 +11,19 @@ from pathlib import Path
 import numpy as np
 from ray.tune.search.variant_generator import generate_variants
 
+from melanoma_dist.config import RunConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
-from melanoma_dist.dist.cluster import check_gpus, joined
-from melanoma_dist.dist.nodes import require_shared
 from melanoma_dist.dist.plan import Layout
-from melanoma_dist.dist.units import train_units
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say
-from melanoma_dist.models.backbones import check_backbone
 from melanoma_dist.record import identity_of, made_with, now, read_identity, refuse_another, write_json
 from melanoma_dist.run import conclude, introduce_data, open_data, plan, plan_folds
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.journal import Journal, retell, settle
-from melanoma_dist.sweep.outcome import Outcome
 from melanoma_dist.sweep.race import Race
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size
 from melanoma_dist.sweep.space import Space, check_space, read_space
@@ -47,10 +43,7 @@ def sweep(settings: SweepConfig) -> None:
     folder, identity = _place(settings, space, dataset)
     ground = Ground(config, dataset, folds, folder)
     _check_samples(space, ground)
-    if config.hardware.address is None:
-        import torch
-
-        check_gpus(config.hardware.gpus, torch.cuda.device_count())
+    _check_machine(config)
     _open(folder, identity, settings, space)
     say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
@@ -62,10 +55,31 @@ def sweep(settings: SweepConfig) -> None:
         settle(journal, conductor)
         conductor.trials = trials
         _conduct(settings, ground, conductor, journal)
-        Outcome(ground, conductor, journal).conclude(conclude)
+        _conclude(ground, conductor, journal)
+
+
+def _check_machine(config: RunConfig) -> None:
+    if config.hardware.address is None:
+        import torch
+
+        from melanoma_dist.dist.cluster import check_gpus
+
+        check_gpus(config.hardware.gpus, torch.cuda.device_count())
+
+
+def _conclude(ground: Ground, conductor: Conductor, journal: Journal) -> None:
+    from melanoma_dist.sweep.outcome import Outcome
+
+    Outcome(ground, conductor, journal).conclude(conclude)
 
 
 def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journal: Journal) -> None:
+    # Imported here, when everything cheap has been checked: PyTorch takes seconds to load.
+    from melanoma_dist.dist.cluster import joined
+    from melanoma_dist.dist.nodes import require_shared
+    from melanoma_dist.dist.units import train_units
+    from melanoma_dist.sweep.outcome import Outcome
+
     if journal.records:
         say(f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training")
     if conductor.over():
@@ -117,6 +131,8 @@ def _told(trials: int | None) -> str:
 
 def _check_samples(space: Space, ground: Ground) -> None:
     """Try configurations out on paper. Raises ConfigError for values that do not go together, or unknown backbones."""
+    from melanoma_dist.models.backbones import check_backbone
+
     state = np.random.RandomState(0)
     backbones = set()
     drawn = 0
