@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.train.metrics import FIGURES
 from melanoma_dist.train.predictions import arrays
+
+_VIEW = ".hparams"  # the hyperparameter view has a file of its own: a sweep renews it
 
 
 def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunConfig, folder: Path) -> None:
@@ -36,38 +39,33 @@ def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunCo
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
         if summary["synthetic"]:
             writer.add_text("data", "SYNTHETIC DATA: these figures say nothing about melanoma.", 0)
-        _add_hyperparameters(writer, _metrics(summary), config)
+    write_hyperparameters(config.identity(), _metrics(summary), folder)
 
 
-def write_hyperparameters(config: RunConfig, metrics: dict[str, float], folder: Path) -> None:
-    """What the hyperparameter view shows of a run that has not finished all folds; replaces what it showed before."""
-    _remove_events(folder)
-    with SummaryWriter(str(folder)) as writer:
-        _add_hyperparameters(writer, metrics, config)
+def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float | None], folder: Path) -> None:
+    """What the hyperparameter view shows of a run; replaces what it showed before.
+
+    In the run's own folder: ``add_hparams`` would put them into one of its own for each call.
+    """
+    _remove_events(folder, f"*{_VIEW}")
+    known = {name: value for name, value in metrics.items() if value is not None}
+    plain = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
+    with SummaryWriter(str(folder), filename_suffix=_VIEW) as writer:
+        file_writer = writer._get_file_writer()
+        for part in hparams(plain, known):
+            file_writer.add_summary(part)
+        for name, value in known.items():
+            writer.add_scalar(name, value, 0)
 
 
-def _remove_events(folder: Path) -> None:
-    for old in folder.glob("events.*"):
+def _remove_events(folder: Path, which: str = "") -> None:
+    for old in folder.glob(f"events.*{which}"):
         old.unlink()
 
 
-def _metrics(summary: dict[str, Any]) -> dict[str, float]:
+def _metrics(summary: dict[str, Any]) -> dict[str, float | None]:
     return {
         "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
-        "hparam/folds": float(len(summary["folds"])),
         "hparam/auc_out_of_fold": summary["out_of_fold"]["labels"][HEADLINE]["auc"],
         "hparam/macro_auc_out_of_fold": summary["out_of_fold"]["macro"]["auc"],
     }
-
-
-def _add_hyperparameters(writer: SummaryWriter, metrics: dict[str, float], config: RunConfig) -> None:
-    """In the run's own folder: ``add_hparams`` would put them into one of its own for each call."""
-    values = {
-        key: value if isinstance(value, bool | int | float | str) else str(value)
-        for key, value in config.identity().items()
-    }
-    file_writer = writer._get_file_writer()
-    for part in hparams(values, metrics):
-        file_writer.add_summary(part)
-    for name, value in metrics.items():
-        writer.add_scalar(name, value, 0)

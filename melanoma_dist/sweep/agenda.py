@@ -37,6 +37,8 @@ class Ground:
     dataset: Dataset
     folds: pd.DataFrame
     folder: Path
+    varied: tuple[str, ...]
+    """The dotted fields of the search space."""
 
     def configured(self, number: int, values: dict[str, Any]) -> RunConfig:
         """A configuration, as a run below the sweep's folder. Raises ConfigError for values that do not go together."""

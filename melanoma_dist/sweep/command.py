@@ -41,7 +41,7 @@ def sweep(settings: SweepConfig) -> None:
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
     folder, identity = _place(settings, space, dataset)
-    ground = Ground(config, dataset, folds, folder)
+    ground = Ground(config, dataset, folds, folder, tuple(space.domains))
     _check_samples(space, ground)
     _check_machine(config)
     _open(folder, identity, settings, space)

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from melanoma_dist.config import RunConfig, nested, with_values
-from melanoma_dist.errors import TrainingError
+from melanoma_dist.config import RunConfig, dotted, nested, with_values
+from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.tensorboard import write_hyperparameters
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder
@@ -40,7 +40,7 @@ class Outcome:
         ledger.units.to_parquet(folder / "ledger.parquet", index=False)
         table.to_csv(folder / "leaderboard.csv")
         if configuration is not None:
-            self._show_in_tensorboard(configuration)
+            self._show_in_tensorboard(configuration, ledger)
 
     def conclude(self, conclude_run: Callable[..., Any]) -> None:
         """Write everything, and say how the sweep ended. Raises TrainingError where every configuration failed."""
@@ -50,6 +50,7 @@ class Outcome:
         for number in range(len(self._conductor.values)):
             if self._conductor.race.complete(number):
                 self._conclude_run(number, conclude_run)
+                self._show_in_tensorboard(number, ledger)
         best, runner_up = best_and_next(table)
         comparison = self._compare(best, runner_up)
         if best is not None:
@@ -92,13 +93,23 @@ class Outcome:
             ground = self._ground
             conclude_run(config, ground.dataset, ground.folds, folder, 0.0)
 
-    def _show_in_tensorboard(self, number: int) -> None:
+    def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
+        """A row of the hyperparameter view: what varied, and how far the configuration came."""
         runner = self._conductor.race.runners[number]
-        if not runner.aucs:
+        mine = ledger.units[ledger.units["configuration"] == number]
+        first = mine.loc[mine["fold"] == 0, "best_auc"].dropna()
+        metrics = {
+            "hparam/auc_mean_over_folds": runner.mean if runner.aucs else None,
+            "hparam/auc_first_fold": float(first.iloc[0]) if len(first) else None,
+            "hparam/folds_finished": float(len(runner.aucs)),
+            "hparam/device_hours": float(mine["device_seconds"].sum() / 3600),
+        }
+        try:
+            config, folder = self._run(number)
+        except ConfigError:  # its values do not go together: it has no folder
             return
-        config, folder = self._run(number)
-        metrics = {"hparam/auc_mean_over_folds": runner.mean, "hparam/folds": float(len(runner.aucs))}
-        write_hyperparameters(config, metrics, folder.path)
+        values = dotted(config)
+        write_hyperparameters({key: values[key] for key in self._ground.varied}, metrics, folder.path)
 
     def _write_best(self, number: int) -> None:
         config = with_values(self._ground.config, {**self._conductor.values[number], "name": None})

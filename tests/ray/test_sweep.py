@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.ray.conftest import ROOT, Launch
 
@@ -84,8 +85,15 @@ def test_a_complete_configuration_is_a_run_and_its_mean_is_that_of_its_folds(swe
 def test_tensorboard_shows_units_and_hyperparameters_under_readable_names(swept: Path) -> None:
     name = leaderboard(swept)["name"].iloc[0]
     run = EventAccumulator(str(swept / name)).Reload()
-    assert {"hparam/auc_mean_over_folds", "hparam/folds"} <= set(run.Tags()["scalars"])
-    assert run.PluginTagToContent("hparams")
+    assert run.Scalars("hparam/folds_finished")[0].value == 2
+    assert run.Scalars("hparam/auc_mean_over_folds")[0].value == pytest.approx(leaderboard(swept)["mean_auc"].iloc[0])
+    for configuration in leaderboard(swept)["name"]:
+        events = EventAccumulator(str(swept / configuration)).Reload()
+        session = plugin_data_pb2.HParamsPluginData.FromString(
+            events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+        )
+        assert set(session.session_start_info.hparams) == {"optimizer.lr", "model.pooling"}
+        assert events.Scalars("hparam/auc_first_fold")
     unit = EventAccumulator(str(swept / name / "fold-1")).Reload()
     assert len(unit.Scalars("validation_auc/MEL")) == 4
 

@@ -39,7 +39,7 @@ class Setting:
         self.settings = SweepConfig(run=config, grace_epochs=1, trials=4)
         self.space = space_of(folder, space)
         folds = make_folds(dataset.manifest, LABEL_SETS["isic2019"], FOLDS, 0)
-        self.ground = Ground(config, dataset, folds, folder)
+        self.ground = Ground(config, dataset, folds, folder, tuple(self.space.domains))
         self.ended: list[int] = []
 
     def begin(self, deadline: float | None = None) -> SweepAgenda:
