@@ -47,7 +47,7 @@ def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float
 
     In the run's own folder: ``add_hparams`` would put them into one of its own for each call.
     """
-    _remove_events(folder, f"*{_VIEW}")
+    _remove_events(folder, _VIEW)
     known = {name: value for name, value in metrics.items() if value is not None}
     plain = {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
     with SummaryWriter(str(folder), filename_suffix=_VIEW) as writer:
