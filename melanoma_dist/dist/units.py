@@ -130,9 +130,12 @@ class _Engine:
             self._drivers.append(attempt.driver)
             self._agenda.ended(unit, attempt.seconds)
             return
-        ray.kill(attempt.driver)
-        self._drivers.clear()  # whatever ended this one may have ended idle ones too,
-        self._room.look_again()  # with their node
+        # Whatever ended this driver may have ended idle ones too, with their node; one that lives must not hold the
+        # cores that the next one waits for.
+        for driver in (attempt.driver, *self._drivers):
+            ray.kill(driver)
+        self._drivers.clear()
+        self._room.look_again()
         decision = retry(error, attempt.restarts, unit.config.hardware.max_restarts)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
