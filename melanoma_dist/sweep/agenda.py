@@ -20,12 +20,13 @@ from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
 from melanoma_dist.record import RunFolder, open_run, run_folder
 from melanoma_dist.run import check_batch
 from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.journal import Journal
+from melanoma_dist.sweep.journal import Journal, as_written
 from melanoma_dist.sweep.race import Place
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.unit import Unit
 
 _LONGEST_NAME = 60
+_APPEARS_S = 10.0
 _OUT_OF_TIME = "the time budget is spent"
 
 
@@ -86,6 +87,9 @@ class SweepAgenda:
             place, again = (self._left.pop(0), True) if self._left else (self._conductor.next(), False)
             if place is None:
                 return None
+            if self._out(place):  # dropped while it waited
+                del self._conductor.running[place]
+                continue
             self._note_start(place, again)
             try:
                 return self._unit(place)
@@ -102,14 +106,14 @@ class SweepAgenda:
         """A unit released its devices: finished, stopped or paused."""
         place = self._units.pop(unit)
         self._display.forget(unit.name)
-        if unit.predictions.is_file():
+        if place not in self._conductor.running:
+            self._note(place, "end", state="stopped", seconds=round(seconds, 3))
+        elif self._is_finished(unit):
             self._note(place, "end", state="finished", seconds=round(seconds, 3))
             self._drop(place)
-        elif place in self._conductor.running:
+        else:
             self._note(place, "end", state="paused", seconds=round(seconds, 3))
             return
-        else:
-            self._note(place, "end", state="stopped", seconds=round(seconds, 3))
         # Nothing goes on from them: weights and predictions of a finished fold lie elsewhere.
         shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
         self._on_end(place.configuration)
@@ -120,6 +124,7 @@ class SweepAgenda:
             raise error
         self._display.forget(unit.name)
         self._fail(self._units.pop(unit), seconds, error)
+        shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
 
     def idle(self) -> None:
         """Redraw."""
@@ -127,8 +132,8 @@ class SweepAgenda:
 
     def _judge(self, place: Place, title: str, event: EpochDone) -> str | None:
         seen = self._conductor.running.get(place)
-        if seen is None:
-            return None
+        if seen is None:  # it was told to stop, and died before it did
+            return self._conductor.race.runners[place.configuration].out
         if event.epoch > seen.epoch:
             figures = {name: getattr(event, name) for name in ("epoch", "auc", "best_auc", "seconds")}
             self._note(place, "epoch", **figures)
@@ -172,12 +177,22 @@ class SweepAgenda:
         if again:
             self._note(place, "restart")
         elif place.fold == 0:
-            self._note(place, "start", values=self._conductor.values[place.configuration])
+            self._note(place, "start", values=as_written(self._conductor.values[place.configuration]))
         else:
             self._note(place, "start")
 
     def _note(self, place: Place, what: str, **fields: Any) -> None:
         self._journal.write(what, configuration=place.configuration, fold=place.fold, **fields)
+
+    def _out(self, place: Place) -> bool:
+        return self._conductor.race.runners[place.configuration].out is not None
+
+    def _is_finished(self, unit: Unit) -> bool:
+        """Whether its predictions are there, which a network file system may show late."""
+        limit = time.monotonic() + _APPEARS_S
+        while not unit.predictions.is_file() and not self._late() and time.monotonic() < limit:
+            time.sleep(0.1)
+        return unit.predictions.is_file()
 
     def _late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline

@@ -8,10 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
-from ray.tune.search.variant_generator import generate_variants
-
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.dist.plan import Layout
@@ -25,8 +22,8 @@ from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.journal import Journal, retell, settle
 from melanoma_dist.sweep.race import Race
-from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size
-from melanoma_dist.sweep.space import Space, check_space, read_space
+from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
+from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
 
 _SAMPLES = 100  # configurations tried out on paper before anything starts
 _MANY = 10_000  # configurations, where only time limits them
@@ -43,6 +40,7 @@ def sweep(settings: SweepConfig) -> None:
     folder, identity = _place(settings, space, dataset)
     ground = Ground(config, dataset, folds, folder, tuple(space.domains))
     _check_samples(space, ground)
+    build_searcher(settings, space, config.seed).suggest()  # what it cannot search is told before anything is written
     _check_machine(config)
     _open(folder, identity, settings, space)
     say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
@@ -86,39 +84,47 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
         return
     budget = settings.budget_seconds()
     outcome = Outcome(ground, conductor, journal)
-    with joined(settings.run.hardware) as machines:
+    config = _as_begun(settings.run, journal, conductor)
+    with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
             require_shared(ground.folder)
-        layout = plan(settings.run, machines, conductor.trials or _MANY)
-        _require_same_ranks(journal, conductor, layout)
-        devices = _devices(layout)
-        journal.write(
-            "session", trials=conductor.trials, **devices, ranks=layout.ranks, side_by_side=layout.side_by_side
-        )
+        layout = plan(config, machines, conductor.trials or _MANY)
+        journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
             train_units(SweepAgenda(ground, conductor, journal, display, deadline, outcome.update), layout)
+    if not conductor.over():
+        spent = "" if budget is None else "The time budget is spent. "
+        say(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")
 
 
-def _require_same_ranks(journal: Journal, conductor: Conductor, layout: Layout) -> None:
-    """Units in training go on as they began. Raises ConfigError where they would have other ranks."""
+def _as_begun(config: RunConfig, journal: Journal, conductor: Conductor) -> RunConfig:
+    """With the ranks on which units in training began, unless others are asked for. Raises ConfigError for those."""
     sessions = [record for record in journal.records if record["what"] == "session"]
-    if conductor.running and sessions and sessions[-1]["ranks"] != layout.ranks:
-        rule = f"{len(conductor.running)} units of this sweep are in training on {sessions[-1]['ranks']} ranks each"
-        flag = "gpus_per_unit" if layout.gpu else "ranks_per_unit"
-        raise ConfigError.of(flag, layout.ranks, rule, "Give that number, or another --name.")
+    if not conductor.running or not sessions:
+        return config
+    last, hardware = sessions[-1], config.hardware
+    units = f"{len(conductor.running)} units of this sweep are in training"
+    on_gpus = last["device"] == "GPU"
+    if on_gpus != (hardware.gpus != 0):
+        raise ConfigError.of("gpus", hardware.gpus, f"{units} on {'GPUs' if on_gpus else 'the CPU'}", "Go on there.")
+    flag = "gpus_per_unit" if on_gpus else "ranks_per_unit"
+    began, asked = last["share"] if last["share"] < 1 else last["ranks"], getattr(hardware, flag)
+    if asked not in (None, began):
+        raise ConfigError.of(flag, asked, f"{units} with {began:g} each", f"Leave the flag out, or give {began:g}.")
+    return with_values(config, {f"hardware.{flag}": began})
 
 
 def _devices(layout: Layout) -> dict[str, object]:
-    if layout.gpu:
-        return {"device": "GPU", "per_unit": layout.ranks * layout.gpu_share}
-    return {"device": "CPU core", "per_unit": layout.ranks * layout.cores}
+    device, per_rank = ("GPU", layout.gpu_share) if layout.gpu else ("CPU core", layout.cores)
+    units = {"per_unit": layout.ranks * per_rank, "ranks": layout.ranks, "share": layout.gpu_share}
+    return {"device": device, **units}
 
 
 def _trials(settings: SweepConfig, space: Space) -> int | None:
     """How many configurations to try. Raises ConfigError where nothing would end the sweep."""
     if settings.searcher == "grid":
-        size = grid_size(space)
+        size = grid_size(settings.run, space)
         return size if settings.trials is None else min(size, settings.trials)
     if settings.trials is None and settings.time_budget is None:
         raise ConfigError("--trials: give the number of configurations to try, or --time-budget, or both.")
@@ -126,25 +132,23 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
 
 
 def _told(trials: int | None) -> str:
-    return "no limit but the time" if trials is None else f"{trials} configurations"
+    return "no limit but the time" if trials is None else f"at most {trials} configurations"
 
 
 def _check_samples(space: Space, ground: Ground) -> None:
     """Try configurations out on paper. Raises ConfigError for values that do not go together, or unknown backbones."""
     from melanoma_dist.models.backbones import check_backbone
 
-    state = np.random.RandomState(0)
     backbones = set()
-    drawn = 0
-    while drawn < _SAMPLES:
-        for _, values in generate_variants(dict(space.domains), random_state=state):
-            drawn += 1
-            active = space.active(ground.config, values)
-            try:
-                model = ground.configured(drawn, active).model
-            except ConfigError as error:
-                raise space.error(str(active), str(error).rstrip(".")) from None
-            backbones.add((model.backbone, model.weights))
+    for number, values in zip(range(_SAMPLES), samples(space), strict=False):
+        active = space.active(ground.config, values)
+        for key, value in active.items():
+            check_value(space, ground.config, key, value)  # what a function of the space gave
+        try:
+            model = ground.configured(number, active).model
+        except ConfigError as error:
+            raise space.error(str(active), str(error).rstrip(".")) from None
+        backbones.add((model.backbone, model.weights))
     for backbone, weights in sorted(backbones):
         check_backbone(backbone, weights)
 

@@ -59,16 +59,17 @@ class Conductor:
 
     def finish(self, place: Place) -> list[Drop]:
         """A unit has ended by itself. Returns the configurations that are dropped because of its AUC."""
-        seen = self.running.pop(place)
+        seen, runner = self.running.pop(place), self.race.runners[place.configuration]
         if place.fold == 0:
             self._stopper.finish(place.configuration, seen.epoch, seen.best_auc)
-        if self.race.runners[place.configuration].out is not None:  # dropped in its last epoch
-            return []
+        told = runner.out is not None  # dropped in its last epoch
         drops = self.race.finish(place, seen.best_auc)
         for drop in drops:
             self._searcher.tell(drop.configuration, self.race.runners[drop.configuration].mean)
         if self.race.complete(place.configuration):
-            self._searcher.tell(place.configuration, self.race.runners[place.configuration].mean)
+            runner.out = None  # it was paid for in full, and counts
+            if not told:
+                self._searcher.tell(place.configuration, runner.mean)
         return drops
 
     def fail(self, place: Place, why: str) -> None:

@@ -1,6 +1,6 @@
 """``journal.jsonl``: all that happened in a sweep, a line each, in the order in which it was decided upon.
 
-    session   trials, device, per_unit, ranks, side_by_side     a command began to work at the sweep
+    session   trials, device, per_unit, ranks, share, side_by_side    a command began to work at the sweep
     start     configuration, fold, values        a unit was started (values: of a new configuration)
     restart   configuration, fold                a later command started it again from its checkpoint
     epoch     configuration, fold, epoch, auc, best_auc, seconds
@@ -16,8 +16,10 @@ nothing else is saved, and nothing is unpickled.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +92,17 @@ def settle(journal: Journal, conductor: Conductor) -> None:
                 journal.write("stop", configuration=number, fold=0, epoch=last["epoch"], why=runner.out)
     for place, records in open_units.items():
         if conductor.race.runners[place.configuration].out is not None:
-            conductor.running.pop(place, None)
             seconds = round(records[-1]["time"] - records[0]["time"], 3)
             journal.write("end", configuration=place.configuration, fold=place.fold, state="stopped", seconds=seconds)
+
+    for place in list(conductor.running):
+        if conductor.race.runners[place.configuration].out is not None:
+            del conductor.running[place]
+
+
+def as_written(values: Mapping[str, Any]) -> Record:
+    """Values as the journal holds them: JSON has no infinity."""
+    return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in values.items()}
 
 
 def _open_units(records: list[Record]) -> dict[Place, list[Record]]:
@@ -116,11 +126,14 @@ def _agrees(record: Record, conductor: Conductor) -> bool:
     if what == "session":
         conductor.trials = record["trials"]
     elif what == "start":
-        return conductor.next() == place and record.get("values") in (None, conductor.values[place.configuration])
+        same = conductor.next() == place
+        return same and record.get("values") in (None, as_written(conductor.values[place.configuration]))
     elif what == "epoch":
         conductor.epoch(place, record["epoch"], record["best_auc"])
     elif what == "end" and record["state"] == "finished":
         conductor.finish(place)
+    elif what == "end" and record["state"] == "stopped":
+        conductor.running.pop(place, None)
     elif what == "fail":
         conductor.fail(place, record["why"])
     elif what in ("stop", "drop"):

@@ -67,8 +67,13 @@ def _plots(
 
 def _row(row: pd.Series[Any], keys: list[str]) -> dict[str, Any]:
     aucs = [_auc(row[key]) for key in ("mean_auc", "sd_auc", "worst_fold_auc")]
-    rest = [_cell(row[key]) for key in ("epochs", "device_hours", *keys)]
-    return {"name": row["name"], "cells": [row["state"], str(row["folds"]), *aucs, *rest], "why": row["why"]}
+    rest = [_cell(row[key]) for key in ("epochs", "device_hours")]
+    return {
+        "name": row["name"],
+        "cells": [row["state"], str(row["folds"]), *aucs, *rest],
+        "why": row["why"],
+        "values": [_cell(row[key]) for key in keys],
+    }
 
 
 def _milestones(what: str, found: list[Milestone]) -> list[list[str]]:

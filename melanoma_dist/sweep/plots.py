@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.ledger import Milestone
@@ -49,6 +50,7 @@ def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
     for state, colour in _COLOURS.items():
         if (table["state"] == state).any():
             axes.plot([], [], color=colour, label=state)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of the first fold")
     axes.set_ylabel("best melanoma AUC so far")
     if curves:

@@ -7,6 +7,8 @@ by call, and they stand where they stood) and in a simulation. Tune itself loses
 from __future__ import annotations
 
 import logging
+import math
+import random
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.search.sample import Categorical, Float, Function, Integer
+from ray.tune.search.sample import Categorical, Float, Function, Integer, Quantized
 from ray.tune.search.variant_generator import generate_variants
 
 from melanoma_dist.config import RunConfig
+from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.space import Space
 
@@ -44,26 +47,46 @@ def build_searcher(settings: SweepConfig, space: Space, seed: int) -> Searcher:
     return _Drawn(settings.run, space, sources[settings.searcher](space, seed))
 
 
-def grid_size(space: Space) -> int:
+def grid_size(config: RunConfig, space: Space) -> int:
     """The number of combinations of a space of choices. Raises ConfigError for one with ranges."""
-    return sum(1 for _ in _grid(space, 0))
+    if space.only_if:  # what does not count makes no other combination
+        unseen = _Unseen(config, space)
+        return sum(unseen.take(values) is not None for values in _grid(space, 0))
+    return math.prod(len(domain["grid_search"]) for domain in _choices(space).values() if isinstance(domain, dict))
+
+
+def samples(space: Space) -> Iterator[dict[str, Any]]:
+    """Values drawn at random, without end. Raises ConfigError where a function of the space fails."""
+    try:
+        yield from _random(space, 0)
+    except Exception as error:  # it is the user's code and may fail in any way
+        raise ConfigError(f"--space {space.path}: drawing values failed ({type(error).__name__}: {error})") from error
 
 
 def _random(space: Space, seed: int) -> Iterator[dict[str, Any]]:
     state = np.random.RandomState(seed)
     while True:
+        # A function of the space may draw from the global generators: a sweep that goes on must draw the same.
+        own = int(state.randint(2**31))
+        np.random.seed(own)
+        random.seed(own)
         yield from (values for _, values in generate_variants(dict(space.domains), random_state=state))
 
 
 def _grid(space: Space, seed: int) -> Iterator[dict[str, Any]]:
     """Every combination, in an order drawn from the seed: a part of a grid is then a fair one."""
+    variants = [values for _, values in generate_variants(_choices(space))]
+    yield from (variants[position] for position in np.random.RandomState(seed).permutation(len(variants)))
+
+
+def _choices(space: Space) -> dict[str, Any]:
+    """The space with every choice as one of a grid. Raises ConfigError for ranges."""
     grid = {}
     for key, domain in space.domains.items():
         if isinstance(domain, Float | Integer):
             raise space.error(key, "is a range, and --searcher grid needs choices (tune.choice or tune.grid_search)")
         grid[key] = {"grid_search": list(domain.categories)} if isinstance(domain, Categorical) else domain
-    variants = [values for _, values in generate_variants(grid)]
-    yield from (variants[position] for position in np.random.RandomState(seed).permutation(len(variants)))
+    return grid
 
 
 class _Drawn:
@@ -90,6 +113,8 @@ class _Optuna:
         for key, domain in space.domains.items():
             if isinstance(domain, Function | dict):
                 raise space.error(key, "cannot be searched by optuna, which knows choices and ranges. Use ONLY_IF")
+            if isinstance(domain, Float | Integer) and isinstance(domain.sampler, Quantized):
+                raise space.error(key, "has steps, which are lost on optuna; use a range without, or tune.choice")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Ray converts the space
             logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
@@ -100,6 +125,8 @@ class _Optuna:
             varied = {
                 key: value for key, value in space.domains.items() if isinstance(value, Categorical | Float | Integer)
             }
+            if not varied:
+                raise space.error("SPACE", "has nothing that varies, and so nothing for optuna to search")
             self._fixed = {key: value for key, value in space.domains.items() if key not in varied}
             self._search = OptunaSearch(varied, metric="auc", mode="max", seed=seed)
         self._unseen = _Unseen(config, space)

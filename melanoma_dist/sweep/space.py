@@ -59,12 +59,12 @@ def read_space(path: Path | None) -> Space:
         found = runpy.run_path(str(path))
     except OSError as error:
         raise ConfigError.of("space", path, f"cannot be read ({error.strerror})") from error
-    except Exception as error:  # it is code and may fail in any way
+    except (Exception, SystemExit) as error:  # it is code and may fail in any way
         raise ConfigError.of("space", path, f"failed when it was run ({type(error).__name__}: {error})") from error
     domains, only_if = found.get("SPACE"), found.get("ONLY_IF", {})
     if not isinstance(domains, dict) or not domains:
         raise ConfigError.of("space", path, "defines no SPACE, a dict of dotted fields and what they may be")
-    if not isinstance(only_if, dict) or not all(isinstance(value, dict) for value in only_if.values()):
+    if not _are_conditions(only_if):
         raise ConfigError.of("space", path, "its ONLY_IF must be like {field: {other field: [values]}}")
     conditions = {key: {other: tuple(allowed) for other, allowed in value.items()} for key, value in only_if.items()}
     return Space(path, domains, conditions, hashlib.sha256(content).hexdigest())
@@ -80,21 +80,48 @@ def check_space(space: Space, config: RunConfig) -> None:
             near = nearest(str(key), known)
             raise space.error(key, "is no field that may vary" + (f"; near it: {near}" if near else ""))
         for value in _extremes(space, key, domain):
-            _check_value(space, config, key, value)
+            check_value(space, config, key, value)
     for key, conditions in space.only_if.items():
-        if key not in space.domains:
-            raise space.error(f"ONLY_IF[{key!r}]", "is not in SPACE")
-        for other in conditions:
-            if other not in known:
-                raise space.error(f"ONLY_IF[{key!r}]", f"{other!r} is no field that may vary")
+        _check_conditions(space, config, key, conditions, known)
+
+
+def _are_conditions(only_if: Any) -> bool:
+    return isinstance(only_if, dict) and all(
+        isinstance(conditions, dict) and all(isinstance(allowed, list | tuple | set) for allowed in conditions.values())
+        for conditions in only_if.values()
+    )
+
+
+def _check_conditions(
+    space: Space, config: RunConfig, key: str, conditions: Mapping[str, Any], known: Mapping[str, Any]
+) -> None:
+    entry = f"ONLY_IF[{key!r}]"
+    if key not in space.domains:
+        raise space.error(entry, "is not in SPACE")
+    for other, allowed in conditions.items():
+        if other not in known:
+            raise space.error(entry, f"{other!r} is no field that may vary")
+        if _leads_to(space, other, key, set()):
+            raise space.error(entry, f"{other!r} depends on it in turn")
+        for value in allowed:
+            check_value(space, config, other, value)
+
+
+def _leads_to(space: Space, start: str, goal: str, seen: set[str]) -> bool:
+    """Whether the conditions of ``start`` lead to ``goal``."""
+    if start == goal:
+        return True
+    seen.add(start)
+    return any(_leads_to(space, other, goal, seen) for other in space.only_if.get(start, {}) if other not in seen)
 
 
 def _extremes(space: Space, key: str, domain: Any) -> Iterator[Any]:
     """The values that stand for all that a domain may be: every category, or both bounds."""
-    if isinstance(domain, Categorical):
-        yield from domain.categories
-    elif isinstance(domain, dict) and set(domain) == {"grid_search"}:
-        yield from domain["grid_search"]
+    if isinstance(domain, Categorical) or (isinstance(domain, dict) and set(domain) == {"grid_search"}):
+        values = list(domain.categories if isinstance(domain, Categorical) else domain["grid_search"])
+        if not values:
+            raise space.error(key, "has no values to choose from")
+        yield from values
     elif isinstance(domain, Integer):
         yield from (int(domain.lower), int(domain.upper) - 1)
     elif isinstance(domain, Float):
@@ -111,7 +138,8 @@ def _finite(bound: float | None) -> bool:
     return bound is not None and abs(bound) != float("inf")
 
 
-def _check_value(space: Space, config: RunConfig, key: str, value: Any) -> None:
+def check_value(space: Space, config: RunConfig, key: str, value: Any) -> None:
+    """Raise ConfigError unless a field may have a value, alone."""
     section, _, name = key.partition(".")
     owner = getattr(config, section)
     assert is_dataclass(owner)

@@ -46,26 +46,19 @@ def play(conductor: Conductor, journal: Journal, side_by_side: int, on_tick: Cal
     """Until nothing is left: every tick, each running unit trains one epoch. Goes on with units that are running."""
     best = {place: seen.best_auc for place, seen in conductor.running.items()}
     while True:
-        while len(_alive(conductor)) < side_by_side and (place := conductor.next()) is not None:
+        while len(conductor.running) < side_by_side and (place := conductor.next()) is not None:
             new = {"values": conductor.values[place.configuration]} if place.fold == 0 else {}
             journal.write("start", configuration=place.configuration, fold=place.fold, **new)
             best[place] = float("-inf")
-        if not _alive(conductor):
+        if not conductor.running:
             return
-        for place in _alive(conductor):
+        for place in list(conductor.running):
             _epoch(conductor, journal, place, best)
         on_tick()
 
 
-def _alive(conductor: Conductor) -> list[Place]:
-    runners = conductor.race.runners
-    return [place for place in conductor.running if runners[place.configuration].out is None]
-
-
 def _epoch(conductor: Conductor, journal: Journal, place: Place, best: dict[Place, float]) -> None:
     at = {"configuration": place.configuration, "fold": place.fold}
-    if place not in conductor.running:  # dropped in this tick
-        return
     epoch = conductor.running[place].epoch + 1
     if epoch > EPOCHS:  # it was killed before its end was written
         _finish(conductor, journal, place)

@@ -189,3 +189,34 @@ def test_names_are_for_people_and_file_systems(setting: Setting) -> None:
     }
     assert setting.ground.name(7, values) == "c007-hf_hub_timm_vit_base-lr0.000314-balance-hidden64"
     assert len(setting.ground.name(1, {f"model.{'x' * 20}{number}": 1 for number in range(9)})) <= 61
+
+
+def test_a_unit_that_died_after_it_was_told_to_stop_is_told_again(setting: Setting) -> None:
+    """It is started again by the engine; nothing it does then counts."""
+    agenda = setting.begin()
+    first = agenda.next()
+    assert first is not None
+    train(agenda, first)
+    stopped = agenda.next()
+    while stopped is not None and (answer := agenda.hear(stopped, epoch_done(stopped, 1))) is None:
+        train(agenda, stopped, first=2)
+        stopped = agenda.next()
+    assert stopped is not None
+    assert answer is not None
+    assert agenda.hear(stopped, epoch_done(stopped, 1)) == answer
+    stopped.folder.mkdir(parents=True, exist_ok=True)
+    stopped.predictions.touch()
+    agenda.ended(stopped, 2.0)
+    assert [record["state"] for record in setting.journal.records if record["what"] == "end"][-1] == "stopped"
+    setting.begin()  # the journal can still be told
+
+
+def test_a_unit_whose_configuration_is_dropped_while_it_waits_is_not_started(setting: Setting) -> None:
+    agenda = setting.begin()
+    waiting, other = agenda.next(), agenda.next()
+    assert waiting is not None
+    assert other is not None
+    again = setting.begin()
+    setting.conductor.race.leave(0, "dropped meanwhile")
+    assert again.next() == other
+    assert [place.configuration for place in setting.conductor.running] == [1]

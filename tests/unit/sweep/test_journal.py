@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from melanoma_dist.errors import DataError
-from melanoma_dist.sweep.journal import Journal, Record, read_journal, retell, settle
+from melanoma_dist.sweep.conductor import Conductor
+from melanoma_dist.sweep.journal import Journal, Record, as_written, read_journal, retell, settle
 
 from .player import conductor_of, play, settings_of
 
@@ -47,10 +48,25 @@ def test_cut_off_after_any_line_it_ends_alike(scheduler: str, searcher: str, tmp
         conductor = conductor_of(settings_of(**settings), folder)
         retell(journal.records, conductor, folder / "journal.jsonl")
         settle(journal, conductor)
+        assert told_again(journal, folder, settings).running.keys() == conductor.running.keys()
         play(conductor, journal, 1)
         assert decisions(journal.records) == decisions(expected)
         assert decisions(read_journal(folder / "journal.jsonl")) == decisions(expected)
         shutil.rmtree(folder)
+
+
+def told_again(journal: Journal, folder: Path, settings: dict[str, Any]) -> Conductor:
+    """The conductor of a later command, after one that did nothing."""
+    conductor = conductor_of(settings_of(**settings), folder)
+    retell(journal.records, conductor, folder / "journal.jsonl")
+    settle(journal, conductor)
+    return conductor
+
+
+def test_infinity_survives_the_journal(tmp_path: Path) -> None:
+    values = {"optimizer.clip_norm": float("inf"), "optimizer.lr": 0.1}
+    Journal(tmp_path / "journal.jsonl").write("start", configuration=0, fold=0, values=as_written(values))
+    assert read_journal(tmp_path / "journal.jsonl")[0]["values"] == as_written(values) != values
 
 
 def test_two_at_a_time_it_goes_on_alike_after_any_tick(tmp_path: Path) -> None:

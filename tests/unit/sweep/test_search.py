@@ -12,7 +12,7 @@ import pytest
 from melanoma_dist.config import RunConfig, ScheduleConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.sweep.search import Searcher, Stopper, build_searcher, grid_size
+from melanoma_dist.sweep.search import Searcher, Stopper, build_searcher, grid_size, samples
 
 from .test_space import space_of
 
@@ -46,7 +46,7 @@ def test_a_grid_is_every_combination_once_in_an_order_drawn_from_the_seed(tmp_pa
         (values["model.pooling"], values["model.hidden"])
         for values in suggestions(searcher(tmp_path, GRID, "grid", seed=1), 20)
     ]
-    assert grid_size(space_of(tmp_path, GRID)) == 6
+    assert grid_size(RunConfig(), space_of(tmp_path, GRID)) == 6
 
 
 @pytest.mark.parametrize("kind", ["random", "optuna"])
@@ -78,7 +78,7 @@ def test_values_may_follow_from_others_and_are_plain(tmp_path: Path) -> None:
 
 def test_a_searcher_refuses_what_it_cannot_search(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimizer.lr: is a range, and --searcher grid needs choices"):
-        grid_size(space_of(tmp_path, RANGES))
+        grid_size(RunConfig(), space_of(tmp_path, RANGES))
     with pytest.raises(ConfigError, match=r"model.hidden: cannot be searched by optuna"):
         searcher(tmp_path, GRID, "optuna")
 
@@ -185,3 +185,42 @@ def test_settings_keep_their_rules(flags: dict[str, Any], complaint: str) -> Non
 )
 def test_budgets_are_read(text: str | None, seconds: float | None) -> None:
     assert SweepConfig(time_budget=text).budget_seconds() == seconds
+
+
+def test_functions_that_draw_from_the_global_generators_draw_the_same_again(tmp_path: Path) -> None:
+    body = (
+        "import random\nimport numpy as np\n"
+        'SPACE = {"optimizer.lr": tune.sample_from(lambda config: float(10 ** np.random.uniform(-4, -2))),'
+        ' "model.dropout": tune.sample_from(lambda config: random.random() / 2)}'
+    )
+    first = suggestions(searcher(tmp_path, body, "random"), 4)
+    np.random.random(7)
+    assert suggestions(searcher(tmp_path, body, "random"), 4) == first
+    assert len({values["optimizer.lr"] for values in first}) == 4
+
+
+def test_a_grid_is_counted_without_what_does_not_count(tmp_path: Path) -> None:
+    body = (
+        'SPACE = {"loss.loss": tune.choice(["bce", "focal"]), "loss.focal_gamma": tune.choice([1.0, 2.0])}\n'
+        'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focal"]}}'
+    )
+    assert grid_size(RunConfig(), space_of(tmp_path, body)) == 3
+    assert len(suggestions(searcher(tmp_path, body, "grid"), 9)) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('SPACE = {"optimizer.lr": tune.qloguniform(1e-4, 1e-1, 1e-4)}', "optimizer.lr: has steps, which are lost"),
+        ('SPACE = {"optimizer.lr": 0.1}', "SPACE: has nothing that varies"),
+    ],
+)
+def test_what_optuna_cannot_search_is_told(body: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        searcher(tmp_path, body, "optuna")
+
+
+def test_a_function_that_fails_is_the_spaces_mistake(tmp_path: Path) -> None:
+    space = space_of(tmp_path, 'SPACE = {"optimizer.lr": tune.sample_from(lambda config: 1 / 0)}')
+    with pytest.raises(ConfigError, match="drawing values failed"):
+        next(samples(space))

@@ -119,3 +119,37 @@ def test_the_spaces_that_come_along_are_sound(path: Path) -> None:
 
 def test_there_are_spaces() -> None:
     assert {path.stem for path in SPACES} == {"augmentation", "backbones", "full", "head", "optimizer"}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('SPACE = {"optimizer.lr": tune.choice([])}', "optimizer.lr: has no values to choose from"),
+        ('SPACE = {"optimizer.lr": tune.grid_search([])}', "optimizer.lr: has no values to choose from"),
+        (
+            'SPACE = {"loss.focal_gamma": tune.uniform(1, 3)}\n'
+            'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focall"]}}',
+            "loss.loss: 'focall' is not one of bce, focal",
+        ),
+        (
+            'SPACE = {"optimizer.lr": tune.uniform(0.1, 1), "model.dropout": tune.uniform(0, 0.5)}\n'
+            'ONLY_IF = {"optimizer.lr": {"model.dropout": [0.1]}, "model.dropout": {"optimizer.lr": [0.2]}}',
+            "depends on it in turn",
+        ),
+    ],
+)
+def test_what_would_never_vary_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        check_space(space_of(tmp_path, body), RunConfig())
+
+
+@pytest.mark.parametrize("condition", ['"focal"', "True", "1"])
+def test_conditions_must_be_lists(condition: str, tmp_path: Path) -> None:
+    body = f'SPACE = {{"loss.focal_gamma": 2.0}}\nONLY_IF = {{"loss.focal_gamma": {{"loss.loss": {condition}}}}}'
+    with pytest.raises(ConfigError, match="its ONLY_IF must be like"):
+        space_of(tmp_path, body)
+
+
+def test_a_space_that_leaves_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"failed when it was run \(SystemExit"):
+        space_of(tmp_path, "raise SystemExit(3)")
