@@ -100,7 +100,7 @@ class _Engine:
 
     def _start_units(self) -> None:
         # Never more than there is room for: a unit that waits for resources would time out and count as failed.
-        while len(self._running) < self._room.units(waiting=not self._running):
+        while len(self._running) < self._fitting():
             if self._again:
                 before = self._again.popleft()
                 self._start(before.unit, before.restarts + 1, before.seconds)
@@ -108,6 +108,13 @@ class _Engine:
                 self._start(unit)
             else:
                 return
+
+    def _fitting(self) -> int:
+        """For how many units there is room, once idle drivers hold none of it that a lost node's units need."""
+        room = self._room.units(waiting=not self._running)
+        while self._drivers and len(self._running) + len(self._drivers) > room:
+            ray.kill(self._drivers.pop())
+        return room
 
     def _start(self, unit: Unit, restarts: int = 0, spent: float = 0.0) -> None:
         cores = _own_cores(self._layout)
@@ -130,8 +137,7 @@ class _Engine:
             self._drivers.append(attempt.driver)
             self._agenda.ended(unit, attempt.seconds)
             return
-        # Whatever ended this driver may have ended idle ones too, with their node; one that lives must not hold the
-        # cores that the next one waits for.
+        # Whatever ended this driver may have ended idle ones too, with their node.
         for driver in (attempt.driver, *self._drivers):
             ray.kill(driver)
         self._drivers.clear()
