@@ -72,7 +72,7 @@ def _row(row: pd.Series[Any], keys: list[str]) -> dict[str, Any]:
         "name": row["name"],
         "cells": [row["state"], str(row["folds"]), *aucs, *rest],
         "why": row["why"],
-        "values": [_cell(row[key]) for key in keys],
+        "varied": [_cell(row[key]) for key in keys],
     }
 
 

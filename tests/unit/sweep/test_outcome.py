@@ -1,0 +1,84 @@
+"""What a sweep leaves for people, from a sweep that only pretended to train."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.sweep.outcome import Outcome
+
+from .test_agenda import Setting, train
+
+
+def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[Setting, str]:
+    setting = Setting(dataset, folder)
+    agenda = setting.begin()
+    setting.journal.write("session", trials=4, device="GPU", per_unit=0.5, ranks=1, share=0.5, side_by_side=1)
+    first = agenda.next()
+    assert first is not None
+    agenda.failed(first, 3.0, TrainingError("GPU 0 ran out of <memory>"))
+    while (unit := agenda.next()) is not None:
+        train(agenda, unit)
+    (folder / "sweep.json").write_text(json.dumps({"identity": {}}))
+    concluded: list[Any] = []
+    outcome = Outcome(setting.ground, setting.conductor, setting.journal)
+    outcome.conclude(lambda config, *_: concluded.append(config))
+    assert len(concluded) == sum(setting.conductor.race.complete(number) for number in range(4))
+    return setting, capfd.readouterr().out
+
+
+def test_every_file_is_written_and_the_winner_is_told_of(
+    dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setting, said = played(dataset, tmp_path, capfd)
+    best = setting.conductor.race.incumbent()
+    assert best is not None
+    board = pd.read_csv(tmp_path / "leaderboard.csv", index_col="configuration")
+    assert board.index[0] == best
+    assert board["state"].iloc[-1] == "failed"
+    assert yaml.safe_load((tmp_path / "best.yaml").read_text())["optimizer"]["lr"] == board["optimizer.lr"].iloc[0]
+    assert f"best: {board['name'].iloc[0]}" in said
+    assert "the winner's figures are optimistic" in said
+    assert "failed: GPU 0 ran out of <memory>" in said
+    assert "GPU-hours" in said
+    assert len(pd.read_parquet(tmp_path / "ledger.parquet")) == len(setting.ended)
+
+
+def test_the_page_holds_everything_and_no_markup_of_others(
+    dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    played(dataset, tmp_path, capfd)
+    page = (tmp_path / "sweep.html").read_text()
+    assert page.count("<svg") == 3
+    assert "GPU 0 ran out of &lt;memory&gt;" in page
+    assert "<script" not in page
+    for heading in ("Leaderboard", "AUC against cost", "Effect of each hyperparameter", "Ledger", "The search space"):
+        assert heading in page
+    shot = tmp_path / "page.png"
+    try:
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={shot}"]
+        subprocess.run([*command, (tmp_path / "sweep.html").as_uri()], capture_output=True, timeout=120, check=True)
+    except FileNotFoundError:
+        pytest.skip("Chromium is not installed")
+    assert shot.stat().st_size > 10_000
+
+
+def test_a_sweep_of_which_everything_failed_says_so(
+    dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setting = Setting(dataset, tmp_path)
+    agenda = setting.begin()
+    (tmp_path / "sweep.json").write_text("{}")
+    while (unit := agenda.next()) is not None:
+        agenda.failed(unit, 1.0, TrainingError("NaN"))
+    with pytest.raises(TrainingError, match=r"Every configuration failed; .*leaderboard\.csv has the reasons"):
+        Outcome(setting.ground, setting.conductor, setting.journal).conclude(lambda *_: None)
+    assert "there is no best one" in capfd.readouterr().out
