@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
+from melanoma_dist.evaluate.spread import compare
 from melanoma_dist.sweep.journal import Journal, Record
 from melanoma_dist.sweep.ledger import Milestone, make_ledger, milestones
 from melanoma_dist.sweep.race import Place
-from melanoma_dist.sweep.standings import best_and_next, compare, standings
+from melanoma_dist.sweep.standings import best_and_next, standings
 
 from .player import EPOCHS, FOLDS, conductor_of, play, settings_of
 
