@@ -73,12 +73,13 @@ def delong(truth: Floats, probability: Floats, group: npt.NDArray[Any] | None = 
     groups with positives or with negatives, of which no variance follows.
     """
     known = ~np.isnan(truth)
-    positive, scores = truth[known] == 1, np.reshape(probability[known], (known.sum(), -1)).T
     _, number = np.unique(np.arange(len(truth)) if group is None else group, return_inverse=True)
     number = np.unique(number[known], return_inverse=True)[1]
+    positive = truth[known] == 1
     clusters = [len(np.unique(number[kind])) for kind in (positive, ~positive)]
     if min(clusters) < 2:
         raise DataError(f"A variance needs 2 groups with positives and 2 with negatives; here are {clusters}.")
+    scores = np.reshape(probability[known], (len(positive), -1)).T
     of_positives, of_negatives = _placements(positive, scores)
     auc = of_positives.mean(axis=1)
     # What each group's positives (negatives) have more than is expected of so many, [K, groups].
