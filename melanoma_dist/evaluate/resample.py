@@ -20,7 +20,7 @@ from melanoma_dist.evaluate.weighted import Weighted
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 RESAMPLES = 2000
-_BLOCK = 32  # resamples at a time, whose counts fit a cache; each block has a random stream of its own
+BLOCK = 32  # resamples at a time, whose counts fit a cache; each block has a random stream of its own
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def bootstrap(
     number, names = pd.factorize(np.asarray(group), sort=True)
     strata = strata_of(truth, number)
     weighted = Weighted(truth, probability, number, labels, settings)
-    sizes = [min(_BLOCK, resamples - start) for start in range(0, resamples, _BLOCK)]
+    sizes = [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
 
     blocks = [weighted.of(draw(strata, size, np.random.default_rng([seed, at]))) for at, size in enumerate(sizes)]
     estimate = weighted.of(np.ones((len(names), 1), dtype=np.float32))[:, 0]
