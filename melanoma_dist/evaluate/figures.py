@@ -33,13 +33,11 @@ Floats = npt.NDArray[np.floating[Any]]
 
 SENSITIVITIES = (0.80, 0.82, 0.89, 0.90, 0.95)
 """Where specificity is told. 0.82 is the mean sensitivity of eight dermatologists (Marchetti et al. 2018)."""
+SPECIFICITIES = {f"specificity_at_{100 * level:.0f}": level for level in SENSITIVITIES}
 PARTIAL_FROM = 0.8
-FIGURES = (
-    *("auc", "average_precision", "partial_auc_80"),
-    *("precision", "sensitivity", "specificity", "f1", "balanced_accuracy", "ppv", "npv"),
-    *("brier", "calibration_error"),
-    *(f"specificity_at_{100 * level:.0f}" for level in SENSITIVITIES),
-)
+RANK_FIGURES = ("auc", "average_precision", "partial_auc_80", *SPECIFICITIES)
+CALL_FIGURES = ("precision", "sensitivity", "specificity", "f1", "balanced_accuracy", "ppv", "npv")
+FIGURES = (*RANK_FIGURES, *CALL_FIGURES, "brier", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -121,16 +119,15 @@ def check_probabilities(probability: Floats) -> None:
 
 
 def _of_ranks(actual: npt.NDArray[np.int_], score: Floats) -> dict[str, float | None]:
-    names = ("auc", "partial_auc_80", *(f"specificity_at_{100 * level:.0f}" for level in SENSITIVITIES))
-    found: dict[str, float | None] = dict.fromkeys(names)
+    found: dict[str, float | None] = dict.fromkeys(RANK_FIGURES)
     found["average_precision"] = float(metrics.average_precision_score(actual, score)) if actual.any() else None
     if not actual.any() or actual.all():
         return found
     found["auc"] = float(metrics.roc_auc_score(actual, score))
     found["partial_auc_80"] = partial_auc(actual, score, PARTIAL_FROM)
     false, true, _ = metrics.roc_curve(actual, score, drop_intermediate=False)
-    for level in SENSITIVITIES:
-        found[f"specificity_at_{100 * level:.0f}"] = float(1 - false[np.argmax(true >= level - 1e-12)])
+    for name, level in SPECIFICITIES.items():
+        found[name] = float(1 - false[np.argmax(true >= level - 1e-12)])
     return found
 
 

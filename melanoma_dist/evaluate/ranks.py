@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from melanoma_dist.evaluate.figures import PARTIAL_FROM, SENSITIVITIES
+from melanoma_dist.evaluate.figures import PARTIAL_FROM, RANK_FIGURES, SPECIFICITIES
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -52,7 +52,7 @@ class Ranks:
 def _figures(positive: Floats, tied: Floats, true: Floats, false: Floats, negatives: Floats) -> dict[str, Floats]:
     """From what lies at each threshold, and at or above it, all [J, B], and the number of negatives [B]."""
     if not len(true):
-        return dict.fromkeys(_names(), np.full(len(negatives), np.nan))
+        return dict.fromkeys(RANK_FIGURES, np.full(len(negatives), np.nan))
     positives = true[-1].astype(np.float64)
     precision = true / np.maximum(true + false, _TINY)
     found = {
@@ -60,7 +60,7 @@ def _figures(positive: Floats, tied: Floats, true: Floats, false: Floats, negati
         "average_precision": _sum(positive, precision) / positives,
         "partial_auc_80": _partial_area(positive, tied, true, false, negatives),
     }
-    for name, level in zip(_names()[3:], SENSITIVITIES, strict=True):
+    for name, level in SPECIFICITIES.items():
         reached = np.argmax(true >= ((level - 1e-9) * positives).astype(np.float32), axis=0)
         specificity = 1 - np.take_along_axis(false, reached[None], axis=0)[0] / negatives.astype(np.float64)
         found[name] = np.where(positives > 0, specificity, np.nan)
@@ -85,8 +85,3 @@ def _partial_area(positive: Floats, tied: Floats, true: Floats, false: Floats, n
 def _sum(first: Floats, second: Floats) -> Floats:
     """Sums of products over the thresholds, [B], in float64."""
     return np.asarray(np.einsum("jb,jb->b", first, second, dtype=np.float64))
-
-
-def _names() -> tuple[str, ...]:
-    levels = (f"specificity_at_{100 * level:.0f}" for level in SENSITIVITIES)
-    return ("auc", "average_precision", "partial_auc_80", *levels)

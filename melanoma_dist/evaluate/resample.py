@@ -1,5 +1,8 @@
 """Intervals by resampling lesions: images of one lesion are no independent evidence, so they are drawn together.
 
+The predictions stay as they are. So an interval says what other lesions would change, not what another training would:
+that is what ``spread`` tells.
+
 Shapes: n images, L labels, G groups, R resamples, C columns.
 """
 
@@ -34,7 +37,7 @@ class Bootstrap:
     samples: Floats
     """Of each resample, [C, R], NaN where not defined."""
     drawn: str
-    """Fingerprint of what was drawn: two with the same are paired, resample by resample."""
+    """Fingerprint of truth, groups and draws: two with the same are paired, resample by resample."""
 
     def intervals(self, level: float = 0.95) -> dict[str, dict[str, dict[str, Any]]]:
         """``estimate``, ``low``, ``high`` of each figure by row and name, and its number of ``undefined`` resamples.
@@ -69,8 +72,8 @@ def bootstrap(
     """Resample groups within their strata (see ``strata_of``), and compute all figures of ``figures`` each time.
 
     Truth and probability are [n, L], ``group`` [n] any names. The same truth, groups and seed draw the same groups,
-    whatever the probabilities and the number of cores. Prevalence is that of the data, as strata keep it. Raises
-    ConfigError for no resamples and DataError for no images.
+    whatever the probabilities. Prevalence is that of the data, as strata keep it. Raises ConfigError for no resamples
+    and DataError for no images.
     """
     if resamples < 1:
         raise ConfigError.of("resamples", resamples, "must be at least 1")
@@ -80,10 +83,9 @@ def bootstrap(
     strata = strata_of(truth, number)
     weighted = Weighted(truth, probability, number, labels, settings)
     sizes = [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
-
     blocks = [weighted.of(draw(strata, size, np.random.default_rng([seed, at]))) for at, size in enumerate(sizes)]
     estimate = weighted.of(np.ones((len(names), 1), dtype=np.float32))[:, 0]
-    drawn = hashlib.sha256(f"{seed} {resamples} {list(names)}".encode() + strata.tobytes()).hexdigest()
+    drawn = hashlib.sha256(f"{seed} {resamples}".encode() + number.tobytes() + truth.tobytes()).hexdigest()
     return Bootstrap(tuple(weighted.columns), estimate, np.concatenate(blocks, axis=1), drawn)
 
 

@@ -15,7 +15,7 @@ from melanoma_dist.errors import ConfigError
 
 @dataclass(frozen=True)
 class OverFolds:
-    """A figure over k folds with its 95 % interval."""
+    """A figure over folds with its 95 % interval."""
 
     mean: float
     sd: float
@@ -56,18 +56,20 @@ class Components:
         return self.seeds + self.remainder
 
 
-def over_folds(values: Sequence[float]) -> OverFolds:
-    """Mean, standard deviation and corrected resampled t interval of a figure of k >= 2 folds.
+def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
+    """Mean, standard deviation and corrected resampled t interval of a figure of k >= 2 folds, in any order.
 
     The correction of Nadeau and Bengio (2003, "Inference for the generalization error"): training sets of folds
-    overlap, so the variance of the mean is that of the folds times (1/k + 1/(k - 1)), the latter being the share of
-    validation to training images. Raises ConfigError for fewer than two values.
+    overlap, so the variance of the mean is that of the n values times (1/n + 1/(k - 1)), the latter being the share of
+    validation to training images. With ``repeats`` R of the cross-validation n = k R (Bouckaert and Frank 2004,
+    "Evaluating the replicability of significance tests for comparing learning algorithms"). Raises ConfigError for
+    fewer than two folds.
     """
-    folds = len(values)
-    if folds < 2:
-        raise ConfigError(f"A spread over folds needs at least 2 of them, not {folds}.")
+    folds, ragged = divmod(len(values), repeats)
+    if folds < 2 or ragged:
+        raise ConfigError(f"{len(values)} values are not {repeats} times the same 2 or more folds.")
     mean, sd = statistics.fmean(values), statistics.stdev(values)
-    half = float(student.ppf(0.975, folds - 1)) * sd * math.sqrt(1 / folds + 1 / (folds - 1))
+    half = float(student.ppf(0.975, len(values) - 1)) * sd * math.sqrt(1 / len(values) + 1 / (folds - 1))
     return OverFolds(mean, sd, mean - half, mean + half)
 
 

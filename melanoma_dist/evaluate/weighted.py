@@ -3,7 +3,7 @@
 Shapes: n images, L labels, G groups, B weightings, S sums, F figures, C columns. A group's weight is how often it was
 drawn, and all its images have it. Calls, Brier scores and the bins of a calibration error are sums over images, so all
 of them, of all weightings, are one product of a matrix [sums, G] with the weights [G, B]; it is a sparse one, because
-BLAS starts threads that other work on the machine slows down twentyfold. ``ranks`` has the rest.
+BLAS starts threads, which took 20 times the CPU time on a busy machine. ``ranks`` has the rest.
 """
 
 from __future__ import annotations

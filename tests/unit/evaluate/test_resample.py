@@ -137,7 +137,7 @@ def test_intervals_of_lesions_cover_the_truth_where_those_of_images_fall_short()
         made = binary(240, rng)
         groups = {"lesions": made.group} | ({"images": np.arange(len(made.group))} if number < 200 else {})
         for name, group in groups.items():
-            told = bootstrap(made.truth, made.probability, group, ("MEL",), Settings(), 800, number).intervals()
+            told = bootstrap(made.truth, made.probability, group, ("MEL",), Settings(), 600, number).intervals()
             hits[name].append(told["MEL"]["auc"]["low"] <= true <= told["MEL"]["auc"]["high"])
         for name, clusters in (("Obuchowski", made.group), ("DeLong", None)):
             low, high = delong(made.truth[:, 0], made.probability[:, 0], clusters).interval()

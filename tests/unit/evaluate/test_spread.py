@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.evaluate.spread import over_folds, variance_components
+from melanoma_dist.evaluate.spread import compare, over_folds, variance_components
 
 
 def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> None:
@@ -15,8 +16,26 @@ def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> N
     assert (found.mean, found.sd) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert found.high - found.low == pytest.approx(1.5 * (naive.high - naive.low))  # sqrt((1/5 + 1/4) / (1/5))
     assert found.high + found.low == pytest.approx(2 * found.mean)
-    with pytest.raises(ConfigError, match="at least 2"):
-        over_folds([0.8])
+    twice = over_folds([*values, *values], repeats=2)
+    factor = np.std([*values, *values], ddof=1) * np.sqrt(1 / 10 + 1 / 4)
+    assert twice.high - twice.low == pytest.approx(2 * student.ppf(0.975, 9) * factor)
+    for wrong, repeats in (([0.8], 1), ([0.8, 0.9], 2), ([0.8, 0.9, 0.7], 2)):
+        with pytest.raises(ConfigError, match="2 or more folds"):
+            over_folds(wrong, repeats)
+
+
+def test_the_interval_of_a_difference_is_wider_than_that_of_independent_folds() -> None:
+    first = {0: 0.82, 1: 0.85, 2: 0.80, 3: 0.84, 4: 0.83}
+    second = {0: 0.81, 1: 0.83, 2: 0.80, 3: 0.82, 4: 0.82}
+    found = compare(first, second)
+    differences = [first[fold] - second[fold] for fold in first]
+    naive = ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    assert found.difference == pytest.approx(0.012)
+    # Nadeau and Bengio's factor for 5 folds: sqrt((1/5 + 1/4) / (1/5)) = 1.5.
+    assert found.high - found.low == pytest.approx(1.5 * (naive.high - naive.low))
+    assert not found.separable
+    assert compare(first, {fold: auc - 0.02 for fold, auc in second.items()}).separable
+    assert not compare(first, {fold: auc + 0.01 * (-1) ** fold for fold, auc in first.items()}).separable
 
 
 def test_components_by_the_table_of_the_analysis_of_variance() -> None:
