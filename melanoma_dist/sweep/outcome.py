@@ -10,6 +10,7 @@ import yaml
 
 from melanoma_dist.config import RunConfig, dotted, nested, with_values
 from melanoma_dist.errors import ConfigError, TrainingError
+from melanoma_dist.evaluate.spread import Comparison, compare
 from melanoma_dist.evaluate.tensorboard import write_hyperparameters
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder
@@ -18,7 +19,7 @@ from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.journal import Journal
 from melanoma_dist.sweep.ledger import Ledger, make_ledger
 from melanoma_dist.sweep.page import write_page
-from melanoma_dist.sweep.standings import Comparison, best_and_next, compare, standings
+from melanoma_dist.sweep.standings import best_and_next, standings
 
 OPTIMISTIC = (
     "The folds that chose a configuration are those it is measured on here, so the winner's figures are optimistic, "

@@ -1,33 +1,16 @@
-"""Who stands where: the leaderboard of a sweep, and whether its first place can be told from its second."""
+"""Who stands where: the leaderboard of a sweep."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from scipy.stats import t as student
 
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.ledger import Ledger
 
 COLUMNS = ("rank", "name", "state", "folds", "mean_auc", "sd_auc", "worst_fold_auc", "epochs", "device_hours", "why")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The mean difference of two configurations over the same folds, with its 95 % interval."""
-
-    difference: float
-    low: float
-    high: float
-
-    @property
-    def separable(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
 
 
 def standings(conductor: Conductor, ledger: Ledger, names: list[str]) -> pd.DataFrame:
@@ -83,17 +66,3 @@ def best_and_next(table: pd.DataFrame) -> tuple[int | None, int | None]:
     complete = [int(number) for number in table.index[table["state"] == "complete"]] if len(table) else []
     first, second, *_ = [*complete, None, None]
     return first, second
-
-
-def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
-    """Compare two configurations by their AUCs of the same k >= 2 folds.
-
-    The corrected resampled t interval (Nadeau and Bengio 2003, "Inference for the generalization error"): training sets
-    of folds overlap, so the variance of the mean is that of the differences times (1/k + 1/(k - 1)), the latter being
-    the share of validation to training images.
-    """
-    folds = len(first)
-    differences = [first[fold] - second[fold] for fold in first]
-    mean, variance = statistics.fmean(differences), statistics.variance(differences)
-    half = float(student.ppf(0.975, folds - 1)) * math.sqrt(variance * (1 / folds + 1 / (folds - 1)))
-    return Comparison(mean, mean - half, mean + half)
