@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from melanoma_dist.dist.cluster import alive_machines
@@ -31,6 +31,7 @@ from melanoma_dist.train.unit import Unit
 _POLL_S = 0.25
 _LOOK_S = 3.0  # between looks at what the cluster has
 _NO_ROOM_S = 600.0  # to wait for a node to come back
+_SETTLE_S = 20.0  # until Ray has noticed that a node is gone, and starts nothing there
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,27 @@ class _Engine:
         self._drivers: list[Any] = []  # idle ones
         self._running: dict[Any, _Attempt] = {}
         self._room = _Room(layout)
+        self._settled = 0.0  # from when on units are started, by the monotonic clock
 
     def run(self) -> None:
         while True:
-            self._start_units()
-            if not self._running and not self._again:
+            if settled := time.monotonic() >= self._settled:
+                self._start_units()
+            if settled and not self._running and not self._again:
                 return
-            done, _ = ray.wait(list(self._running), timeout=_POLL_S) if self._running else ([], [])
+            done = self._wait()
             self._deliver()
             self._agenda.idle()
             for task in done:
                 self._conclude(task)
+
+    def _wait(self) -> list[Any]:
+        """The units that ended, after a moment."""
+        if not self._running:
+            time.sleep(_POLL_S)
+            return []
+        done: list[Any] = ray.wait(list(self._running), timeout=_POLL_S)[0]
+        return done
 
     def _start_units(self) -> None:
         # Never more than there is room for: a unit that waits for resources would time out and count as failed.
@@ -142,6 +153,8 @@ class _Engine:
             ray.kill(driver)
         self._drivers.clear()
         self._room.look_again()
+        if isinstance(error, RayActorError) and len(alive_machines().cores) > 1:
+            self._settled = time.monotonic() + _SETTLE_S  # its node may be lost: what starts there now dies too
         decision = retry(error, attempt.restarts, unit.config.hardware.max_restarts)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))

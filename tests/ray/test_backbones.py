@@ -24,5 +24,5 @@ def test_two_folds_of_a_backbone(backbone: str, real_data: Path, launch: Launch,
     assert f"{SIZES[backbone]}x{SIZES[backbone]} input" in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["synthetic"] is False
-    assert 0 <= summary["out_of_fold"]["labels"]["MEL"]["auc"] <= 1
+    assert 0 <= summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"] <= 1
     assert len(pd.read_parquet(tmp_path / "run" / "predictions.parquet")) == 36

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import subprocess
@@ -11,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.cluster import joined
 from melanoma_dist.errors import ConfigError
 
-from .conftest import ROOT
+from .conftest import ROOT, SMALL
 
 NODES = """
 from ray.cluster_utils import Cluster
@@ -131,3 +133,17 @@ def test_an_address_that_is_none(address: str) -> None:
     refused = pytest.raises(ConfigError, match="must be auto or HOST:PORT")
     with refused, joined(HardwareConfig(gpus=0, address=address)):
         pass
+
+
+@pytest.mark.slow
+def test_a_run_on_two_nodes_whose_data_lies_in_a_storage(head: Head, finished: Path, tmp_path: Path) -> None:
+    """The same predictions as on one machine, from a copy that was made once."""
+    (prepared,) = (Path(head.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
+    flags = ["--data", f"file://{prepared}", "--address", head.address, "--runs", str(tmp_path), "--name", "two"]
+    done = head.python("launch.py", *SMALL, *flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 folds at a time" in done.stdout
+    assert done.stdout.count("copying file://") == 1
+    tables = [pd.read_parquet(run / "predictions.parquet") for run in (finished, tmp_path / "two")]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert os.listdir(Path(head.environment["XDG_CACHE_HOME"]) / "melanoma-dist" / "copies")

@@ -181,6 +181,33 @@ def assert_nothing_repeated(records: list[dict[str, Any]]) -> None:
             epochs.add((*unit, record["epoch"]))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_nodes_share_a_sweep_of_worker_groups_and_everything_is_released(
+    space: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One of the nodes is lost; in the end all resources are free and no placement group is left."""
+    import ray
+    from ray.util import placement_group_table
+
+    with simulated(nodes=2, cores=2) as (cluster, nodes):
+        flags = ["sweep", "--space", str(space), "--trials", "4", *SMALL, "--ranks-per-unit", "2"]
+        flags += ["--address", cluster.address, "--runs", str(tmp_path), "--name", "two"]
+        with started(flags, environment) as process:
+            wait_for(lambda: epochs_of(tmp_path / "two") >= 2, process)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+            output, errors = process.communicate(timeout=1500)
+        assert process.returncode == 0, output + errors
+        assert "2 folds at a time on 2 CPU ranks each" in output
+        board = leaderboard(tmp_path / "two")
+        assert len(board) == 4
+        assert set(board["state"]) <= {"complete", "stopped", "dropped"}
+        assert (board["state"] != "complete").sum() >= 2
+        ray.init(address=cluster.address, log_to_driver=False)
+        wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources().get("CPU") == 2.0)
+        assert [group for group in placement_group_table().values() if group["state"] != "REMOVED"] == []
+
+
 @contextmanager
 def simulated(nodes: int, cores: int) -> Iterator[tuple[Any, list[Any]]]:
     """A cluster on this machine: a head that trains nothing, and nodes."""
@@ -219,3 +246,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
         time.sleep(0.1)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.5)
