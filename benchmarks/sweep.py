@@ -13,7 +13,6 @@ patience). Regret is the full mean AUC of the best configuration less that of th
 
 from __future__ import annotations
 
-import heapq
 import json
 import statistics
 import subprocess
@@ -28,16 +27,13 @@ import pandas as pd
 import tyro
 from conditions import commit, ended, machine
 from scipy.stats import bootstrap
+from sweep_simulation import Curves, Played, made_up, play
 
 from melanoma_dist.config import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.log import say, show_table
-from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.journal import read_journal
-from melanoma_dist.sweep.race import Place, Race
-from melanoma_dist.sweep.search import Stopper
-from melanoma_dist.train.schedule import Progress
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"
@@ -92,24 +88,6 @@ class Settings:
     """Seed of simulations and of the real sweeps."""
 
 
-@dataclass(frozen=True)
-class Curves:
-    """What a sweep would see of each unit if nothing stopped it."""
-
-    auc: list[list[list[float]]]
-    """Validation AUC of each configuration, fold and epoch."""
-    epoch_seconds: list[list[float]]
-    """Of each configuration and fold."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """How a sweep over curves ended."""
-
-    cost: float  # share of the full cost
-    regret: float  # AUC
-
-
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     say(f"{machine()}; commit {commit()}")
@@ -145,84 +123,6 @@ def replay(settings: Settings) -> None:
             sweep = SweepConfig(run=config, trials=len(order), grace_epochs=settings.grace_epochs, **chosen)
             found[policy].append(play(curves, sweep, 2))
     _show(f"The recorded curves in {settings.sweeps} orders, 2 units at a time", found)
-
-
-def made_up(rng: np.random.Generator, configurations: int, folds: int, epochs: int) -> Curves:
-    """Learning curves as they look in this field.
-
-    A configuration approaches its own height (most of them near 0.88, some far below, one in ten does not learn) at its
-    own speed, some decline after their peak. Folds differ alike for all (sd 0.010) and for each (0.006); a validation
-    AUC of an epoch varies by 0.008 around its curve.
-    """
-    shared = rng.normal(0, 0.010, folds)
-    auc, seconds = [], []
-    for _ in range(configurations):
-        height = 0.55 if rng.random() < 0.1 else 0.90 - rng.gamma(1.2, 0.025)
-        speed, decline = np.exp(rng.normal(np.log(5.0), 0.7)), max(0.0, rng.normal(0, 0.0008))
-        cost = float(np.exp(rng.normal(0, 0.5)))
-        time = np.arange(1, epochs + 1)
-        curve = height - (height - 0.5) * 0.6 * np.exp(-time / speed) - decline * np.maximum(0, time - 3 * speed)
-        own = rng.normal(0, 0.006, folds)
-        noise = rng.normal(0, 0.008, (folds, epochs))
-        auc.append(np.clip(curve + (shared + own)[:, None] + noise, 0.3, 0.999).tolist())
-        seconds.append([cost] * folds)
-    return Curves(auc, seconds)
-
-
-class _InOrder:
-    """A searcher whose configurations are numbers."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def suggest(self) -> dict[str, Any]:
-        self._next += 1
-        return {"number": self._next - 1}
-
-    def tell(self, configuration: int, auc: float | None) -> None:
-        """Nothing is learnt."""
-
-
-def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
-    """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
-    schedule, folds = settings.run.schedule, len(curves.auc[0])
-    conductor = Conductor(_InOrder(), Stopper(settings), Race(folds, settings.fold_race), len(curves.auc))
-    running: list[tuple[float, int, Place, int, Progress]] = []  # a heap: when an epoch ends, and of which unit
-    now = spent = 0.0
-    started = 0
-    while True:
-        while len(running) < slots and (place := conductor.next()) is not None:
-            started += 1
-            heapq.heappush(running, (now + _seconds(curves, place), started, place, 0, Progress()))
-        if not running:
-            break
-        now, number, place, epoch, progress = heapq.heappop(running)
-        spent += _seconds(curves, place)
-        progress = progress.after(epoch, curves.auc[place.configuration][place.fold][epoch], schedule)
-        stop = conductor.epoch(place, epoch + 1, progress.best)
-        if stop is None and progress.reason_to_stop(schedule) is None:
-            heapq.heappush(running, (now + _seconds(curves, place), number, place, epoch + 1, progress))
-        elif stop is None:
-            conductor.finish(place)
-    full = [[_whole(curves, Place(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
-    means = [statistics.fmean(auc for auc, _ in units) for units in full]
-    chosen = conductor.race.incumbent()
-    assert chosen is not None
-    return Played(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
-
-
-def _whole(curves: Curves, place: Place, schedule: ScheduleConfig) -> tuple[float, float]:
-    """Best AUC and cost of a unit that only patience stops."""
-    progress = Progress()
-    for epoch, auc in enumerate(curves.auc[place.configuration][place.fold]):
-        progress = progress.after(epoch, auc, schedule)
-        if progress.reason_to_stop(schedule) is not None:
-            break
-    return progress.best, (progress.epoch + 1) * _seconds(curves, place)
-
-
-def _seconds(curves: Curves, place: Place) -> float:
-    return curves.epoch_seconds[place.configuration][place.fold]
 
 
 def _show(title: str, found: dict[str, list[Played]]) -> None:
