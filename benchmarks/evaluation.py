@@ -20,9 +20,9 @@ from conditions import commit, ended, machine
 
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.errors import MelanomaDistError
-from melanoma_dist.evaluate import resample
-from melanoma_dist.evaluate.delong import delong
-from melanoma_dist.evaluate.figures import Settings, figures
+from melanoma_dist.evaluate.statistics import resample
+from melanoma_dist.evaluate.statistics.delong import delong
+from melanoma_dist.evaluate.statistics.figures import Settings, figures
 from melanoma_dist.log import say, show_table
 
 _SHARES = (0.178, 0.508, 0.131, 0.034, 0.104, 0.009, 0.010, 0.026)  # of DIAGNOSES in ISIC 2019's training set

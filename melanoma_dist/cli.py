@@ -14,17 +14,21 @@ from melanoma_dist.config import RunConfig
 from melanoma_dist.config_file import with_file
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.evaluate.config import CompareConfig, EvaluateConfig
 from melanoma_dist.log import complain
 from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.terminate import heed_sigterm, sigterm_came
 
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
 _PARSER = (tyro.conf.OmitArgPrefixes,)
+_OF_RUNS = (*_PARSER, tyro.conf.PositionalRequiredArgs)
 _USAGE = """Train k folds of a backbone and report what the folds predict for the images they did not train on.
 
     launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
     launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
     launch.py sweep --space tune_spaces/head.py --trials 24 --data DATA    search configurations, stopped early
+    launch.py evaluate runs/NAME --holdout 2017-test              judge a run by images that no fold has seen
+    launch.py compare RUN RUN [RUN ...]                           finished runs side by side, with intervals
     launch.py data download --help                                fetch the challenges' files
     launch.py data prepare --help                                 make DATA from them
     launch.py data audit --help                                   prove that DATA does not leak, and look at it
@@ -51,6 +55,10 @@ def _command(arguments: list[str]) -> None:
         _data(arguments[1:])
     elif arguments[:1] == ["sweep"]:
         _sweep(arguments[1:])
+    elif arguments[:1] == ["evaluate"]:
+        _evaluate(arguments[1:])
+    elif arguments[:1] == ["compare"]:
+        _compare(arguments[1:])
     else:
         _train(arguments)
 
@@ -58,7 +66,8 @@ def _command(arguments: list[str]) -> None:
 def _train(arguments: list[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         raise ConfigError(
-            f"{arguments[0]!r} is no command. Commands: `sweep`, {_data_commands()}; without one, launch.py trains."
+            f"{arguments[0]!r} is no command. Commands: `sweep`, `evaluate`, `compare`, {_data_commands()}; "
+            "without one, launch.py trains."
         )
     config = tyro.cli(RunConfig, args=with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
     from melanoma_dist.run import train
@@ -71,6 +80,20 @@ def _sweep(arguments: list[str]) -> None:
     from melanoma_dist.sweep.command import sweep
 
     sweep(settings)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    settings = tyro.cli(EvaluateConfig, args=arguments, prog="launch.py evaluate", config=_OF_RUNS)
+    from melanoma_dist.evaluate.unseen.command import evaluate
+
+    evaluate(settings)
+
+
+def _compare(arguments: list[str]) -> None:
+    settings = tyro.cli(CompareConfig, args=arguments, prog="launch.py compare", config=_OF_RUNS)
+    from melanoma_dist.evaluate.comparison.command import compare
+
+    compare(settings)
 
 
 def _data(arguments: list[str]) -> None:
@@ -91,6 +114,10 @@ def _remains(arguments: list[str]) -> str:
     """What an interrupted command leaves."""
     if arguments[:1] == ["data"]:
         return COMMANDS[arguments[1]].remains
+    if arguments[:1] == ["evaluate"]:
+        return "Nothing was judged; if the images were already looked at, that is recorded in RUN/evaluations."
+    if arguments[:1] == ["compare"]:
+        return "Nothing was kept: the same command begins again."
     return "Finished epochs are kept: the same command goes on from there."
 
 

@@ -218,6 +218,9 @@ class RunConfig:
     """Folder that holds the runs; on a cluster, one that every node can reach."""
     seed: int = 0
     """Seed of everything random: folds, weights of the head, order, augmentation, dropout; 0 to 4294967295."""
+    repeats: int = 1
+    """How often the same folds are trained, each time with the next seed, 1 to 100: tells the luck of a seed from the
+    difficulty of a fold. Figures are those of the first."""
     threshold: float = 0.5
     """Probability from which an image counts as positive in precision and recall, above 0 and below 1."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -230,6 +233,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _between(self, "seed", 0, 2**32 - 1)
+        _between(self, "repeats", 1, 100)
+        _check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")
         _check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
         safe = self.name is None or (
             self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"

@@ -69,3 +69,22 @@ def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[
         yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
     else:
         yield from (f"--{name.replace('_', '-')}", str(value))
+
+
+def saved_config(path: Path) -> RunConfig:
+    """The configuration that a run saved of itself. Raises ConfigError for a file that is none.
+
+    A field that is not in it, because it is younger than the run, has its default.
+    """
+    tree = read_yaml(path)
+    defaults = RunConfig()
+    values: dict[str, Any] = {}
+    try:
+        for key, value in tree.items():
+            kind: Any = type(getattr(defaults, key))
+            if is_dataclass(kind) != isinstance(value, Mapping):
+                raise TypeError(f"{key}: {value!r}")
+            values[key] = kind(**value) if isinstance(value, Mapping) else value
+        return RunConfig(**{**values, "runs": Path(values.get("runs", defaults.runs))})
+    except (AttributeError, TypeError, ConfigError) as error:
+        raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error

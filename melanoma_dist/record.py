@@ -9,7 +9,8 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
+CONCLUDE_AGAIN = (
+    "Bring the file back, or delete summary.json and give the training command again: it computes the figures anew "
+    "from the folds' own predictions, and trains nothing."
+)
+"""What to do where the files of a finished run do not agree."""
 _LIBRARIES = (
     "torch", "torchvision", "timm", "ray", "nvidia-dali-cuda130", "numpy", "pandas", "scikit-learn", "pyarrow",
     "pillow",
@@ -51,6 +57,16 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def frozen(self) -> Path:
+        """Calibrators and operating points, decided on the predictions."""
+        return self.path / "frozen.json"
+
+    @property
+    def concluded(self) -> tuple[Path, Path]:
+        """The files whose hashes the summary keeps."""
+        return self.predictions, self.frozen
+
+    @property
     def report(self) -> Path:
         """The figures for people."""
         return self.path / "report.html"
@@ -58,6 +74,15 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run is complete."""
         return self.summary.is_file()
+
+
+def trainings(config: RunConfig, folder: RunFolder) -> list[tuple[RunConfig, Path]]:
+    """The trainings of a run, one for each of its seeds, and the folder of each one's folds. The first is the run's."""
+    seeds = range(config.seed, config.seed + config.repeats)
+    return [
+        (replace(config, seed=seed, repeats=1), folder.path if seed == config.seed else folder.path / f"seed-{seed}")
+        for seed in seeds
+    ]
 
 
 def run_folder(config: RunConfig, dataset: Dataset) -> RunFolder:
@@ -78,7 +103,9 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
             refuse_another(folder.path, read_identity(record), folder.identity)
             _refuse_other_folds(folder, folds)
             return
-        folds.to_parquet(folder.folds, index=False)
+        for _, place in trainings(config, folder):
+            place.mkdir(exist_ok=True)
+            folds.to_parquet(place / folder.folds.name, index=False)
         (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
         write_json(record, {"identity": folder.identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
@@ -93,6 +120,27 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def hashes_of(*files: Path) -> dict[str, str]:
+    """The sha256 of files, by name: what ``summary.json`` and ``evaluation.json`` keep of what lies beside them."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def check_untouched(teller: Path, told: object, files: Sequence[Path], remedy: str) -> None:
+    """Raise DataError, with the remedy, unless ``files`` are those whose hashes ``told``, the file ``teller`` tells."""
+    try:
+        found = hashes_of(*files)
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}). {remedy}") from error
+    kept = told if isinstance(told, Mapping) else {}
+    changed = [name for name, digest in found.items() if kept.get(name) != digest]
+    if changed:
+        verb = "is" if len(changed) == 1 else "are"
+        raise DataError(
+            f"{teller.parent}: {' and '.join(changed)} {verb} not what {teller.name} was written with: damaged, "
+            f"edited, or left by an earlier version of this program. {remedy}"
+        )
 
 
 def made_with() -> dict[str, Any]:

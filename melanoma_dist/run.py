@@ -13,20 +13,19 @@ from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_ch
 from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import LABEL_SETS, check_label_set, targets
-from melanoma_dist.data.manifest import JOINS, Dataset, read_beside
+from melanoma_dist.data.labels import LABEL_SETS, check_label_set
+from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
-from melanoma_dist.record import RunFolder, made_with, now, open_run, run_folder, write_json
+from melanoma_dist.record import RunFolder, open_run, run_folder, trainings
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.dist.plan import Layout, Machines
     from melanoma_dist.train.events import Event
     from melanoma_dist.train.unit import Unit
 
-SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
 _NOTHING_TRAINED = ", and nothing was trained"
 
 
@@ -48,6 +47,8 @@ def train(config: RunConfig) -> None:
     with alone_in(folder.path, busy):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
+        from melanoma_dist.evaluate.conclusion import conclude
+
         summary = conclude(config, dataset, folds, folder, time.monotonic() - start)
     _show(summary, folder)
 
@@ -114,8 +115,12 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     from melanoma_dist.dist.units import train_units
     from melanoma_dist.train.unit import Unit
 
-    run, data = folder.path.resolve(), everywhere(config.data.data, dataset.folder)
-    units = [Unit(config, fold, data, dataset.fingerprint, run) for fold in range(config.data.folds)]
+    data = everywhere(config.data.data, dataset.folder)
+    units = [
+        Unit(seeded, fold, data, dataset.fingerprint, place.resolve())
+        for seeded, place in trainings(config, folder)
+        for fold in range(config.data.folds)
+    ]
     missing = [unit for unit in units if not unit.predictions.is_file()]
     if len(missing) < len(units):
         say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
@@ -123,9 +128,9 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         return
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
-            require_shared(run)
+            require_shared(folder.path.resolve())
         # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
-        layout = plan(config, machines, config.data.folds)
+        layout = plan(config, machines, len(units))
         with Display(waiting=len(missing)) as display:
             train_units(_Folds(missing, display), layout)
 
@@ -152,7 +157,7 @@ class _Folds:
         return self._waiting.pop(0) if self._waiting else None
 
     def hear(self, unit: Unit, event: Event) -> None:
-        self._display.show(f"fold {unit.fold}", event)
+        self._display.show(_called(unit), event)
 
     def ended(self, unit: Unit, seconds: float) -> None:
         """Its predictions are on the disk."""
@@ -162,6 +167,12 @@ class _Folds:
 
     def idle(self) -> None:
         self._display.refresh()
+
+
+def _called(unit: Unit) -> str:
+    """The name of a unit within its run."""
+    repeated = unit.run.name == f"seed-{unit.config.seed}"
+    return f"seed {unit.config.seed} fold {unit.fold}" if repeated else f"fold {unit.fold}"
 
 
 def _check_model_and_machine(config: RunConfig) -> None:
@@ -181,56 +192,6 @@ def _check_model_and_machine(config: RunConfig) -> None:
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "
         f"weights {config.model.weights}"
     )
-
-
-def conclude(
-    config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float
-) -> dict[str, Any]:
-    """Compute the figures of a run whose folds are finished, from their predictions, and write them."""
-    from melanoma_dist.evaluate.report import write_report
-    from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
-    from melanoma_dist.evaluate.tensorboard import write_run_events
-    from melanoma_dist.train.predictions import read_predictions, write_predictions
-
-    labels = LABEL_SETS[config.data.labels]
-    tables = [
-        read_predictions(folder.path / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)
-    ]
-    table = out_of_fold(tables, folds)
-    images = dataset.manifest.set_index("image_id").loc[table["image_id"]]
-    check_truth(table, targets(images, labels), labels)
-    write_predictions(table, folder.predictions)
-    summary = {
-        "synthetic": dataset.synthetic,
-        "backbone": config.model.backbone,
-        "data": {"folder": dataset.folder.name, "fingerprint": dataset.fingerprint, "images": len(table)},
-        "seed": config.seed,
-        **summarise(table, labels, config.threshold),
-        "training": _training(folder, config.data.folds),
-        "seconds_of_last_command": round(seconds, 1),
-        "identity": folder.identity,
-        "made_with": made_with(),
-        "finished": now(),
-    }
-    write_report(summary, folder.report)
-    write_run_events(summary, table, config, folder.path)
-    write_json(folder.summary, summary)
-    return summary
-
-
-def _training(folder: RunFolder, folds: int) -> dict[str, Any]:
-    """Epochs, best epoch, time and speed of each fold, from its ``metrics.jsonl``."""
-    told = {}
-    for fold in range(folds):
-        lines = (folder.path / f"fold-{fold}" / "metrics.jsonl").read_text().splitlines()
-        epochs = [json.loads(line) for line in lines]
-        told[str(fold)] = {
-            "epochs": len(epochs),
-            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
-            "images_per_s": round(sum(epoch["images_per_s"] for epoch in epochs) / len(epochs), 1),
-            "input_wait_share": round(sum(epoch["wait_share"] for epoch in epochs) / len(epochs), 4),
-        }
-    return told
 
 
 def _show(summary: dict[str, Any], folder: RunFolder) -> None:

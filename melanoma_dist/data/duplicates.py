@@ -33,13 +33,21 @@ _BLOCK = 1 << 16  # pairs compared at a time: 10 MB of memory
 Hashes = npt.NDArray[np.uint64]
 
 
-def near_duplicates(hashes: pd.Series[str], pixels: Callable[[int], Image.Image]) -> pd.DataFrame:
+def near_duplicates(
+    hashes: pd.Series[str],
+    pixels: Callable[[int], Image.Image],
+    sides: npt.NDArray[np.bool_] | None = None,
+) -> pd.DataFrame:
     """All pairs that the hash proposes: positions ``first`` < ``second``, distance, correlation, and ``joined``.
 
-    ``pixels(i)`` is the image whose hash stands at position i; it is asked for few of them.
+    ``pixels(i)`` is the image whose hash stands at position i; it is asked for few of them. With ``sides`` [n] only
+    pairs count whose images lie on different sides.
     """
     words = np.fromiter(map(bytes.fromhex, hashes), dtype="S32", count=len(hashes)).view(">u8").reshape(-1, 4)
     pairs = propose(words.astype(np.uint64))
+    if sides is not None:
+        first, second = (pairs[end].to_numpy(dtype=np.int64) for end in ("first", "second"))
+        pairs = pairs[sides[first] != sides[second]].reset_index(drop=True)
     details: dict[int, npt.NDArray[np.float32]] = {}
     for position in sorted({*pairs["first"], *pairs["second"]}):
         details[position] = _details(pixels(position))

@@ -59,6 +59,8 @@ JOURNAL = "journal.jsonl"
 FILES = (MANIFEST, QUARANTINE, MISSING, JOINS, PLAN, JOURNAL, DESCRIPTION)
 FORMAT = 2
 
+SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
+"""What is said beside every figure that rests on synthetic images."""
 REMEDY = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."
 
 _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")

@@ -58,13 +58,40 @@ def varied(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: Frame
     return GraphInput(encoded, drawn.anchor, drawn.extent, size, drawn.angle, colour)
 
 
-def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame) -> GraphInput:
-    """Evaluation input: each image whole, resized to the square, normalised."""
+@dataclass(frozen=True)
+class View:
+    """One of the eight orientations of an image: mirrored along its axes, then its axes exchanged."""
+
+    down: bool = False
+    across: bool = False
+    exchanged: bool = False
+
+
+VIEWS = tuple(
+    View(down, across, turned) for turned in (False, True) for down in (False, True) for across in (False, True)
+)
+"""As it is, mirrored, upside down, both (half a turn); then these with the axes exchanged, two of them quarter turns.
+Any number of the first ones is a fair choice for a picture that has no upright."""
+AS_IT_IS = VIEWS[0]
+
+
+def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: View = AS_IT_IS) -> GraphInput:
+    """Evaluation input: each image whole, resized to the square, normalised; mirrored as ``view`` says.
+
+    The axes are exchanged by ``oriented``, after the graph.
+    """
     count = len(encoded)
     whole = np.ones((count, 2), dtype=np.float32)
     angle = np.zeros(count, dtype=np.float32)
-    size = np.full((count, 2), frame.size, dtype=np.float32)
+    size = whole * np.where((view.down, view.across), -frame.size, frame.size).astype(np.float32)
     return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(frame.mean, frame.std, count))
+
+
+def oriented(images: torch.Tensor, view: View) -> torch.Tensor:
+    """What the graph made of ``plain(..., view)``, [B, 3, S, S], with its axes exchanged where the view has them so."""
+    if not view.exchanged:
+        return images
+    return images.transpose(2, 3).contiguous(memory_format=torch.channels_last)
 
 
 class Graph:

@@ -14,7 +14,7 @@ from PIL import Image
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.input import stream
-from melanoma_dist.input.graph import Frame, Graph, GraphInput, plain, varied
+from melanoma_dist.input.graph import AS_IT_IS, Frame, Graph, GraphInput, View, oriented, plain, varied
 from melanoma_dist.input.stream import Indices
 from melanoma_dist.world import World
 
@@ -123,20 +123,27 @@ class EvaluationLoader:
         self._plan = list(stream.evaluation_batches(len(samples.rows), batch_size, world.rank, world.size))
         self._batch_size, self._world = batch_size, world
         self._graph: Graph | None = None
+        self._view = AS_IT_IS
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
         """Yield images [batch_size, 3, S, S] and which samples they are; equally often on every rank."""
+        return self.seen(AS_IT_IS)
+
+    def seen(self, view: View) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
+        """The same, in another of the eight orientations."""
+        self._view = view
         if self._graph is None:
             threads, gpu, largest = self._world.threads, self._world.gpu, self._samples.largest
             self._graph = Graph(self._feed, self._frame, self._batch_size, threads, gpu, largest=largest)
         else:
             self._graph.restart()
-        yield from zip(_told(self._graph, self._samples), self._plan, strict=True)
+        for images, batch in zip(_told(self._graph, self._samples), self._plan, strict=True):
+            yield oriented(images, view), batch
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):
             return None
-        return plain(self._samples.encoded(self._plan[step].samples), self._frame)
+        return plain(self._samples.encoded(self._plan[step].samples), self._frame, self._view)
 
 
 def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:

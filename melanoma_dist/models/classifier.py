@@ -7,6 +7,7 @@ Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -52,12 +53,29 @@ class Classifier(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, L] logits."""
-        return cast(torch.Tensor, self.linear(self.dropout(torch.relu(self.norm(self.hidden(self.features(images)))))))
+        return self.answer(self.positions(images)[0])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, C], the pooled features of the trunk."""
-        positions = self._positions(cast(Any, self.trunk).forward_features(images))
-        return self.gem(positions) if self.gem is not None else _pool(positions, self.pooling)
+        return self._pooled(self.positions(images)[0])
+
+    def positions(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
+        """[B, 3, S, S] -> the trunk's features [B, N, C], and the rows and columns that the N positions form.
+
+        None where they form none: pooled features, and tokens whose number is no square.
+        """
+        features = cast(Any, self.trunk).forward_features(images)
+        if features.ndim == 4:
+            rows, columns = features.shape[2:] if self._channels_first else features.shape[1:3]
+            return self._positions(features), (int(rows), int(columns))
+        found = self._positions(features)
+        side = math.isqrt(found.shape[1])
+        return found, (side, side) if features.ndim == 3 and side**2 == found.shape[1] else None
+
+    def answer(self, positions: torch.Tensor) -> torch.Tensor:
+        """Features [B, N, C] -> [B, L] logits."""
+        pooled = self.norm(self.hidden(self._pooled(positions)))
+        return cast(torch.Tensor, self.linear(self.dropout(torch.relu(pooled))))
 
     def head(self) -> list[nn.Module]:
         """The modules that do not come from the trunk."""
@@ -67,6 +85,9 @@ class Classifier(nn.Module):
         """Stop the trunk from learning, its running statistics too while it stays in ``eval`` mode, or let it learn."""
         for parameter in self._learnable:
             parameter.requires_grad_(not frozen)
+
+    def _pooled(self, positions: torch.Tensor) -> torch.Tensor:
+        return self.gem(positions) if self.gem is not None else _pool(positions, self.pooling)
 
     def _positions(self, features: torch.Tensor) -> torch.Tensor:
         """A map [B, C, H, W] or [B, H, W, C], or tokens [B, N, C], as [B, N, C] without class tokens."""

@@ -16,7 +16,7 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say
 from melanoma_dist.record import identity_of, made_with, now, read_identity, refuse_another, write_json
-from melanoma_dist.run import conclude, introduce_data, open_data, plan, plan_folds
+from melanoma_dist.run import introduce_data, open_data, plan, plan_folds
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
@@ -66,6 +66,7 @@ def _check_machine(config: RunConfig) -> None:
 
 
 def _conclude(ground: Ground, conductor: Conductor, journal: Journal) -> None:
+    from melanoma_dist.evaluate.conclusion import conclude
     from melanoma_dist.sweep.outcome import Outcome
 
     Outcome(ground, conductor, journal).conclude(conclude)

@@ -48,6 +48,8 @@ class SweepConfig:
         epochs = self.run.schedule.epochs
         stops = self.scheduler == "none" or self.grace_epochs < epochs
         _check("grace_epochs", self.grace_epochs, stops, f"must be below --epochs {epochs}, or nothing is ever stopped")
+        repeats = self.run.repeats
+        _check("repeats", repeats, repeats == 1, "is for a run: a sweep trains each fold once. Repeat its best.yaml")
         self.budget_seconds()
 
     def budget_seconds(self) -> float | None:

@@ -10,8 +10,8 @@ import yaml
 
 from melanoma_dist.config import RunConfig, dotted, nested, with_values
 from melanoma_dist.errors import ConfigError, TrainingError
-from melanoma_dist.evaluate.spread import Comparison, compare
-from melanoma_dist.evaluate.tensorboard import write_hyperparameters
+from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
+from melanoma_dist.evaluate.statistics.spread import Comparison, compare
 from melanoma_dist.log import say, show_table
 from melanoma_dist.record import RunFolder
 from melanoma_dist.sweep.agenda import Ground

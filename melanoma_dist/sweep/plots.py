@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from melanoma_dist.svg import plot, style, svg
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.ledger import Milestone
 
@@ -22,7 +21,7 @@ _LOG_RANGE = 30.0  # values that span more than this factor are drawn on a logar
 
 def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, device: str) -> str:
     """The highest AUC so far against the device-hours spent: of a first fold, and of a mean over all folds."""
-    figure, axes = _figure(6.4, 3.4)
+    figure, axes = plot(6.4, 3.4)
     for found, label, colour in ((first, "best first fold", "#999999"), (whole, "best mean over folds", "#0072b2")):
         if found:
             hours = [stone.device_seconds / 3600 for stone in found] + [spent / 3600]
@@ -32,12 +31,12 @@ def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, devi
     axes.set_ylabel("melanoma AUC")
     if first or whole:
         axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
     """Best AUC by epoch of every first fold, coloured by what became of its configuration."""
-    figure, axes = _figure(6.4, 3.4)
+    figure, axes = plot(6.4, 3.4)
     curves: dict[int, tuple[list[int], list[float]]] = {}
     for record in records:
         if record["what"] == "epoch" and record["fold"] == 0:
@@ -55,7 +54,7 @@ def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
     axes.set_ylabel("best melanoma AUC so far")
     if curves:
         axes.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def effects_plot(table: pd.DataFrame, keys: list[str]) -> str:
@@ -65,12 +64,12 @@ def effects_plot(table: pd.DataFrame, keys: list[str]) -> str:
     figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
     for position, key in enumerate(keys):
         axes = figure.add_subplot(rows, columns, position + 1)
-        _style(axes)
+        style(axes)
         known = table[table[key].notna() & table["mean_auc"].notna()]
         _scatter(axes, known, key)
         axes.set_xlabel(key)
         axes.set_ylabel("mean AUC" if position % columns == 0 else "")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _scatter(axes: Axes, known: pd.DataFrame, key: str) -> None:
@@ -84,25 +83,3 @@ def _scatter(axes: Axes, known: pd.DataFrame, key: str) -> None:
         axes.set_xscale("log")
     colours = [_COLOURS.get(str(state), _UNFINISHED) for state in known["state"]]
     axes.scatter(values, known["mean_auc"].tolist(), c=colours, s=18)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    _style(axes)
-    return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#eeeeee")
-    axes.set_axisbelow(True)
-
-
-def _svg(figure: Figure) -> str:
-    """An ``<svg>`` element with text as text; the same figure gives the same bytes."""
-    text = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "melanoma-dist", "font.size": 9}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    content = text.getvalue()
-    return content[content.index("<svg") :]

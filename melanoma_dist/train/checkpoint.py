@@ -122,6 +122,15 @@ class Checkpoints:
             return False
 
 
+def best_hashes(folder: Path) -> set[str]:
+    """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
+    try:
+        manifests = [json.loads(path.read_text()) for path in folder.glob(f"best-*/{_MANIFEST}")]
+        return {manifest["files"]["model.safetensors"] for manifest in manifests}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     for block in _blocks(path):

@@ -26,9 +26,10 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.classifier import Classifier
-from melanoma_dist.train.collective import average_buffers, gather, same_buffers
+from melanoma_dist.train.collective import average_buffers, same_buffers
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
+from melanoma_dist.train.predict import autocast, mixed, placed, predict
 from melanoma_dist.world import World
 
 # Whether the main rank's buffers replace the others' before every forward pass; PyTorch is renaming the argument.
@@ -45,17 +46,16 @@ class Learner:
         """``targets`` [n, L] of all training images, for the class weights."""
         hardware = config.hardware
         on_gpu = world.gpu is not None
-        layout = torch.channels_last if on_gpu and hardware.channels_last else torch.preserve_format
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = model.to(world.device).to(memory_format=layout)
+        self.model = placed(model, world, hardware)
         same_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = MaskedLoss(config.loss, targets).to(world.device)
         decay = config.optimizer.ema_decay
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
         self._config, self._world = config, world
-        self._amp = on_gpu and hardware.amp
+        self._amp = mixed(world, hardware)
         self._parallel: nn.Module | None = None
         self._frozen = False
         # Kept on the device so that a step never waits: the first step whose gradient was not finite, and the loss.
@@ -122,22 +122,7 @@ class Learner:
 
     def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
         """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
-        model = self.trained().eval()
-        found: list[npt.NDArray[np.float32]] = []
-        samples: list[npt.NDArray[np.int64]] = []
-        with torch.inference_mode():
-            for images, batch in batches:
-                with self._autocast():
-                    logits = model(images)
-                found.append(torch.sigmoid(logits.float()).cpu().numpy())
-                counted = np.arange(len(batch.samples)) < batch.count
-                samples.append(np.where(counted, batch.samples, -1))
-        everything, owners = gather(np.concatenate(found), self._world), gather(np.concatenate(samples), self._world)
-        if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
-            raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
-        result = np.empty((count, everything.shape[1]), dtype=np.float32)
-        result[owners[owners >= 0]] = everything[owners >= 0]
-        return result
+        return predict(self.trained(), batches, count, self._world, self._amp)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a training goes on from, as tensors and plain values."""
@@ -162,7 +147,7 @@ class Learner:
             last = position == len(parts) - 1
             silent = isinstance(self._parallel, DistributedDataParallel) and not last
             with self._parallel.no_sync() if silent else nullcontext():  # type: ignore[operator]
-                with self._autocast():
+                with autocast(self._amp):
                     logits = self._parallel(images)
                 part = self.loss(logits, targets) / max(batch.known, 1)
                 (part * self._world.size).backward()
@@ -177,9 +162,6 @@ class Learner:
         if self._config.hardware.compile:
             parallel.compile()
         return parallel
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cuda" if self._amp else "cpu", torch.bfloat16, enabled=self._amp)
 
     def _out_of_memory(self, share: int) -> TrainingError:
         pieces = self._config.optimizer.accumulate

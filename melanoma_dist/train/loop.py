@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from melanoma_dist.config import RunConfig
 from melanoma_dist.data.copies import local_copy
 from melanoma_dist.data.folds import HEADLINE, read_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
@@ -45,6 +46,11 @@ def frame_of(unit: Unit) -> Frame:
     """The square input of a unit's backbone."""
     expected = expectation(unit.config.model.backbone)
     return Frame(unit.config.input.image_size or expected.size, expected.mean, expected.std)
+
+
+def evaluation_batch(config: RunConfig) -> int:
+    """Images of a batch that is only looked at."""
+    return min(config.input.batch_size, _LARGEST_EVALUATION_BATCH)
 
 
 def train_unit(unit: Unit, world: World, report: Report) -> None:
@@ -124,8 +130,7 @@ class Training:
         self._training_loader = TrainingLoader(
             self._training, frame, chosen.batch_size, chosen.augment, chosen.balance, config.seed, world
         )
-        evaluation_batch = min(chosen.batch_size, _LARGEST_EVALUATION_BATCH)
-        self._validation_loader = EvaluationLoader(self._validation, frame, evaluation_batch, world)
+        self._validation_loader = EvaluationLoader(self._validation, frame, evaluation_batch(config), world)
         # Only the main rank reads the weights; DistributedDataParallel hands its parameters to the others.
         weights = None if world.is_main else "none"
         model = build_classifier(config.model, frame.size, len(self._labels), config.seed, weights)
@@ -163,6 +168,8 @@ class Training:
             "learning_rate": self._rate((epoch + 1) * self._training_loader.steps - 1),
             **speed,
             "seconds": time.monotonic() - start,
+            "devices": self._world.size * (1 if self._world.gpu is not None else self._world.threads),
+            "device": "CPU core" if self._world.gpu is None else "GPU",
             "best_auc": self._progress.best,
             "best_epoch": self._progress.best_epoch + 1,
             "validation": found,

@@ -18,6 +18,7 @@ LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
     expected = ["config.yaml", "record.json", "folds.parquet", "predictions.parquet", "summary.json", "report.html"]
+    expected += ["frozen.json"]
     expected += [f"model/fold-{fold}.safetensors" for fold in (0, 1)]
     expected += [f"fold-{fold}/{name}" for fold in (0, 1) for name in ("metrics.jsonl", "predictions.parquet")]
     assert [name for name in expected if not (finished / name).is_file()] == []
@@ -39,7 +40,7 @@ def test_every_figure_is_scikit_learns_on_the_predictions(finished: Path) -> Non
         pd.read_parquet(finished / "predictions.parquet"),
         json.loads((finished / "summary.json").read_text()),
     )
-    parts = [(summary["out_of_fold"], table)]
+    parts = [(summary["out_of_fold"]["by_image"], table)]
     parts += [(entry, table[table["fold"] == int(fold)]) for fold, entry in summary["folds"].items()]
     for entry, rows in parts:
         for label in LABELS:
@@ -47,7 +48,7 @@ def test_every_figure_is_scikit_learns_on_the_predictions(finished: Path) -> Non
             found = entry["labels"][label]
             assert found["auc"] == pytest.approx(roc_auc_score(truth, score))
             assert found["average_precision"] == pytest.approx(average_precision_score(truth, score))
-            assert found["recall"] == pytest.approx(recall_score(truth, score >= 0.5))
+            assert found["sensitivity"] == pytest.approx(recall_score(truth, score >= 0.5))
             if found["precision"] is not None:
                 assert found["precision"] == pytest.approx(precision_score(truth, score >= 0.5))
         assert entry["macro"]["auc"] == pytest.approx(np.mean([entry["labels"][label]["auc"] for label in LABELS]))
@@ -104,3 +105,20 @@ def test_one_seed_gives_identical_predictions(finished: Path, launch: Launch) ->
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = (pd.read_parquet(finished.parent / name / "predictions.parquet") for name in ("whole", "twin"))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+@pytest.mark.slow
+def test_repeats_train_the_same_folds_with_other_seeds(finished: Path, launch: Launch, tmp_path: Path) -> None:
+    done = launch(*SMALL, "--repeats", "2", "--runs", tmp_path, "--name", "twice")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "twice"
+    first, second = (pd.read_parquet(place / "predictions.parquet") for place in (run, run / "seed-1"))
+    pd.testing.assert_frame_equal(first, pd.read_parquet(finished / "predictions.parquet"), check_exact=True)
+    pd.testing.assert_frame_equal(first[["image_id", "group", "fold"]], second[["image_id", "group", "fold"]])
+    assert (first["MEL"] != second["MEL"]).any()
+    told = json.loads((run / "summary.json").read_text())["repeats_of"]
+    assert told["seeds"] == [0, 1]
+    for fold in (0, 1):
+        rows = second[second["fold"] == fold]
+        assert told["auc"]["MEL"][fold][1] == pytest.approx(roc_auc_score(rows["MEL_true"], rows["MEL"]))
+    assert "seed 1 fold 0 done" in done.stdout

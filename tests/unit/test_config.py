@@ -22,8 +22,8 @@ FLAGS = [
     "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads", "dropout", "ema_decay", "epochs",
     "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "head_lr_factor", "head_norm", "hidden",
     "image_size", "labels", "layer_decay", "loss", "lr", "max_restarts", "min_gain", "name", "optimizer", "patience",
-    "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "runs", "schedule", "seed", "sync_batchnorm",
-    "threshold", "warmup_epochs", "weight_decay", "weights",
+    "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed",
+    "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
 
 BROKEN: list[tuple[str, Any, str]] = [

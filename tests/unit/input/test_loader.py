@@ -10,6 +10,7 @@ import torch
 
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.errors import DataError
+from melanoma_dist.input.graph import VIEWS
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
 from melanoma_dist.world import World
 
@@ -150,3 +151,17 @@ def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, t
     with pytest.raises(DataError) as caught:
         list(EvaluationLoader(broken, FRAME, BATCH, World()))
     assert dataset.manifest.iloc[13]["image_id"] in str(caught.value)
+
+
+def test_the_eight_views_are_the_orientations_of_the_plain_image(samples: Samples) -> None:
+    loader = EvaluationLoader(samples, FRAME, BATCH, World())
+    plain = torch.cat([images.clone() for images, _ in loader]).numpy()
+    found = [torch.cat([images.clone() for images, _ in loader.seen(view)]).numpy() for view in VIEWS]
+    assert np.array_equal(found[0], plain)
+    expected = [np.rot90(mirrored, turns, axes=(2, 3)) for mirrored in (plain, plain[..., ::-1]) for turns in range(4)]
+    which = [[np.array_equal(view, turned) for turned in expected] for view in found]
+    assert np.sum(which, axis=0).tolist() == np.sum(which, axis=1).tolist() == [1] * 8
+    assert np.array_equal(found[1], plain[..., ::-1])
+    assert np.array_equal(found[3], np.rot90(plain, 2, axes=(2, 3)))
+    again = torch.cat([images.clone() for images, _ in loader]).numpy()
+    assert np.array_equal(again, plain)

@@ -94,12 +94,15 @@ def test_a_sweep_runs_to_its_end_and_leaves_no_checkpoints(setting: Setting) -> 
     assert (setting.folder / setting.ground.name(0, setting.conductor.values[0]) / "config.yaml").is_file()
 
 
-def test_when_the_time_is_spent_units_pause_and_a_later_command_goes_on(setting: Setting) -> None:
-    agenda = setting.begin(deadline=time.monotonic() + 0.2)
+def test_when_the_time_is_spent_units_pause_and_a_later_command_goes_on(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline = time.monotonic() + 60
+    agenda = setting.begin(deadline=deadline)
     unit = agenda.next()
     assert unit is not None
     assert agenda.hear(unit, epoch_done(unit, 1)) is None
-    time.sleep(0.25)
+    monkeypatch.setattr(time, "monotonic", lambda: deadline + 0.1)
     assert agenda.hear(unit, epoch_done(unit, 2)) == "the time budget is spent"
     (unit.folder / "checkpoints").mkdir(parents=True)
     agenda.ended(unit, 2.0)

@@ -1,0 +1,299 @@
+"""The tables of a report, from a run's summary and its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.evaluate.report.cells import (
+    EARLIER,
+    NAMES,
+    Cell,
+    Table,
+    certain,
+    estimate,
+    figure,
+    number,
+    plain,
+    span,
+    undefined,
+    why_undefined,
+)
+from melanoma_dist.evaluate.report.evidence import Evaluation
+from melanoma_dist.evaluate.statistics.figures import predictive_values
+from melanoma_dist.evaluate.statistics.resample import PROPORTIONS
+
+MAIN = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy")
+MORE = ("partial_auc_80", "specificity_at_80", "specificity_at_82", "specificity_at_89", "specificity_at_90",
+        "specificity_at_95", "brier", "calibration_error")  # fmt: skip
+PREVALENCES = (0.01, 0.05, 0.20)
+"""Of melanoma: a screened population, a referred one, and a clinic for pigmented lesions, in round numbers."""
+UNITS = {"by_image": "image", "by_lesion": "lesion"}
+OFFICIAL = {"isic2017": "ISIC 2017: mean AUC", "isic2018": "ISIC 2018: balanced accuracy",
+            "isic2019": "ISIC 2019: balanced accuracy"}  # fmt: skip
+ENDS = ("low", "high")
+_FOLD = ("auc", "average_precision", "sensitivity", "specificity", "precision")
+
+
+def figures_table(
+    assessment: Mapping[str, Any], unit: str, shown: Sequence[str], absent: Mapping[str, str], where: str
+) -> Table:
+    """Figures with bootstrap intervals, a row for each label, macro and micro; ``unit`` by_image or by_lesion."""
+    entries, intervals = assessment[unit], assessment["intervals"][unit]
+    delong = assessment["delong"][unit] if "auc" in shown else None
+    rows = [
+        _label_row(label, entries["labels"].get(label), intervals.get(label), shown, absent.get(label), delong)
+        for label in {**entries["labels"], **absent}
+    ]
+    if len(entries["labels"]) > 1:
+        none: dict[str, Any] | None = {} if delong is not None else None
+        rows += [_label_row(name, entries[name], intervals[name], shown, None, none) for name in ("macro", "micro")]
+    counts = ["positives of known", "unknown"] if delong is not None else []
+    header = ["", *(NAMES[name] for name in shown)]
+    if delong is not None:
+        header.insert(2, "AUC, DeLong interval")
+    further = "" if delong is not None else ", further figures"
+    return Table(f"{where}, per {UNITS[unit]}{further}", [*header, *counts], rows)
+
+
+def _label_row(
+    name: str,
+    entry: Mapping[str, Any] | None,
+    intervals: Mapping[str, Any] | None,
+    shown: Sequence[str],
+    absent: str | None,
+    delong: Mapping[str, Any] | None,
+) -> list[Cell]:
+    counted = delong is not None
+    if entry is None or absent is not None:
+        why = absent or "the data does not have this label"
+        return [plain(name), *[undefined(why)] * (len(shown) + (3 if counted else 0))]
+    cells = [_figure(figure_name, entry, intervals) for figure_name in shown]
+    if counted:
+        cells.insert(1, _delong((delong or {}).get(name)))
+        cells += _counts(entry)
+    return [plain(name), *cells]
+
+
+def _counts(entry: Mapping[str, Any]) -> list[Cell]:
+    if "positives" not in entry:  # a mean over labels
+        return [plain(""), plain("")]
+    known = entry["positives"] + entry["negatives"]
+    return [plain(f"{entry['positives']:,} of {known:,}"), plain(entry["unknown"])]
+
+
+def _figure(name: str, entry: Mapping[str, Any], intervals: Mapping[str, Any] | None) -> Cell:
+    ends = (intervals or {}).get(name) or {"low": None, "high": None}
+    if name in PROPORTIONS and certain(entry[name], ends["low"], ends["high"]):
+        return undefined(f"{EARLIER}; compute it again")
+    return figure(entry[name], why_undefined(name, entry), ends["low"], ends["high"])
+
+
+def _delong(found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return plain("")
+    if "not_defined" in found:
+        return undefined(str(found["not_defined"]))
+    return Cell(span(found["low"], found["high"]))
+
+
+def thin_intervals(assessment: Mapping[str, Any], unit: str) -> list[str]:
+    """Figures whose intervals rest on fewer resamples than were drawn, in words: some did not define the figure."""
+    resamples = assessment["bootstrap"]["resamples"]
+    return [
+        f"{NAMES[name]} of {row} ({resamples - ends['undefined']:,} of {resamples:,})"
+        for row, found in assessment["intervals"][unit].items()
+        for name, ends in found.items()
+        if name in NAMES and ends["estimate"] is not None and ends["undefined"]
+    ]
+
+
+def official_table(parts: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """The challenges' scores of assessments by name; None where the labels allow none."""
+    rows = [
+        [
+            plain(f"{OFFICIAL.get(score, score)}, {where}"),
+            figure(
+                value,
+                "these images do not define it",
+                *(assessment["intervals"]["by_image"].get("official", {}).get(score, {}).get(end) for end in ENDS),
+            ),
+        ]
+        for where, assessment in parts.items()
+        for score, value in assessment["by_image"]["official"].items()
+    ]
+    return Table("Official scores of the challenges, per image", ["", "score"], rows) if rows else None
+
+
+def folds_table(folds: Mapping[str, Any], threshold: str, caption: str, whole: Mapping[str, Any] | None) -> Table:
+    """Figures of the headline label and the macro AUC, a row for each fold and one for ``whole``."""
+    parts = {f"fold {fold}": found for fold, found in folds.items()} | ({"together": whole} if whole else {})
+    rows = []
+    for name, found in parts.items():
+        entry = found["labels"].get(HEADLINE)
+        if entry is None:
+            cells = [undefined("the data does not have this label")] * (len(_FOLD) + 2)
+        else:
+            cells = [figure(entry[key], why_undefined(key, entry)) for key in _FOLD]
+            macro = figure(found["macro"]["auc"], why_undefined("auc", found["macro"]))
+            cells += [macro, plain(entry["positives"])]
+        rows.append([plain(name), *cells, plain(found["images"])])
+    header = [HEADLINE, *(NAMES[key] for key in _FOLD), "macro AUC", "positives", "images"]
+    return Table(f"{caption} (calls at {threshold})", header, rows)
+
+
+def over_folds_table(over_folds: Mapping[str, Any], figure_name: str = "auc") -> Table:
+    """Mean, standard deviation and corrected interval of a figure over the folds, a row for each label."""
+    rows = []
+    for label, found in over_folds.items():
+        entry = found.get(figure_name)
+        if entry is None or entry.get("mean") is None:
+            rows.append([plain(label), *[undefined("fewer than two folds define it")] * 3, plain("")])
+            continue
+        ends = undefined("fewer than two folds define it")
+        if entry.get("low") is not None:
+            ends = Cell(span(entry["low"], entry["high"]))
+        spread = figure(entry["sd"], "fewer than two folds define it")
+        rows.append([plain(label), Cell(number(entry["mean"])), spread, ends, plain(entry.get("folds", ""))])
+    header = ["", "mean", "standard deviation", "95 % interval, corrected", "folds"]
+    return Table(f"{NAMES[figure_name]} over the folds", header, rows)
+
+
+def variance_table(repeats: Mapping[str, Any]) -> Table:
+    """Standard deviations of the AUC that come from folds and from seeds, a row for each label."""
+    rows = []
+    for label, found in repeats["components"].items():
+        if "not_defined" in found:
+            rows.append([plain(label), *[undefined(found["not_defined"])] * 5])
+        else:
+            deviations = [found[key] ** 0.5 for key in ("folds", "seeds", "remainder", "within_fold")]
+            rows.append([plain(label), Cell(number(found["mean"])), *(Cell(number(each, 4)) for each in deviations)])
+    header = ["", "mean AUC", "between folds", "between seeds", "remainder", "one fold, another seed"]
+    return Table("Standard deviation of the AUC by where it comes from", header, rows)
+
+
+def letters(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A, B, C for operating points, in their order."""
+    return [chr(ord("A") + at) for at in range(len(points))]
+
+
+def points_table(points: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation], label: str) -> Table:
+    """Operating points of a label: where they were chosen, where they were judged, predictive values beside both."""
+    rows = []
+    for at, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
+        name = f"{letter}: {point['name']}"
+        judged = [_judged_row(name, each, label, at) for each in evaluations]
+        rows += [_chosen_row(name, point), *(row for row in judged if row is not None)]
+    values = [f"{kind} at {share:.0%}" for share in PREVALENCES for kind in ("PPV", "NPV")]
+    header = [
+        "operating point",
+        "threshold",
+        "where",
+        "sensitivity",
+        "specificity",
+        "precision",
+        "TP",
+        "FP",
+        "TN",
+        "FN",
+    ]
+    return Table(f"Operating points of {label}", [*header, *values], rows)
+
+
+def _chosen_row(name: str, point: Mapping[str, Any]) -> list[Cell]:
+    reached = [Cell(number(point["sensitivity"])), Cell(number(point["specificity"]))]
+    found, lost, alarms, spared = counts_of(point)
+    precision = figure(found / (found + alarms) if found + alarms else None, "none is called")
+    values = _predictive(point["sensitivity"], point["specificity"])
+    where = Cell("where it was chosen", "out of fold: optimistic", "text")
+    counts = [plain(count) for count in (found, alarms, spared, lost)]
+    return [plain(name), Cell(number(point["threshold"], 4)), where, *reached, precision, *counts, *values]
+
+
+def counts_of(point: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """True positives, false negatives, false positives, true negatives of a point where it was chosen."""
+    found = round(point["sensitivity"] * point["positives"])
+    spared = round(point["specificity"] * point["negatives"])
+    return found, point["positives"] - found, point["negatives"] - spared, spared
+
+
+def _judged_row(name: str, evaluation: Evaluation, label: str, at: int) -> list[Cell] | None:
+    point = judged_point(evaluation, label, at)
+    if point is None:
+        return None
+    judged = point["judged"]
+    values = _judged_values(judged["sensitivity"], judged["specificity"])
+    counts = [plain(judged[key]) for key in ("true_positives", "false_positives", "true_negatives", "false_negatives")]
+    figures = [estimate(judged[key]) for key in ("sensitivity", "specificity", "precision")]
+    where = Cell(evaluation.title, "", "text")
+    return [plain(name), Cell(number(point["threshold"], 4)), where, *figures, *counts, *values]
+
+
+def judged_point(evaluation: Evaluation, label: str, at: int) -> Mapping[str, Any] | None:
+    """The at-th operating point of a label as an evaluation judged it; None where it was not."""
+    points = evaluation.record["operating_points"].get(label)
+    return points[at] if isinstance(points, list) and at < len(points) and "judged" in points[at] else None
+
+
+def _judged_values(*shares: Mapping[str, Any]) -> list[Cell]:
+    lacking = [str(share["not_defined"]) for share in shares if "not_defined" in share]
+    if lacking:
+        return [undefined(lacking[0])] * (2 * len(PREVALENCES))
+    return _predictive(*(share["estimate"] for share in shares))
+
+
+def _predictive(sensitivity: float | None, specificity: float | None) -> list[Cell]:
+    values = [value for share in PREVALENCES for value in predictive_values(sensitivity, specificity, share)]
+    return [figure(value, "none would be called so") for value in values]
+
+
+def subgroups_table(subgroups: Sequence[Mapping[str, Any]], caption: str, threshold: float) -> Table:
+    """Figures of each subgroup, called positive at ``threshold``, and how its AUC differs from that of the rest."""
+    rows = []
+    for found in subgroups:
+        counts = [plain(found[key]) for key in ("images", "lesions", "positives", "negatives")]
+        figures = [estimate(found[key]) for key in ("auc", "sensitivity", "specificity")]
+        name = Cell(f"{found['attribute']}: {found['value']}")
+        rows.append([name, *counts, *figures, *_gap(found["gap"])])
+    calls = [f"{name} at {number(threshold, 4)}" for name in ("sensitivity", "specificity")]
+    header = ["", "images", "lesions", "positives", "negatives", "AUC", *calls,
+              "AUC less the rest's", "p, Holm-corrected", "flag"]  # fmt: skip
+    return Table(caption, header, rows)
+
+
+def _gap(gap: Mapping[str, Any]) -> list[Cell]:
+    if "not_defined" in gap:
+        return [undefined(str(gap["not_defined"])), plain(""), plain("")]
+    difference = Cell(f"{gap['difference']:+.3f}", span(gap["low"], gap["high"]))
+    flag = Cell("differs", "", "flag") if gap["flagged"] else plain("")
+    return [difference, Cell(f"{gap['p']:.3f}" if gap["p"] >= 0.001 else "below 0.001"), flag]
+
+
+def training_table(training: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Epochs, time and speed of each training."""
+    rows = [
+        [
+            plain(f"fold {fold}" if fold.isdigit() else fold),
+            plain(entry["epochs"]),
+            plain(entry["best_epoch"]),
+            Cell(f"{entry['seconds']:,.0f}"),
+            Cell(f"{entry['device_seconds'] / 3600:.3f}"),
+            Cell(f"{entry['images_per_s']:,.1f}"),
+            Cell(f"{entry['input_wait_share']:.1%}"),
+        ]
+        for fold, entry in training.items()
+    ]
+    device = devices(training)
+    header = ["", "epochs", "epoch kept", "seconds", f"{device}-hours", "images/s", "waited for input"]
+    return Table("Training", header, rows)
+
+
+def devices(training: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the run computed on, in words."""
+    return " or ".join(sorted({str(entry["device"]) for entry in training.values()}))
+
+
+def device_hours(training: Mapping[str, Mapping[str, Any]]) -> float:
+    """What the trainings cost together."""
+    return float(sum(entry["device_seconds"] for entry in training.values())) / 3600

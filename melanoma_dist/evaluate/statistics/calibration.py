@@ -1,0 +1,211 @@
+"""Whether probabilities mean what they say, and what makes them.
+
+Calibrators are fitted on out-of-fold predictions only: on images that the model learnt from, every model looks well
+calibrated. Each label has its own. They are plain numbers, so that a run keeps them as JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+
+from melanoma_dist.errors import DataError
+
+Floats = npt.NDArray[np.floating[Any]]
+_NEAREST = 1e-7  # to 0 and 1: the logit of either is infinite, and float32 rounds to them
+_TEMPERATURES = (0.01, 100.0)
+_SHIFTS = (-20.0, 20.0)  # of logits
+_EXACT = {"ftol": 1e-14, "gtol": 1e-10, "maxiter": 1000}
+
+
+class Calibrator(Protocol):
+    """What turns a probability into a better one."""
+
+    def apply(self, probability: Floats) -> Floats:
+        """Calibrated probabilities, 0 to 1, float64, in the shape of the given ones."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, which ``calibrator_of`` reads."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Logits divided by a number above 0; ranks stay (Guo et al. 2017, "On calibration of modern neural networks")."""
+
+    temperature: float
+
+    @classmethod
+    def fit(cls, truth: Floats, probability: Floats) -> Temperature:
+        """The temperature of 0.01 to 100 with the least log loss, for truth and out-of-fold probability [n].
+
+        Raises DataError unless positives and negatives are known.
+        """
+        actual, score = _known(truth, probability)
+        logits = _logits(score)
+
+        def loss(log_temperature: float) -> float:
+            scaled = logits * np.exp(-log_temperature)
+            return float(np.mean(np.logaddexp(0, scaled) - actual * scaled))
+
+        found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-8})
+        return cls(float(np.exp(found.x)))
+
+    def apply(self, probability: Floats) -> Floats:
+        """Calibrated probabilities, in any shape."""
+        return np.asarray(expit(_logits(probability) / self.temperature))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {"kind": "temperature", "temperature": self.temperature}
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logits scaled and shifted; ranks stay (Platt 1999, "Probabilistic outputs for support vector machines").
+
+    Unlike a temperature it can undo class weights, which move all logits of a label by about the same amount.
+    """
+
+    scale: float
+    shift: float
+
+    @classmethod
+    def fit(cls, truth: Floats, probability: Floats) -> Logistic:
+        """Scale (0.01 to 100) and shift with the least log loss, for truth and out-of-fold probability [n].
+
+        Against Platt's targets, (P + 1) / (P + 2) for the P positives and 1 / (N + 2) for the N negatives, so that
+        predictions that separate the classes have a finite answer. Raises DataError unless both are known.
+        """
+        actual, score = _known(truth, probability)
+        logits = _logits(score)
+        positives, negatives = actual.sum(), (1 - actual).sum()
+        target = np.where(actual == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+        def loss(values: Floats) -> tuple[float, Floats]:
+            scaled = values[0] * logits + values[1]
+            gradient = expit(scaled) - target
+            value = np.mean(np.logaddexp(0, scaled) - target * scaled)
+            return float(value), np.array([np.mean(gradient * logits), np.mean(gradient)])
+
+        bounds = [(1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]), _SHIFTS]
+        found = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B", options=_EXACT)
+        return cls(float(found.x[0]), float(found.x[1]))
+
+    def apply(self, probability: Floats) -> Floats:
+        """Calibrated probabilities, in any shape."""
+        return np.asarray(expit(self.scale * _logits(probability) + self.shift))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {"kind": "logistic", "scale": self.scale, "shift": self.shift}
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """The increasing piecewise linear function nearest to the truth (Zadrozny and Elkan 2002).
+
+    It makes ties, which change an AUC; outside the probabilities it was fitted on it is constant.
+    """
+
+    given: tuple[float, ...]
+    calibrated: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, truth: Floats, probability: Floats) -> Isotonic:
+        """By scikit-learn, for truth and out-of-fold probability [n].
+
+        Raises DataError unless positives and negatives are known.
+        """
+        actual, score = _known(truth, probability)
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, actual)
+        return cls(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
+
+    def apply(self, probability: Floats) -> Floats:
+        """Calibrated probabilities, in any shape."""
+        return np.asarray(np.interp(probability, self.given, self.calibrated))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {"kind": "isotonic", "given": list(self.given), "calibrated": list(self.calibrated)}
+
+
+def calibrator_of(stored: dict[str, Any]) -> Calibrator:
+    """The calibrator that ``to_dict`` told. Raises DataError for anything else."""
+    try:
+        if stored["kind"] == "temperature":
+            return Temperature(float(stored["temperature"]))
+        if stored["kind"] == "isotonic":
+            return Isotonic(tuple(map(float, stored["given"])), tuple(map(float, stored["calibrated"])))
+        if stored["kind"] == "logistic":
+            return Logistic(float(stored["scale"]), float(stored["shift"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"The stored calibration cannot be read ({error!r}). Fit it anew.") from error
+    raise DataError(f"The stored calibration is of kind {stored['kind']!r}, must be temperature, isotonic or logistic.")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: a point for each bin that has images."""
+
+    predicted: tuple[float, ...]
+    """Mean probability of the bin's images."""
+    observed: tuple[float, ...]
+    """Share of positives among them."""
+    images: tuple[int, ...]
+
+
+def reliability(truth: Floats, probability: Floats, bins: int = 15, equal_counts: bool = False) -> Reliability:
+    """The diagram of one label, for truth and probability [n]; unknown truths do not count.
+
+    Bins have equal widths, [0, 1/bins), [1/bins, 2/bins), ... with 1 in the last; or, with ``equal_counts``, borders at
+    the quantiles of the probabilities (fewer bins where quantiles are equal).
+    """
+    known = ~np.isnan(truth)
+    actual, score = truth[known].astype(np.float64), probability[known].astype(np.float64)
+    if not len(actual):
+        return Reliability((), (), ())
+    if equal_counts:
+        borders = np.unique(np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1]))
+        index = np.searchsorted(borders, score, side="right")
+    else:
+        index = bin_of(score, bins)
+    counts = np.bincount(index)
+    full = counts > 0
+    predicted, observed = (np.bincount(index, values)[full] / counts[full] for values in (score, actual))
+    return Reliability(tuple(predicted.tolist()), tuple(observed.tolist()), tuple(counts[full].tolist()))
+
+
+def bin_of(probability: Floats, bins: int) -> npt.NDArray[np.int_]:
+    """The number of the bin of equal width in which each probability lies."""
+    return np.asarray(np.minimum((probability.astype(np.float64) * bins).astype(int), bins - 1))
+
+
+def expected_calibration_error(truth: Floats, probability: Floats, bins: int = 15) -> float | None:
+    """Mean over the images of | mean probability - share of positives | of their bin, 0 to 1; None without images.
+
+    Bins of equal width of the label's own probability (Naeini, Cooper and Hauskrecht 2015; not of the greatest class's,
+    as Guo et al. 2017 for many classes). It grows when bins are poorly filled, even if calibration is perfect.
+    """
+    found = reliability(truth, probability, bins)
+    if not found.images:
+        return None
+    gaps = np.abs(np.subtract(found.predicted, found.observed))
+    return float(np.average(gaps, weights=found.images))
+
+
+def _known(truth: Floats, probability: Floats) -> tuple[Floats, Floats]:
+    known = ~np.isnan(truth)
+    actual, score = truth[known].astype(np.float64), probability[known].astype(np.float64)
+    if not actual.any() or actual.all():
+        raise DataError("A calibration needs images known to have the label and images known not to.")
+    return actual, score
+
+
+def _logits(probability: Floats) -> Floats:
+    return np.asarray(logit(np.clip(probability.astype(np.float64), _NEAREST, 1 - _NEAREST)))

@@ -1,0 +1,64 @@
+"""What a model says of images: the same for a validation and for images that no fold has seen.
+
+Shapes: b images of a batch, S pixels a side, L outputs, n images to predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from melanoma_dist.config import HardwareConfig
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.input.stream import EvaluationBatch
+from melanoma_dist.train.collective import gather
+from melanoma_dist.world import World
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def placed(model: Model, world: World, hardware: HardwareConfig) -> Model:
+    """The model on the rank's device, in the memory layout that its convolutions are fastest in."""
+    channels_last = world.gpu is not None and hardware.channels_last
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    return model.to(world.device).to(memory_format=layout)
+
+
+def mixed(world: World, hardware: HardwareConfig) -> bool:
+    """Whether the rank computes in bfloat16 where that is safe."""
+    return world.gpu is not None and hardware.amp
+
+
+def autocast(amp: bool) -> torch.autocast:
+    """The context of a forward pass."""
+    return torch.autocast("cuda" if amp else "cpu", torch.bfloat16, enabled=amp)
+
+
+def predict(
+    model: nn.Module, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int, world: World, amp: bool
+) -> npt.NDArray[np.float32]:
+    """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once.
+
+    ``model`` maps images [b, 3, S, S] to logits [b, L] and is left in evaluation mode.
+    """
+    model.eval()
+    found: list[npt.NDArray[np.float32]] = []
+    samples: list[npt.NDArray[np.int64]] = []
+    with torch.inference_mode():
+        for images, batch in batches:
+            with autocast(amp):
+                logits = model(images)
+            found.append(torch.sigmoid(logits.float()).cpu().numpy())
+            counted = np.arange(len(batch.samples)) < batch.count
+            samples.append(np.where(counted, batch.samples, -1))
+    everything, owners = gather(np.concatenate(found), world), gather(np.concatenate(samples), world)
+    if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
+        raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
+    result = np.empty((count, everything.shape[1]), dtype=np.float32)
+    result[owners[owners >= 0]] = everything[owners >= 0]
+    return result

@@ -1,0 +1,178 @@
+"""The folder of a finished run as the training and the evaluations leave it, from made-up predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from melanoma_dist.config import RunConfig, nested
+from melanoma_dist.evaluate import summary as of_summary
+from melanoma_dist.evaluate.assessment import assess
+from melanoma_dist.evaluate.conclusion import _repeats as repeats_of
+from melanoma_dist.evaluate.frozen import Frozen, decision, judge, quality
+from melanoma_dist.evaluate.statistics.figures import Settings, figures
+from melanoma_dist.evaluate.statistics.subgroups import subgroups
+from melanoma_dist.train.predictions import arrays, predictions_table, write_predictions
+
+LABELS = ("MEL", "NV", "BKL")
+RESAMPLES = 60  # of 2000: what is tested is that the page says what the summary does
+MADE_WITH = {"version": "0.1", "commit": "abc", "libraries": {"torch": "2.9"}}
+
+
+def predictions(seed: int, images: int, labels: tuple[str, ...], folds: int | None, prefix: str) -> pd.DataFrame:
+    """Half of the lesions have a second image; fold -1 where there are no folds."""
+    rng = np.random.default_rng(seed)
+    lesion = np.concatenate([np.arange(images * 2 // 3), rng.integers(images * 2 // 3, size=images - images * 2 // 3)])
+    kinds = max(len(labels), 2)
+    kind = rng.choice(kinds, images * 2 // 3, p=[0.25, *[0.75 / (kinds - 1)] * (kinds - 1)])
+    truth = np.eye(kinds, dtype=np.float32)[kind[lesion], : len(labels)]
+    truth[rng.random(truth.shape) < 0.02] = np.nan
+    score = 2.2 * np.eye(kinds)[kind[lesion], : len(labels)] - 1 + rng.normal(0, 1.1, truth.shape)
+    about = pd.DataFrame(
+        {
+            "image_id": [f"{prefix}_{number:07d}" for number in range(images)],
+            "group": [f"{prefix}-lesion-{number}" for number in lesion],
+        }
+    )
+    table = predictions_table(about, -1, labels, (1 / (1 + np.exp(-score))).astype(np.float32), truth)
+    if folds is not None:
+        table["fold"] = (lesion % folds).astype(np.int32)
+    return table
+
+
+def about(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a manifest for the images of a table; lesions differ in sex, age and site."""
+    rng = np.random.default_rng(3)
+    names = table["group"].unique()
+    of_lesion = pd.DataFrame(
+        {
+            "sex": rng.choice(["female", "male", None], len(names), p=[0.5, 0.45, 0.05]),
+            "age": rng.integers(20, 85, len(names)).astype(float),
+            "site": rng.choice(["head/neck", "palms/soles", None], len(names), p=[0.6, 0.3, 0.1]),
+            "years": rng.choice(["2017", "2019"], len(names)),
+        },
+        index=names,
+    )
+    found = of_lesion.loc[table["group"]].set_index(table["image_id"])
+    return found.assign(source_width=1024, source_height=768)
+
+
+def write_run(
+    folder: Path,
+    labels: tuple[str, ...] = LABELS,
+    folds: int = 3,
+    images: int = 300,
+    synthetic: bool = False,
+    repeats: int = 1,
+    table: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """A finished run; returns its summary."""
+    table = predictions(1, images, labels, folds, "ISIC") if table is None else table
+    write_predictions(table, _made(folder / "predictions.parquet"))
+    config, frozen = RunConfig(repeats=repeats), Frozen.fit(table, labels)
+    few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
+    with mock.patch.multiple(of_summary, **few):
+        found = of_summary.summarise(table, about(table), labels, 0.5, frozen)
+    summary = {
+        "schema": 2, "synthetic": synthetic, "backbone": "densenet201", "seed": 0, "repeats": repeats,
+        "data": {"folder": "prepared", "fingerprint": "f1" * 32, "images": len(table),
+                 "lesions": table["group"].nunique(), "kept_out": 41, "years": ["2017", "2019"]},
+        **found,
+        "repeats_of": _repeats(table, labels, config),
+        "training": {
+            str(fold): {"epochs": 4, "best_epoch": 3, "seconds": 61.5, "device_seconds": 61.5, "device": "GPU",
+                        "images_per_s": 512.3, "input_wait_share": 0.031}
+            for fold in range(folds)
+        },
+        "seconds_of_last_command": 190.2, "identity": config.identity(), "made_with": MADE_WITH,
+        "finished": "2026-02-03T04:05:06+00:00",
+    }  # fmt: skip
+    _write(folder / "frozen.json", frozen.to_dict())
+    _write(folder / "summary.json", summary)
+    (folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
+    _write(folder / "record.json", {"identity": summary["identity"], "made_with": MADE_WITH, "begun": "2026-02-03"})
+    for fold in range(folds):
+        _write_history(folder / f"fold-{fold}" / "metrics.jsonl", found["folds"][str(fold)], fold)
+    return summary
+
+
+def _repeats(table: pd.DataFrame, labels: tuple[str, ...], config: RunConfig) -> Any:
+    rng = np.random.default_rng(5)
+    others = [table.assign(MEL=np.clip(table["MEL"] + rng.normal(0, 0.1, len(table)), 0, 1).astype(np.float32))
+              for _ in range(config.repeats - 1)]  # fmt: skip
+    return repeats_of([table, *others], labels, config)
+
+
+def _write_history(path: Path, validation: dict[str, Any], fold: int) -> None:
+    epochs = [
+        {"epoch": epoch, "train_loss": 1 / epoch + 0.01 * fold, "best_epoch": min(epoch, 3), "validation": validation}
+        for epoch in range(1, 5)
+    ]
+    _made(path).write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+
+
+def write_evaluation(
+    folder: Path,
+    number: int = 1,
+    what: str = "2017-test",
+    earlier: int = 0,
+    synthetic: bool = False,
+    absent: Sequence[str] = (),
+    images: int = 150,
+    kind: str = "holdout",
+) -> dict[str, Any]:
+    """A finished evaluation of a run; returns its record. ``absent`` labels are not known of any image."""
+    summary = json.loads((folder / "summary.json").read_text())
+    labels = tuple(summary["labels"])
+    table = predictions(10 + number, images, labels, None, f"TEST{what}")
+    for label in absent:
+        table[f"{label}_true"] = np.nan
+    present = tuple(label for label in labels if label not in absent)
+    frozen = Frozen.of(json.loads((folder / "frozen.json").read_text()))
+    raw, table = table, frozen.calibrate(table, labels)
+    thresholds, group = frozen.thresholds(present, 0.5), table["group"].to_numpy()
+    record = {
+        "schema": 1, "number": number, "what": what, "kind": kind, "synthetic": synthetic,
+        "begun": f"2026-03-0{number}T00:00:00+00:00", "finished": f"2026-03-0{number}T00:01:00+00:00",
+        "data": {"folder": "prepared", "fingerprint": "f1" * 32, "images": len(table), "lesions": 100},
+        "tta": 1, "images_sha256": "ab" * 32, "models": {str(fold): "cd" * 32 for fold in summary["folds"]},
+        "earlier": [{"run": "another", "number": at + 1, "begun": "2026-02-20T00:00:00", "images": images}
+                    for at in range(earlier)],
+        "seen_before": images if earlier else 0,
+        "labels": list(labels), "labels_absent": dict.fromkeys(absent, f"no image of {what} tells it"),
+        "prevalence": 0.05,
+        "ensemble": assess(table, present, Settings(thresholds, (0.05,)), RESAMPLES),
+        "folds": dict.fromkeys(summary["folds"], figures(*arrays(table, present), present, Settings(thresholds))),
+        "operating_points": {label: judge(frozen.points[label], *_of(table, label), group, RESAMPLES)
+                             for label in present},
+        "calibration": {label: {"before": quality(*_of(raw, label)), "after": quality(*_of(table, label))}
+                        for label in present},
+        "decision_curve": {label: decision(*_of(table, label)) for label in labels},
+        "subgroups": [] if "MEL" in absent else subgroups(table, about(table), "MEL", thresholds[0], RESAMPLES),
+        "made_with": MADE_WITH,
+    }  # fmt: skip
+    place = folder / "evaluations" / f"{number:03d}-{what}"
+    write_predictions(table, _made(place / "predictions.parquet"))
+    _write(place / "evaluation.json", record)
+    return record
+
+
+def _of(table: pd.DataFrame, label: str) -> tuple[Any, Any]:
+    return table[f"{label}_true"].to_numpy(), table[label].to_numpy()
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    _made(path).write_text(json.dumps(content, allow_nan=False))
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

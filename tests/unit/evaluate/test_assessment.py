@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from melanoma_dist.errors import DataError
+from melanoma_dist.evaluate.assessment import assess
+from melanoma_dist.evaluate.statistics.figures import Settings
+
+from .statistics.made import exclusive
+
+LABELS = ("MEL", "NV", "BCC")
+
+
+def table(seed: int = 0) -> pd.DataFrame:
+    made = exclusive(len(LABELS), images=300, lesions=120, seed=seed)
+    columns = {"image_id": [f"ISIC_{number:07d}" for number in range(300)], "group": made.group.astype(str), "fold": 0}
+    values = dict(zip(LABELS, made.probability.T, strict=True))
+    truths = {f"{label}_true": column for label, column in zip(LABELS, made.truth.T, strict=True)}
+    return pd.DataFrame({**columns, **values, **truths})
+
+
+def test_everything_is_said_per_image_and_per_lesion_with_intervals() -> None:
+    rows = table()
+    found = assess(rows, LABELS, Settings(), resamples=200)
+    assert (found["images"], found["lesions"]) == (300, rows["group"].nunique())
+    known = rows[rows["MEL_true"].notna()]
+    assert found["by_image"]["labels"]["MEL"]["auc"] == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
+    lesions = known.groupby("group")["MEL_true"].first(), rows.astype({"MEL": float}).groupby("group")["MEL"].mean()
+    expected = roc_auc_score(lesions[0], lesions[1].loc[lesions[0].index])
+    assert found["by_lesion"]["labels"]["MEL"]["auc"] == pytest.approx(expected, abs=1e-6)
+    for view in ("by_image", "by_lesion"):
+        auc, delong = found["intervals"][view]["MEL"]["auc"], found["delong"][view]["MEL"]
+        assert auc["estimate"] == pytest.approx(found[view]["labels"]["MEL"]["auc"], abs=1e-6)
+        assert auc["low"] < auc["estimate"] < auc["high"]
+        assert delong["low"] == pytest.approx(auc["low"], abs=0.03)
+        assert delong["high"] == pytest.approx(auc["high"], abs=0.03)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.mark.parametrize("case", ["absent", "unknown", "constant", "one image"])
+def test_odd_predictions_give_a_value_or_a_reason(case: str) -> None:
+    rows = table()
+    if case == "absent":
+        rows["MEL_true"] = np.float32(0)
+    elif case == "unknown":
+        rows["MEL_true"] = np.float32(np.nan)
+    elif case == "constant":
+        rows["MEL"] = np.float32(0.3)
+    else:
+        rows = rows.iloc[:1]
+    found = assess(rows, LABELS, Settings(), resamples=20)
+    auc, delong = found["by_image"]["labels"]["MEL"]["auc"], found["delong"]["by_image"]["MEL"]
+    if case == "constant":
+        assert auc == delong["auc"] == 0.5
+    else:
+        assert auc is None
+        assert "A variance needs 2 groups" in delong["not_defined"]
+        assert found["intervals"]["by_image"]["MEL"]["auc"]["low"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_no_predictions_are_refused() -> None:
+    with pytest.raises(DataError, match="no predictions"):
+        assess(table().iloc[:0], LABELS, Settings(), resamples=20)

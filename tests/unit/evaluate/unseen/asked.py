@@ -1,0 +1,29 @@
+"""The command as a user gives it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from melanoma_dist.cli import main
+
+
+def said(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 0) -> str:
+    """What `evaluate` says, which must end with ``code``."""
+    try:
+        found = main(["evaluate", *map(str, flags), "--gpus", "0", "--decode-threads", "1"])
+    except SystemExit as stop:  # the parser's way
+        found = int(str(stop.code))
+    captured = capfd.readouterr()
+    text = re.sub(r"[│\s]+", " ", captured.out + captured.err)
+    assert found == code, text
+    assert "Traceback" not in text
+    return text
+
+
+def record(run: Path, name: str) -> dict[str, Any]:
+    return dict(json.loads((run / "evaluations" / name / "evaluation.json").read_text()))
