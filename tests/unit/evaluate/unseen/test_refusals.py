@@ -72,7 +72,7 @@ def edit_frozen(run: Path) -> None:
         (lambda run: (run / "summary.json").unlink(), "is not finished"),
         (lambda run: (run / "frozen.json").unlink(), "an earlier version of this program finished the run"),
         (lambda run: (run / "frozen.json").write_text("{}"), "frozen.json cannot be read"),
-        (edit_frozen, "frozen.json is not what summary.json was computed from"),
+        (edit_frozen, "frozen.json is not what summary.json was written with"),
         (
             lambda run: change_bytes(run / "predictions.parquet", 100),
             "predictions.parquet is not what summary.json was",
