@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import tyro
 
+from melanoma_dist import terminate
 from melanoma_dist.config import RunConfig
 from melanoma_dist.config_file import with_file
 from melanoma_dist.data.commands import COMMANDS
@@ -17,9 +18,7 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.evaluate.config import CompareConfig, EvaluateConfig
 from melanoma_dist.log import complain
 from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.terminate import heed_sigterm, sigterm_came
 
-_INTERRUPTED, _TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _OF_RUNS = (*_PARSER, tyro.conf.PositionalRequiredArgs)
 _USAGE = """Train k folds of a backbone and report what the folds predict for the images they did not train on.
@@ -36,17 +35,21 @@ _USAGE = """Train k folds of a backbone and report what the folds predict for th
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted."""
+    """Run one command. Returns its exit code.
+
+    0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted, 75 saved and ended as a signal asked.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    heed_sigterm()
+    terminate.forget()
+    terminate.heed_signals()
     try:
         _command(arguments)
     except MelanomaDistError as error:
         complain(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        complain(f"{'terminated' if sigterm_came() else 'interrupted'}. {_remains(arguments)}")
-        return _TERMINATED if sigterm_came() else _INTERRUPTED
+        complain(terminate.told(_remains(arguments)))
+        return terminate.exit_code()
     return 0
 
 
@@ -118,7 +121,7 @@ def _remains(arguments: list[str]) -> str:
         return "Nothing was judged; if the images were already looked at, that is recorded in RUN/evaluations."
     if arguments[:1] == ["compare"]:
         return "Nothing was kept: the same command begins again."
-    return "Finished epochs are kept: the same command goes on from there."
+    return "Checkpoints are kept: the same command goes on from the last ones."
 
 
 def console() -> None:

@@ -10,6 +10,7 @@ run may be trained on other machines.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -185,8 +186,17 @@ class HardwareConfig:
     """Threads that decode images, per rank; the CPUs divided among the ranks where not given."""
     max_restarts: int = 3
     """How often a fold whose processes died is restarted from its last checkpoint."""
+    max_preemptions: int = 20
+    """How often a fold whose node was taken away or died is started again elsewhere."""
+    grace_s: int = 25
+    """Seconds that folds are given to save when the command is asked to end (Ctrl-C, SIGTERM, SIGUSR1)."""
     collective_timeout_s: int = 300
     """Seconds after which a rank that waits for another one gives up."""
+    checkpoint_every: str = "10m"
+    """Time (`90s`, `10m`, `2h`) or steps (`500`) between checkpoints; at the end of each epoch there is one anyway."""
+    allow_resize: bool = False
+    """Let a fold go on with another number of ranks than it was begun with: the same images in each global batch,
+    figures that differ in their last digits."""
 
     def __post_init__(self) -> None:
         _check(self, "gpus", self.gpus is None or self.gpus >= 0, "must not be negative")
@@ -204,8 +214,19 @@ class HardwareConfig:
             raise ConfigError.of(
                 "ranks_per_unit", self.ranks_per_unit, "is for the CPU, --gpus 0", "Use --gpus-per-unit."
             )
-        _check(self, "max_restarts", self.max_restarts >= 0, "must not be negative")
+        for name in ("max_restarts", "max_preemptions", "grace_s"):
+            _check(self, name, getattr(self, name) >= 0, "must not be negative")
         _between(self, "collective_timeout_s", 5, 86400)
+        rule = "must be a number of steps, or a time such as 90s, 10m or 2h"
+        _check(self, "checkpoint_every", re.fullmatch(r"0*[1-9]\d{0,8}[smh]?", self.checkpoint_every) is not None, rule)
+
+    @property
+    def checkpoint_interval(self) -> tuple[int | None, float | None]:
+        """``checkpoint_every`` in steps or in seconds."""
+        seconds = {"s": 1, "m": 60, "h": 3600}.get(self.checkpoint_every[-1])
+        if seconds is None:
+            return int(self.checkpoint_every), None
+        return None, float(self.checkpoint_every[:-1]) * seconds
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from melanoma_dist.log import console, say
-from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
+from melanoma_dist.train.events import EpochDone, Event, Left, Note, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
 _COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
@@ -94,6 +94,8 @@ class _Row:
             self._epoch, self._step, self._state = event, None, "training"
         elif isinstance(event, UnitDone):
             self._state, self.done = f"done: {event.reason}", True
+        elif isinstance(event, Left):
+            self._state = "saved"
 
     def line(self, event: Event) -> str | None:
         """What a pipe is told of an event, or None."""
@@ -106,6 +108,8 @@ class _Row:
             )
         if isinstance(event, UnitDone):
             return f"{self._title} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
+        if isinstance(event, Left):
+            return f"{self._title} saved after {event.where}"
         return f"{self._title}: {event.text}" if isinstance(event, Note) else None
 
     def status(self) -> str:

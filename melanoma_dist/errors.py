@@ -5,7 +5,8 @@
     │   ├── ConfigError      a flag or a field of the configuration
     │   └── DataError        images, labels, a prepared folder
     ├── DownloadError        a file that a server did not give: the network, an answer that is not the file
-    └── TrainingError        a unit that could not be trained: NaN, out of memory, a lost rank
+    ├── TrainingError        a unit that could not be trained: NaN, out of memory
+    └── RankError            ranks that were lost or hang: the unit is worth another try
 
 Each carries one finished message and nothing else, so that it crosses process borders intact.
 """
@@ -46,7 +47,11 @@ class DownloadError(MelanomaDistError):
 
 
 class TrainingError(MelanomaDistError):
-    """A unit stopped for a reason that is not the user's typing: NaN, memory, a lost rank."""
+    """A unit stopped for a reason that is not the user's typing and would come again: NaN, memory."""
+
+
+class RankError(MelanomaDistError):
+    """Ranks of a unit were lost or hang; from its last checkpoint the unit may well succeed."""
 
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> str:

@@ -21,7 +21,7 @@ from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import say
-from melanoma_dist.terminate import heed_sigterm
+from melanoma_dist.terminate import heed_signals
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -69,7 +69,7 @@ def _start(**options: Any) -> None:
     for attempt in range(_STARTS):
         try:
             ray.init(**options)
-            heed_sigterm()  # Ray takes the signal over
+            heed_signals()  # Ray takes the signal over
             return
         except Exception as error:  # Ray raises no class of its own here
             ray.shutdown()
@@ -106,7 +106,7 @@ def _join(address: str, **options: Any) -> None:
         raise ConfigError.of("address", address, f"no Ray cluster answers there ({error})", remedy) from error
     try:
         ray.init(address=address, **options)
-        heed_sigterm()
+        heed_signals()
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         ray.shutdown()
         raise ConfigError.of("address", address, f"the Ray cluster there cannot be joined ({error})", _TOKEN) from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import ray
 
-from melanoma_dist.train.events import EpochDone, Event, UnitDone
+from melanoma_dist.train.events import EpochDone, Event, Left, UnitDone
 from melanoma_dist.train.unit import Unit
+
+_LOOK_S = 0.2
 
 
 @ray.remote
@@ -19,6 +22,7 @@ class Mailbox:
         self._events: list[tuple[int | None, Unit, Event]] = []
         self._asked: dict[int, asyncio.Future[str | None]] = {}
         self._tickets = 0
+        self._leaving = asyncio.Event()
 
     async def put(self, unit: Unit, event: Event) -> None:
         """Leave an event."""
@@ -41,18 +45,36 @@ class Mailbox:
         """Answer the one who holds a ticket."""
         self._asked.pop(ticket).set_result(answer)
 
+    async def leave(self) -> None:
+        """Ask all units to save and leave."""
+        self._leaving.set()
+
+    async def leaving(self) -> None:
+        """Returns when units are asked to leave."""
+        await self._leaving.wait()
+
 
 class Reporter:
-    """What the main rank of a unit reports to."""
+    """What the main rank of a unit reports to, and asks whether to leave."""
 
     def __init__(self, unit: Unit, mailbox: Any) -> None:
         self._unit, self._mailbox = unit, mailbox
+        self._leaving = mailbox.leaving.remote()
+        self._asked = time.monotonic()
 
     def __call__(self, event: Event) -> str | None:
         if self._unit.judged and isinstance(event, EpochDone):
             answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
             return answer
         left = self._mailbox.put.remote(self._unit, event)
-        if isinstance(event, UnitDone):
+        if isinstance(event, UnitDone | Left):
             ray.get(left)  # it is there before the unit has ended
         return None
+
+    def asked_to_leave(self) -> bool:
+        """Whether the unit is to save and leave; looks a few times a second."""
+        now = time.monotonic()
+        if now - self._asked < _LOOK_S:
+            return False
+        self._asked = now
+        return bool(ray.wait([self._leaving], timeout=0)[0])

@@ -24,7 +24,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from melanoma_dist.dist.cluster import alive_machines
 from melanoma_dist.dist.mailbox import Mailbox, Reporter
 from melanoma_dist.dist.plan import Layout, capacity
+from melanoma_dist.dist.retry import Decision, Failures, retry
 from melanoma_dist.errors import MelanomaDistError, TrainingError
+from melanoma_dist.log import say
+from melanoma_dist.terminate import asked_to_leave, everything_saved, postponed
 from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.unit import Unit
 
@@ -32,23 +35,6 @@ _POLL_S = 0.25
 _LOOK_S = 3.0  # between looks at what the cluster has
 _NO_ROOM_S = 600.0  # to wait for a node to come back
 _SETTLE_S = 20.0  # until Ray has noticed that a node is gone, and starts nothing there
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether to start a failed unit again, and why."""
-
-    again: bool
-    why: str
-
-
-def retry(error: BaseException, restarts: int, max_restarts: int) -> Decision:
-    """What to do about a unit that failed after ``restarts`` restarts."""
-    if isinstance(error, MelanomaDistError):
-        return Decision(False, "it would fail again")
-    if restarts >= max_restarts:
-        return Decision(False, f"it was restarted {restarts} times (--max-restarts {max_restarts})")
-    return Decision(True, f"restart {restarts + 1} of {max_restarts} from its last checkpoint")
 
 
 class Agenda(Protocol):
@@ -70,16 +56,20 @@ class Agenda(Protocol):
         """Called a few times a second."""
 
 
-def train_units(agenda: Agenda, layout: Layout) -> None:
-    """Train what the agenda names, ``layout.side_by_side`` units at a time, until there is nothing more."""
-    _Engine(agenda, layout).run()
+def train_units(agenda: Agenda, layout: Layout, grace_s: float) -> None:
+    """Train what the agenda names, ``layout.side_by_side`` units at a time, until there is nothing more.
+
+    Asked to end by a signal, it has all units save and leave, for at most ``grace_s`` seconds, and raises
+    KeyboardInterrupt.
+    """
+    _Engine(agenda, layout, grace_s).run()
 
 
 class _Engine:
     """Keeps units running."""
 
-    def __init__(self, agenda: Agenda, layout: Layout) -> None:
-        self._agenda, self._layout = agenda, layout
+    def __init__(self, agenda: Agenda, layout: Layout, grace_s: float) -> None:
+        self._agenda, self._layout, self._grace_s = agenda, layout, grace_s
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # On this node: it must not be lost with another one.
         self._mailbox = Mailbox.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
@@ -88,18 +78,38 @@ class _Engine:
         self._running: dict[Any, _Attempt] = {}
         self._room = _Room(layout)
         self._settled = 0.0  # from when on units are started, by the monotonic clock
+        self._leave_by: float | None = None  # where units were asked to save and leave, by the monotonic clock
+        self._saved = True
 
     def run(self) -> None:
-        while True:
-            if settled := time.monotonic() >= self._settled:
-                self._start_units()
-            if settled and not self._running and not self._again:
-                return
-            done = self._wait()
-            self._deliver()
-            self._agenda.idle()
-            for task in done:
-                self._conclude(task)
+        """Raises KeyboardInterrupt after a signal, when all units have saved or their time is up."""
+        with postponed():
+            while not (self._leaving() if asked_to_leave() else self._at_work()):
+                done = self._wait()
+                self._deliver()
+                self._agenda.idle()
+                for task in done:
+                    self._conclude(task)
+        if self._leave_by is not None:
+            if self._saved and not self._running:
+                everything_saved()
+            raise KeyboardInterrupt
+
+    def _at_work(self) -> bool:
+        """Start what there is room for. Returns whether all is done."""
+        settled = time.monotonic() >= self._settled
+        if settled:
+            self._start_units()
+        return settled and not self._running and not self._again
+
+    def _leaving(self) -> bool:
+        """Have all units save and leave. Returns whether they have, or their time is up."""
+        now = time.monotonic()
+        if self._leave_by is None:
+            self._leave_by = now + self._grace_s
+            self._mailbox.leave.remote()
+            say(f"asked to end: folds save at their next step, within {self._grace_s} s; a second signal ends at once.")
+        return not self._running or now >= self._leave_by
 
     def _wait(self) -> list[Any]:
         """The units that ended, after a moment."""
@@ -114,7 +124,7 @@ class _Engine:
         while len(self._running) < self._fitting():
             if self._again:
                 before = self._again.popleft()
-                self._start(before.unit, before.restarts + 1, before.seconds)
+                self._start(before.unit, before.failures, before.seconds)
             elif (unit := self._agenda.next()) is not None:
                 self._start(unit)
             else:
@@ -127,11 +137,11 @@ class _Engine:
             ray.kill(self._drivers.pop())
         return room
 
-    def _start(self, unit: Unit, restarts: int = 0, spent: float = 0.0) -> None:
+    def _start(self, unit: Unit, failures: Failures | None = None, spent: float = 0.0) -> None:
         cores = _own_cores(self._layout)
         driver = self._drivers.pop() if self._drivers else _Driver.options(num_cpus=cores).remote()  # type: ignore[attr-defined]
         task = driver.train.remote(unit, self._layout, self._mailbox)
-        self._running[task] = _Attempt(unit, driver, restarts, spent, time.monotonic())
+        self._running[task] = _Attempt(unit, driver, failures or Failures(), spent, time.monotonic())
 
     def _deliver(self) -> None:
         """Hand on what units reported, and answer those that wait for it."""
@@ -155,7 +165,10 @@ class _Engine:
         self._room.look_again()
         if isinstance(error, RayActorError) and len(alive_machines().cores) > 1:
             self._settled = time.monotonic() + _SETTLE_S  # its node may be lost: what starts there now dies too
-        decision = retry(error, attempt.restarts, unit.config.hardware.max_restarts)
+        if self._leave_by is not None:  # it goes on with the next command
+            self._saved = False
+            return
+        decision = retry(error, attempt.failures, unit.config.hardware)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
             self._again.append(attempt)
@@ -197,7 +210,7 @@ class _Attempt:
 
     unit: Unit
     driver: Any
-    restarts: int
+    failures: Failures
     seconds: float  # that it and those before it took
     start: float  # by the monotonic clock
 
@@ -276,7 +289,8 @@ def _rank(settings: dict[str, Any]) -> None:
     unit, layout = settings["unit"], settings["layout"]
     # A rank may see all GPUs of its node; Ray Train knows which one is its own.
     gpu = get_device().index if layout.gpu else None
-    train_unit(unit, detect(gpu, layout.threads), Reporter(unit, settings["mailbox"]))
+    reporter = Reporter(unit, settings["mailbox"])
+    train_unit(unit, detect(gpu, layout.threads), reporter, reporter.asked_to_leave)
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:

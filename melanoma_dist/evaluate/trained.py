@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import DataError
 from melanoma_dist.models.classifier import Classifier, build_classifier
-from melanoma_dist.train.loop import frame_of
+from melanoma_dist.train.material import frame_of
 from melanoma_dist.train.unit import Unit
 
 

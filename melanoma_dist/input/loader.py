@@ -65,15 +65,17 @@ class TrainingLoader:
         self._samples, self._frame, self._batch_size = samples, frame, batch_size
         self._policy, self._balance, self._seed, self._world = stream.POLICIES[augment], balance, seed, world
         self._classes = label_patterns(samples.targets)
-        self._epoch = 0
+        self._epoch = self._first = 0
         self._order = np.zeros(0, dtype=np.int64)
         self._graph: Graph | None = None
 
-    def epoch(self, epoch: int) -> Iterator[TrainingBatch]:
-        """The batches of an epoch, ``steps`` of them."""
-        self._epoch = epoch
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[TrainingBatch]:
+        """The batches of an epoch from step ``first`` on, ``steps`` of them in all."""
+        if first >= self.steps:
+            return
+        self._epoch, self._first = epoch, first
         self._order = self._draw(epoch)
-        for step, images in enumerate(self._images()):
+        for step, images in enumerate(self._images(), start=first):
             everyone = self._order[step * self._batch_size : (step + 1) * self._batch_size]
             mine = everyone[stream.rank_slice(self._world.rank, self._world.size)]
             targets = torch.from_numpy(self._samples.targets[mine]).to(self._world.device, non_blocking=True)
@@ -85,7 +87,8 @@ class TrainingLoader:
             return stream.balanced_order(self._seed, epoch, self._classes, length)
         return stream.epoch_order(self._seed, epoch, len(self._samples.rows), length)
 
-    def _feed(self, step: int) -> GraphInput | None:
+    def _feed(self, turn: int) -> GraphInput | None:
+        step = self._first + turn
         if step >= self.steps:
             return None
         start = step * self._batch_size

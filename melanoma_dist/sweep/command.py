@@ -93,7 +93,8 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
         journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
-            train_units(SweepAgenda(ground, conductor, journal, display, deadline, outcome.update), layout)
+            agenda = SweepAgenda(ground, conductor, journal, display, deadline, outcome.update)
+            train_units(agenda, layout, config.hardware.grace_s)
     if not conductor.over():
         spent = "" if budget is None else "The time budget is spent. "
         say(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")

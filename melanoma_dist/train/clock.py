@@ -1,4 +1,4 @@
-"""Times an epoch."""
+"""Times an epoch, and tells when the next checkpoint is due."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ _REPORT_INTERVAL_S = 1.0
 
 
 class Clock:
-    """Measures how many images a second are trained on, and which share of the time was spent waiting for them."""
+    """Measures how many images a second are trained on, and which share of the time was spent waiting for them.
 
-    def __init__(self, batch_size: int) -> None:
+    Time before an interruption counts, and time between it and the continuation does not.
+    """
+
+    def __init__(self, batch_size: int, state: dict[str, float] | None = None) -> None:
+        """``state``: what ``state_dict`` gave in the middle of this epoch."""
         self._batch_size = batch_size
-        self._start = self._reported = time.monotonic()
-        self._waited = 0.0
-        self._steps = 0
+        before = state or {"seconds": 0.0, "waited": 0.0}
+        now = time.monotonic()
+        self._start, self._reported = now - before["seconds"], now
+        self._waited = before["waited"]
+
+    def state_dict(self) -> dict[str, float]:
+        """Plain values, for a checkpoint."""
+        return {"seconds": self.seconds(), "waited": self._waited}
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches, while the waits for them are measured."""
@@ -27,7 +36,6 @@ class Clock:
             if batch is None:
                 return
             yield batch
-            self._steps += 1
 
     def due(self) -> bool:
         """Whether it is time to report: about once a second."""
@@ -37,7 +45,31 @@ class Clock:
         self._reported = now
         return True
 
-    def speed(self) -> dict[str, float]:
-        """Images per second of the whole unit so far, and the share of the time spent waiting, 0 to 1."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
-        return {"images_per_s": self._steps * self._batch_size / elapsed, "wait_share": self._waited / elapsed}
+    def seconds(self) -> float:
+        """How long the epoch has taken so far."""
+        return time.monotonic() - self._start
+
+    def speed(self, steps: int) -> dict[str, float]:
+        """Images per second of the whole unit in ``steps`` steps so far; share of the time spent waiting, 0 to 1."""
+        elapsed = max(self.seconds(), 1e-9)
+        return {"images_per_s": steps * self._batch_size / elapsed, "wait_share": self._waited / elapsed}
+
+
+class Rhythm:
+    """When checkpoints are due within an epoch."""
+
+    def __init__(self, steps: int | None, seconds: float | None) -> None:
+        """At most so many ``steps`` or ``seconds`` after the last one; with neither, never."""
+        self._steps, self._seconds = steps, seconds
+        self.saved()
+
+    def saved(self) -> None:
+        """A checkpoint was written."""
+        self._at, self._taken = time.monotonic(), 0
+
+    def due(self) -> bool:
+        """Called after every step: whether the next checkpoint is due."""
+        self._taken += 1
+        if self._steps is not None:
+            return self._taken >= self._steps
+        return self._seconds is not None and time.monotonic() - self._at >= self._seconds

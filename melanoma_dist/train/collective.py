@@ -35,6 +35,15 @@ def total(value: float, world: World) -> float:
     return float(tensor)
 
 
+def gather_values(value: Any, world: World) -> list[Any]:
+    """Every rank's value (plain types and tensors on the CPU), in order of rank, on every rank."""
+    if world.size == 1:
+        return [value]
+    box: list[Any] = [None] * world.size
+    dist.all_gather_object(box, value)
+    return box
+
+
 def from_main(value: Any, world: World) -> Any:
     """The main rank's value (plain types), on every rank."""
     if world.size == 1:

@@ -55,6 +55,14 @@ class UnitDone:
 
 
 @dataclass(frozen=True)
+class Left:
+    """A unit saved its state and was left, as it was asked to."""
+
+    fold: int
+    where: str
+
+
+@dataclass(frozen=True)
 class Note:
     """Something a person should know."""
 
@@ -62,4 +70,4 @@ class Note:
     text: str
 
 
-Event = StepDone | Validating | EpochDone | UnitDone | Note
+Event = StepDone | Validating | EpochDone | UnitDone | Left | Note

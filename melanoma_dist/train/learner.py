@@ -9,6 +9,7 @@ Shapes: b images of a rank's share, S pixels a side, L labels, n images to predi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from inspect import signature
@@ -57,7 +58,7 @@ class Learner:
         self._config, self._world = config, world
         self._amp = mixed(world, hardware)
         self._parallel: nn.Module | None = None
-        self._frozen = False
+        self._frozen = self._rehearsed = False
         # Kept on the device so that a step never waits: the first step whose gradient was not finite, and the loss.
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=world.device)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)
@@ -66,7 +67,7 @@ class Learner:
         """Get ready to train: the whole model, or with ``frozen`` the head alone."""
         if self._parallel is None or frozen != self._frozen:
             self.model.freeze_trunk(frozen)
-            self._frozen = frozen
+            self._frozen, self._rehearsed = frozen, False
             self._parallel = self._wrap()
         self.model.train()
         if frozen:
@@ -75,9 +76,10 @@ class Learner:
     def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
         """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training."""
         assert self._parallel is not None
-        torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
         set_rates(self.optimizer, rate)
         try:
+            self._rehearse(batch)
+            torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
             self._accumulate(batch)
         except torch.OutOfMemoryError as error:
             raise self._out_of_memory(len(batch.targets)) from error
@@ -125,7 +127,7 @@ class Learner:
         return predict(self.trained(), batches, count, self._world, self._amp)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a training goes on from, as tensors and plain values."""
+        """What is the same on every rank, as tensors and plain values; ``own_state`` has the rest."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -138,6 +140,37 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
+
+    def own_state(self) -> dict[str, Any]:
+        """What this rank alone has, on the CPU: running statistics of its shares, its part of the loss."""
+        return {
+            "buffers": _buffers(self.model),
+            "average": {} if self.average is None else _buffers(self.average.module),
+            "loss_sum": float(self._loss_sum),
+            "bad_step": int(self._bad_step),
+        }
+
+    def load_own_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``own_state`` gave, after ``load_state_dict``."""
+        _set_buffers(self.model, state["buffers"])
+        if self.average is not None:
+            _set_buffers(self.average.module, state["average"])
+        self._loss_sum.fill_(state["loss_sum"])
+        self._bad_step.fill_(state["bad_step"])
+
+    def _rehearse(self, batch: TrainingBatch) -> None:
+        """A first pass whose gradients are thrown away, so that no step is DistributedDataParallel's first.
+
+        It sorts gradients anew after its first pass, and three or more ranks then sum them in another order: a training
+        that goes on would differ in the last bits from one that was never stopped.
+        """
+        if self._rehearsed or self._world.size < 3:
+            return
+        self._rehearsed = True
+        own = self.own_state()
+        self._accumulate(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.load_own_state(own)
 
     def _accumulate(self, batch: TrainingBatch) -> None:
         assert self._parallel is not None
@@ -157,8 +190,11 @@ class Learner:
         parallel: nn.Module = self.model
         if self._world.size > 1:
             gpus = None if self._world.gpu is None else [self._world.gpu]
-            # Each rank keeps its own running statistics; `agree` makes them one before a validation.
+            # Each rank keeps its own running statistics; `agree` makes them one before a validation. The wrapping hands
+            # out the main rank's, which in the middle of an epoch are not those of the others.
+            own = self.own_state()
             parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
+            self.load_own_state(own)
         if self._config.hardware.compile:
             parallel.compile()
         return parallel
@@ -170,3 +206,28 @@ class Learner:
             f"(--batch-size {self._config.input.batch_size} over {self._world.size} ranks, --accumulate {pieces}). "
             f"Try --accumulate {2 * pieces}, which trains on the same batches, or a lower --image-size."
         )
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
+
+
+def _set_buffers(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(values[name])
+
+
+def shared_out(states: list[dict[str, Any]], ranks: int) -> list[dict[str, Any]]:
+    """The ranks' own states for another number of ranks: statistics averaged, the loss so far given to the first."""
+
+    def mean(part: str) -> dict[str, torch.Tensor]:
+        first = states[0][part]
+        return {
+            name: torch.stack([state[part][name] for state in states]).mean(0) if value.is_floating_point() else value
+            for name, value in first.items()
+        }
+
+    one = {"buffers": mean("buffers"), "average": mean("average"), "bad_step": max(s["bad_step"] for s in states)}
+    losses = [math.fsum(state["loss_sum"] for state in states)] + [0.0] * (ranks - 1)
+    return [{**one, "loss_sum": loss} for loss in losses]

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.input.loader import Samples
+from melanoma_dist.train import history
 from melanoma_dist.train.metrics import FIGURES
 from melanoma_dist.train.unit import Unit
 
@@ -29,9 +30,10 @@ class Board:
         self._threshold = unit.config.threshold
         self._writer: SummaryWriter | None = None
 
-    def open(self, step: int) -> None:
-        """Begin to write at ``step``; what an earlier process wrote from there on is hidden."""
-        self._writer = SummaryWriter(str(self._folder), purge_step=step if step else None)
+    def open(self, steps: int) -> None:
+        """Begin to write after ``steps`` steps; what an earlier process wrote of later ones goes."""
+        history.rewrite(self._folder, steps)
+        self._writer = SummaryWriter(str(self._folder))
 
     def step(self, step: int, loss: float, rate: float, speed: dict[str, float]) -> None:
         """Scalars of a training step."""
@@ -47,7 +49,6 @@ class Board:
         """Scalars and curves of a validated epoch; example images where it is the best so far."""
         writer = self._ready()
         writer.add_scalar("train/loss", record["train_loss"], step)
-        writer.add_scalar("train/learning_rate", record["learning_rate"], step)
         writer.add_scalar("progress/epoch", record["epoch"], step)
         writer.add_scalar("progress/seconds_per_epoch", record["seconds"], step)
         for name in ("images_per_s", "wait_share"):
@@ -67,6 +68,10 @@ class Board:
         if new_best:
             writer.add_image("validation/examples", self._examples(samples, probability), step, dataformats="HWC")
         writer.flush()
+
+    def flush(self) -> None:
+        """See that what was written is on the disk: no checkpoint is ahead of it."""
+        self._ready().flush()
 
     def close(self) -> None:
         """Write what is left."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,12 @@ from torch import nn
 from melanoma_dist.config import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
-from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
+from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, TrainingLoader
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import from_main, gather, total
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.learner import Learner
-from melanoma_dist.train.loop import Training, train_unit
+from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -126,17 +128,54 @@ class Stopped(Exception):
     """The process was meant to end here."""
 
 
-def whole_unit(world: World, unit: Unit, stop_after: int | None = None) -> list[Event]:
-    """Train a unit, or stop it as a killed process would after so many epochs' checkpoints."""
+def whole_unit(world: World, unit: Unit, stop_at: int | None = None) -> list[Event]:
+    """Train a unit, or end before step ``stop_at`` as a killed process would."""
     events: list[Event] = []
-    if stop_after is None:
+    with before_step(partial(stop, stop_at)):
         train_unit(unit, world, events.append)
-        return events
-    training = Training(unit, world, events.append)
-    training._resume()
-    for epoch in range(stop_after):
-        training._epoch(epoch)
-    raise Stopped(f"after {stop_after} epochs")
+    return events
+
+
+def seen_by_unit(world: World, unit: Unit, stop_at: int | None = None) -> dict[int, list[int]]:
+    """The same; which samples this rank took in which step."""
+    seen: dict[int, list[int]] = {}
+
+    def note(batch: TrainingBatch, number: int) -> None:
+        stop(stop_at, batch, number)
+        seen[number] = batch.samples.tolist()
+
+    with before_step(note), suppress(Stopped):
+        train_unit(unit, world, lambda event: None)
+    return seen
+
+
+def stop(stop_at: int | None, _: TrainingBatch, number: int) -> None:
+    if number == stop_at:
+        raise Stopped(f"before step {number}")
+
+
+@contextmanager
+def before_step(act: Callable[[TrainingBatch, int], None]) -> Iterator[None]:
+    """Do something before each step of a learner."""
+    step = Learner.step
+
+    def acting(learner: Learner, batch: TrainingBatch, number: int, rate: float) -> None:
+        act(batch, number)
+        step(learner, batch, number, rate)
+
+    Learner.step = acting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Learner.step = step  # type: ignore[method-assign]
+
+
+def left_unit(world: World, unit: Unit, patience: int) -> list[Event]:
+    """Train a unit that is asked to leave after so many steps."""
+    events: list[Event] = []
+    asked = iter(range(10**6))
+    train_unit(unit, world, events.append, lambda: next(asked) >= patience)
+    return events
 
 
 def collectives(world: World) -> tuple[list[int], float, Any]:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.train.checkpoint import Checkpoints
-from melanoma_dist.train.events import EpochDone, UnitDone
+from melanoma_dist.train.events import EpochDone, Left, Note, UnitDone
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
-from ..unit.samples import config
+from ..unit.samples import config, tiny
 from . import jobs
 from .harness import on_ranks
 
@@ -27,12 +31,17 @@ RUN = config(
     labels="melanoma", ema_decay=0.9, optimizer="adam", lr=1e-3, gpus=0, ranks_per_unit=2, patience=5,
 )  # fmt: skip
 
+CLOCK = ("clock", "seconds", "images_per_s", "wait_share")
 
-def unit_in(folder: Path, data: Path) -> Unit:
+
+def unit_in(
+    folder: Path, data: Path, ranks: int = 2, every: str = "10m", config: RunConfig | None = None, **hardware: Any
+) -> Unit:
     dataset = load_dataset(data)
     folder.mkdir()
+    chosen = replace(RUN.hardware, ranks_per_unit=ranks, checkpoint_every=every, **hardware)
     make_folds(dataset.manifest, LABEL_SETS["melanoma"], 3, 0).to_parquet(folder / "folds.parquet")
-    return Unit(RUN, 1, str(data), dataset.fingerprint, folder)
+    return Unit(config or replace(RUN, hardware=chosen), 1, str(data), dataset.fingerprint, folder)
 
 
 @pytest.fixture(scope="module")
@@ -56,33 +65,111 @@ def test_a_unit_leaves_what_it_promises(finished: tuple[Unit, list[object]]) -> 
     assert list(unit.folder.glob("events.*"))
 
 
-def told(unit: Unit) -> list[dict[str, object]]:
+def told(unit: Unit) -> list[dict[str, Any]]:
     """The epochs' records without what the clock says."""
     lines = (unit.folder / "metrics.jsonl").read_text().splitlines()
-    clock = ("seconds", "images_per_s", "wait_share")
-    return [{key: value for key, value in json.loads(line).items() if key not in clock} for line in lines]
+    return [plain(json.loads(line)) for line in lines]
 
 
-def test_a_stopped_unit_goes_on_as_if_it_had_not_been(
-    finished: tuple[Unit, list[object]], data: Path, tmp_path: Path
+def last_state(unit: Unit) -> dict[str, Any]:
+    checkpoints = Checkpoints(unit.folder / "checkpoints", print)
+    name = checkpoints.newest()
+    assert name is not None
+    return checkpoints.load(name)
+
+
+def scalars(unit: Unit) -> dict[str, list[tuple[int, float]]]:
+    """By tag, steps and values as TensorBoard shows them, without those of the clock."""
+    events = EventAccumulator(str(unit.folder), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("input/") and "seconds" not in tag]
+    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in tags}
+
+
+def assert_same(unit: Unit, other: Unit) -> None:
+    """Bit for bit: figures, predictions, curves, published weights, and everything that a training goes on from."""
+    assert told(unit) == told(other)
+    assert unit.predictions.read_bytes() == other.predictions.read_bytes()
+    assert unit.model.read_bytes() == other.model.read_bytes()
+    assert scalars(unit) == scalars(other)
+    assert plain(last_state(unit)) == plain(last_state(other))
+
+
+def plain(value: Any) -> Any:
+    """A state without what the clock says, its tensors as bytes."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items() if key not in CLOCK}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return (value.dtype, value.shape, value.numpy().tobytes()) if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.parametrize(
+    ("ranks", "every", "stops"), [(1, "1", (0, 1, 3, 4, 7)), (2, "2", (3, 4, 6)), (3, "3", (2, 5))]
+)
+def test_a_unit_killed_again_and_again_ends_as_one_that_never_was(
+    ranks: int, every: str, stops: tuple[int, ...], data: Path, tmp_path: Path
 ) -> None:
-    unit = unit_in(tmp_path / "run", data)
-    stopped = on_ranks(2, jobs.whole_unit, unit, 1)
-    assert [type(each) for each in stopped] == [jobs.Stopped] * 2
-    assert not unit.predictions.exists()
-    with pytest.raises(TrainingError, match=r"begun on 2 ranks and cannot go on alike on 1\..*--ranks-per-unit\) 2"):
+    whole, killed = (unit_in(tmp_path / name, data, ranks, every) for name in ("whole", "killed"))
+    on_ranks(ranks, jobs.whole_unit, whole)
+    for stop in stops:
+        ends = on_ranks(ranks, jobs.whole_unit, killed, stop)
+        assert [type(each) for each in ends] == [jobs.Stopped] * ranks
+        assert not killed.predictions.exists()
+    events, *_ = on_ranks(ranks, jobs.whole_unit, killed)
+    assert isinstance(events[-1], UnitDone)
+    assert_same(killed, whole)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, data: Path, tmp_path: Path) -> None:
+    whole, left = (unit_in(tmp_path / name, data, ranks) for name in ("whole", "left"))
+    on_ranks(ranks, jobs.whole_unit, whole)
+    events, *_ = on_ranks(ranks, jobs.left_unit, left, 1)
+    at = 2 if ranks == 1 else 3  # several ranks answer a wish one step later
+    assert events[-1] == Left(1, f"step {at} of 4 of epoch 1")
+    assert last_state(left)["cursor"] == {"epoch": 0, "step": at}
+    events, *_ = on_ranks(ranks, jobs.whole_unit, left)
+    assert events[0] == Note(1, f"goes on after step {at} of 4 of epoch 1")
+    assert_same(left, whole)
+
+
+def test_another_number_of_ranks_is_refused(data: Path, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", data, every="1")
+    on_ranks(2, jobs.whole_unit, unit, 3)
+    with pytest.raises(
+        TrainingError, match=r"begun on 2 ranks and cannot go on alike on 1\..*--ranks-per-unit\) 2, or"
+    ):
         jobs.whole_unit(World(), unit)
-    events, _ = on_ranks(2, jobs.whole_unit, unit)
-    assert [event.epoch for event in events if isinstance(event, EpochDone)] == [2]
-    assert told(unit) == told(finished[0])
-    expected = pd.read_parquet(finished[0].predictions)
-    pd.testing.assert_frame_equal(pd.read_parquet(unit.predictions), expected, check_exact=True)
-    ours, theirs = (Checkpoints(each.folder / "checkpoints", print).newest() for each in (unit, finished[0]))
-    assert ours is not None
-    assert theirs is not None
-    for part in ("model", "average"):
-        for key, value in theirs["learner"][part].items():
-            assert value.equal(ours["learner"][part][key]), f"{part} {key}"
+
+
+def test_from_one_rank_to_two_and_back_in_the_middle_of_an_epoch(data: Path, tmp_path: Path) -> None:
+    """Each global batch holds the same images; a model without batch statistics ends the same within float sums."""
+    config = tiny(labels="melanoma", folds=3, epochs=2, batch_size=9, checkpoint_every="1", allow_resize=True)
+    whole, resized = (unit_in(tmp_path / name, data, config=config) for name in ("whole", "resized"))
+    (expected,) = on_ranks(1, jobs.seen_by_unit, whole)
+    first = on_ranks(1, jobs.seen_by_unit, resized, 2)
+    second = on_ranks(2, jobs.seen_by_unit, resized, 6)
+    third = on_ranks(1, jobs.seen_by_unit, resized)
+    # Several ranks agree on a checkpoint one step later: the second stop leaves the one after step 5.
+    assert [list(each) for each in (*first, *second, *third)] == [[0, 1], [2, 3, 4, 5], [2, 3, 4, 5], [6, 7]]
+    for ranks in (first, second, third):
+        for step in ranks[0]:
+            assert sorted(sample for rank in ranks for sample in rank[step]) == sorted(expected[step])
+    for ours, theirs in zip(told(resized), told(whole), strict=True):
+        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
+        assert ours["validation"]["labels"]["MEL"] == pytest.approx(theirs["validation"]["labels"]["MEL"], abs=1e-4)
+    weights, wanted = last_state(resized)["learner"]["model"], last_state(whole)["learner"]["model"]
+    assert max(float((weights[key] - value).abs().max()) for key, value in wanted.items()) < 1e-5
+
+
+def test_a_model_with_batch_statistics_goes_on_with_more_ranks(data: Path, tmp_path: Path) -> None:
+    """Its figures differ, because each rank normalises a smaller share; all is finite and every epoch is there once."""
+    unit = unit_in(tmp_path / "run", data, 1, "1", allow_resize=True)
+    on_ranks(1, jobs.whole_unit, unit, 2)
+    events, *_ = on_ranks(2, jobs.whole_unit, unit)
+    assert Note(1, "goes on with 2 ranks where there were 1 (--allow-resize)") in events
+    assert [record["epoch"] for record in told(unit)] == [1, 2]
+    assert pd.read_parquet(unit.predictions)["MEL"].between(0, 1).all()
 
 
 def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reason(data: Path, tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from melanoma_dist.errors import ConfigError
 from .samples import config
 
 FLAGS = [
-    "accumulate", "address", "amp", "augment", "backbone", "balance", "batch_size", "channels_last", "class_weights",
-    "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads", "dropout", "ema_decay", "epochs",
-    "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "head_lr_factor", "head_norm", "hidden",
-    "image_size", "labels", "layer_decay", "loss", "lr", "max_restarts", "min_gain", "name", "optimizer", "patience",
-    "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed",
-    "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
+    "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size", "channels_last",
+    "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads",
+    "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "grace_s",
+    "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss", "lr", "max_preemptions",
+    "max_restarts", "min_gain", "name", "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling",
+    "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs",
+    "weight_decay", "weights",
 ]  # fmt: skip
 
 BROKEN: list[tuple[str, Any, str]] = [
@@ -71,6 +72,12 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("ranks_per_unit", 0, "must be at least 1"),
     ("decode_threads", 0, "must be at least 1"),
     ("max_restarts", -1, "must not be negative"),
+    ("max_preemptions", -1, "must not be negative"),
+    ("grace_s", -1, "must not be negative"),
+    *[
+        ("checkpoint_every", each, "must be a number of steps, or a time")
+        for each in ("0", "0m", "", "5d", "-1", "1.5h")
+    ],
     ("collective_timeout_s", 4, "must be 5 to 86400"),
     ("collective_timeout_s", 86401, "must be 5 to 86400"),
     ("seed", -1, "must be 0 to 4294967295"),

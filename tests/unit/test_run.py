@@ -27,7 +27,7 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
     def four_cores(_: object) -> Iterator[Machines]:
         yield Machines(gpus=(0,), cores=(4,))
 
-    def note(agenda: Agenda, layout: Layout) -> None:
+    def note(agenda: Agenda, layout: Layout, grace_s: float) -> None:
         started.append(([unit.fold for unit in iter(agenda.next, None)], layout))
 
     monkeypatch.setattr(cluster, "joined", four_cores)

@@ -29,7 +29,7 @@ from melanoma_dist.evaluate.report.saliency import grad_cam
 from melanoma_dist.evaluate.trained import load_model
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.record import write_json
-from melanoma_dist.train.loop import frame_of
+from melanoma_dist.train.material import frame_of
 from melanoma_dist.train.predictions import TRUE
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World

@@ -26,7 +26,7 @@ from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.checkpoint import best_hashes
 from melanoma_dist.train.device import settle
-from melanoma_dist.train.loop import evaluation_batch, frame_of
+from melanoma_dist.train.material import evaluation_batch, frame_of
 from melanoma_dist.train.predict import mixed, placed, predict
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World

@@ -18,7 +18,7 @@ from melanoma_dist.evaluate.unseen.subject import open_subject
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.train.device import settle
-from melanoma_dist.train.loop import frame_of
+from melanoma_dist.train.material import frame_of
 from melanoma_dist.world import World
 
 from .conftest import FOLDS
