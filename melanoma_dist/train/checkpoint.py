@@ -1,21 +1,18 @@
 """Checkpoints of a unit: whole or not there, checked before they are loaded, the last good one never deleted.
 
     checkpoints/
-      epoch-0007/    state.pt, manifest.json      to go on from
+      epoch-0007/    state.pt, best.txt, manifest.json      to go on from; best.txt names the folder of its best epoch
       best-0005/     model.safetensors, validation.safetensors, manifest.json
 
-A checkpoint is written into a folder aside, flushed to disk, hashed, its manifest written last, and then renamed: a
-folder under its final name is complete. A damaged one (its hash differs) is passed over for the one before it.
-Tensors and plain types only: nothing that is loaded can run code.
+Each is a committed folder (``commit``): under its final name it is complete. A damaged one (a hash differs) is passed
+over for the one before it. Tensors and plain types only: nothing that is loaded can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
 
-_KEPT = 2  # checkpoints to go on from: the newest, and the one to fall back on
-_MANIFEST = "manifest.json"
+_KEPT = 2  # good checkpoints to go on from: the newest, and the one to fall back on
+_STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
+_REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
+_REFUSED_LOADS = (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError)
 
 
 class Checkpoints:
@@ -38,29 +38,40 @@ class Checkpoints:
         self._warn = warn
 
     def save(self, epoch: int, state: dict[str, Any], keep_best: int) -> None:
-        """Save the state after ``epoch``; drop older ones but the last before it, and every best but ``keep_best``."""
-        self._commit(f"epoch-{epoch:04d}", lambda folder: torch.save(state, folder / "state.pt"))
-        for old in sorted(self._folder.glob("epoch-*"))[:-_KEPT]:
-            shutil.rmtree(old)
-        # The best of the older checkpoint stays too: falling back must find what that state calls its best.
-        for old in sorted(self._folder.glob("best-*")):
-            if int(old.name.removeprefix("best-")) < keep_best and old != self._best_before(keep_best):
-                shutil.rmtree(old)
+        """Save the state after ``epoch``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
+
+        Raises TrainingError when the storage refuses, caused by what it said; earlier ones are intact then.
+        """
+        name = f"epoch-{epoch:04d}"
+
+        def write(folder: Path) -> None:
+            torch.save(state, folder / _STATE)
+            (folder / _BEST).write_text(_best_name(keep_best))
+
+        self._write(name, write)
+        with suppress(OSError):  # what stays now is dropped after the next one
+            self._retain(name)
 
     def newest(self) -> dict[str, Any] | None:
         """The newest state that is undamaged, or None where there is no checkpoint.
 
         Raises TrainingError when there are checkpoints and none is good.
         """
-        candidates = sorted(self._folder.glob("epoch-*"), reverse=True)
-        for folder in candidates:
-            if self._good(folder):
-                state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-                return state
-            self._warn(f"{folder} is damaged; falling back to the checkpoint before it.")
-        if candidates:
+        damages = []
+        for folder in reversed(self._standing("epoch-*")):
+            why = commit.damage(folder, needed=(_STATE, _BEST))
+            if why is None:
+                try:
+                    state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+                    return state
+                except _REFUSED_LOADS as error:
+                    why = f"{_STATE} cannot be loaded: {str(error).strip().partition('. ')[0]}"
+            self._warn(f"{folder} is damaged ({why}); falling back to the checkpoint before it.")
+            damages.append(f"{folder.name}: {why}")
+        if damages:
             raise TrainingError(
-                f"{self._folder}: every checkpoint is damaged. Delete the folder to train the fold anew."
+                f"{self._folder}: every checkpoint is damaged ({'; '.join(damages)}). "
+                "Delete the folder to train the fold anew."
             )
         return None
 
@@ -74,79 +85,54 @@ class Checkpoints:
         """Save the weights of the best epoch, with ``about`` as metadata, and what they predict for the validation."""
 
         def write(folder: Path) -> None:
-            save_file({key: value.contiguous() for key, value in model.items()}, folder / "model.safetensors", about)
-            save_file(validation, folder / "validation.safetensors")
+            save_file({key: value.contiguous() for key, value in model.items()}, folder / _MODEL, about)
+            save_file(validation, folder / _VALIDATION)
 
-        self._commit(f"best-{epoch:04d}", write)
+        self._write(_best_name(epoch), write)
 
     def best(self, epoch: int) -> tuple[Path, dict[str, torch.Tensor]]:
         """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
-        folder = self._folder / f"best-{epoch:04d}"
-        if not self._good(folder):
-            raise TrainingError(f"{folder} is damaged or missing. Delete the fold's folder to train it anew.")
-        return folder / "model.safetensors", load_file(folder / "validation.safetensors")
+        folder = next(iter(self._standing(_best_name(epoch))), self._folder / _best_name(epoch))
+        if why := commit.damage(folder, needed=(_MODEL, _VALIDATION)):
+            raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
+        return folder / _MODEL, load_file(folder / _VALIDATION)
 
-    def _best_before(self, epoch: int) -> Path | None:
-        older = sorted(path for path in self._folder.glob("best-*") if int(path.name.removeprefix("best-")) < epoch)
-        return older[-1] if older else None
+    def _standing(self, pattern: str) -> list[Path]:
+        return commit.standing(self._folder, pattern)
 
-    def _commit(self, name: str, write: Callable[[Path], object]) -> None:
-        final, aside = self._folder / name, self._folder / f".{name}.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    def _write(self, name: str, write: commit.Write) -> None:
+        final = self._folder / name
         try:
-            write(aside)
-            files = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
-            (aside / _MANIFEST).write_text(json.dumps({"files": files}, indent=1))
-            for path in (*aside.iterdir(), aside):
-                _flush(path)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # PyTorch and safetensors have their own for a full disk
-            shutil.rmtree(aside, ignore_errors=True)
+            commit.write_folder(final, write)
+        except _REFUSED_WRITES as error:
             raise TrainingError(
                 f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."
             ) from error
-        if final.exists():  # of an earlier attempt at the same epoch
-            shutil.rmtree(final)
-        aside.rename(final)
-        _flush(self._folder)
 
-    def _good(self, folder: Path) -> bool:
-        try:
-            files = json.loads((folder / _MANIFEST).read_text())["files"]
-            return bool(files) and all(_sha256(folder / name) == digest for name, digest in files.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
+    def _retain(self, newest: str) -> None:
+        """Keep the checkpoint just saved, the last good one before it, and the best epochs of both; drop the rest.
+
+        A damaged one counts for nothing, and one that is later than the newest was fallen back from.
+        """
+        before = [folder for folder in self._standing("epoch-*") if folder.name < newest]
+        kept = [self._folder / newest]
+        while before and len(kept) < _KEPT:
+            folder = before.pop()
+            if commit.damage(folder, needed=(_STATE, _BEST)) is None:
+                kept.append(folder)
+        kept += [self._folder / (folder / _BEST).read_text() for folder in kept]
+        for old in [*self._standing("epoch-*"), *self._standing("best-*")]:
+            if old not in kept:
+                commit.remove_folder(old)
 
 
 def best_hashes(folder: Path) -> set[str]:
     """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
     try:
-        manifests = [json.loads(path.read_text()) for path in folder.glob(f"best-*/{_MANIFEST}")]
-        return {manifest["files"]["model.safetensors"] for manifest in manifests}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {commit.manifest(best)[_MODEL] for best in commit.standing(folder, "best-*")}
+    except (OSError, ValueError, KeyError):
         return set()
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            yield block
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _best_name(epoch: int) -> str:
+    return f"best-{epoch:04d}"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from melanoma_dist import commit
 from melanoma_dist.config import RunConfig
 from melanoma_dist.data.copies import local_copy
 from melanoma_dist.data.folds import HEADLINE, read_folds
@@ -273,7 +274,7 @@ class Training:
             return
         weights, kept = self._checkpoints.best(self._progress.best_epoch)
         self._unit.model.parent.mkdir(exist_ok=True)
-        shutil.copyfile(weights, self._unit.model)
+        commit.write_file(self._unit.model, lambda aside: shutil.copyfile(weights, aside))
         images = self._manifest.iloc[self._validation.rows]
         probability = kept["probability"].numpy()
         table = predictions_table(images, self._unit.fold, self._labels, probability, self._validation.targets)
@@ -285,7 +286,4 @@ class Training:
 
 def _write_lines(unit: Unit, history: list[dict[str, Any]]) -> None:
     """``metrics.jsonl``, a line per epoch, written whole: no holes and no doubles after a resume."""
-    path = unit.folder / "metrics.jsonl"
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text("".join(json.dumps(record) + "\n" for record in history))
-    aside.replace(path)
+    commit.write_text(unit.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.train.checkpoint import Checkpoints
 
@@ -180,3 +182,61 @@ def test_nothing_that_is_loaded_runs_code(kept: Kept, capsys: pytest.CaptureFixt
     with pytest.raises(Exception, match=r"weights_only|Weights only"):
         kept.checkpoints.newest()
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_last_good_one_is_never_deleted(kept: Kept) -> None:
+    kept.run(0, 1, 2)
+    flip_a_bit(kept.folder / "epoch-0002" / "state.pt")
+    kept.run(3)
+    assert kept.names() == ["best-0000", "epoch-0001", "epoch-0003"]
+    flip_a_bit(kept.folder / "epoch-0003" / "state.pt")
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == 1
+    kept.run(2)  # it goes on from there, and 3 comes later than what is saved now
+    assert kept.names() == ["best-0000", "epoch-0001", "epoch-0002"]
+
+
+def test_falling_back_finds_what_that_state_calls_its_best(kept: Kept) -> None:
+    kept.run(0, best=0)
+    kept.run(1, best=0)
+    kept.run(2, best=2)
+    kept.run(3, best=3)
+    assert kept.names() == ["best-0002", "best-0003", "epoch-0002", "epoch-0003"]
+    flip_a_bit(kept.folder / "epoch-0003" / "state.pt")
+    kept.run(4, best=4)  # 2 is the one to fall back on, and 3 is of no use
+    assert kept.names() == ["best-0002", "best-0004", "epoch-0002", "epoch-0004"]
+
+
+def test_a_kill_while_one_is_replaced_leaves_the_old_one(kept: Kept) -> None:
+    kept.run(0, 1)
+    (kept.folder / "epoch-0001").rename(kept.folder / ".epoch-0001.old")
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == 1
+    kept.run(2)
+    assert kept.names() == ["best-0000", "epoch-0001", "epoch-0002"]
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(kept: Kept) -> None:
+    for epoch in range(4):
+        kept.run(epoch)
+        os.utime(kept.folder / f"epoch-{epoch:04d}", (1000 - epoch, 1000 - epoch))
+    assert kept.names() == ["best-0000", "epoch-0002", "epoch-0003"]
+    found = kept.checkpoints.newest()
+    assert found is not None
+    assert found["epoch"] == 3
+
+
+def test_old_ones_that_cannot_be_deleted_do_not_fail_a_save(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.run(0, 1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(commit, "remove_folder", refuse)
+    kept.run(2)
+    monkeypatch.undo()
+    assert kept.names() == ["best-0000", "epoch-0000", "epoch-0001", "epoch-0002"]
+    kept.run(3)
+    assert kept.names() == ["best-0000", "epoch-0002", "epoch-0003"]
