@@ -96,12 +96,12 @@ def settle(parent: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def standing(parent: Path, pattern: str) -> list[Path]:
-    """The committed folders in ``parent`` whose names match, in the order of their names, wherever a kill left them."""
+def standing(parent: Path, pattern: str) -> dict[str, Path]:
+    """The committed folders in ``parent`` whose names match, in the order of names; and where a kill left each."""
     found = {path.name: path for path in parent.glob(pattern)}
     for replaced in parent.glob(f".{pattern}{_REPLACED}"):
         found.setdefault(_plain(replaced, _REPLACED).name, replaced)
-    return [found[name] for name in sorted(found)]
+    return dict(sorted(found.items()))
 
 
 def damage(folder: Path, needed: Collection[str] = ()) -> str | None:

@@ -1,18 +1,21 @@
 """Checkpoints of a unit: whole or not there, checked before they are loaded, the last good one never deleted.
 
     checkpoints/
-      epoch-0007/    state.pt, best.txt, manifest.json      to go on from; best.txt names the folder of its best epoch
-      best-0005/     model.safetensors, validation.safetensors, manifest.json
+      epoch-00007-step-0000120/    state.pt, best.txt, manifest.json; to go on from: 7 epochs and 120 steps of the next
+      best-0005/                   model.safetensors, validation.safetensors, manifest.json
 
 Each is a committed folder (``commit``): under its final name it is complete. A damaged one (a hash differs) is passed
-over for the one before it. Tensors and plain types only: nothing that is loaded can run code.
+over for the one before it. ``best.txt`` names the folder of the best epoch so far. Tensors and plain types only:
+nothing that is loaded can run code.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,31 @@ _REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safete
 _REFUSED_LOADS = (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError)
 
 
+class NotSaved(TrainingError):
+    """The storage refused a checkpoint; earlier ones are intact."""
+
+
+@dataclass(frozen=True, order=True)
+class Cursor:
+    """Where a training stands: the epoch that it is in, from 0, and how many of its steps are done."""
+
+    epoch: int = 0
+    step: int = 0
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's; names are in the order of cursors."""
+        return f"epoch-{self.epoch:05d}-step-{self.step:07d}"
+
+    def told(self, steps: int) -> str:
+        """For people; an epoch has ``steps`` steps."""
+        return f"step {self.step} of {steps} of epoch {self.epoch + 1}" if self.step else f"epoch {self.epoch}"
+
+    def state_dict(self) -> dict[str, int]:
+        """Plain values, for a checkpoint."""
+        return dict(self.__dict__)
+
+
 class Checkpoints:
     """The checkpoints of one unit, in one folder. Only the main rank writes."""
 
@@ -36,44 +64,59 @@ class Checkpoints:
         """``warn`` is told of checkpoints that are damaged."""
         self._folder = folder
         self._warn = warn
+        self.last: str | None = None
+        """The name of the checkpoint last saved, or found as the newest."""
 
-    def save(self, epoch: int, state: dict[str, Any], keep_best: int) -> None:
-        """Save the state after ``epoch``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
+    def save(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
+        """Save the state at ``cursor``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
 
-        Raises TrainingError when the storage refuses, caused by what it said; earlier ones are intact then.
+        Raises NotSaved, caused by what the storage said.
         """
-        name = f"epoch-{epoch:04d}"
 
         def write(folder: Path) -> None:
             torch.save(state, folder / _STATE)
             (folder / _BEST).write_text(_best_name(keep_best))
 
-        self._write(name, write)
+        self._write(cursor.name, write)
+        self.last = cursor.name
         with suppress(OSError):  # what stays now is dropped after the next one
-            self._retain(name)
+            self._retain(cursor.name)
 
-    def newest(self) -> dict[str, Any] | None:
-        """The newest state that is undamaged, or None where there is no checkpoint.
+    def newest(self) -> str | None:
+        """The name of the newest state that is undamaged, or None where there is no checkpoint.
 
         Raises TrainingError when there are checkpoints and none is good.
         """
         damages = []
-        for folder in reversed(self._standing("epoch-*")):
-            why = commit.damage(folder, needed=(_STATE, _BEST))
+        for name, folder in reversed(self._standing("epoch-*").items()):
+            why = _damage(folder)
             if why is None:
-                try:
-                    state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-                    return state
-                except _REFUSED_LOADS as error:
-                    why = f"{_STATE} cannot be loaded: {str(error).strip().partition('. ')[0]}"
+                self.last = name
+                return name
             self._warn(f"{folder} is damaged ({why}); falling back to the checkpoint before it.")
-            damages.append(f"{folder.name}: {why}")
+            damages.append(f"{name}: {why}")
         if damages:
             raise TrainingError(
                 f"{self._folder}: every checkpoint is damaged ({'; '.join(damages)}). "
                 "Delete the folder to train the fold anew."
             )
         return None
+
+    def load(self, name: str) -> dict[str, Any]:
+        """The state that ``newest`` named, checked anew: another rank may read another copy."""
+        folder = self._standing(name).get(name, self._folder / name)
+        if why := _damage(folder):
+            raise TrainingError(
+                f"{folder} is damaged for one rank and not for another ({why}): is its storage one and the same?"
+            )
+        try:
+            state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        except _REFUSED_LOADS as error:
+            raise TrainingError(
+                f"{folder}: its state is none that this program wrote ({str(error).strip().partition('. ')[0]}). "
+                "Delete it to go on from the checkpoint before it."
+            ) from error
+        return state
 
     def save_best(
         self,
@@ -86,18 +129,20 @@ class Checkpoints:
 
         def write(folder: Path) -> None:
             save_file({key: value.contiguous() for key, value in model.items()}, folder / _MODEL, about)
+            _sort_header(folder / _MODEL)
             save_file(validation, folder / _VALIDATION)
 
         self._write(_best_name(epoch), write)
 
     def best(self, epoch: int) -> tuple[Path, dict[str, torch.Tensor]]:
         """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
-        folder = next(iter(self._standing(_best_name(epoch))), self._folder / _best_name(epoch))
+        name = _best_name(epoch)
+        folder = self._standing(name).get(name, self._folder / name)
         if why := commit.damage(folder, needed=(_MODEL, _VALIDATION)):
             raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
         return folder / _MODEL, load_file(folder / _VALIDATION)
 
-    def _standing(self, pattern: str) -> list[Path]:
+    def _standing(self, pattern: str) -> dict[str, Path]:
         return commit.standing(self._folder, pattern)
 
     def _write(self, name: str, write: commit.Write) -> None:
@@ -105,7 +150,7 @@ class Checkpoints:
         try:
             commit.write_folder(final, write)
         except _REFUSED_WRITES as error:
-            raise TrainingError(
+            raise NotSaved(
                 f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."
             ) from error
 
@@ -114,25 +159,42 @@ class Checkpoints:
 
         A damaged one counts for nothing, and one that is later than the newest was fallen back from.
         """
-        before = [folder for folder in self._standing("epoch-*") if folder.name < newest]
-        kept = [self._folder / newest]
+        states = self._standing("epoch-*")
+        before = [name for name in states if name < newest]
+        kept = [newest]
         while before and len(kept) < _KEPT:
-            folder = before.pop()
-            if commit.damage(folder, needed=(_STATE, _BEST)) is None:
-                kept.append(folder)
-        kept += [self._folder / (folder / _BEST).read_text() for folder in kept]
-        for old in [*self._standing("epoch-*"), *self._standing("best-*")]:
-            if old not in kept:
-                commit.remove_folder(old)
+            if _damage(states[name := before.pop()]) is None:
+                kept.append(name)
+        kept += [(states[name] / _BEST).read_text() for name in kept]
+        for name, folder in (states | self._standing("best-*")).items():
+            if name not in kept:
+                commit.remove_folder(folder)
 
 
 def best_hashes(folder: Path) -> set[str]:
     """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
     try:
-        return {commit.manifest(best)[_MODEL] for best in commit.standing(folder, "best-*")}
+        return {commit.manifest(best)[_MODEL] for best in commit.standing(folder, "best-*").values()}
     except (OSError, ValueError, KeyError):
         return set()
 
 
 def _best_name(epoch: int) -> str:
     return f"best-{epoch:04d}"
+
+
+def _damage(folder: Path) -> str | None:
+    return commit.damage(folder, needed=(_STATE, _BEST))
+
+
+def _sort_header(path: Path) -> None:
+    """Bring the metadata of a safetensors file, which come in random order, into one: equal weights are equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        if "__metadata__" in header:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))

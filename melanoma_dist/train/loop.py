@@ -26,7 +26,7 @@ from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.checkpoint import Checkpoints
+from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.collective import from_main, total
 from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDone, Validating
@@ -142,14 +142,14 @@ class Training:
 
     def _resume(self) -> bool:
         """Go on from the last checkpoint, if there is one. Returns whether the unit is to stop right there."""
-        state = self._checkpoints.newest()
-        if state is not None:
-            self.load_state_dict(state)
+        name = self._checkpoints.newest()
+        if name is not None:
+            self.load_state_dict(self._checkpoints.load(name))
             self._note(f"goes on after epoch {self._progress.epoch + 1}")
         if self._board is not None:
             self._board.open((self._progress.epoch + 1) * self._training_loader.steps)
         # The process may have ended between the checkpoint and the report of its epoch.
-        return state is not None and self._unit.judged and self._tell(self._history[-1])
+        return name is not None and self._unit.judged and self._tell(self._history[-1])
 
     def _epoch(self, epoch: int) -> bool:
         """Train and validate an epoch. Returns whether the unit is to stop there."""
@@ -225,7 +225,7 @@ class Training:
             self._checkpoints.save_best(
                 epoch, weights, {"probability": torch.from_numpy(probability)}, self._about(epoch)
             )
-        self._checkpoints.save(epoch, self.state_dict(), keep_best=self._progress.best_epoch)
+        self._checkpoints.save(Cursor(epoch + 1), self.state_dict(), keep_best=self._progress.best_epoch)
         _write_lines(self._unit, self._history)
 
     def _about(self, epoch: int) -> dict[str, str]:

@@ -77,9 +77,8 @@ def test_a_stopped_unit_goes_on_as_if_it_had_not_been(
     assert told(unit) == told(finished[0])
     expected = pd.read_parquet(finished[0].predictions)
     pd.testing.assert_frame_equal(pd.read_parquet(unit.predictions), expected, check_exact=True)
-    ours, theirs = (Checkpoints(each.folder / "checkpoints", print).newest() for each in (unit, finished[0]))
-    assert ours is not None
-    assert theirs is not None
+    kept = [Checkpoints(each.folder / "checkpoints", print) for each in (unit, finished[0])]
+    ours, theirs = (checkpoints.load(checkpoints.newest() or "none") for checkpoints in kept)
     for part in ("model", "average"):
         for key, value in theirs["learner"][part].items():
             assert value.equal(ours["learner"][part][key]), f"{part} {key}"

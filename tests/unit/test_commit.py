@@ -78,11 +78,11 @@ def writer(text: str) -> Callable[[Path], None]:
 
 def content(parent: Path) -> str | None:
     """What a reader finds under the name: old, new, None for nothing, or a mixture."""
-    found = commit.standing(parent, "step")
-    if not found:
+    folder = commit.standing(parent, "step").get("step")
+    if folder is None:
         return None
-    assert commit.damage(found[0], needed=("a", "b")) is None
-    one, other = (found[0] / "a").read_text(), (found[0] / "b").read_text()
+    assert commit.damage(folder, needed=("a", "b")) is None
+    one, other = (folder / "a").read_text(), (folder / "b").read_text()
     assert one.split()[0] == other.split()[0]
     return one.split()[0]
 
@@ -216,7 +216,7 @@ def test_bytes_are_on_the_disk_before_names_are(tmp_path: Path) -> None:
 def test_a_kill_between_the_two_renames_leaves_the_old_one(parent: Path) -> None:
     os.rename(parent / "step", parent / ".step.old")
     assert content(parent) == "old"
-    assert [path.name for path in commit.standing(parent, "s*")] == [".step.old"]
+    assert commit.standing(parent, "s*") == {"step": parent / ".step.old"}
     commit.settle(parent)
     assert [path.name for path in parent.iterdir()] == ["step"]
 
@@ -250,7 +250,7 @@ def test_nothing_is_ordered_by_time(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         commit.write_folder(tmp_path / f"step-{step}", writer("new"))
         os.utime(tmp_path / f"step-{step}", (10 - step, 10 - step))  # the clock goes backwards
-    assert [path.name for path in commit.standing(tmp_path, "step-*")] == ["step-1", "step-2", "step-3"]
+    assert list(commit.standing(tmp_path, "step-*")) == ["step-1", "step-2", "step-3"]
 
 
 def files_of(names: dict[str, Any]) -> str:

@@ -16,11 +16,12 @@ from melanoma_dist import commit
 from melanoma_dist.config import ModelConfig
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.checkpoint import Checkpoints
+from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 BLOCK = 4096
 FLIPS = 200
 DIGEST = "0" * 64
+NEWEST = Cursor(1).name
 
 
 class Trained:
@@ -37,13 +38,13 @@ class Trained:
             optimizer.step()
             self.checkpoints.save_best(epoch, model.state_dict(), {"probability": torch.rand(10, 8)})
             state = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            self.checkpoints.save(epoch, state, keep_best=epoch)
+            self.checkpoints.save(Cursor(epoch), state, keep_best=epoch)
 
     def newest(self) -> int:
         self.warnings.clear()
-        found = self.checkpoints.newest()
-        assert found is not None
-        return int(found["epoch"])
+        name = self.checkpoints.newest()
+        assert name is not None
+        return int(self.checkpoints.load(name)["epoch"])
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,10 @@ def flips(path: Path) -> Iterator[int]:
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json", "best.txt"])
 def test_no_damaged_state_is_loaded(trained: Trained, file: str, damages: Any) -> None:
     count = 0
-    for where in damages(trained.folder / "epoch-0001" / file):
+    for where in damages(trained.folder / NEWEST / file):
         assert trained.newest() == 0, where
         assert len(trained.warnings) == 1
-        assert "epoch-0001 is damaged" in trained.warnings[0]
+        assert f"{NEWEST} is damaged" in trained.warnings[0]
         count += 1
     assert count >= (FLIPS if damages is flips else 1)
     assert trained.newest() == 1
@@ -97,7 +98,7 @@ def test_no_damaged_weights_are_taken(trained: Trained, file: str, damages: Any)
 
 
 @pytest.mark.parametrize("told", [
-    {"../epoch-0000/state.pt": DIGEST},
+    {f"../{NEWEST}/state.pt": DIGEST},
     {"/etc/passwd": DIGEST},
     {f"{number}": DIGEST for number in range(20_000)},
     {"state.pt": 7, "best.txt": None},
@@ -105,18 +106,18 @@ def test_no_damaged_weights_are_taken(trained: Trained, file: str, damages: Any)
     ["state.pt"],
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_ours_is_damage(trained: Trained, told: Any) -> None:
-    place = trained.folder / "epoch-0001" / "manifest.json"
+    place = trained.folder / NEWEST / "manifest.json"
     whole = place.read_bytes()
     place.write_text(json.dumps({"files": told}))
     try:
         assert trained.newest() == 0
-        assert "epoch-0001 is damaged (manifest.json" in trained.warnings[0]
+        assert f"{NEWEST} is damaged (manifest.json" in trained.warnings[0]
     finally:
         place.write_bytes(whole)
 
 
 def test_a_manifest_without_the_state_does_not_vouch_for_it(trained: Trained) -> None:
-    place = trained.folder / "epoch-0001"
+    place = trained.folder / NEWEST
     whole = (place / "manifest.json").read_bytes()
     (place / "manifest.json").write_text(json.dumps({"files": {"best.txt": commit.sha256(place / "best.txt")}}))
     try:
