@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SPEED = {"images_per_s": 1.0, "wait_share": 0.0}
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_full_disk_silences_the_board_and_fails_nothing(tmp_path: Path) -> None:
     warnings: list[str] = []
+    before = set(threading.enumerate())
     unit = Unit(tiny(), 0, "data", "fingerprint", tmp_path)
     board = Board(unit, ("MEL",), warnings.append)
     board.open(0)
@@ -32,6 +34,8 @@ def test_a_full_disk_silences_the_board_and_fails_nothing(tmp_path: Path) -> Non
             if warnings or time.monotonic() > deadline:
                 break
         board.close()
+        for thread in set(threading.enumerate()) - before:  # the writer's, which fails aloud
+            thread.join(60)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(warnings) == 1
