@@ -17,10 +17,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from melanoma_dist import __version__
+from melanoma_dist import __version__, commit
 from melanoma_dist.config import RunConfig, nested
 from melanoma_dist.data.folds import read_folds
-from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, DataError
 
 CONCLUDE_AGAIN = (
@@ -105,8 +105,8 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
             return
         for _, place in trainings(config, folder):
             place.mkdir(exist_ok=True)
-            folds.to_parquet(place / folder.folds.name, index=False)
-        (folder.path / "config.yaml").write_text(yaml.safe_dump(nested(config), sort_keys=False))
+            write_table(place / folder.folds.name, folds)
+        commit.write_text(folder.path / "config.yaml", yaml.safe_dump(nested(config), sort_keys=False))
         write_json(record, {"identity": folder.identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
         rule = f"the run's folder cannot be written ({error.strerror or error})"
@@ -115,11 +115,7 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file, whole or not at all; NaN is refused, for JSON has none."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    commit.write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def hashes_of(*files: Path) -> dict[str, str]:

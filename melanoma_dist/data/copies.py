@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import fsspec
 
-from melanoma_dist import log
+from melanoma_dist import commit, log
 from melanoma_dist.data.manifest import DESCRIPTION, FILES, load_dataset, parse_description
 from melanoma_dist.data.shards import verify
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
@@ -119,19 +119,19 @@ def _require_room(home: Path, url: str, needed: int) -> None:
 
 def _fetch(remote: _Remote, name: str, size: int, target: Path, on_bytes: Callable[[int], None]) -> None:
     """Copy one file, whole or not at all."""
-    aside = target.with_name(f"{name}.tmp")
-    with aside.open("wb") as file:
-        for block in remote.blocks(name):
-            file.write(block)
-            on_bytes(len(block))
-        file.flush()
-        os.fsync(file.fileno())
-    if aside.stat().st_size != size:
-        raise DataError(
-            f"--data {remote.url}: {name} has {size} bytes there, and {aside.stat().st_size} came. "
-            "Give the same command again: files that came whole are kept."
-        )
-    aside.replace(target)
+
+    def write(aside: Path) -> None:
+        with aside.open("wb") as file:
+            for block in remote.blocks(name):
+                file.write(block)
+                on_bytes(len(block))
+        if aside.stat().st_size != size:
+            raise DataError(
+                f"--data {remote.url}: {name} has {size} bytes there, and {aside.stat().st_size} came. "
+                "Give the same command again: files that came whole are kept."
+            )
+
+    commit.write_file(target, write)
 
 
 class _Remote:

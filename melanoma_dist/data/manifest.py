@@ -26,7 +26,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist import commit
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.schema import (
     AGAIN,
@@ -165,22 +165,12 @@ def hash_tables(folder: Path) -> dict[str, str]:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table, whole or not at all."""
-    aside = path.with_name(f"{path.name}.tmp")
-    table.to_parquet(aside, index=False)
-    _settle(aside, path)
+    commit.write_file(path, lambda aside: table.to_parquet(aside, index=False))
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write ``dataset.json``, whole or not at all: from here on the folder is a finished data set."""
-    aside = folder / f"{DESCRIPTION}.tmp"
-    aside.write_text(json.dumps(description, indent=1) + "\n")
-    _settle(aside, folder / DESCRIPTION)
-
-
-def _settle(aside: Path, target: Path) -> None:
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(target)
+    commit.write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import time
 from pathlib import Path
 
+from melanoma_dist import commit
 from melanoma_dist.config import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
@@ -172,7 +173,7 @@ def _open(folder: Path, identity: dict[str, object], settings: SweepConfig, spac
             return
         if any(folder.iterdir()):
             raise ConfigError.of("name", folder.name, f"{folder} holds something else", "Choose another name.")
-        shutil.copyfile(space.path, folder / "space.py")
+        commit.write_file(folder / "space.py", lambda aside: shutil.copyfile(space.path, aside))
         write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
         rule = f"the sweep's folder cannot be written ({error.strerror or error})"

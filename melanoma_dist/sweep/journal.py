@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist import commit
 from melanoma_dist.errors import DataError
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.race import Place
@@ -39,9 +40,7 @@ class Journal:
         self.records = read_journal(path)
         whole = "".join(_line(record) for record in self.records).encode()
         if path.exists() and path.read_bytes() != whole:
-            aside = path.with_name(path.name + ".tmp")
-            aside.write_bytes(whole)
-            aside.replace(path)
+            commit.write_file(path, lambda aside: aside.write_bytes(whole))
 
     def write(self, what: str, **fields: Any) -> None:
         """Add a line; it is on the disk when this returns."""

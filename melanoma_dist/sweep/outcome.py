@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from melanoma_dist import commit
 from melanoma_dist.config import RunConfig, dotted, nested, with_values
+from melanoma_dist.data.manifest import write_table
 from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
 from melanoma_dist.evaluate.statistics.spread import Comparison, compare
@@ -38,8 +40,8 @@ class Outcome:
         """Write the tables, and what TensorBoard shows of a configuration that has just ended a fold."""
         folder, ledger = self._ground.folder, self._ledger()
         table = self._standings(ledger)
-        ledger.units.to_parquet(folder / "ledger.parquet", index=False)
-        table.to_csv(folder / "leaderboard.csv")
+        write_table(folder / "ledger.parquet", ledger.units)
+        commit.write_file(folder / "leaderboard.csv", table.to_csv)
         if configuration is not None:
             self._show_in_tensorboard(configuration, ledger)
 
@@ -114,9 +116,7 @@ class Outcome:
 
     def _write_best(self, number: int) -> None:
         config = with_values(self._ground.config, {**self._conductor.values[number], "name": None})
-        aside = self._ground.folder / "best.yaml.tmp"
-        aside.write_text(yaml.safe_dump(nested(config), sort_keys=False))
-        aside.replace(self._ground.folder / "best.yaml")
+        commit.write_text(self._ground.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
 
 
 def cost_sentence(ledger: Ledger) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from melanoma_dist import commit
 from melanoma_dist.sweep.agenda import Ground
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.ledger import Ledger, Milestone, milestones
@@ -43,9 +44,7 @@ def write_page(
         space=(ground.folder / "space.py").read_text(),
         record=(ground.folder / "sweep.json").read_text(),
     )
-    aside = ground.folder / "sweep.html.tmp"
-    aside.write_text(text)
-    aside.replace(ground.folder / "sweep.html")
+    commit.write_text(ground.folder / "sweep.html", text)
 
 
 def _plots(

@@ -1,21 +1,20 @@
 """Checkpoints of a unit: whole or not there, checked before they are loaded, the last good one never deleted.
 
     checkpoints/
-      epoch-0007-step-000120/    state.pt, manifest.json      to go on from: 7 epochs and 120 steps of the next
-      best-0005/                 model.safetensors, validation.safetensors, manifest.json
+      epoch-00007-step-0000120/    state.pt, best.txt, manifest.json; to go on from: 7 epochs and 120 steps of the next
+      best-0005/                   model.safetensors, validation.safetensors, manifest.json
 
-A checkpoint is written into a folder aside, flushed to disk, hashed, its manifest written last, and then renamed: a
-folder under its final name is complete. A damaged one (its hash differs) is passed over for the one before it.
-Tensors and plain types only: nothing that is loaded can run code.
+Each is a committed folder (``commit``): under its final name it is complete. A damaged one (a hash differs) is passed
+over for the one before it. ``best.txt`` names the folder of the best epoch so far. Tensors and plain types only:
+nothing that is loaded can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
 
-_KEPT = 2  # checkpoints to go on from: the newest, and the one to fall back on
-_MANIFEST = "manifest.json"
+_KEPT = 2  # good checkpoints to go on from: the newest, and the one to fall back on
+_STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
+_REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
+_REFUSED_LOADS = (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError)
+
+
+class NotSaved(TrainingError):
+    """The storage refused a checkpoint; earlier ones are intact."""
 
 
 @dataclass(frozen=True, order=True)
@@ -58,46 +64,59 @@ class Checkpoints:
         """``warn`` is told of checkpoints that are damaged."""
         self._folder = folder
         self._warn = warn
+        self.last: str | None = None
+        """The name of the checkpoint last saved, or found as the newest."""
 
     def save(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
-        """Save the state at ``cursor``; drop older ones but the last before it, and every best but ``keep_best``."""
-        self._commit(cursor.name, lambda folder: torch.save(state, folder / "state.pt"))
-        for old in self._states()[_KEPT:]:
-            shutil.rmtree(old)
-        # The best of the older checkpoint stays too: falling back must find what that state calls its best.
-        for old in sorted(self._folder.glob("best-*")):
-            if int(old.name.removeprefix("best-")) < keep_best and old != self._best_before(keep_best):
-                shutil.rmtree(old)
+        """Save the state at ``cursor``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
+
+        Raises NotSaved, caused by what the storage said.
+        """
+
+        def write(folder: Path) -> None:
+            torch.save(state, folder / _STATE)
+            (folder / _BEST).write_text(_best_name(keep_best))
+
+        self._write(cursor.name, write)
+        self.last = cursor.name
+        with suppress(OSError):  # what stays now is dropped after the next one
+            self._retain(cursor.name)
 
     def newest(self) -> str | None:
         """The name of the newest state that is undamaged, or None where there is no checkpoint.
 
         Raises TrainingError when there are checkpoints and none is good.
         """
-        candidates = self._states()
-        for folder in candidates:
-            if self._good(folder):
-                return folder.name
-            self._warn(f"{folder} is damaged; falling back to the checkpoint before it.")
-        if candidates:
+        damages = []
+        for name, folder in reversed(self._standing("epoch-*").items()):
+            why = _damage(folder)
+            if why is None:
+                self.last = name
+                return name
+            self._warn(f"{folder} is damaged ({why}); falling back to the checkpoint before it.")
+            damages.append(f"{name}: {why}")
+        if damages:
             raise TrainingError(
-                f"{self._folder}: every checkpoint is damaged. Delete the folder to train the fold anew."
+                f"{self._folder}: every checkpoint is damaged ({'; '.join(damages)}). "
+                "Delete the folder to train the fold anew."
             )
         return None
 
     def load(self, name: str) -> dict[str, Any]:
         """The state that ``newest`` named, checked anew: another rank may read another copy."""
-        folder = self._folder / name
-        if not self._good(folder):
+        folder = self._standing(name).get(name, self._folder / name)
+        if why := _damage(folder):
             raise TrainingError(
-                f"{folder} is damaged for one rank and not for another: is its storage one and the same?"
+                f"{folder} is damaged for one rank and not for another ({why}): is its storage one and the same?"
             )
-        state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        except _REFUSED_LOADS as error:
+            raise TrainingError(
+                f"{folder}: its state is none that this program wrote ({str(error).strip().partition('. ')[0]}). "
+                "Delete it to go on from the checkpoint before it."
+            ) from error
         return state
-
-    def _states(self) -> list[Path]:
-        """The newest first."""
-        return sorted(self._folder.glob("epoch-*"), reverse=True)
 
     def save_best(
         self,
@@ -109,63 +128,63 @@ class Checkpoints:
         """Save the weights of the best epoch, with ``about`` as metadata, and what they predict for the validation."""
 
         def write(folder: Path) -> None:
-            weights = folder / "model.safetensors"
-            save_file({key: value.contiguous() for key, value in model.items()}, weights, about)
-            _sort_header(weights)
-            save_file(validation, folder / "validation.safetensors")
+            save_file({key: value.contiguous() for key, value in model.items()}, folder / _MODEL, about)
+            _sort_header(folder / _MODEL)
+            save_file(validation, folder / _VALIDATION)
 
-        self._commit(f"best-{epoch:04d}", write)
+        self._write(_best_name(epoch), write)
 
     def best(self, epoch: int) -> tuple[Path, dict[str, torch.Tensor]]:
         """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
-        folder = self._folder / f"best-{epoch:04d}"
-        if not self._good(folder):
-            raise TrainingError(f"{folder} is damaged or missing. Delete the fold's folder to train it anew.")
-        return folder / "model.safetensors", load_file(folder / "validation.safetensors")
+        name = _best_name(epoch)
+        folder = self._standing(name).get(name, self._folder / name)
+        if why := commit.damage(folder, needed=(_MODEL, _VALIDATION)):
+            raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
+        return folder / _MODEL, load_file(folder / _VALIDATION)
 
-    def _best_before(self, epoch: int) -> Path | None:
-        older = sorted(path for path in self._folder.glob("best-*") if int(path.name.removeprefix("best-")) < epoch)
-        return older[-1] if older else None
+    def _standing(self, pattern: str) -> dict[str, Path]:
+        return commit.standing(self._folder, pattern)
 
-    def _commit(self, name: str, write: Callable[[Path], object]) -> None:
-        final, aside = self._folder / name, self._folder / f".{name}.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+    def _write(self, name: str, write: commit.Write) -> None:
+        final = self._folder / name
         try:
-            write(aside)
-            files = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
-            (aside / _MANIFEST).write_text(json.dumps({"files": files}, indent=1))
-            for path in (*aside.iterdir(), aside):
-                _flush(path)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # PyTorch and safetensors have their own for a full disk
-            shutil.rmtree(aside, ignore_errors=True)
-            raise TrainingError(
+            commit.write_folder(final, write)
+        except _REFUSED_WRITES as error:
+            raise NotSaved(
                 f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."
             ) from error
-        if final.exists():  # of an earlier attempt at the same epoch
-            shutil.rmtree(final)
-        aside.rename(final)
-        _flush(self._folder)
 
-    def _good(self, folder: Path) -> bool:
-        try:
-            files = json.loads((folder / _MANIFEST).read_text())["files"]
-            return bool(files) and all(_sha256(folder / name) == digest for name, digest in files.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return False
+    def _retain(self, newest: str) -> None:
+        """Keep the checkpoint just saved, the last good one before it, and the best epochs of both; drop the rest.
+
+        A damaged one counts for nothing, and one that is later than the newest was fallen back from.
+        """
+        states = self._standing("epoch-*")
+        before = [name for name in states if name < newest]
+        kept = [newest]
+        while before and len(kept) < _KEPT:
+            if _damage(states[name := before.pop()]) is None:
+                kept.append(name)
+        kept += [(states[name] / _BEST).read_text() for name in kept]
+        for name, folder in (states | self._standing("best-*")).items():
+            if name not in kept:
+                commit.remove_folder(folder)
 
 
 def best_hashes(folder: Path) -> set[str]:
     """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
     try:
-        manifests = [json.loads(path.read_text()) for path in folder.glob(f"best-*/{_MANIFEST}")]
-        return {manifest["files"]["model.safetensors"] for manifest in manifests}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {commit.manifest(best)[_MODEL] for best in commit.standing(folder, "best-*").values()}
+    except (OSError, ValueError, KeyError):
         return set()
+
+
+def _best_name(epoch: int) -> str:
+    return f"best-{epoch:04d}"
+
+
+def _damage(folder: Path) -> str | None:
+    return commit.damage(folder, needed=(_STATE, _BEST))
 
 
 def _sort_header(path: Path) -> None:
@@ -179,24 +198,3 @@ def _sort_header(path: Path) -> None:
         if len(text) <= size:
             file.seek(8)
             file.write(text.ljust(size))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            yield block
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

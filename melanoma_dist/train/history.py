@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from melanoma_dist import commit
+
 _FILES = "events.out.tfevents.*"
 _KEPT = "events.out.tfevents.0000000000.kept"  # read before any other
 _VERSION = "brain.Event:2"
@@ -30,13 +32,15 @@ def rewrite(folder: Path, steps: int) -> None:
         for event in _events(file):
             if event.step <= steps:
                 kept[event.step, _tags(event)] = event  # the later one is the same: it was computed anew
-    aside = folder / f".{_KEPT}"
-    with aside.open("wb") as stream:
-        writer = RecordWriter(stream)
-        writer.write(Event(wall_time=0.0, file_version=_VERSION).SerializeToString())
-        for _, event in sorted(kept.items(), key=lambda item: item[0][0]):
-            writer.write(event.SerializeToString())
-    aside.replace(folder / _KEPT)
+
+    def write(aside: Path) -> None:
+        with aside.open("wb") as stream:
+            writer = RecordWriter(stream)
+            writer.write(Event(wall_time=0.0, file_version=_VERSION).SerializeToString())
+            for _, event in sorted(kept.items(), key=lambda item: item[0][0]):
+                writer.write(event.SerializeToString())
+
+    commit.write_file(folder / _KEPT, write)
     for file in files:
         if file.name != _KEPT:
             file.unlink()

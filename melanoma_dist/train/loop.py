@@ -25,6 +25,7 @@ from melanoma_dist.train.learner import Learner, shared_out
 from melanoma_dist.train.material import frame_of, load_material, loaders
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.result import about, leave_result, write_metrics
+from melanoma_dist.train.saving import Saver
 from melanoma_dist.train.schedule import Progress, schedule_factor
 from melanoma_dist.train.tensorboard import Board
 from melanoma_dist.train.unit import Unit
@@ -62,8 +63,9 @@ class Training:
         self._labels = LABEL_SETS[unit.config.data.labels]
         self._material = load_material(unit, self._note)
         self._batches, self._unseen = loaders(unit, self._material, world)
-        self._board = Board(unit, self._labels) if world.is_main else None
+        self._board = Board(unit, self._labels, self._note) if world.is_main else None
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
+        self._saver = Saver(self._checkpoints, self._note)
         self._rhythm = Rhythm(*unit.config.hardware.checkpoint_interval)
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[dict[str, Any]] = []
@@ -137,7 +139,7 @@ class Training:
             self._note(f"goes on after {self._cursor.told(self._batches.steps)}")
         if self._board is not None:
             self._board.open(self._step())
-            write_metrics(self._unit, self._history)  # the process may have ended before it had
+            self._write_metrics()  # the process may have ended before it had
         # ... or between the checkpoint and the report of its epoch.
         between = name is not None and self._cursor.step == 0
         return between and self._unit.judged and self._tell(self._history[-1])
@@ -181,15 +183,14 @@ class Training:
         epoch = self._cursor.epoch
         if self._world.is_main and self._progress.best_epoch == epoch:
             weights, kept = self._learner.trained().state_dict(), {"probability": torch.from_numpy(probability)}
-            self._checkpoints.save_best(epoch, weights, kept, about(self._unit, epoch))
+            self._saver.save_best(epoch, weights, kept, about(self._unit, epoch))
         if self._board is not None:
             validation = self._material.validation
             self._board.epoch(self._step(), record, validation, probability, new_best=self._progress.waited == 0)
         self._cursor = Cursor(epoch + 1)
         self._clock = Clock(self._config.input.batch_size)
         self._save()
-        if self._world.is_main:
-            write_metrics(self._unit, self._history)
+        self._write_metrics()
 
     def _train(self) -> bool:
         """The steps that are left of the epoch. Returns whether the unit is to be left there."""
@@ -202,7 +203,7 @@ class Training:
                 self._tell_step()
             wish = self._agreement.on(self._wish())
             if wish is not Wish.GO_ON:
-                self._save()
+                self._save(urgent=wish is Wish.LEAVE)
             if wish is Wish.LEAVE:
                 self._report(Left(self._unit.fold, self._cursor.told(self._batches.steps)))
                 return True
@@ -214,7 +215,8 @@ class Training:
         """What this rank wants done after a step: only the main one wants anything."""
         if self._asked_to_leave():
             return Wish.LEAVE
-        return Wish.SAVE if self._world.is_main and self._rhythm.due() else Wish.GO_ON
+        due = self._world.is_main and (self._rhythm.due() or self._saver.due())
+        return Wish.SAVE if due else Wish.GO_ON
 
     def _tell_step(self) -> None:
         done, steps = self._cursor.step, self._batches.steps
@@ -241,15 +243,24 @@ class Training:
             raise TrainingError("The model predicts NaN for validation images: its weights are worthless. Lower --lr.")
         return dict(found)
 
-    def _save(self) -> None:
-        """Save where the training stands. Called by every rank; the main one writes."""
+    def _save(self, urgent: bool = False) -> None:
+        """Save where the training stands. Called by every rank; the main one writes, where the storage takes it.
+
+        Raises TrainingError where it does not and the save is ``urgent``: there is no later one.
+        """
         self._learner.check_finite()
         state = self.state_dict()
         if self._world.is_main:
             if self._board is not None:
                 self._board.flush()
-            self._checkpoints.save(self._cursor, state, keep_best=self._progress.best_epoch)
+            saved = self._saver.save(self._cursor, state, self._progress.best_epoch, urgent)
+            if urgent and not saved:
+                raise TrainingError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
         self._rhythm.saved()
+
+    def _write_metrics(self) -> None:
+        if self._world.is_main:
+            self._saver.attempt(lambda: write_metrics(self._unit, self._history))
 
     def _tell(self, record: dict[str, Any]) -> bool:
         """Report an epoch. Returns, on every rank alike, whether the unit is to stop there."""
@@ -274,8 +285,12 @@ class Training:
     def _finish(self, reason: str) -> None:
         if not self._world.is_main:
             return
-        weights, kept = self._checkpoints.best(self._progress.best_epoch)
-        leave_result(self._unit, self._material, self._labels, weights, kept["probability"].numpy())
+        self._saver.insist(self._leave_result)
         if self._board is not None:
             self._board.close()
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
+
+    def _leave_result(self) -> None:
+        weights, kept = self._checkpoints.best(self._progress.best_epoch)
+        write_metrics(self._unit, self._history)
+        leave_result(self._unit, self._material, self._labels, weights, kept["probability"].numpy())

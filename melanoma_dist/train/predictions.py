@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist import commit
 from melanoma_dist.errors import DataError
 
 TRUE = "_true"
@@ -40,9 +41,7 @@ def arrays(table: pd.DataFrame, labels: tuple[str, ...]) -> tuple[Array, Array]:
 
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write a table, whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    table.to_parquet(aside, index=False)
-    aside.replace(path)
+    commit.write_file(path, lambda aside: table.to_parquet(aside, index=False))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from melanoma_dist import commit
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.train.material import Material, frame_of
 from melanoma_dist.train.predictions import predictions_table, write_predictions
@@ -36,10 +37,7 @@ def about(unit: Unit, epoch: int) -> dict[str, str]:
 
 def write_metrics(unit: Unit, history: list[dict[str, Any]]) -> None:
     """``metrics.jsonl``, a line per epoch, written whole: no holes and no doubles after a resume."""
-    path = unit.folder / "metrics.jsonl"
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text("".join(json.dumps(record) + "\n" for record in history))
-    aside.replace(path)
+    commit.write_text(unit.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
 
 def leave_result(
@@ -47,7 +45,7 @@ def leave_result(
 ) -> None:
     """The weights of the best epoch in their place, and what they predict for the validation, which comes last."""
     unit.model.parent.mkdir(exist_ok=True)
-    shutil.copyfile(weights, unit.model)
+    commit.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
     targets = material.validation.targets
     write_predictions(
         predictions_table(material.validated(), unit.fold, labels, probability, targets), unit.predictions

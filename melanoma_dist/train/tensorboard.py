@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -16,38 +18,62 @@ from melanoma_dist.train import history
 from melanoma_dist.train.metrics import FIGURES
 from melanoma_dist.train.unit import Unit
 
+P = ParamSpec("P")
 _EXAMPLES_PER_CLASS = 4
 _TILE = 192
 _CAPTION = 16
 
 
-class Board:
-    """The events of one unit, in its folder. Only the main rank has one."""
+def _tolerant(draw: Callable[Concatenate[Board, P], None]) -> Callable[Concatenate[Board, P], None]:
+    """A method of the board that draws nothing where the disk refuses it: curves are not worth a training."""
 
-    def __init__(self, unit: Unit, labels: tuple[str, ...]) -> None:
+    @wraps(draw)
+    def call(self: Board, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            draw(self, *args, **kwargs)
+        except OSError as error:
+            self.fall_silent(error)
+
+    return call
+
+
+class Board:
+    """The events of one unit, in its folder. Only the main rank has one.
+
+    Where the disk refuses them, it falls silent until the next epoch.
+    """
+
+    def __init__(self, unit: Unit, labels: tuple[str, ...], warn: Callable[[str], object] = lambda text: None) -> None:
+        """``warn`` is told that it fell silent."""
+        self._warn = warn
         self._folder = unit.folder
         self._labels = labels
         self._threshold = unit.config.threshold
         self._writer: SummaryWriter | None = None
 
+    @_tolerant
     def open(self, steps: int) -> None:
         """Begin to write after ``steps`` steps; what an earlier process wrote of later ones goes."""
         history.rewrite(self._folder, steps)
         self._writer = SummaryWriter(str(self._folder))
 
+    @_tolerant
     def step(self, step: int, loss: float, rate: float, speed: dict[str, float]) -> None:
         """Scalars of a training step."""
-        writer = self._ready()
+        writer = self._writer
+        if writer is None:
+            return
         writer.add_scalar("train/loss_running", loss, step)
         writer.add_scalar("train/learning_rate", rate, step)
         writer.add_scalar("input/images_per_s", speed["images_per_s"], step)
         writer.add_scalar("input/wait_share", speed["wait_share"], step)
 
+    @_tolerant
     def epoch(
         self, step: int, record: dict[str, Any], samples: Samples, probability: npt.NDArray[np.float32], new_best: bool
     ) -> None:
         """Scalars and curves of a validated epoch; example images where it is the best so far."""
-        writer = self._ready()
+        writer = self._writer = self._writer or SummaryWriter(str(self._folder))
         writer.add_scalar("train/loss", record["train_loss"], step)
         writer.add_scalar("progress/epoch", record["epoch"], step)
         writer.add_scalar("progress/seconds_per_epoch", record["seconds"], step)
@@ -69,18 +95,22 @@ class Board:
             writer.add_image("validation/examples", self._examples(samples, probability), step, dataformats="HWC")
         writer.flush()
 
+    @_tolerant
     def flush(self) -> None:
         """See that what was written is on the disk: no checkpoint is ahead of it."""
-        self._ready().flush()
+        if self._writer is not None:
+            self._writer.flush()
 
+    @_tolerant
     def close(self) -> None:
         """Write what is left."""
-        self._ready().close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def _ready(self) -> SummaryWriter:
-        if self._writer is None:
-            raise RuntimeError("Board.open was not called")
-        return self._writer
+    def fall_silent(self, error: OSError) -> None:
+        """The disk refused an event."""
+        self._warn(f"{self._folder}: TensorBoard's curves pause until the next epoch ({error.strerror or error}).")
+        self._writer = None
 
     def _examples(self, samples: Samples, probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """Melanomas above, others below, the same images each time; green where the call is right, red where not."""

@@ -75,7 +75,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("max_preemptions", -1, "must not be negative"),
     ("grace_s", -1, "must not be negative"),
     *[
-        ("checkpoint_every", each, "must be a number of steps, or a time")
+        ("checkpoint_every", each, "must be a number of steps, or a time such as 90s, 10m or 2h")
         for each in ("0", "0m", "", "5d", "-1", "1.5h")
     ],
     ("collective_timeout_s", 4, "must be 5 to 86400"),

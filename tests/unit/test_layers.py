@@ -17,7 +17,7 @@ ROOT = Path(melanoma_dist.__file__).parent
 PACKAGE = ROOT.name
 # A module may import from its own room and from those to the left.
 ORDER = (
-    {"errors", "log", "world", "terminate", "svg"},
+    {"errors", "log", "world", "terminate", "svg", "commit", "backoff"},
     {"lock"},
     {"config"},
     {"config_file"},
@@ -90,6 +90,7 @@ def test_imports_point_one_way(module: str) -> None:
 
 def test_the_foundation_is_flat() -> None:
     assert own(MODULES["errors"]) == own(MODULES["world"]) == own(MODULES["log"]) == own(MODULES["svg"]) == set()
+    assert own(MODULES["commit"]) == own(MODULES["backoff"]) == set()
     assert own(MODULES["config"]) == {"errors"}
 
 

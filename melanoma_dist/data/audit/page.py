@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+from melanoma_dist import commit
 from melanoma_dist.data.audit import figures
 from melanoma_dist.data.audit.figures import Figure
 from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
@@ -74,12 +75,9 @@ def write_page(inspection: Inspection, path: Path) -> None:
     Raises DataError for a place that cannot be written and for damaged shards.
     """
     page = _render(inspection)
-    aside = path.with_name(path.name + ".tmp")
     try:
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
+        commit.write_text(path, page)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise DataError(f"{path}: the page cannot be written ({error.strerror}). Choose another --html.") from error
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from melanoma_dist import commit
+
 _CHUNK = 1 << 20
 
 
@@ -97,7 +99,7 @@ class Part:
 
     def become(self, target: Path) -> None:
         """Finished: the file takes its name."""
-        self.path.replace(target)
+        commit.adopt(self.path, target)
         self._note.unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -129,6 +131,4 @@ def decimal(text: str) -> int | None:
 
 def write_json(path: Path, tree: object) -> None:
     """Write a JSON file whole or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(tree, indent=2) + "\n")
-    new.replace(path)
+    commit.write_text(path, json.dumps(tree, indent=2) + "\n")

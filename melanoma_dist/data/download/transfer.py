@@ -7,7 +7,6 @@ range is appended only if the server shows that it is of that very version; othe
 from __future__ import annotations
 
 import email.utils
-import random
 import re
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 
 import requests
 
+from melanoma_dist.backoff import Backoff
 from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
 from melanoma_dist.data.download.part import Part, Version, decimal
 from melanoma_dist.errors import DownloadError
@@ -144,8 +144,7 @@ class Transfer:
             raise Unreachable(f"{self.name}: {error}; no answer, {failures} times, from {self.url}. {_unreachable()}")
         if failures >= most:
             raise LineDown(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
-        usual = min(patience.longest_wait_s, patience.first_wait_s * 2 ** (failures - 1))
-        wait = max(error.wait_s, usual * random.uniform(0.5, 1.5))  # noqa: S311 (spreads clients, hides nothing)
+        wait = max(error.wait_s, Backoff(patience.first_wait_s, patience.longest_wait_s).wait_s(failures))
         self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {most}).")
         self.stop.check(wait)
 

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from melanoma_dist import commit
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.comparison.plots import auc_plot, cost_plot, difference_plot
 from melanoma_dist.evaluate.comparison.tables import (
@@ -42,9 +43,7 @@ def write_page(comparison: dict[str, Any], path: Path) -> None:
         differing=_differing(comparison),
         record=json.dumps({key: comparison[key] for key in ("data", "bootstrap", "made_with", "finished")}, indent=1),
     )
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text)
-    aside.replace(path)
+    commit.write_text(path, text)
 
 
 _PLOTS = {"aucs": auc_plot, "differences": difference_plot, "cost": cost_plot}

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from melanoma_dist import commit
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import claims, groups, tables
@@ -33,9 +34,7 @@ def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
     text = environment.get_template("card.md.j2").render(**_contents(evidence))
     place = folder / "model" / "README.md"
     place.parent.mkdir(exist_ok=True)
-    aside = place.with_name(place.name + ".tmp")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(place)
+    commit.write_text(place, text)
 
 
 def _contents(evidence: Evidence) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
+from melanoma_dist import commit
 from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, targets
@@ -95,7 +96,10 @@ class _Album:
 
     def keep(self, picture: Image.Image, name: str) -> str:
         """Write a picture; returns its file's name."""
-        picture.save(self._place / f"{name}.jpg", quality=_QUALITY, optimize=True)
+        commit.write_file(
+            self._place / f"{name}.jpg",
+            lambda aside: picture.save(aside, format="JPEG", quality=_QUALITY, optimize=True),
+        )
         return f"{name}.jpg"
 
     def diagnosis(self, row: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from melanoma_dist import commit
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import claims, groups, tables
@@ -49,9 +50,7 @@ def write_report(folder: Path, summary: dict[str, Any] | None = None) -> None:
     )
     environment.filters["svg"] = _markup
     text = environment.get_template("page.html.j2").render(**_contents(evidence))
-    aside = folder / "report.html.tmp"
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(folder / "report.html")
+    commit.write_text(folder / "report.html", text)
 
 
 def _markup(exhibit: Exhibit) -> Markup:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.data.manifest import write_table
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.unseen.images import Bools, Images
 
@@ -84,7 +85,7 @@ def read_records(paths: Iterable[Path]) -> list[Kept]:
 
 def write_images(images: Images, folder: Path) -> None:
     """Keep what identifies each image of a look beside its record."""
-    images.table[_IDENTIFY].to_parquet(folder / IMAGES, index=False)
+    write_table(folder / IMAGES, images.table[_IDENTIFY])
 
 
 def seen_in(kept: Kept, images: Images) -> Bools:

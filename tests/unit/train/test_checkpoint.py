@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ from typing import Any
 import pytest
 import torch
 
+from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 
 def state(epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "weights": torch.arange(3000.0) + epoch, "history": [{"loss": 0.5}], "none": None}
+
+
+def named(epoch: int) -> str:
+    return Cursor(epoch).name
 
 
 class Kept:
@@ -92,12 +98,12 @@ def test_what_was_saved_comes_back(kept: Kept) -> None:
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_one_falls_back_to_the_one_before(kept: Kept, damage: Any, file: str) -> None:
     kept.run(0, 1, 2)
-    damage(kept.folder / "epoch-00002-step-0000000" / file)
+    damage(kept.folder / named(2) / file)
     found = kept.newest()
     assert found is not None
     assert found["epoch"] == 1
     assert len(kept.warnings) == 1
-    assert "epoch-00002-step-0000000" in kept.warnings[0]
+    assert named(2) in kept.warnings[0]
 
 
 def test_when_all_are_damaged_nothing_is_made_up(kept: Kept) -> None:
@@ -132,11 +138,11 @@ def test_a_torn_folder_is_no_checkpoint(kept: Kept) -> None:
 
 def test_two_and_what_they_call_best_are_kept(kept: Kept) -> None:
     kept.run(0, 1, 2, 3, best=0)
-    assert kept.names() == ["best-0000", "epoch-00002-step-0000000", "epoch-00003-step-0000000"]
+    assert kept.names() == ["best-0000", named(2), named(3)]
     kept.run(4, best=4)
-    assert kept.names() == ["best-0000", "best-0004", "epoch-00003-step-0000000", "epoch-00004-step-0000000"]
+    assert kept.names() == ["best-0000", "best-0004", named(3), named(4)]
     kept.run(5, best=5)
-    assert {"best-0004", "best-0005", "epoch-00004-step-0000000", "epoch-00005-step-0000000"} <= set(kept.names())
+    assert {"best-0004", "best-0005", named(4), named(5)} <= set(kept.names())
     assert "best-0000" not in kept.names()
 
 
@@ -157,7 +163,7 @@ def test_a_refused_write_leaves_the_earlier_ones(kept: Kept, monkeypatch: pytest
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match=r"epoch-00001-step-0000000.*No space left.*earlier ones are intact"):
         kept.run(1)
-    assert kept.names() == ["best-0000", "epoch-00000-step-0000000"]
+    assert kept.names() == ["best-0000", named(0)]
 
 
 def test_a_disk_that_fills_while_the_state_is_written(kept: Kept) -> None:
@@ -167,14 +173,14 @@ def test_a_disk_that_fills_while_the_state_is_written(kept: Kept) -> None:
         pytest.raises(TrainingError, match=r"epoch-00001-step.*could not be written"),
     ):
         kept.run(1)
-    assert kept.names() == ["best-0000", "epoch-00000-step-0000000"]
+    assert kept.names() == ["best-0000", named(0)]
 
 
 def test_a_disk_that_fills_while_the_best_is_written(kept: Kept) -> None:
     kept.run(0)
     with files_no_larger_than(4096), pytest.raises(TrainingError, match=r"best-0001.*could not be written"):
         kept.checkpoints.save_best(1, {"w": torch.ones(9000)}, {"probability": torch.ones(1)})
-    assert kept.names() == ["best-0000", "epoch-00000-step-0000000"]
+    assert kept.names() == ["best-0000", named(0)]
 
 
 class Code:
@@ -187,3 +193,61 @@ def test_nothing_that_is_loaded_runs_code(kept: Kept, capsys: pytest.CaptureFixt
     with pytest.raises(Exception, match=r"weights_only|Weights only"):
         kept.newest()
     assert "code ran" not in capsys.readouterr().out
+
+
+def test_the_last_good_one_is_never_deleted(kept: Kept) -> None:
+    kept.run(0, 1, 2)
+    flip_a_bit(kept.folder / named(2) / "state.pt")
+    kept.run(3)
+    assert kept.names() == ["best-0000", named(1), named(3)]
+    flip_a_bit(kept.folder / named(3) / "state.pt")
+    found = kept.newest()
+    assert found is not None
+    assert found["epoch"] == 1
+    kept.run(2)  # it goes on from there, and 3 comes later than what is saved now
+    assert kept.names() == ["best-0000", named(1), named(2)]
+
+
+def test_falling_back_finds_what_that_state_calls_its_best(kept: Kept) -> None:
+    kept.run(0, best=0)
+    kept.run(1, best=0)
+    kept.run(2, best=2)
+    kept.run(3, best=3)
+    assert kept.names() == ["best-0002", "best-0003", named(2), named(3)]
+    flip_a_bit(kept.folder / named(3) / "state.pt")
+    kept.run(4, best=4)  # 2 is the one to fall back on, and 3 is of no use
+    assert kept.names() == ["best-0002", "best-0004", named(2), named(4)]
+
+
+def test_a_kill_while_one_is_replaced_leaves_the_old_one(kept: Kept) -> None:
+    kept.run(0, 1)
+    (kept.folder / named(1)).rename(kept.folder / f".{named(1)}.old")
+    found = kept.newest()
+    assert found is not None
+    assert found["epoch"] == 1
+    kept.run(2)
+    assert kept.names() == ["best-0000", named(1), named(2)]
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(kept: Kept) -> None:
+    for epoch in range(4):
+        kept.run(epoch)
+        os.utime(kept.folder / named(epoch), (1000 - epoch, 1000 - epoch))
+    assert kept.names() == ["best-0000", named(2), named(3)]
+    found = kept.newest()
+    assert found is not None
+    assert found["epoch"] == 3
+
+
+def test_old_ones_that_cannot_be_deleted_do_not_fail_a_save(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.run(0, 1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(commit, "remove_folder", refuse)
+    kept.run(2)
+    monkeypatch.undo()
+    assert kept.names() == ["best-0000", named(0), named(1), named(2)]
+    kept.run(3)
+    assert kept.names() == ["best-0000", named(2), named(3)]

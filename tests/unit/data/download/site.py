@@ -35,7 +35,7 @@ def record(raw: Path, year: int = 2017) -> dict[str, Any]:
 
 
 def leftovers(raw: Path) -> list[Path]:
-    return [path for kind in ("*.part*", "*.zip", ".*.unpacking", "*.new") for path in raw.rglob(kind)]
+    return [path for kind in ("*.part*", "*.zip", ".*.unpacking", "*.tmp") for path in raw.rglob(kind)]
 
 
 def pack(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -1,0 +1,210 @@
+"""A storage that refuses: the training goes on, nothing that is owed is forgotten, and patience ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from melanoma_dist import commit
+from melanoma_dist.backoff import Backoff
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.train.checkpoint import Checkpoints, Cursor
+from melanoma_dist.train.saving import Patience, Saver
+
+PATIENCE = Patience(failures=5, longest_s=1000.0, backoff=Backoff(first_s=10.0, longest_s=40.0))
+REFUSALS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS]
+
+
+class Storage:
+    """A storage that refuses as often as it is told to, beside a clock that only moves when it is told to."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.refusals, self.code, self.now = folder, 0, errno.EIO, 1000.0
+        self.attempts = 0
+        self.warnings: list[str] = []
+        self.slept: list[float] = []
+        self.checkpoints = Checkpoints(folder, print)
+        self.saver = Saver(self.checkpoints, self.warnings.append, PATIENCE, lambda: self.now, self.sleep)
+        real: Callable[..., Any] = commit.write_folder
+
+        def write_folder(*args: Any) -> None:
+            self.refuse()
+            real(*args)
+
+        monkeypatch.setattr(commit, "write_folder", write_folder)
+
+    def refuse(self) -> None:
+        self.attempts += 1
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(self.code, os.strerror(self.code))
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def save(self, epoch: int, best: int = 0, urgent: bool = False) -> bool:
+        return self.saver.save(Cursor(epoch), {"epoch": epoch}, keep_best=best, urgent=urgent)
+
+    def save_best(self, epoch: int, weights: torch.Tensor) -> bool:
+        return self.saver.save_best(epoch, {"w": weights}, {"probability": torch.ones(1)}, {"fold": "0"})
+
+    def newest(self) -> int | None:
+        name = self.checkpoints.newest()
+        return None if name is None else int(self.checkpoints.load(name)["epoch"])
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    return Storage(tmp_path / "checkpoints", monkeypatch)
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refused_save_is_told_and_tried_again_after_a_wait(storage: Storage, code: int) -> None:
+    assert storage.save(1)
+    storage.refusals, storage.code = 2, code
+    assert not storage.save(2)
+    assert os.strerror(code) in storage.warnings[0]
+    assert "earlier ones are intact" in storage.warnings[0]
+    assert "The training goes on" in storage.warnings[0]
+    assert storage.newest() == 1
+    assert not storage.saver.due()
+    assert not storage.save(3)  # too early
+    assert len(storage.warnings) == 1
+    storage.now += 15.1
+    assert storage.saver.due()
+    assert not storage.save(4)
+    storage.now += 30.1
+    assert storage.save(5)
+    assert storage.newest() == 5
+    assert storage.warnings[-1] == "The storage takes what is saved again, after 2 refusals."
+    assert not storage.saver.due()
+    assert storage.attempts == 4
+
+
+def test_waits_double_up_to_the_longest() -> None:
+    backoff = Backoff(first_s=10.0, longest_s=40.0)
+    for failures, usual in ((1, 10), (2, 20), (3, 40), (4, 40), (5000, 40)):
+        waits = {backoff.wait_s(failures) for _ in range(50)}
+        assert usual / 2 <= min(waits) < max(waits) <= usual * 1.5
+
+
+def test_an_urgent_save_does_not_wait_for_its_time(storage: Storage) -> None:
+    storage.refusals = 1
+    assert not storage.save(1)
+    assert not storage.save(2)
+    assert storage.save(2, urgent=True)
+    assert storage.newest() == 2
+
+
+def test_patience_ends_after_so_many_refusals_and_says_what_is_intact(storage: Storage) -> None:
+    storage.save(1)
+    storage.refusals = 100
+    for _ in range(PATIENCE.failures - 1):
+        assert not storage.save(2)
+        storage.now += 61
+    with pytest.raises(TrainingError) as raised:
+        storage.save(2)
+    message = str(raised.value)
+    assert "The storage has refused 5 times in 4 minutes" in message
+    assert os.strerror(errno.EIO) in message
+    assert f"The last checkpoint, {Cursor(1).name}, is intact. Make room or mend the storage" in message
+    assert storage.newest() == 1
+
+
+def test_patience_ends_after_so_long(storage: Storage) -> None:
+    storage.refusals = 100
+    assert not storage.save(1)
+    storage.now += PATIENCE.longest_s
+    with pytest.raises(TrainingError, match=r"refused 2 times in 17 minutes.*There is no checkpoint yet"):
+        storage.save(2)
+
+
+def test_patience_begins_anew_after_a_success(storage: Storage) -> None:
+    for epoch in range(1, 20):
+        storage.refusals = 1
+        assert not storage.save(epoch)
+        storage.now += 600
+        assert storage.save(epoch)
+
+
+def test_what_a_resumed_training_may_lose_is_named_too(storage: Storage) -> None:
+    storage.save(3)
+    storage.checkpoints = Checkpoints(storage.folder, print)
+    storage.saver = Saver(storage.checkpoints, print, Patience(failures=1))
+    storage.checkpoints.newest()
+    storage.refusals = 1
+    with pytest.raises(TrainingError, match=Cursor(3).name):
+        storage.save(4)
+
+
+def test_a_best_that_was_refused_is_saved_as_it_was_before_the_next_state(storage: Storage) -> None:
+    weights = torch.ones(3)
+    storage.refusals = 2
+    assert not storage.save_best(1, weights)
+    weights += 1  # the training goes on
+    assert not storage.save(2, best=1)  # too early, for both
+    storage.now += 61
+    assert not storage.save(2, best=1)
+    assert storage.checkpoints.newest() is None  # no state that names a best that is not there
+    storage.now += 61
+    assert storage.save(2, best=1)
+    path, _ = storage.checkpoints.best(1)
+    assert torch.equal(load(path), torch.ones(3))
+
+
+def test_a_newer_best_takes_the_place_of_one_that_was_refused(storage: Storage) -> None:
+    storage.refusals = 1
+    assert not storage.save_best(1, torch.ones(3))
+    storage.now += 61
+    assert storage.save_best(2, torch.zeros(3))
+    assert storage.save(3, best=2)
+    assert sorted(path.name for path in storage.folder.iterdir()) == ["best-0002", Cursor(3).name]
+
+
+def test_the_end_of_a_training_waits_for_its_storage(storage: Storage) -> None:
+    storage.refusals = 3
+    assert not storage.save_best(1, torch.ones(3))
+    done: list[Path] = []
+
+    def write() -> None:
+        storage.refuse()
+        done.append(storage.checkpoints.best(1)[0])
+
+    storage.saver.insist(write)
+    assert done == [storage.folder / "best-0001" / "model.safetensors"]
+    assert len(storage.slept) == 3
+    assert all(seconds > 0 for seconds in storage.slept)
+    storage.refusals = 100
+    with pytest.raises(TrainingError, match="refused 5 times"):
+        storage.saver.insist(write)
+
+
+def test_what_is_no_fault_of_the_storage_is_not_tried_again(storage: Storage) -> None:
+    def wrong() -> None:
+        raise TrainingError("damaged")
+
+    with pytest.raises(TrainingError, match=r"^damaged$"):
+        storage.saver.insist(wrong)
+    assert storage.slept == []
+
+
+def test_a_real_read_only_folder_is_a_refusal(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("no folder can be made below a file")
+    warnings: list[str] = []
+    saver = Saver(Checkpoints(place / "checkpoints", print), warnings.append, PATIENCE)
+    assert not saver.save(Cursor(1), {}, keep_best=0)
+    assert "Not a directory" in warnings[0]
+
+
+def load(path: Path) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    return load_file(path)["w"]
