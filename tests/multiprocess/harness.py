@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,17 +23,20 @@ LIMIT_S = 120.0
 _STARTED: list[tuple[Any, Connection]] = []
 
 
-def on_ranks(size: int, work: Callable[..., Any], *arguments: Any, limit_s: float = LIMIT_S) -> list[Any]:
+def on_ranks(
+    size: int, work: Callable[..., Any], *arguments: Any, limit_s: float = LIMIT_S, group_s: float = 1800
+) -> list[Any]:
     """What ``work(world, *arguments)`` returns, or the exception it raises, on each of ``size`` ranks.
 
-    ``work`` is a function of a module. TimeoutError when a rank is still at it after ``limit_s``.
+    ``work`` is a function of a module. TimeoutError when a rank is still at it after ``limit_s``; ranks wait for each
+    other for ``group_s``.
     """
     _start()
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     taken = _STARTED[:size]
     for rank, (_, pipe) in enumerate(taken):
-        pipe.send((World(rank, size), port, work, arguments))
+        pipe.send((World(rank, size), port, group_s, work, arguments))
     deadline = time.monotonic() + limit_s
     try:
         return [_answer(rank, pipe, deadline, limit_s) for rank, (_, pipe) in enumerate(taken)]
@@ -80,8 +84,9 @@ def _serve(pipe: Connection) -> None:
     warnings.simplefilter("ignore", FutureWarning)
     pipe.send("ready")
     while True:
-        world, port, work, arguments = pipe.recv()
-        dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=world.rank, world_size=world.size)
+        world, port, group_s, work, arguments = pipe.recv()
+        meeting: dict[str, Any] = {"init_method": f"tcp://127.0.0.1:{port}", "timeout": timedelta(seconds=group_s)}
+        dist.init_process_group("gloo", rank=world.rank, world_size=world.size, **meeting)
         try:
             found = work(world, *arguments)
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch import nn
 from melanoma_dist.config import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.errors import RankError
 from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, TrainingLoader
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import from_main, gather, total
@@ -193,3 +195,18 @@ def judged_unit(world: World, unit: Unit, stop_after: int) -> list[Event]:
 
     train_unit(unit, world, report)
     return events
+
+
+def hanging_unit(world: World, unit: Unit, victim: int, at: int) -> str:
+    """Train a unit one of whose ranks hangs; what each rank's error says."""
+
+    def hang(_: TrainingBatch, number: int) -> None:
+        if world.rank == victim and number == at:
+            time.sleep(3 * unit.config.hardware.collective_timeout_s)
+
+    try:
+        with before_step(hang):
+            train_unit(unit, world, lambda event: None)
+    except RankError as error:
+        return str(error)
+    return "finished"

@@ -182,3 +182,13 @@ def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reas
     main, _ = on_ranks(2, jobs.judged_unit, unit, 1)
     assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
     assert len((unit.folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("ranks", "victim"), [(2, 0), (3, 2)])
+def test_a_rank_that_hangs_is_named_by_the_others_in_time(ranks: int, victim: int, data: Path, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", data, ranks, "1", collective_timeout_s=5)
+    ends = on_ranks(ranks, jobs.hanging_unit, unit, victim, 2, group_s=5)
+    by_main = f"of {ranks} ranks, lost or hanging: {victim}; no answer within 5 s (--collective-timeout-s)"
+    by_others = f"rank 0 of {ranks} is lost or hangs, or a rank that it waits for: no answer within 5 s"
+    for rank in set(range(ranks)) - {victim}:
+        assert ends[rank].startswith(by_others if rank else by_main)
