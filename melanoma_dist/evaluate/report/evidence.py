@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import TemplateError
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError, MelanomaDistError
@@ -120,7 +121,7 @@ def as_told(folder: Path) -> Iterator[None]:
         yield
     except MelanomaDistError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder}: its files do not say what a report tells ({type(error).__name__}: {error}): edited, or of "
             "another version. Bring them back, or delete summary.json and give the run's own command again."
