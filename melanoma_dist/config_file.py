@@ -49,7 +49,7 @@ def parse_yaml(text: str) -> Any:
     """What a YAML text holds: plain values of its own, nested at most 50 deep. Raises ValueError for any other."""
     try:
         tree = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, RecursionError, OverflowError) as error:
+    except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for a date that is none
         raise ValueError(str(error) or "it is nested too deep") from error
     require_plain(tree)
     return tree

@@ -89,7 +89,8 @@ def _is_whole(record: Record) -> bool:
     counts = [record.get(name) for name in ("width", "height", "source_width", "source_height")]
     texts = [record.get(name) for name in ("image_id", "source_sha256", "perceptual_hash")]
     return (
-        all(isinstance(text, str) for text in texts)
+        "place" in record
+        and all(isinstance(text, str) for text in texts)
         and all(type(count) is int and 0 <= count < 2**31 for count in counts)
         and isinstance(failures, list)
         and all(isinstance(pair, list) and [type(part) for part in pair] == [str, str] for pair in failures)
