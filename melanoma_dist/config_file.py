@@ -11,6 +11,10 @@ import yaml
 
 from melanoma_dist.config import RunConfig
 from melanoma_dist.errors import ConfigError, nearest
+from melanoma_dist.fields import field_kind, fits, in_words
+from melanoma_dist.foreign import MEBIBYTE, read_text, require_plain
+
+_MOST = MEBIBYTE // 4  # of a file
 
 
 def with_file(arguments: list[str]) -> list[str]:
@@ -33,12 +37,37 @@ def _split_config(argument: str) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The sections and fields of a YAML file. Raises ConfigError for a file that is none."""
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        tree = parse_yaml(read_text(path, _MOST))
+    except (OSError, ValueError) as error:
         raise ConfigError.of("config", path, f"cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(tree, dict):
         raise ConfigError.of("config", path, "must hold the fields of a configuration")
     return tree
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text holds: plain values of its own, nested at most 50 deep. Raises ValueError for any other."""
+    try:
+        tree = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for a date that is none
+        raise ValueError(str(error) or "it is nested too deep") from error
+    require_plain(tree)
+    return tree
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, nine lines of which can unfold to a billion values, and without keys given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias: write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        made = super().construct_mapping(node, deep)
+        if len(made) < len(node.value):
+            raise yaml.YAMLError("it gives a key twice")
+        return made
 
 
 def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
@@ -84,7 +113,18 @@ def saved_config(path: Path) -> RunConfig:
             kind: Any = type(getattr(defaults, key))
             if is_dataclass(kind) != isinstance(value, Mapping):
                 raise TypeError(f"{key}: {value!r}")
-            values[key] = kind(**value) if isinstance(value, Mapping) else value
-        return RunConfig(**{**values, "runs": Path(values.get("runs", defaults.runs))})
-    except (AttributeError, TypeError, ConfigError) as error:
+            values[key] = _section(kind, value) if isinstance(value, Mapping) else value
+        values = {**values, "runs": Path(values.get("runs", defaults.runs))}
+        config: RunConfig = _section(RunConfig, values)
+        return config
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error
+
+
+def _section(kind: Any, values: Mapping[str, Any]) -> Any:
+    """A section of the configuration. Raises TypeError for a value of the wrong kind, ConfigError for a wrong one."""
+    made = kind(**values)
+    for name, value in values.items():
+        if not fits(value, field_kind(made, name)):
+            raise TypeError(f"{name}: {value!r} is not {in_words(field_kind(made, name))}")
+    return made

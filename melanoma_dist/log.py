@@ -34,21 +34,26 @@ console = Console(
 
 def say(text: str = "") -> None:
     """Print one line (no markup is interpreted: ids and paths may hold brackets)."""
-    console.print(text, markup=False)
+    console.print(printable(text), markup=False)
 
 
 def complain(text: str) -> None:
     """Print one message to standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
+
+
+def printable(text: str) -> str:
+    """Text in which what would steer a terminal, or cannot be written to one, is shown as an escape: ``\\x1b``."""
+    return "".join(mark if mark in "\n\t" or mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
 def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(printable(title), style="bold"), title_justify="left")
     for position, name in enumerate(header):
         table.add_column(name, justify="left" if position == 0 else "right")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # ids and reasons may hold brackets
+        table.add_row(*(Text(printable(str(cell))) for cell in row))  # ids and reasons may hold brackets
     console.print(table)
 
 

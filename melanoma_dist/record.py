@@ -22,6 +22,7 @@ from melanoma_dist.config import RunConfig, nested
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.foreign import read_json
 
 CONCLUDE_AGAIN = (
     "Bring the file back, or delete summary.json and give the training command again: it computes the figures anew "
@@ -120,7 +121,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def hashes_of(*files: Path) -> dict[str, str]:
     """The sha256 of files, by name: what ``summary.json`` and ``evaluation.json`` keep of what lies beside them."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: _sha256(path) for path in files}
 
 
 def check_untouched(teller: Path, told: object, files: Sequence[Path], remedy: str) -> None:
@@ -137,6 +138,11 @@ def check_untouched(teller: Path, told: object, files: Sequence[Path], remedy: s
             f"{teller.parent}: {' and '.join(changed)} {verb} not what {teller.name} was written with: damaged, "
             f"edited, or left by an earlier version of this program. {remedy}"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def made_with() -> dict[str, Any]:
@@ -161,11 +167,10 @@ def identity_of(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     identity = {**config.identity(), "data": dataset.fingerprint}
     if config.model.weights not in ("imagenet", "none"):
         try:
-            content = Path(config.model.weights).read_bytes()
+            identity["model.weights"] = f"sha256:{_sha256(Path(config.model.weights))}"
         except OSError as error:
             rule = f"is neither imagenet, none nor a file that can be read ({error.strerror})"
             raise ConfigError.of("weights", config.model.weights, rule) from error
-        identity["model.weights"] = f"sha256:{hashlib.sha256(content).hexdigest()}"
     return identity
 
 
@@ -179,8 +184,8 @@ def _name(config: RunConfig, identity: dict[str, Any]) -> str:
 def read_identity(record: Path) -> dict[str, Any]:
     """What a folder's record says it holds. Raises DataError for a damaged one."""
     try:
-        return dict(json.loads(record.read_text())["identity"])
-    except (ValueError, KeyError, TypeError) as error:
+        return dict(read_json(record)["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{record}: is damaged ({error!r}). Choose another --name.") from error
 
 

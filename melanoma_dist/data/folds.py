@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype, is_string_dtype
 
 from melanoma_dist.data.labels import targets
+from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.errors import ConfigError, DataError
 
 HEADLINE = "MEL"  # the label whose AUC stops training and heads the report: it must occur in every fold
@@ -56,9 +58,19 @@ def _strata(images: pd.DataFrame, labels: tuple[str, ...], folds: int) -> pd.Ser
 def read_folds(path: Path) -> pd.DataFrame:
     """The folds a run was given. Raises DataError for a file that cannot be read."""
     try:
-        return pd.read_parquet(path)
+        folds = read_parquet(path)
+        _require_kinds(folds)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
+    return folds
+
+
+def _require_kinds(folds: pd.DataFrame) -> None:
+    for name, is_kind in {"image_id": is_string_dtype, "group": is_string_dtype, "fold": is_integer_dtype}.items():
+        if name not in folds or not is_kind(folds[name]) or folds[name].isna().any():
+            raise ValueError(f"it must say image_id, group and fold of each image, and {name} is missing or wrong")
+    if folds["image_id"].duplicated().any():
+        raise ValueError("an image is in it twice")
 
 
 def _check_headline(validation: pd.DataFrame, number: int, folds: int) -> None:

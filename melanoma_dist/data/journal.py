@@ -15,9 +15,11 @@ from typing import Any, BinaryIO
 
 from melanoma_dist.data.manifest import JOURNAL
 from melanoma_dist.errors import DataError
+from melanoma_dist.foreign import parse_json
 from melanoma_dist.lock import alone_in
 
 Record = dict[str, Any]
+_LONGEST = 2**20  # bytes of a line; ours have some hundred
 
 
 class Journal:
@@ -60,9 +62,9 @@ class Journal:
         """Every line up to the first that was torn; the file ends there afterwards, if all are taken."""
         end = 0
         self._file.seek(0)
-        for line in self._file:
+        for line in iter(lambda: self._file.readline(_LONGEST), b""):
             try:
-                record = json.loads(line) if line.endswith(b"\n") else None
+                record = parse_json(line) if line.endswith(b"\n") else None
             except ValueError:
                 record = None
             if not isinstance(record, dict):

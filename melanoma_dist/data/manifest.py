@@ -24,7 +24,6 @@ A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable
@@ -38,6 +37,7 @@ import pandas as pd
 
 from melanoma_dist import commit
 from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.data.schema import (
     AGAIN,
     JOINS_RULES,
@@ -48,6 +48,7 @@ from melanoma_dist.data.schema import (
     check_columns,
 )
 from melanoma_dist.errors import DataError
+from melanoma_dist.foreign import parse_json, read_bytes
 
 MANIFEST = "manifest.parquet"
 QUARANTINE = "quarantine.parquet"
@@ -146,8 +147,8 @@ def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
     path = dataset.folder / name
     try:
         content = path.read_bytes()
-        table = pd.read_parquet(io.BytesIO(content))
-    except Exception as error:  # whatever pyarrow raises on damaged bytes
+        table = read_parquet(content)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
     if hashlib.sha256(content).hexdigest() != read_description(dataset.folder)["tables"][name]:
         raise DataError(
@@ -179,8 +180,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{folder}: {_what_instead(folder)}")
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_bytes(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}). {AGAIN}") from error
     return parse_description(content, str(path))
 
@@ -188,7 +189,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def parse_description(content: bytes, path: str) -> dict[str, Any]:
     """What a ``dataset.json`` says that was read from ``path``. Raises DataError for one that cannot be used."""
     try:
-        description = json.loads(content)
+        description = parse_json(content)
         version = description["format"]
         missing = set(_FIELDS) - set(description)
     except (ValueError, KeyError, TypeError) as error:
@@ -234,8 +235,8 @@ def _read_manifest(folder: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: is missing although {DESCRIPTION} is there. Copy it again, or: {AGAIN}")
     try:
-        manifest = pd.read_parquet(path)
-    except Exception as error:  # whatever pyarrow raises on damaged bytes
+        manifest = read_parquet(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
     check_columns(path, manifest, MANIFEST_RULES)
     if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:

@@ -7,7 +7,6 @@ beside them. Whatever else lies there is refused by its name.
 from __future__ import annotations
 
 import errno
-import json
 import re
 import stat
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from melanoma_dist.data import manifest
 from melanoma_dist.data.schema import SHARD
 from melanoma_dist.errors import DataError
+from melanoma_dist.foreign import parse_json
 
 _PLANNED = {manifest.PLAN, f"{manifest.PLAN}.tmp"}
 _TABLES = {*manifest.FILES, *(f"{name}.tmp" for name in manifest.FILES if name != manifest.JOURNAL)}
@@ -79,6 +79,6 @@ def _is_journal(path: Path) -> bool:
     with path.open("rb") as file:
         first = file.readline(1 << 16)
     try:
-        return not first or json.loads(first).keys() == {"request"}
+        return not first or parse_json(first).keys() == {"request"}
     except (ValueError, AttributeError):
         return False

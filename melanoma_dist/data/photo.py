@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-MAX_PIXELS = 100_000_000
-"""No dermoscope makes more; a header that claims more is a decompression bomb."""
+from melanoma_dist.data.picture import MAX_BYTES, open_picture
+from melanoma_dist.foreign import read_bytes
 
 HASH_SIDE = 16
 """The perceptual hash has so many bits in a row, and so many rows."""
@@ -75,8 +74,8 @@ def prepare_photo(job: PhotoJob) -> Photo:
     failures: list[tuple[Path, str]] = []
     for path in _largest_first(job.files, failures):
         try:
-            data = path.read_bytes()
-            with _open(data) as image:
+            data = read_bytes(path, MAX_BYTES)
+            with open_picture(data) as image:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
                 pixels = _shrink(_upright(_as_rgb(image), orientation), job.size)
@@ -113,21 +112,11 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
     areas: dict[Path, int] = {}
     for path in files:
         try:
-            with _open(path) as image:
+            with open_picture(read_bytes(path, MAX_BYTES)) as image:
                 areas[path] = image.width * image.height
         except Exception as error:  # as above
             failures.append((path, _reason(error)))
     return sorted(areas, key=lambda path: -areas[path])
-
-
-def _open(source: Path | bytes) -> Image.Image:
-    """Read the header of a file, refusing one that claims an absurd size before anything is decoded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
-    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -141,9 +130,10 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     """The image decoded, without the copy that ``convert`` makes of one that is RGB already."""
     image.load()
     if image.mode.startswith("I;16"):  # Pillow would clip: everything above 255 of 65535 would be white
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}: what is white is not known, only 8 and 16 bits say it")
+        deep = np.asarray(image).astype(np.uint32)
+        deep += 128  # in place: a bomb of 64 million pixels must not take a gigabyte
+        deep //= 257
+        image = Image.fromarray(deep.astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -178,7 +168,7 @@ def _prepare_mask(
     if path is None:
         return None
     try:
-        with _open(path) as image:
+        with open_picture(read_bytes(path, MAX_BYTES)) as image:
             mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
     except Exception as error:  # as above
         failures.append((path, _reason(error)))

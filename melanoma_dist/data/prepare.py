@@ -8,7 +8,6 @@ folder nobody takes for a data set, and the same command goes on from the last i
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read
 from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
 from melanoma_dist.data.output import clear, writing
 from melanoma_dist.data.photo import PhotoJob
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
@@ -218,7 +218,7 @@ def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) 
     stored = ShardReader(Dataset(out, different, request.synthetic, "", request.size))
 
     def pixels(row: int) -> Image.Image:
-        return Image.open(io.BytesIO(stored.jpeg(row).tobytes()))
+        return open_picture(stored.jpeg(row).tobytes())
 
     near = near_duplicates(different["perceptual_hash"], pixels)
     return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)

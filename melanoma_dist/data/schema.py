@@ -45,8 +45,13 @@ def _not_text(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
     return np.array([not isinstance(value, str) for value in values], dtype=bool)
 
 
-def _no_name_of_a_shard(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
-    return ~values.where(~_not_text(values), "").astype("str").str.fullmatch(SHARD).to_numpy(dtype=bool)
+def matching(pattern: str, words: str) -> Rule:
+    """A text that matches, whole."""
+
+    def wrong(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+        return ~values.where(~_not_text(values), "").astype("str").str.fullmatch(pattern).to_numpy(dtype=bool)
+
+    return words, wrong
 
 
 def _not_float(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
@@ -73,21 +78,27 @@ TEXT: Rule = ("text", _not_text)
 TEXT_OR_BLANK: Rule = ("text or blank", lambda values: _not_text(values) & values.notna().to_numpy())
 FLOAT_OR_BLANK: Rule = ("a number or blank", _not_float)
 TRUTH: Rule = ("true or false", _not_truth)
-SHARD_NAME: Rule = ("the name of a shard, shard-00000.tar and so on", _no_name_of_a_shard)
+SHARD_NAME = matching(SHARD, "the name of a shard, shard-00000.tar and so on")
+IMAGE_NAME = matching(r"ISIC_[0-9]{7}", "ISIC_ and seven digits")
+DIGEST = matching(r"[0-9a-f]{64}", "64 hexadecimal digits")
 
-_PLACE = 2**40  # bytes; no shard comes near it, and sums of two stay far from overflowing
+LONGEST = 2**40
+"""Bytes; no shard comes near it, and sums of two stay far from overflowing."""
 
 MANIFEST_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("image_id", "group", "years", "listed", "split", "source_sha256"), TEXT),
+    "image_id": IMAGE_NAME,
+    **dict.fromkeys(("group", "years", "listed", "split"), TEXT),
+    "source_sha256": DIGEST,
     **dict.fromkeys(("lesion_id", "sex", "site"), TEXT_OR_BLANK),
     **dict.fromkeys((*LABEL_COLUMNS, "age"), FLOAT_OR_BLANK),
     **dict.fromkeys(("width", "height", "source_width", "source_height"), integer(1, 2**31 - 1)),
-    **dict.fromkeys(("source", "perceptual_hash"), TEXT),
+    "source": TEXT,
+    "perceptual_hash": DIGEST,
     "shard": SHARD_NAME,
-    "offset": integer(0, _PLACE),
-    "length": integer(1, _PLACE),
+    "offset": integer(0, LONGEST),
+    "length": integer(1, LONGEST),
     "crc32": integer(0, 2**32 - 1),
-    **dict.fromkeys(("mask_offset", "mask_length"), integer(-1, _PLACE)),
+    **dict.fromkeys(("mask_offset", "mask_length"), integer(-1, LONGEST)),
     "mask_crc32": integer(-1, 2**32 - 1),
 }
 JOINS_RULES: dict[str, Rule] = {

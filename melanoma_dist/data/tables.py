@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from melanoma_dist.data.layout import IMAGE_ID
+from melanoma_dist.data.rows import read_rows
 from melanoma_dist.errors import DataError
 
 VOCABULARY = {
@@ -25,6 +26,7 @@ _ABSENT = {"", "unknown", "nan", "na", "n/a"}
 _OLDEST_YEARS = 120
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?")
 _SHOWN = 40
+_LONGEST_TOLD = 200  # characters of a wrong entry
 
 
 @dataclass
@@ -32,19 +34,25 @@ class Problems:
     """The wrong entries met so far."""
 
     entries: list[str] = field(default_factory=list)
+    """The first of them in words."""
+    count: int = 0
 
     def add(self, path: Path, line: int, column: str, value: object, rule: str) -> None:
         """Note one entry: where it stands, what it says and what it should."""
-        self.entries.append(f"{path} line {line}: {column} {value!r}: {rule}")
+        self.count += 1
+        if len(self.entries) < _SHOWN:
+            told = repr(value)
+            told = told if len(told) <= _LONGEST_TOLD else f"{told[:_LONGEST_TOLD]}..."
+            self.entries.append(f"{path} line {line}: {column} {told}: {rule}")
 
     def raise_any(self) -> None:
         """Raise one DataError that tells them all (the first 40 in words), or do nothing if there are none."""
         if not self.entries:
             return
-        hidden = len(self.entries) - _SHOWN
-        shown = self.entries[:_SHOWN] + ([f"... and {hidden} more"] if hidden > 0 else [])
+        hidden = self.count - len(self.entries)
+        shown = self.entries + ([f"... and {hidden} more"] if hidden > 0 else [])
         raise DataError(
-            f"{len(self.entries)} wrong entries in the tables:\n  " + "\n  ".join(shown) + "\n"
+            f"{self.count} wrong entries in the tables:\n  " + "\n  ".join(shown) + "\n"
             "Get the tables again with `data download`, or correct these lines."
         )
 
@@ -60,10 +68,8 @@ def read_table(
     needed = (id_column, *columns)
     nothing = pd.DataFrame(columns=["line", "image_id", "downsampled", *columns])
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(path, strict=True)
+    except (OSError, ValueError) as error:
         problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
         return nothing
     header = [name.strip() for name in rows[0][1]] if rows else []
@@ -75,7 +81,8 @@ def read_table(
         rule = "the table is empty" + (": it has no row below its header" if rows else "")
         problems.add(path, 1, "file", path.name, rule)
         return nothing
-    extra = [name for name in header if header.count(name) > 1 or (exactly and name not in needed)]
+    times = Counter(header)
+    extra = [name for name in header if times[name] > 1 or (exactly and name not in needed)]
     if extra:
         problems.add(path, 1, "header", ",".join(header), f"has the columns {', '.join(extra)} too many")
     positions = [header.index(name) for name in needed]
@@ -86,6 +93,9 @@ def read_table(
             problems.add(path, line, "row", ",".join(row), f"has {len(row)} fields, the header has {len(header)}")
             continue
         name, *values = (row[position].strip() for position in positions)
+        if strange := next((value for value in values if not value.isprintable()), None):
+            problems.add(path, line, "row", strange, "holds a character that is no text")
+            continue
         if image_id := _new_id(path, line, id_column, name, seen, problems):
             records.append((line, image_id, name.lower().endswith("_downsampled"), *values))
     return pd.DataFrame(records, columns=["line", "image_id", "downsampled", *columns])

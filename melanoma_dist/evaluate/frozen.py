@@ -86,7 +86,7 @@ class Frozen:
                 label: None if made is None else calibrator_of(made) for label, made in stored["calibrators"].items()
             }
             for point in (point for points in stored["points"].values() for point in points):
-                point_of({key: value for key, value in point.items() if key != "name"})
+                str(point["name"]), point_of({key: value for key, value in point.items() if key != "name"})
             return cls(kept, stored["points"], stored["why_not"])
         except (KeyError, TypeError, AttributeError) as error:
             remedy = "Delete it and summary.json, and give the training command again."

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.input import stream
@@ -157,7 +156,7 @@ def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
 
 def _decodes(jpeg: npt.NDArray[np.uint8]) -> bool:
     try:
-        with Image.open(io.BytesIO(jpeg.tobytes())) as picture:
+        with open_picture(jpeg.tobytes()) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError):
         return False

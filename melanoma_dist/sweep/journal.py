@@ -25,10 +25,27 @@ from typing import Any
 
 from melanoma_dist import commit
 from melanoma_dist.errors import DataError
+from melanoma_dist.fields import fits
+from melanoma_dist.foreign import MEBIBYTE, parse_json, read_text
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.race import Place
 
 Record = dict[str, Any]
+_MOST = 512 * MEBIBYTE  # of the file; a sweep of ten thousand units writes fifty
+_UNIT = {"configuration": int, "fold": int}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "session": {
+        "trials": int | None, "device": str, "per_unit": float, "ranks": int, "share": float, "side_by_side": int,
+    },
+    "start": _UNIT,
+    "restart": _UNIT,
+    "epoch": {**_UNIT, "epoch": int, "best_auc": float, "seconds": float},
+    "stop": {**_UNIT, "epoch": int, "why": str},
+    "end": {**_UNIT, "state": str, "seconds": float},
+    "fail": {**_UNIT, "why": str, "seconds": float},
+    "drop": {"configuration": int, "why": str},
+}  # fmt: skip
+"""What each kind of record must have, beside its time."""
 
 
 class Journal:
@@ -55,14 +72,36 @@ class Journal:
 
 def read_journal(path: Path) -> list[Record]:
     """All whole records. Raises DataError for a line, other than the last, that is none."""
-    lines = path.read_text().split("\n") if path.exists() else []
-    records = []
+    lines = _text(path).split("\n") if path.exists() else []
+    records: list[Record] = []
+    started: set[Place] = set()
     for number, line in enumerate(lines[:-1], 1):  # what follows the last line break was cut off
         try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError) as error:
+            records.append(_checked(parse_json(line), started))
+        except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: line {number} is damaged. Restore the file, or choose another --name.") from error
     return records
+
+
+def _checked(record: Any, started: set[Place]) -> Record:
+    """A record with every field that its kind has, and not of a unit that was never ``started``."""
+    kinds = {"time": float, **_FIELDS[record["what"]]}
+    if wrong := [name for name, kind in kinds.items() if not fits(record[name], kind)]:
+        raise ValueError(f"{', '.join(wrong)} of another kind")
+    if "fold" in record:
+        place = Place(record["configuration"], record["fold"])
+        if record["what"] == "start":
+            started.add(place)
+        elif place not in started:
+            raise ValueError(f"{place} was not started")
+    return dict(record)
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, _MOST)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Restore the file, or choose another --name.") from error
 
 
 def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
@@ -71,7 +110,11 @@ def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
     Raises DataError where it would have decided otherwise: the journal is another version's, or was edited.
     """
     for number, record in enumerate(records, 1):
-        if not _agrees(record, conductor):
+        try:
+            agrees = _agrees(record, conductor)
+        except (LookupError, ValueError, ArithmeticError):  # it tells of units that are not running
+            agrees = False
+        if not agrees:
             raise DataError(
                 f"{path}: line {number}: another decision follows now from the lines before it. It was written by "
                 "another version or edited; choose another --name."

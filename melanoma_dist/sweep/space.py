@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import runpy
-import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 
 from melanoma_dist.config import RunConfig, dotted, with_values
 from melanoma_dist.errors import ConfigError, nearest
+from melanoma_dist.fields import field_kind, fits, in_words
 
 _SECTIONS = ("input.", "model.", "loss.", "optimizer.", "schedule.")
 _FIXED = {"schedule.epochs": "configurations are compared at equal epochs of equally long trainings"}
@@ -141,34 +141,10 @@ def _finite(bound: float | None) -> bool:
 def check_value(space: Space, config: RunConfig, key: str, value: Any) -> None:
     """Raise ConfigError unless a field may have a value, alone."""
     section, _, name = key.partition(".")
-    owner = getattr(config, section)
-    assert is_dataclass(owner)
-    annotation = get_type_hints(type(owner))[name]
-    if not _fits(value, annotation):
-        raise space.error(key, f"{value!r} is not {_words(annotation)}")
+    kind = field_kind(getattr(config, section), name)
+    if not fits(value, kind):
+        raise space.error(key, f"{value!r} is not {in_words(kind)}")
     try:
         with_values(config, {key: value})
     except ConfigError as error:
         raise space.error(key, str(error).rstrip(".")) from None
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    if get_origin(annotation) is Literal:
-        return value in get_args(annotation)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(annotation))
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
-
-
-def _words(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(annotation))
-    return {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}[
-        annotation
-    ]

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
-from PIL import Image
 
 from melanoma_dist import commit
 from melanoma_dist.data.audit import figures
@@ -21,6 +20,7 @@ from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 
@@ -116,7 +116,7 @@ class _Album:
     def picture(self, image_id: str) -> Picture:
         position = int(self._positions.get_indexer(pd.Index([image_id]))[0])
         row = self.images.iloc[position]
-        image = Image.open(io.BytesIO(self._reader.jpeg(position).tobytes()))
+        image = open_picture(self._reader.jpeg(position).tobytes())
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # large ones decode faster in half, a quarter, an eighth
         small = image.convert("RGB")
         small.thumbnail((_SIDE, _SIDE))

@@ -23,6 +23,9 @@ from melanoma_dist.errors import DataError
 
 _CHUNK = 1 << 20
 _LONGEST_NAME = 255  # bytes
+_LONGEST_PATH = 1024  # bytes
+_DEEPEST = 16  # folders
+_LONGEST_ENTRY = 512  # bytes of a member in the list at the end of an archive, on average
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # What zipfile and zlib raise on bytes that are not what they should be; OSError is the disk's.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
@@ -73,6 +76,8 @@ def unpacked(
 
 
 def _unpack(archive: Path, folder: Path, name: str, limits: Limits, check: Callable[[], None]) -> None:
+    with _told(name):
+        _require_short_directory(archive, name, limits)
     with _told(name), zipfile.ZipFile(archive) as opened:
         if any(info.header_offset < 0 for info in opened.infolist()):
             raise zipfile.BadZipFile("its beginning is missing")
@@ -81,6 +86,14 @@ def _unpack(archive: Path, folder: Path, name: str, limits: Limits, check: Calla
         for path, info in members.items():
             check()
             allowed -= _write(opened, info, folder / path, allowed, name)
+
+
+def _require_short_directory(archive: Path, name: str, limits: Limits) -> None:
+    """Refuse a list of members that would fill the memory before they could be counted: zipfile reads it whole."""
+    with archive.open("rb") as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end and end[zipfile._ECD_SIZE] > limits.members * _LONGEST_ENTRY:  # type: ignore[attr-defined]
+        raise _refused(name, f"its list of members is longer than {limits.members} take")
 
 
 def contents(folder: Path) -> Contents:
@@ -133,6 +146,8 @@ def _fault(info: zipfile.ZipInfo) -> str:
         return "has a name that leads elsewhere"
     if any(len(part.encode(errors="replace")) > _LONGEST_NAME for part in raw.split("/")):
         return "has a name longer than disks allow"
+    if len(raw.encode(errors="replace")) > _LONGEST_PATH or raw.count("/") > _DEEPEST:
+        return "lies deeper than folders go"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "is neither a file nor a folder"
     if info.flag_bits & 0x1:

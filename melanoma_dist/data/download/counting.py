@@ -5,13 +5,13 @@ A server that does not say how long a file is leaves nothing else to tell a tabl
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from melanoma_dist.data.download.archive import DamagedFile
 from melanoma_dist.data.download.catalogue import Item
 from melanoma_dist.data.download.transfer import ELSEWHERE
 from melanoma_dist.data.layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
+from melanoma_dist.data.rows import read_rows
 from melanoma_dist.errors import DownloadError
 
 PATTERNS = {"images": IMAGE_FILE, "masks": MASK_FILE}
@@ -42,9 +42,8 @@ def require_rows(item: Item, path: Path) -> None:
     Raises DamagedFile for a page that says something else, a table that was cut, and one that is not there.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = csv.reader(file)
-    except (FileNotFoundError, ValueError, csv.Error):  # ValueError: not UTF-8, or not even a header
+        header, *rows = (row for _, row in read_rows(path))
+    except (FileNotFoundError, ValueError):  # ValueError: not UTF-8, or not even a header
         header, rows = [], []
     if "image" not in ",".join(header):
         raise DamagedFile(f"{item.label}: is not the table of images that it should be.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from melanoma_dist.data.download.counting import count_files
 from melanoma_dist.data.download.part import Part, write_json
 from melanoma_dist.data.layout import find_table
 from melanoma_dist.errors import DataError
+from melanoma_dist.foreign import read_json
 
 RECORD = "download.json"
 _writing = threading.Lock()
@@ -100,7 +100,7 @@ def read_record(raw: Path, year: int) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        files = json.loads(path.read_text())["files"]
+        files = read_json(path)["files"]
         for entry in files.values():
             int(entry["bytes"]), str(entry["sha256"])
             Contents(**entry["unpacked"]) if entry["unpacked"] else None

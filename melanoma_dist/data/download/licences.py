@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from melanoma_dist import log
 from melanoma_dist.data.download.catalogue import CITATIONS, Item, Licence
 from melanoma_dist.data.download.part import write_json
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.foreign import read_json
 
 ACCEPTED = "licenses.json"
 """In RAW: which licence of which year was accepted, and when. Not by whom."""
@@ -58,7 +58,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        tree = json.loads(path.read_text())
+        tree = read_json(path)
         return {str(year): dict(entry) for year, entry in tree.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is no record of accepted licences ({error}). Delete it and accept again.") from error

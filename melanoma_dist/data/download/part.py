@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from melanoma_dist import commit
+from melanoma_dist.foreign import read_json
 
 _CHUNK = 1 << 20
 
@@ -29,6 +31,15 @@ class Version:
     def of(cls, url: str, headers: Mapping[str, str]) -> Version:
         """From the headers of a whole answer."""
         return cls(url, headers.get("ETag"), headers.get("Last-Modified"), decimal(headers.get("Content-Length", "")))
+
+    @classmethod
+    def read(cls, told: Any) -> Version:
+        """From a note on the disk. Raises TypeError for one that says something else."""
+        version = cls(**told)
+        texts = (version.url, version.etag or "", version.last_modified or "")
+        if not all(isinstance(text, str) for text in texts) or type(version.total or 0) is not int:
+            raise TypeError("its fields are of other kinds")
+        return version
 
     @property
     def condition(self) -> str | None:
@@ -119,7 +130,7 @@ class Part:
     def _read_note(self) -> Version | None:
         """A note that cannot be read is none: the file then starts again."""
         try:
-            return Version(**json.loads(self._note.read_text()))
+            return Version.read(read_json(self._note))
         except (OSError, ValueError, TypeError):
             return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.statistics.figures import Settings, label_figures
+from melanoma_dist.foreign import read_json
 from melanoma_dist.train.predictions import arrays
 
 PROVEN = ("auc", "average_precision")
@@ -77,7 +77,7 @@ def same_models(one: Path, other: Path) -> bool:
 def _record(path: Path) -> dict[str, Any]:
     """What a record says; nothing where it is missing or damaged."""
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

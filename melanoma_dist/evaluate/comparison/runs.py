@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.folds import read_folds
+from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.evaluate.comparison.proof import require_own_identity, require_told_figures
 from melanoma_dist.evaluate.comparison.schema import SUMMARY, read_object, require_fields
@@ -119,7 +120,7 @@ def names(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> list[
 def read_table(path: Path, labels: tuple[str, ...], remedy: str) -> pd.DataFrame:
     """Predictions sorted by image id. Raises DataError, with the remedy, for what is no table of probabilities."""
     try:
-        read = pd.read_parquet(path)
+        read = read_parquet(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the predictions are missing. {remedy}") from error
     except (OSError, ValueError) as error:

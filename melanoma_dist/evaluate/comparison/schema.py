@@ -11,6 +11,7 @@ from typing import Any
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.proof import PROVEN
+from melanoma_dist.foreign import read_json
 
 Rule = tuple[Callable[[Any], bool], str]
 Rules = dict[str, Rule]
@@ -21,8 +22,8 @@ _LONGEST = 60  # characters of a value that are shown
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """A JSON object from a file. Raises DataError for a file that is damaged or holds something else."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"compare: {path}: cannot be read ({error}). {remedy}") from error
     if not isinstance(content, dict):
         raise DataError(f"compare: {path}: must hold an object with fields, and holds {_short(content)}. {remedy}")

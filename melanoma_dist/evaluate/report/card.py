@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from melanoma_dist import commit
+from melanoma_dist.config_file import parse_yaml
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import claims, groups, tables
 from melanoma_dist.evaluate.report.cells import Cell, Table, told
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
-from melanoma_dist.evaluate.report.evidence import Evidence, headline, read_evidence
+from melanoma_dist.evaluate.report.evidence import Evidence, as_told, headline, read_evidence
 from melanoma_dist.evaluate.report.facts import facts, headlines
 
 AUTHORS = "to be filled in by the authors"
@@ -24,6 +24,14 @@ AUTHORS = "to be filled in by the authors"
 def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
     """Write the model card beside the weights of a run, whole or not at all; see ``write_report``."""
     evidence = read_evidence(folder, summary)
+    with as_told(folder):
+        text = _rendered(evidence)
+    place = folder / "model" / "README.md"
+    place.parent.mkdir(exist_ok=True)
+    commit.write_text(place, text)
+
+
+def _rendered(evidence: Evidence) -> str:
     environment = Environment(  # noqa: S701  # Markdown for a file, whose cells are escaped below
         loader=PackageLoader("melanoma_dist.evaluate.report", "."),
         undefined=StrictUndefined,
@@ -31,10 +39,7 @@ def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _escaped
-    text = environment.get_template("card.md.j2").render(**_contents(evidence))
-    place = folder / "model" / "README.md"
-    place.parent.mkdir(exist_ok=True)
-    commit.write_text(place, text)
+    return environment.get_template("card.md.j2").render(**_contents(evidence))
 
 
 def _contents(evidence: Evidence) -> dict[str, Any]:
@@ -96,7 +101,7 @@ def _answer(item: Item, given: Mapping[str, str]) -> str:
 
 def answers(evidence: Evidence) -> dict[str, str]:
     """What the run itself says to items of the checklists, by the names of ``checklists``."""
-    summary, data, config = evidence.summary, evidence.summary["data"], yaml.safe_load(evidence.config)
+    summary, data, config = evidence.summary, evidence.summary["data"], parse_yaml(evidence.config)
     return {**_of_data(evidence, data), **_of_training(summary, config), **_of_results(evidence)}
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import TemplateError
 
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.evaluate.report.cells import EARLIER, certain
 from melanoma_dist.evaluate.statistics.resample import PROPORTIONS
+from melanoma_dist.foreign import parse_json, read_text
 from melanoma_dist.train.predictions import read_predictions
 
 GALLERY = "gallery"
@@ -107,6 +110,25 @@ def read_evidence(folder: Path, summary: dict[str, Any] | None = None) -> Eviden
     """
     if summary is None and not (folder / "summary.json").is_file():
         raise DataError(f"{folder}: holds no finished run (there is no summary.json). Train it to its end first.")
+    with as_told(folder):
+        return _read(folder, summary)
+
+
+@contextmanager
+def as_told(folder: Path) -> Iterator[None]:
+    """Make one DataError of whatever is raised where the files of a run do not say what this program writes."""
+    try:
+        yield
+    except MelanomaDistError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder}: its files do not say what a report tells ({type(error).__name__}: {error}): edited, or of "
+            "another version. Bring them back, or delete summary.json and give the run's own command again."
+        ) from error
+
+
+def _read(folder: Path, summary: dict[str, Any] | None) -> Evidence:
     looks = {path.parent: _json(path) for path in sorted(folder.glob("evaluations/*/evaluation.json"))}
     evaluations = [_evaluation(place, record) for place, record in looks.items() if record.get("finished")]
     gallery = folder / GALLERY / "gallery.json"
@@ -160,20 +182,20 @@ def _histories(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}), and a report is not written without it.") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(_text(path)))
+        return dict(parse_json(_text(path)))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: is damaged ({error}), and a report is not written without it.") from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in _text(path).splitlines()]
+        return [parse_json(line) for line in _text(path).splitlines()]
     except ValueError as error:
         raise DataError(f"{path}: is damaged ({error}), and a report is not written without it.") from error

@@ -6,7 +6,6 @@ and ``gallery.json`` what they are.
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.evaluate.report.evidence import GALLERY
 from melanoma_dist.evaluate.report.saliency import grad_cam
@@ -88,7 +88,7 @@ class _Album:
 
     def small(self, row: int) -> Image.Image:
         """A small copy of an image, whole."""
-        with Image.open(io.BytesIO(self.shards.jpeg(row).tobytes())) as image:
+        with open_picture(self.shards.jpeg(row).tobytes()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
             picture = image.convert("RGB")
         picture.thumbnail((_SIDE, _SIDE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +15,17 @@ from markupsafe import Markup
 from melanoma_dist import commit
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.evaluate.report import claims, groups, tables
 from melanoma_dist.evaluate.report.cells import NAMES, Table, number
-from melanoma_dist.evaluate.report.evidence import GALLERY, Evaluation, Evidence, headline, read_evidence
+from melanoma_dist.evaluate.report.evidence import GALLERY, Evaluation, Evidence, as_told, headline, read_evidence
 from melanoma_dist.evaluate.report.exhibits import OUT_OF_FOLD, Exhibit, Missing, exhibits
 from melanoma_dist.evaluate.report.facts import facts, headlines
 from melanoma_dist.evaluate.report.run_exhibits import forest, run_exhibits
+from melanoma_dist.foreign import read_bytes
 from melanoma_dist.svg import svg
+
+_PICTURE = re.compile(r"[\w-]+\.jpg", re.ASCII)
 
 
 class Part(NamedTuple):
@@ -41,6 +46,12 @@ def write_report(folder: Path, summary: dict[str, Any] | None = None) -> None:
     cannot be read.
     """
     evidence = read_evidence(folder, summary)
+    with as_told(folder):
+        text = _rendered(evidence)
+    commit.write_text(folder / "report.html", text)
+
+
+def _rendered(evidence: Evidence) -> str:
     environment = Environment(
         loader=PackageLoader("melanoma_dist.evaluate.report", "."),
         autoescape=True,
@@ -49,8 +60,7 @@ def write_report(folder: Path, summary: dict[str, Any] | None = None) -> None:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = _markup
-    text = environment.get_template("page.html.j2").render(**_contents(evidence))
-    commit.write_text(folder / "report.html", text)
+    return environment.get_template("page.html.j2").render(**_contents(evidence))
 
 
 def _markup(exhibit: Exhibit) -> Markup:
@@ -219,7 +229,12 @@ def _gallery(evidence: Evidence) -> dict[str, Any] | None:
 def _uri(folder: Path, name: str | None) -> str | None:
     if name is None:
         return None
-    return "data:image/jpeg;base64," + base64.b64encode((folder / name).read_bytes()).decode()
+    # A name with a folder in it would put any file of this machine into a page that others get.
+    if not _PICTURE.fullmatch(name):
+        raise ValueError(f"{name!r} is no picture of {folder}")
+    content = read_bytes(folder / name)
+    open_picture(content)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
 def _cost(summary: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ Looks are compared image by image, so that a look at some of the images, or at m
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.manifest import write_table
+from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.unseen.images import Bools, Images
+from melanoma_dist.foreign import read_json
 
 EVALUATIONS = "evaluations"
 RECORD = "evaluation.json"
@@ -108,7 +109,7 @@ def _identities(kept: Kept) -> pd.DataFrame:
     for name, columns in ((IMAGES, _IDENTIFY), (PREDICTIONS, _IDENTIFY[:1])):
         if (folder / name).is_file():
             try:
-                return pd.read_parquet(folder / name, columns=columns)
+                return read_parquet(folder / name, columns)
             except (OSError, ValueError) as error:
                 raise _unknown(folder / name, f"cannot be read ({error})") from error
     if kept.record.get("schema") != 1:
@@ -118,7 +119,7 @@ def _identities(kept: Kept) -> pd.DataFrame:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         missing = _NEEDED - set(record)
     except (OSError, ValueError, TypeError) as error:
         raise _unknown(path, f"cannot be read ({error})") from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from melanoma_dist.data.duplicates import near_duplicates
+from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.unseen.images import Images
@@ -64,7 +63,7 @@ def _near(around: Images, trained: Images) -> dict[str, str]:
     rows = np.concatenate([side.rows for side in sides])
 
     def pixels(position: int) -> Image.Image:
-        return Image.open(io.BytesIO(readers[int(which[position])].jpeg(int(rows[position])).tobytes()))
+        return open_picture(readers[int(which[position])].jpeg(int(rows[position])).tobytes())
 
     pairs = near_duplicates(table["perceptual_hash"], pixels, which)
     copies = pairs[pairs["joined"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError, UserError
 from melanoma_dist.evaluate.frozen import Frozen
 from melanoma_dist.evaluate.unseen.images import Images
+from melanoma_dist.foreign import read_json
 from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, check_untouched, read_identity
 from melanoma_dist.train.unit import Unit
 
@@ -121,7 +121,7 @@ def _frozen(folder: RunFolder) -> Frozen:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: cannot be read ({error}). Delete summary.json and give the training command again."

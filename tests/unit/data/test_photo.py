@@ -60,19 +60,12 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert np.abs(decoded(run(path)) - expected).mean() < 16
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bits_become_eight_and_nothing_is_clipped(tmp_path: Path, kind: str) -> None:
+def test_sixteen_bits_become_eight_and_nothing_is_clipped(tmp_path: Path) -> None:
     eight = np.asarray(picture().convert("L"))
-    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "a.png", kind)
+    Image.fromarray(eight.astype(np.uint16) * 257).save(tmp_path / "a.png")
     grey = decoded(run(tmp_path / "a.png", size=512))
     assert np.abs(grey - eight[..., None]).mean() < 2
     assert grey.std() > 20
-
-
-@pytest.mark.parametrize(("dtype", "mode"), [(np.int32, "I"), (np.float32, "F")])
-def test_pixels_whose_white_is_unknown_are_left_out(tmp_path: Path, dtype: type, mode: str) -> None:
-    Image.fromarray(np.full((40, 60), 900, dtype)).save(tmp_path / "a.png", "TIFF")
-    assert f"pixels of mode {mode}: what is white" in run(tmp_path / "a.png").failures[0][1]
 
 
 @pytest.mark.parametrize("size", [(70_000, 10), (10, 65_501)])

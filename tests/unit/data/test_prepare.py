@@ -156,7 +156,8 @@ def test_an_output_that_cannot_be_a_folder_is_one_message(raw: Raw, tmp_path: Pa
 @pytest.mark.parametrize("column", ["group", "split", "MEL", "age", "source_sha256", "lesion_id"])
 def test_an_edited_manifest_is_refused(raw: Raw, out: Path, column: str) -> None:
     manifest = small(raw, out).manifest.copy()
-    manifest.loc[1, column] = 7 if column == "age" else 1.0 if column == "MEL" else "other"
+    others = {"age": 7, "MEL": 1.0, "source_sha256": "0" * 64}
+    manifest.loc[1, column] = others.get(column, "other")
     manifest.to_parquet(out / "manifest.parquet", index=False)
     with pytest.raises(DataError, match="damaged or edited"):
         load_dataset(out)

@@ -112,7 +112,7 @@ def test_more_trials_later_go_on_with_the_same_sweep(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()
     journal, conductor = Journal(folder / "journal.jsonl"), conductor_of(settings_of(), folder, trials=4)
-    journal.write("session", trials=4, device="GPU", per_unit=1, side_by_side=1)
+    journal.write("session", trials=4, device="GPU", per_unit=1, ranks=1, share=1.0, side_by_side=1)
     play(conductor, journal, 1)
     before = decisions(journal.records)
     again = Journal(folder / "journal.jsonl")
@@ -127,7 +127,8 @@ def test_more_trials_later_go_on_with_the_same_sweep(tmp_path: Path) -> None:
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_text('{"what": "start"}\nrubbish\n{"what": "start"}\n')
+    start = '{"what": "start", "time": 1, "configuration": 0, "fold": 0}\n'
+    path.write_text(f"{start}rubbish\n{start}")
     with pytest.raises(DataError, match=r"journal\.jsonl: line 2 is damaged"):
         Journal(path)
 

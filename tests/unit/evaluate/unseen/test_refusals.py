@@ -86,7 +86,10 @@ def edit_frozen(run: Path) -> None:
         (lambda run: edit_config(run, "folds: 2", "fold: 2"), "is not the configuration of a run"),
         (lambda run: (run / "record.json").write_text("[]"), "is damaged"),
         (lambda run: (run / "record.json").write_text('{"identity": {}}'), "does not say which data"),
-        (lambda run: pd.DataFrame({"x": [1]}).to_parquet(run / "folds.parquet"), "names images that the run's data"),
+        (
+            lambda run: pd.DataFrame({"x": [1]}).to_parquet(run / "folds.parquet"),
+            "it must say image_id",
+        ),
         (lambda run: (run / "folds.parquet").write_text(""), "the run's folds cannot be read"),
         (lambda run: edit_config(run, "data: /", "data: /nowhere/"), "--dataset says where it is"),
     ],
