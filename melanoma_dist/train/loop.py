@@ -24,6 +24,8 @@ from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError, TrainingError
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
+from melanoma_dist.mirror.courier import Courier
+from melanoma_dist.mirror.of_run import Part
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
@@ -33,6 +35,7 @@ from melanoma_dist.train.events import EpochDone, Event, Note, StepDone, UnitDon
 from melanoma_dist.train.learner import Learner
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.predictions import predictions_table, write_predictions
+from melanoma_dist.train.saving import Saver
 from melanoma_dist.train.schedule import Progress, schedule_factor
 from melanoma_dist.train.tensorboard import Board
 from melanoma_dist.train.unit import Unit
@@ -41,6 +44,7 @@ from melanoma_dist.world import World
 Report = Callable[[Event], str | None]
 """Takes an event; answers an ``EpochDone`` with the reason to stop the unit there, or None."""
 _LARGEST_EVALUATION_BATCH = 64
+_LEAVING_S, _LAST_WAIT_S = 20.0, 600.0  # for the mirror: of a unit that is told to stop, and of one at its end
 
 
 def frame_of(unit: Unit) -> Frame:
@@ -66,8 +70,12 @@ class Training:
         self._unit, self._config, self._world, self._report = unit, unit.config, world, report
         self._labels = LABEL_SETS[unit.config.data.labels]
         self._load_data()
-        self._board = Board(unit, self._labels) if world.is_main else None
+        self._board = Board(unit, self._labels, self._note) if world.is_main else None
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
+        self._saver = Saver(self._checkpoints, self._note)
+        self._courier: Courier | None = None
+        if world.is_main and unit.mirror is not None:
+            self._courier = Part(unit.mirror, unit.run, unit.fold).courier(self._note)
         self._progress = Progress()
         self._history: list[dict[str, Any]] = []
         self._learner = self._build_learner()
@@ -222,11 +230,11 @@ class Training:
             return
         if self._progress.best_epoch == epoch:
             weights = self._learner.trained().state_dict()
-            self._checkpoints.save_best(
-                epoch, weights, {"probability": torch.from_numpy(probability)}, self._about(epoch)
-            )
-        self._checkpoints.save(Cursor(epoch + 1), self.state_dict(), keep_best=self._progress.best_epoch)
-        _write_lines(self._unit, self._history)
+            self._saver.save_best(epoch, weights, {"probability": torch.from_numpy(probability)}, self._about(epoch))
+        self._saver.save(Cursor(epoch + 1), self.state_dict(), keep_best=self._progress.best_epoch)
+        self._saver.attempt(lambda: _write_lines(self._unit, self._history))
+        if self._courier is not None:
+            self._courier.nudge()
 
     def _about(self, epoch: int) -> dict[str, str]:
         """What somebody needs to use the weights: how to build the model and what to feed it."""
@@ -268,10 +276,21 @@ class Training:
     def _leave(self) -> None:
         if self._board is not None:
             self._board.close()
+        if self._courier is not None:
+            self._courier.close(_LEAVING_S)
 
     def _finish(self, reason: str) -> None:
         if not self._world.is_main:
             return
+        self._saver.insist(self._leave_result)
+        if self._board is not None:
+            self._board.close()
+        if self._courier is not None:
+            self._courier.close(_LAST_WAIT_S)
+        self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
+
+    def _leave_result(self) -> None:
+        _write_lines(self._unit, self._history)
         weights, kept = self._checkpoints.best(self._progress.best_epoch)
         self._unit.model.parent.mkdir(exist_ok=True)
         commit.write_file(self._unit.model, lambda aside: shutil.copyfile(weights, aside))
@@ -279,9 +298,6 @@ class Training:
         probability = kept["probability"].numpy()
         table = predictions_table(images, self._unit.fold, self._labels, probability, self._validation.targets)
         write_predictions(table, self._unit.predictions)
-        if self._board is not None:
-            self._board.close()
-        self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
 
 
 def _write_lines(unit: Unit, history: list[dict[str, Any]]) -> None:

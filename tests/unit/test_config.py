@@ -21,9 +21,9 @@ FLAGS = [
     "accumulate", "address", "amp", "augment", "backbone", "balance", "batch_size", "channels_last", "class_weights",
     "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads", "dropout", "ema_decay", "epochs",
     "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "head_lr_factor", "head_norm", "hidden",
-    "image_size", "labels", "layer_decay", "loss", "lr", "max_restarts", "min_gain", "name", "optimizer", "patience",
-    "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed",
-    "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
+    "image_size", "labels", "layer_decay", "loss", "lr", "max_restarts", "min_gain", "mirror", "name", "optimizer",
+    "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule",
+    "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
 
 BROKEN: list[tuple[str, Any, str]] = [
@@ -82,6 +82,8 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("name", "..", "must be letters, digits, '.', '-' and '_' only"),
     ("name", ".hidden", "must be letters, digits, '.', '-' and '_' only"),
     ("name", "a b", "must be letters, digits, '.', '-' and '_' only"),
+    ("mirror", "folder", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
+    ("mirror", "ftp://me:secret@host/runs", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
 ]
 
 VARIED: list[dict[str, Any]] = [
@@ -91,6 +93,7 @@ VARIED: list[dict[str, Any]] = [
     {"balance": True, "amp": False, "channels_last": False, "compile": True, "sync_batchnorm": True},
     {"gpus": 8, "gpus_per_unit": 2, "address": "auto", "image_size": 299},
     {"gpus": 0, "ranks_per_unit": 3, "decode_threads": 2},
+    {"mirror": "s3://bucket/runs"},
     {"name": "a-b_c.2", "runs": Path("else where/runs"), "data": "demo", "seed": 2**32 - 1},
     {"name": "off", "data": "no", "augment": "none", "weights": "none", "loss": "focal", "freeze_epochs": 2},
     {"name": "2019", "data": "1e3", "weights": "/a/file.safetensors", "labels": "melanoma"},
@@ -163,7 +166,7 @@ def test_every_flag_stands_in_the_help_without_its_section() -> None:
 def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
     hardware = {f"hardware.{item.name}" for item in fields(RunConfig().hardware)}
-    assert outside == {"name", "runs", "data.data"} | hardware
+    assert outside == {"name", "runs", "mirror", "data.data"} | hardware
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)
