@@ -237,6 +237,9 @@ class RunConfig:
     """Name of the run, a folder below --runs; made from the configuration where not given."""
     runs: Path = Path("runs")
     """Folder that holds the runs; on a cluster, one that every node can reach."""
+    mirror: str | None = None
+    """URL of a folder (`s3://BUCKET/RUNS`, `gs://BUCKET/RUNS`) that gets a copy of the run while it is trained; where
+    the run's folder is lost or behind, the same command brings it back from there."""
     seed: int = 0
     """Seed of everything random: folds, weights of the head, order, augmentation, dropout; 0 to 4294967295."""
     repeats: int = 1
@@ -261,6 +264,8 @@ class RunConfig:
             self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"
         )
         _check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
+        plain = self.mirror is None or ("://" in self.mirror and "@" not in self.mirror)
+        _check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
         _check(
             self,
             "freeze_epochs",
@@ -271,7 +276,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """Every dotted field a result depends on, with its value."""
-        outside = ("name", "runs", "data.data", "hardware.")
+        outside = ("name", "runs", "mirror", "data.data", "hardware.")
         kept = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
         return {key: str(value) if value == math.inf else value for key, value in kept.items()}  # JSON has no infinity
 

@@ -19,6 +19,7 @@ from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
+from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
 from melanoma_dist.record import RunFolder, open_run, run_folder, trainings
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
@@ -34,6 +35,9 @@ def train(config: RunConfig) -> None:
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
     folder = run_folder(config, dataset)
+    busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
+    copies = parts(config, folder)
+    restore(folder, copies, busy, say)
     if not folder.finished():
         _check_model_and_machine(config)
     open_run(folder, config, folds)
@@ -42,9 +46,9 @@ def train(config: RunConfig) -> None:
     if folder.finished():
         say("This run is finished. Its figures:")
         _show(json.loads(folder.summary.read_text()), folder)
-        return
-    busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
-    with alone_in(folder.path, busy):
+        with alone_in(folder.path, busy), mirrored(copies, say):
+            return
+    with alone_in(folder.path, busy), mirrored(copies, say):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
         from melanoma_dist.evaluate.conclusion import conclude
@@ -117,7 +121,14 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
 
     data = everywhere(config.data.data, dataset.folder)
     units = [
-        Unit(seeded, fold, data, dataset.fingerprint, place.resolve())
+        Unit(
+            seeded,
+            fold,
+            data,
+            dataset.fingerprint,
+            place.resolve(),
+            mirror=fold_url(config, folder, place, fold),
+        )
         for seeded, place in trainings(config, folder)
         for fold in range(config.data.folds)
     ]

@@ -33,6 +33,8 @@ _MANY = 10_000  # configurations, where only time limits them
 def sweep(settings: SweepConfig) -> None:
     """Search until the trials or the time are spent, or go on with a search that was interrupted."""
     config = settings.run
+    if config.mirror is not None:
+        raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave it out.")
     space = read_space(settings.space)
     check_space(space, config)
     trials = _trials(settings, space)

@@ -15,6 +15,8 @@ import torch
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.mirror.courier import Courier
+from melanoma_dist.mirror.of_run import Part
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.agreement import Agreement, Wish
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
@@ -34,6 +36,7 @@ from melanoma_dist.world import World
 Report = Callable[[Event], str | None]
 """Takes an event; answers an ``EpochDone`` with the reason to stop the unit there, or None."""
 _POINTS_PER_EPOCH = 50  # of the curves over steps
+_LEAVING_S, _LAST_WAIT_S = 20.0, 600.0  # for what a mirror still lacks
 
 
 def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callable[[], bool] = lambda: False) -> None:
@@ -66,6 +69,9 @@ class Training:
         self._board = Board(unit, self._labels, self._note) if world.is_main else None
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
         self._saver = Saver(self._checkpoints, self._note)
+        self._courier: Courier | None = None
+        if world.is_main and unit.mirror is not None:
+            self._courier = Part(unit.mirror, unit.run, unit.fold).courier(self._note)
         self._rhythm = Rhythm(*unit.config.hardware.checkpoint_interval)
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[dict[str, Any]] = []
@@ -79,8 +85,8 @@ class Training:
             stopped = self._epoch()
         if not stopped:
             self._finish(self._reason() or "")
-        elif self._board is not None:
-            self._board.close()
+        else:
+            self._close(_LEAVING_S)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a training goes on from. Called by every rank.
@@ -256,11 +262,25 @@ class Training:
             saved = self._saver.save(self._cursor, state, self._progress.best_epoch, urgent)
             if urgent and not saved:
                 raise TrainingError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
+            self._nudge()
         self._rhythm.saved()
 
     def _write_metrics(self) -> None:
         if self._world.is_main:
             self._saver.attempt(lambda: write_metrics(self._unit, self._history))
+            self._nudge()
+
+    def _nudge(self) -> None:
+        """There is something new to mirror."""
+        if self._courier is not None:
+            self._courier.nudge()
+
+    def _close(self, wait_s: float) -> None:
+        """End the curves, and wait so long for the mirror."""
+        if self._board is not None:
+            self._board.close()
+        if self._courier is not None:
+            self._courier.close(wait_s)
 
     def _tell(self, record: dict[str, Any]) -> bool:
         """Report an epoch. Returns, on every rank alike, whether the unit is to stop there."""
@@ -286,8 +306,7 @@ class Training:
         if not self._world.is_main:
             return
         self._saver.insist(self._leave_result)
-        if self._board is not None:
-            self._board.close()
+        self._close(_LAST_WAIT_S)
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
 
     def _leave_result(self) -> None:

@@ -22,6 +22,8 @@ class Unit:
     """Folder of the run."""
     judged: bool = False
     """Whether each epoch's report is answered: a unit of a sweep may be told to stop."""
+    mirror: str | None = None
+    """URL of the copy that is kept of the unit, where one is."""
 
     @property
     def name(self) -> str:

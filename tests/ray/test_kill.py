@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -35,14 +36,16 @@ def test_a_command_killed_outright_leaves_no_process_and_is_completed_by_the_nex
     assert psutil.wait_procs(descendants, timeout=120)[1] == []
 
 
-def test_a_terminated_command_cleans_up_and_is_completed_by_the_next(
-    finished: Path, launch: Launch, environment: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_command_that_is_asked_to_end_saves_and_is_completed_by_the_next(
+    number: signal.Signals, code: int, finished: Path, launch: Launch, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with _training(tmp_path, environment) as (process, descendants):
-        process.terminate()
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 143
-        assert errors.strip() == "terminated. Finished epochs are kept: the same command goes on from there."
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == code, output + errors
+        assert errors.strip() == "saved, and ended as asked: the same command goes on from the very step."
+        assert "asked to end: folds save at their next step, within 25 s" in output
         assert psutil.wait_procs(descendants, timeout=10)[1] == []
     again = launch(*SMALL, "--runs", tmp_path, "--name", "killed")
     assert again.returncode == 0, again.stdout + again.stderr

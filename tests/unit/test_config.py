@@ -22,8 +22,8 @@ FLAGS = [
     "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads",
     "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "grace_s",
     "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss", "lr", "max_preemptions",
-    "max_restarts", "min_gain", "name", "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling",
-    "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs",
+    "max_restarts", "min_gain", "mirror", "name", "optimizer", "patience", "plateau_factor", "plateau_patience",
+    "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs",
     "weight_decay", "weights",
 ]  # fmt: skip
 
@@ -78,6 +78,8 @@ BROKEN: list[tuple[str, Any, str]] = [
         ("checkpoint_every", each, "must be a number of steps, or a time such as 90s, 10m or 2h")
         for each in ("0", "0m", "", "5d", "-1", "1.5h")
     ],
+    ("mirror", "folder", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
+    ("mirror", "ftp://me:secret@host/runs", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
     ("collective_timeout_s", 4, "must be 5 to 86400"),
     ("collective_timeout_s", 86401, "must be 5 to 86400"),
     ("seed", -1, "must be 0 to 4294967295"),
@@ -93,6 +95,7 @@ BROKEN: list[tuple[str, Any, str]] = [
 
 VARIED: list[dict[str, Any]] = [
     {},
+    {"mirror": "s3://bucket/runs"},
     {"clip_norm": math.inf, "lr": 1e-4, "weight_decay": 1e-5, "min_gain": 1e-4},
     {"lr": 1e-05, "head_lr_factor": 1.0, "plateau_factor": 0.125},
     {"balance": True, "amp": False, "channels_last": False, "compile": True, "sync_batchnorm": True},
@@ -170,7 +173,7 @@ def test_every_flag_stands_in_the_help_without_its_section() -> None:
 def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
     hardware = {f"hardware.{item.name}" for item in fields(RunConfig().hardware)}
-    assert outside == {"name", "runs", "data.data"} | hardware
+    assert outside == {"name", "runs", "mirror", "data.data"} | hardware
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)

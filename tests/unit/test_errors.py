@@ -19,6 +19,7 @@ def test_the_tree() -> None:
         "DataError": 2,
         "DownloadError": 1,
         "TrainingError": 1,
+        "RankError": 1,
     }
     assert issubclass(ConfigError, UserError)
     assert issubclass(ConfigError, ValueError)

@@ -23,6 +23,7 @@ ORDER = (
     {"config_file"},
     {"data"},
     {"record", "input", "models"},
+    {"mirror"},
     {"train"},
     {"evaluate", "dist"},
     {"display"},
@@ -104,7 +105,7 @@ def test_the_foundation_is_flat() -> None:
         ("timm", ("models.", "train.optimizer", "train.learner")),
         ("tyro", ("cli",)),
         ("requests", ("data.download.transfer",)),
-        ("fsspec", ("data.copies",)),
+        ("fsspec", ("data.copies", "mirror.store")),
     ],
 )
 def test_a_library_is_known_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:

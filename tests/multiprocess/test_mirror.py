@@ -1,0 +1,68 @@
+"""A unit whose machine is lost goes on elsewhere from its mirror, as if nothing had been."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from melanoma_dist import commit
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
+from melanoma_dist.record import RunFolder, write_json
+from melanoma_dist.train.events import Note
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+from ..unit.samples import config
+from . import jobs
+
+RUN = config(
+    backbone="test_resnet", weights="none", image_size=32, batch_size=9, epochs=2, warmup_epochs=0.5, folds=3,
+    labels="melanoma", ema_decay=0.9, optimizer="adam", lr=1e-3, gpus=0, patience=5,
+)  # fmt: skip
+
+
+def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
+    mirror = f"file://{tmp_path}/bucket"
+    whole, lost = (unit_in(tmp_path / name / "run", data, mirror) for name in ("whole", "lost"))
+    jobs.whole_unit(World(), replace(whole, mirror=None))
+    jobs.judged_unit(World(), replace(lost, judged=True), 1)  # it is told to stop after its first epoch
+    run = RunFolder(lost.run, {})
+    of_run = parts(replace(RUN, mirror=mirror), run)
+    with mirrored(of_run[:1], print):
+        pass
+    assert not lost.predictions.exists()
+    shutil.rmtree(lost.run)
+
+    restore(run, of_run, ConfigError("busy"), print)
+    events = jobs.whole_unit(World(), lost)
+    assert any("goes on after epoch 1" in event.text for event in events if isinstance(event, Note))
+    expected = pd.read_parquet(whole.predictions)
+    pd.testing.assert_frame_equal(pd.read_parquet(lost.predictions), expected, check_exact=True)
+
+    finished = {path for path in lost.run.rglob("*") if path.is_file()}
+    shutil.rmtree(lost.run)
+    restore(run, of_run, ConfigError("busy"), print)
+    assert {path for path in lost.run.rglob("*") if path.is_file()} == finished
+    assert commit.sha256(lost.model) in jobs_hashes(lost)
+
+
+def jobs_hashes(unit: Unit) -> set[str]:
+    from melanoma_dist.train.checkpoint import best_hashes
+
+    return best_hashes(unit.folder / "checkpoints")
+
+
+def unit_in(folder: Path, data: Path, mirror: str) -> Unit:
+    dataset = load_dataset(data)
+    folder.mkdir(parents=True)
+    make_folds(dataset.manifest, LABEL_SETS["melanoma"], 3, 0).to_parquet(folder / "folds.parquet")
+    write_json(folder / "record.json", {"identity": {}})
+    url = fold_url(replace(RUN, mirror=mirror), RunFolder(folder, {}), folder, 1)
+    return Unit(RUN, 1, str(data), dataset.fingerprint, folder, mirror=url)
