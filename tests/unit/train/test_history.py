@@ -1,0 +1,83 @@
+"""What earlier processes wrote for TensorBoard, in one file without holes and doubles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from melanoma_dist import commit
+from melanoma_dist.train import history
+
+
+def write(folder: Path, *steps: int, name: str = "") -> None:
+    with SummaryWriter(str(folder), filename_suffix=name) as writer:
+        for step in steps:
+            writer.add_scalar("loss", float(step), step)
+            writer.add_scalar("rate", -float(step), step)
+
+
+def seen(folder: Path) -> list[tuple[int, float]]:
+    return [(each.step, each.value) for each in EventAccumulator(str(folder)).Reload().Scalars("loss")]
+
+
+def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
+    history.rewrite(tmp_path, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_lost_with_the_process_goes_and_the_rest_is_there_once(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3, 4, 5)
+    history.rewrite(tmp_path, 3)
+    write(tmp_path, 4, 5, 6)
+    assert seen(tmp_path) == [(step, float(step)) for step in range(1, 7)]
+    history.rewrite(tmp_path, 5)
+    assert seen(tmp_path) == [(step, float(step)) for step in range(1, 6)]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_half_a_record_at_the_end_of_a_killed_process(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    history.rewrite(tmp_path, 9)
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]  # of step 3, the rate alone was torn
+
+
+def test_a_clock_that_went_backwards_changes_no_order(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    (file,) = tmp_path.iterdir()
+    file.rename(tmp_path / "events.out.tfevents.9999999999.later")
+    write(tmp_path, 3, 4)
+    history.rewrite(tmp_path, 4)
+    assert [step for step, _ in seen(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_kill_before_the_old_files_are_gone_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, 2, 3)
+
+    def killed(_: Path, missing_ok: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        history.rewrite(tmp_path, 2)
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 2
+    history.rewrite(tmp_path, 2)
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, 2, 3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commit, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        history.rewrite(tmp_path, 2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
