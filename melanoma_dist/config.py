@@ -197,6 +197,8 @@ class HardwareConfig:
     allow_resize: bool = False
     """Let a fold go on with another number of ranks than it was begun with: the same images in each global batch,
     figures that differ in their last digits."""
+    accept_changes: bool = False
+    """Let a run go on with other code or libraries than it was begun with; its record keeps both."""
 
     def __post_init__(self) -> None:
         _check(self, "gpus", self.gpus is None or self.gpus >= 0, "must not be negative")

@@ -103,6 +103,8 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
         if record.is_file():
             refuse_another(folder.path, read_identity(record), folder.identity)
             _refuse_other_folds(folder, folds)
+            if not folder.finished():
+                _refuse_other_makers(folder.path, record, config.hardware.accept_changes)
             return
         for _, place in trainings(config, folder):
             place.mkdir(exist_ok=True)
@@ -207,6 +209,29 @@ def _refuse_other_folds(folder: RunFolder, folds: pd.DataFrame) -> None:
             "name", folder.path.name, f"the folds in {folder.folds} are not those made now of the same data and seed",
             "Another version of it made them. Choose another name.",
         )  # fmt: skip
+
+
+def _refuse_other_makers(path: Path, record: Path, accepted: bool) -> None:
+    """Raise ConfigError, field by field, where other code or libraries would finish a run; ``accepted``: note them."""
+    told = read_json(record)
+    makers = [told.get("made_with"), *(told.get("gone_on_with") or [])]
+    here = made_with()
+    before, after = _makers(makers[-1]), _makers(here)
+    different = [f"{key}: {before.get(key)} then, {after[key]} now" for key in after if before.get(key) != after[key]]
+    if not different:
+        return
+    if not accepted:
+        rule = f"{path} was begun with other code or libraries ({'; '.join(different)})"
+        remedy = "Go on with those, or give --accept-changes: the end is then no longer that of one program."
+        raise ConfigError.of("name", path.name, rule, remedy)
+    write_json(record, {**told, "gone_on_with": [*makers[1:], here]})
+
+
+def _makers(made: Any) -> dict[str, Any]:
+    """What of ``made_with`` a result may depend on, flat; a commit says no more than the hash of the code."""
+    made = made if isinstance(made, Mapping) else {}
+    flat = {key: made.get(key) for key in ("version", "code", "python")}
+    return flat | dict(made.get("libraries") or {})
 
 
 def _commit() -> str | None:

@@ -18,13 +18,13 @@ from melanoma_dist.errors import ConfigError
 from .samples import config
 
 FLAGS = [
-    "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size", "channels_last",
-    "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data", "decode_threads",
-    "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus", "gpus_per_unit", "grace_s",
-    "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss", "lr", "max_preemptions",
-    "max_restarts", "min_gain", "mirror", "name", "optimizer", "patience", "plateau_factor", "plateau_patience",
-    "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs",
-    "weight_decay", "weights",
+    "accept_changes", "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size",
+    "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
+    "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
+    "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss",
+    "lr", "max_preemptions", "max_restarts", "min_gain", "mirror", "name", "optimizer", "patience", "plateau_factor",
+    "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm",
+    "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
 
 BROKEN: list[tuple[str, Any, str]] = [

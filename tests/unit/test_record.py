@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import tyro
 
+from melanoma_dist import record
 from melanoma_dist.cli import _PARSER
 from melanoma_dist.config import RunConfig
 from melanoma_dist.config_file import with_file
@@ -151,3 +153,27 @@ def test_a_json_file_is_whole_or_not_there(tmp_path: Path) -> None:
         write_json(file, {"auc": math.nan})
     assert json.loads(file.read_text()) == {"auc": 0.5}
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_other_libraries_finish_a_run_only_where_that_is_accepted(
+    dataset: Dataset, folds: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, accepted = config(runs=tmp_path), config(runs=tmp_path, accept_changes=True)
+    folder = run_folder(begun, dataset)
+    open_run(folder, begun, folds)
+    open_run(folder, begun, folds)
+    made = record.made_with()
+    torch = made["libraries"]["torch"]
+    monkeypatch.setattr(record, "made_with", lambda: {**made, "libraries": {**made["libraries"], "torch": "9.9"}})
+    with pytest.raises(ConfigError, match=rf"other code or libraries \(torch: {re.escape(torch)} then, 9.9 now\)\."):
+        open_run(folder, begun, folds)
+    open_run(folder, accepted, folds)
+    open_run(folder, begun, folds)  # as it went on last
+    told = json.loads((folder.path / "record.json").read_text())
+    assert told["made_with"] == made
+    assert [each["libraries"]["torch"] for each in told["gone_on_with"]] == ["9.9"]
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"torch: 9\.9 then"):
+        open_run(folder, begun, folds)
+    write_json(folder.summary, {})  # a finished one is only shown
+    open_run(folder, begun, folds)
