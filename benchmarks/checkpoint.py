@@ -3,8 +3,8 @@
     python benchmarks/checkpoint.py [--backbones densenet201 inceptionresnetv2] [--rounds 5]
 
 A checkpoint holds weights, both moments of Adam and what the rank alone has; it is written, flushed, hashed and
-renamed, and the one before it is hashed again. Then the first backbone trains on synthetic batches in turns, once with a
-checkpoint in the middle of a turn and once without, and the difference is scaled to the default interval.
+renamed, and the one before it is hashed again. Then the first backbone trains on synthetic batches in turns, once with
+a checkpoint in the middle of a turn and once without, and the difference is scaled to the default interval.
 """
 
 from __future__ import annotations
