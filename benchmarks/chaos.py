@@ -5,8 +5,8 @@
 
 36 real images of ISIC 2017 are prepared (or DATA is taken), and two folds of a small backbone trained on them once,
 undisturbed. Then the same run is killed after random delays, a rank or the whole command by SIGKILL, or asked to end by
-SIGTERM, and the command given again, until it is finished; and again, until the time is up. The last run is let to its end.
-Each run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`).
+SIGTERM, and the command given again, until it is finished; and again, until the time is up. The last run goes
+to its end in peace. Each run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`).
 
 Cost: as many minutes as asked for, and one run. It shows whether results depend on what happened to their processes.
 """

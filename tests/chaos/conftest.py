@@ -59,7 +59,9 @@ class Command:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("CHAOS_PLACE") == str(self.place) and "Agent" not in "".join(process.cmdline()):
+                if process.environ().get("CHAOS_PLACE") == str(self.place) and "Agent" not in "".join(
+                    process.cmdline()
+                ):
                     found.append(process)
             except psutil.Error:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def repeated_steps(trace: Path) -> list[int]:
     found = []
     for file in sorted(trace.glob("fold-*")):
         lines = [line.split() for line in file.read_text().splitlines()]
-        for (before, last), (after, first) in zip(lines, lines[1:], strict=False):
+        for (before, last), (after, first) in itertools.pairwise(lines):
             again = int(last) + 1 - int(first)
             if again < 0 or (before == after and again):
                 raise ValueError(f"{file.name}: step {first} came after step {last}")

@@ -15,7 +15,7 @@ EVERY = 3  # steps between checkpoints
 
 
 def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """Finished, byte for byte as the undisturbed run, at most a checkpoint's interval taken again, nothing left over."""
+    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert differences(command.run, whole) == []
     assert leftovers(command.run) == []

@@ -1,8 +1,8 @@
-"""Faults inside any process of a command, and a trace of its steps; no hook in the product. On PYTHONPATH in tests only.
+"""Faults inside any process of a command, and a trace of its steps, without a hook in the product.
 
-CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call (from 1)
-               in a process that finds no file ``mark`` makes it and does ``kind``, before the function or after it
-               ("when": "after"). ``call`` counts per process. "fold": of this fold alone.
+CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call,
+               from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
+               after it ("when": "after"). "fold": of this fold alone.
 CHAOS_TRACE    a folder: each training appends "process step" to a file per fold, before each step
 """
 
@@ -48,7 +48,7 @@ def sabotaged(function, fault):
         if fault.get("fold", here["fold"]) != here["fold"]:
             return False
         calls[0] += 1
-        return calls[0] >= fault["call"] and once(fault["mark"].format(call=calls[0]))
+        return calls[0] >= fault["call"] and once(fault["mark"])
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -96,11 +96,12 @@ def patch(module):
             setattr(owner, last, sabotaged(getattr(owner, last), fault))
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    wanted = {LOOP, LEARNER, *(fault["at"].partition(":")[0] for fault in FAULTS)}
+WANTED = {LOOP, LEARNER, *(fault["at"].partition(":")[0] for fault in FAULTS)}
 
+
+class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name not in self.wanted:
+        if name not in WANTED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         run = spec.loader.exec_module
