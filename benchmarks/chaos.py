@@ -40,7 +40,7 @@ from melanoma_dist.log import say, show_table  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
 
 _FAULTS = ("rank SIGKILL", "command SIGKILL", "command SIGTERM")
-_CHANCES = (6, 2, 1)
+_CHANCES = (12, 1, 1)  # a command that is killed takes a quarter of a minute to start again
 _EVERY = 2  # steps between checkpoints
 
 
@@ -96,7 +96,7 @@ class Soak:
 
     def _harass(self, process: subprocess.Popen[bytes], until: float) -> None:
         while process.poll() is None:
-            limit = time.monotonic() + self._random.uniform(0.5, 9.0)
+            limit = time.monotonic() + self._random.uniform(0.5, 6.0)
             while time.monotonic() < limit and process.poll() is None:
                 time.sleep(0.02)
             if time.monotonic() > until or process.poll() is not None:
