@@ -1,0 +1,79 @@
+"""All that a run came to, without what the clock says: two runs came to the same where their outcomes are equal."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+_CLOCK = (
+    "clock", "seconds", "images_per_s", "wait_share", "device_seconds", "input_wait_share", "seconds_of_last_command",
+    "finished", "made_with",
+)  # fmt: skip
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Weights, predictions, figures, curves, and the state at the end, by what they are called."""
+    files = [*run.glob("model/*.safetensors"), *run.glob("**/predictions.parquet"), run / "frozen.json"]
+    found: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
+    found["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
+    for fold in sorted(run.glob("fold-*")):
+        lines = (fold / "metrics.jsonl").read_text().splitlines()
+        found[f"{fold.name} metrics"] = [_timeless(json.loads(line)) for line in lines]
+        found[f"{fold.name} scalars"] = _scalars(fold)
+        newest = max(fold.glob("checkpoints/epoch-*"))
+        state = torch.load(newest / "state.pt", weights_only=True)
+        found[f"{fold.name} state"] = newest.name, _timeless(state)
+    return found
+
+
+def differences(run: Path, other: Path) -> list[str]:
+    """What two runs do not have in common."""
+    first, second = outcome(run), outcome(other)
+    return [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+
+
+def leftovers(run: Path) -> list[str]:
+    """What a kill left in a finished run's folder."""
+    hidden = [path for path in run.rglob(".*") if path.is_file() or path.is_dir()]
+    return [str(path.relative_to(run)) for path in {*hidden, *run.rglob("*.tmp"), *run.rglob("*.old")}]
+
+
+def repeated_steps(trace: Path) -> list[int]:
+    """From the steps that processes noted: how many steps each restart took again. Raises ValueError for a hole."""
+    found = []
+    for file in sorted(trace.glob("fold-*")):
+        lines = [line.split() for line in file.read_text().splitlines()]
+        for (before, last), (after, first) in itertools.pairwise(lines):
+            again = int(last) + 1 - int(first)
+            if again < 0 or (before == after and again):
+                raise ValueError(f"{file.name}: step {first} came after step {last}")
+            if before != after:
+                found.append(again)
+    return found
+
+
+def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(fold), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("input/") and "seconds" not in tag]
+    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in tags}
+
+
+def _timeless(value: Any) -> Any:
+    """A value without what the clock says, its tensors as hashes."""
+    if isinstance(value, dict):
+        return {key: _timeless(each) for key, each in value.items() if key not in _CLOCK}
+    if isinstance(value, list | tuple):
+        return [_timeless(each) for each in value]
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), list(value.shape), _hash(value.contiguous().numpy().tobytes())
+    return value
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,86 @@
+"""Faults at chosen moments of the real command: what ends afterwards is what nothing had disturbed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+from .outcome import differences, leftovers, repeated_steps
+
+pytestmark = pytest.mark.slow
+EVERY = 3  # steps between checkpoints
+
+
+def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(command.run, whole) == []
+    assert leftovers(command.run) == []
+    assert max(repeated_steps(command.trace), default=0) <= EVERY
+
+
+def test_a_rank_killed_at_any_moment_of_a_training(command: Command, whole: Path) -> None:
+    """Promises a, c, d: in a step, in a validation, while a checkpoint is written, at the start and at the end."""
+    marks = [
+        command.plan("train.loop:Training._resume", fold=0),
+        command.plan("train.learner:Learner.step", 6, fold=0),
+        command.plan("train.learner:Learner.predict", fold=0),
+        command.plan("commit:_seal", fold=1),
+        command.plan("commit:_seal", 2, when="after", fold=1),
+        command.plan("train.loop:leave_result", fold=1),
+        command.plan("train.loop:Training._leave_result", when="after", fold=0),
+    ]
+    done = command.give("--max-restarts", "20")
+    assert [mark.exists() for mark in marks] == [True] * len(marks)
+    assert_whole(command, whole, done)
+
+
+def test_the_command_killed_between_the_last_fold_and_its_end(command: Command, whole: Path) -> None:
+    """Promises a and e: before the table, after it, before the summary; the next command trains nothing again."""
+    command.plan("evaluate.conclusion:conclude")
+    command.plan("evaluate.conclusion:_collect", when="after")
+    command.plan("evaluate.conclusion:write_json")
+    for _ in range(3):
+        assert command.give().returncode == -9
+        assert not (command.run / "summary.json").exists()
+    done = command.give()
+    assert "2 of 2 folds are finished already." in done.stdout
+    assert_whole(command, whole, done)
+
+
+@pytest.mark.parametrize(("number", "code"), [(15, 75), (10, 75), (2, 130)])
+def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(
+    number: int, code: int, command: Command, whole: Path
+) -> None:
+    """Promise a, for SIGTERM, SIGUSR1 and Ctrl-C."""
+    command.plan("train.learner:Learner.step", 2, do=f"signal parent {number}", fold=0)
+    first = command.give()
+    assert first.returncode == code, first.stdout + first.stderr
+    assert "saved, and ended as asked: the same command goes on from the very step." in first.stderr
+    done = command.give()
+    assert "goes on after" in done.stdout
+    assert_whole(command, whole, done)
+
+
+@pytest.mark.parametrize("code", [28, 5])
+def test_a_storage_that_refuses_a_checkpoint_once(code: int, command: Command, whole: Path) -> None:
+    """Promise d, for a full disk and a failing one: told, saved later, and the end is the same."""
+    command.plan("commit:_seal", 2, do=str(code), fold=0)
+    done = command.give()
+    assert "The training goes on, and tries to save again" in done.stdout
+    assert "takes what is saved again, after 1 refusals" in done.stdout
+    assert_whole(command, whole, done)
+
+
+def test_restarts_that_are_used_up_end_with_one_message(command: Command, whole: Path) -> None:
+    """Promise e: exit code 1, and what was saved stays."""
+    command.plan("train.learner:Learner.step", 5, fold=0)
+    command.plan("train.learner:Learner.step", 5, fold=0)
+    first = command.give("--max-restarts", "1")
+    assert first.returncode == 1
+    assert first.stderr.count("error:") == 1
+    assert "it was restarted 1 times (--max-restarts 1)" in first.stderr
+    assert_whole(command, whole, command.give())
