@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ def train(config: RunConfig) -> None:
     with alone_in(folder.path, busy), mirrored(copies, say):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
+        _remove_scratch(folder)
         from melanoma_dist.evaluate.conclusion import conclude
 
         summary = conclude(config, dataset, folds, folder, time.monotonic() - start)
@@ -144,6 +146,14 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         layout = plan(config, machines, len(units))
         with Display(waiting=len(missing)) as display:
             train_units(_Folds(missing, display), layout, config.hardware.grace_s)
+
+
+def _remove_scratch(folder: RunFolder) -> None:
+    """A kill between a fold's predictions and its end leaves what Ray Train wrote of the attempt."""
+    from melanoma_dist.train.unit import SCRATCH
+
+    for left in folder.path.glob(f"**/fold-*/{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def plan(config: RunConfig, machines: Machines, units: int) -> Layout:

@@ -29,7 +29,7 @@ from melanoma_dist.errors import MelanomaDistError, TrainingError
 from melanoma_dist.log import say
 from melanoma_dist.terminate import asked_to_leave, everything_saved, postponed
 from melanoma_dist.train.events import Event, Note
-from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.unit import SCRATCH, Unit
 
 _POLL_S = 0.25
 _LOOK_S = 3.0  # between looks at what the cluster has
@@ -248,9 +248,9 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     # Ray Train keeps a record of its own; ours is in the checkpoints, so its is of this attempt only, and goes after it.
-    for left in unit.folder.glob(".ray-*"):  # by an attempt that was killed
+    for left in unit.folder.glob(f"{SCRATCH}*"):  # by an attempt that was killed
         shutil.rmtree(left, ignore_errors=True)
-    scratch = unit.folder / f".ray-{uuid.uuid4().hex[:8]}"
+    scratch = unit.folder / f"{SCRATCH}{uuid.uuid4().hex[:8]}"
     scratch.mkdir(parents=True)
     trainer = TorchTrainer(
         _rank,

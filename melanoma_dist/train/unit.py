@@ -7,6 +7,9 @@ from pathlib import Path
 
 from melanoma_dist.config import RunConfig
 
+SCRATCH = ".ray-"
+"""What the folders' names begin with in which Ray Train keeps a record of one attempt, beside what the unit leaves."""
+
 
 @dataclass(frozen=True)
 class Unit:
