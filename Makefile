@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow lock clean
+.PHONY: demo test test-fast test-slow test-long lock clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: pyproject.toml requirements.lock
@@ -26,6 +26,9 @@ test-fast: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+test-long: .venv/ready
+	$(BIN)/pytest -m long
 
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate --quiet --upgrade --output-file requirements.lock pyproject.toml

@@ -13,8 +13,11 @@ from tests.ray.conftest import Launch
 SIZES = {"resnet152v2": 224, "inceptionv3": 299, "densenet201": 224, "inceptionresnetv2": 299}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", SIZES)
+# The largest of them is enough for every change.
+MARKS = dict.fromkeys(SIZES, pytest.mark.long) | {"inceptionresnetv2": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("backbone", [pytest.param(name, marks=MARKS[name]) for name in SIZES])
 def test_two_folds_of_a_backbone(backbone: str, real_data: Path, launch: Launch, tmp_path: Path) -> None:
     flags = (
         f"--backbone {backbone} --weights none --labels isic2017 --gpus 0 --folds 2 --epochs 1 --batch-size 9".split()

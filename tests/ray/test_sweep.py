@@ -181,7 +181,7 @@ def assert_nothing_repeated(records: list[dict[str, Any]]) -> None:
             epochs.add((*unit, record["epoch"]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_two_nodes_share_a_sweep_of_worker_groups_and_everything_is_released(
     space: Path, environment: dict[str, str], tmp_path: Path
