@@ -56,6 +56,11 @@ def asked_to_leave() -> bool:
     return _state.came is not None
 
 
+def interrupted_by(number: int) -> None:
+    """A library heard a signal and ended what it did."""
+    _state.came = _state.came or number
+
+
 def everything_saved() -> None:
     """Everything that was in training is saved where it stood."""
     _state.saved = True

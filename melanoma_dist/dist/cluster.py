@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.log import say
-from melanoma_dist.terminate import heed_signals
+from melanoma_dist.terminate import heed_signals, interrupted_by
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -68,14 +69,23 @@ def _start(**options: Any) -> None:
     """Start a private cluster. Ray waits 30 s for its own processes, too short on a busy machine: three tries."""
     for attempt in range(_STARTS):
         try:
-            ray.init(**options)
-            heed_signals()  # Ray takes the signal over
+            _init(**options)
             return
         except Exception as error:  # Ray raises no class of its own here
             ray.shutdown()
             if attempt == _STARTS - 1:
                 raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
             say(f"Ray did not start in time ({error}); trying again")
+
+
+def _init(**options: Any) -> None:
+    """Ray takes SIGTERM over while it starts, and would end the program its own way: it is taken back."""
+    try:
+        ray.init(**options)
+    except SystemExit:
+        interrupted_by(signal.SIGTERM)
+        raise KeyboardInterrupt from None
+    heed_signals()
 
 
 def _make_token() -> None:
@@ -105,8 +115,7 @@ def _join(address: str, **options: Any) -> None:
         remedy = "Start one with `ray start --head` or as cluster/README.md says, and give the address of its head."
         raise ConfigError.of("address", address, f"no Ray cluster answers there ({error})", remedy) from error
     try:
-        ray.init(address=address, **options)
-        heed_signals()
+        _init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         ray.shutdown()
         raise ConfigError.of("address", address, f"the Ray cluster there cannot be joined ({error})", _TOKEN) from error
