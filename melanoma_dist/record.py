@@ -104,7 +104,7 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
             refuse_another(folder.path, read_identity(record), folder.identity)
             _refuse_other_folds(folder, folds)
             if not folder.finished():
-                _refuse_other_makers(folder.path, record, config.hardware.accept_changes)
+                refuse_other_makers(folder.path, record, config.hardware.accept_changes)
             return
         for _, place in trainings(config, folder):
             place.mkdir(exist_ok=True)
@@ -211,7 +211,7 @@ def _refuse_other_folds(folder: RunFolder, folds: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def _refuse_other_makers(path: Path, record: Path, accepted: bool) -> None:
+def refuse_other_makers(path: Path, record: Path, accepted: bool) -> None:
     """Raise ConfigError, field by field, where other code or libraries would finish a run; ``accepted``: note them."""
     told = read_json(record)
     makers = [told.get("made_with"), *(told.get("gone_on_with") or [])]

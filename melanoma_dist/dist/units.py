@@ -90,7 +90,7 @@ class _Engine:
                 self._agenda.idle()
                 for task in done:
                     self._conclude(task)
-        if self._leave_by is not None:
+        if asked_to_leave():  # also where the signal came with the last unit's end
             if self._saved and not self._running:
                 everything_saved()
             raise KeyboardInterrupt

@@ -16,7 +16,15 @@ from melanoma_dist.dist.plan import Layout
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say
-from melanoma_dist.record import identity_of, made_with, now, read_identity, refuse_another, write_json
+from melanoma_dist.record import (
+    identity_of,
+    made_with,
+    now,
+    read_identity,
+    refuse_another,
+    refuse_other_makers,
+    write_json,
+)
 from melanoma_dist.run import introduce_data, open_data, plan, plan_folds
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
@@ -86,6 +94,8 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
         say(f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training")
     if conductor.over():
         return
+    # Here, and not by the first unit: what a unit refuses takes its configuration out.
+    refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.hardware.accept_changes)
     budget = settings.budget_seconds()
     outcome = Outcome(ground, conductor, journal)
     config = _as_begun(settings.run, journal, conductor)
