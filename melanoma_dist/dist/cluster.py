@@ -32,7 +32,7 @@ _RAY = {
 }
 _STARTS = 3
 _PROBE_S = 5.0
-_TOKEN = (
+_OF_TOKENS = (
     "Set RAY_AUTH_MODE=token, have the cluster's token in ~/.ray/auth_token or in the file that RAY_AUTH_TOKEN_PATH "
     "names, and the cluster's versions of Ray and Python."
 )
@@ -49,7 +49,7 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
-    options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if hardware.address is None:
         # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
         os.environ.update(environment)
@@ -107,7 +107,9 @@ def _make_token() -> None:
 def _join(address: str, **options: Any) -> None:
     """Join a running cluster. Ray alone would take minutes to see that nobody answers at an address."""
     try:
-        host, _, port = (canonicalize_bootstrap_address_or_die(address) if address == "auto" else address).rpartition(":")
+        host, _, port = (canonicalize_bootstrap_address_or_die(address) if address == "auto" else address).rpartition(
+            ":"
+        )
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
     except ValueError as error:
         raise ConfigError.of("address", address, "must be auto or HOST:PORT") from error
@@ -118,7 +120,9 @@ def _join(address: str, **options: Any) -> None:
         _init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         ray.shutdown()
-        raise ConfigError.of("address", address, f"the Ray cluster there cannot be joined ({error})", _TOKEN) from error
+        raise ConfigError.of(
+            "address", address, f"the Ray cluster there cannot be joined ({error})", _OF_TOKENS
+        ) from error
 
 
 def _leave(private: bool) -> None:
@@ -138,7 +142,12 @@ def check_gpus(wanted: int | None, there: int) -> None:
         raise ConfigError("--gpus: there is no GPU here, and none is a choice to be made: --gpus 0 trains on the CPU.")
     if wanted is not None and wanted > there:
         remedy = f"Use --gpus {there}." if there else "Use --gpus 0 to train on the CPU."
-        raise ConfigError.of("gpus", wanted, f"there {'is' if there == 1 else 'are'} only {found}" if there else "there is no GPU here", remedy)
+        raise ConfigError.of(
+            "gpus",
+            wanted,
+            f"there {'is' if there == 1 else 'are'} only {found}" if there else "there is no GPU here",
+            remedy,
+        )
 
 
 def alive_machines() -> Machines:

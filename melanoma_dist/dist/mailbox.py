@@ -63,6 +63,7 @@ class Reporter:
         self._asked = time.monotonic()
 
     def __call__(self, event: Event) -> str | None:
+        """Take an event of the unit; the answer to an ``EpochDone`` of a unit that is judged."""
         if self._unit.judged and isinstance(event, EpochDone):
             answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
             return answer

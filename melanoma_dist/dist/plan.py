@@ -1,8 +1,8 @@
 """How the units of a run are laid out over GPUs or CPU cores: pure arithmetic, with its reason in words.
 
-Units first, ranks second: folds are independent, so as many as there are GPUs train side by side, each on one. Only when
-GPUs would idle does a unit get more of them, up to one node, because ranks cost: gradients travel, and batch norm sees a
-smaller share of the batch.
+Units first, ranks second: folds are independent, so as many as there are GPUs train side by side, each on one. Only
+when GPUs would idle does a unit get more of them, up to one node, because ranks cost: gradients travel, and batch norm
+sees a smaller share of the batch.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
 
 
 def _cores_per_rank(nodes: tuple[int, ...], ranks: int, side_by_side: int) -> float:
-    """The most whole cores for each rank with which that many units find a node; a part of one where ranks outnumber cores."""
+    """The most whole cores for each rank with which that many units find a node; a part of one where ranks are more."""
     share = max(nodes) // ranks
     while share > 1 and _slots(list(nodes), share * ranks) < side_by_side:
         share -= 1
@@ -91,7 +91,9 @@ def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted:
     nodes = _taken(machines.gpus, gpus)
     largest = max(nodes)
     if wanted is not None and wanted > largest:
-        raise ConfigError.of("gpus_per_unit", wanted, f"a fold trains within one node, and the largest has {largest} GPUs in use")
+        raise ConfigError.of(
+            "gpus_per_unit", wanted, f"a fold trains within one node, and the largest has {largest} GPUs in use"
+        )
     ranks = wanted or _best_ranks(nodes, units, batch_size)
     side_by_side = min(units, _slots(nodes, ranks))
     idle = gpus - side_by_side * ranks

@@ -1,4 +1,4 @@
-"""Whether a unit that failed is worth another try: what would come again is not, crashes and lost nodes have their limits."""
+"""Whether a unit that failed is worth another try: what would come again is not, crashes and lost nodes have limits."""
 
 from __future__ import annotations
 
@@ -46,4 +46,6 @@ def _within(count: int, most: int, what: str, flag: str) -> Decision:
 
 def _of_node(error: BaseException) -> bool:
     """Whether a unit was lost with its node."""
-    return isinstance(error, RayActorError) and (error.preempted or "node has died" in str(error) or "node was terminated" in str(error))
+    return isinstance(error, RayActorError) and (
+        error.preempted or "node has died" in str(error) or "node was terminated" in str(error)
+    )

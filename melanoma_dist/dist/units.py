@@ -1,11 +1,12 @@
 """Units as Ray Train jobs, several side by side. The only module that imports ray.train.
 
 Each job is driven by an actor of its own, which is killed after a failure: whatever Ray Train failed to release (a
-placement group, a controller) goes with it, and no unit can hold up another. Ray Train is not asked to restart anything:
-whether a unit that failed is worth another try is decided here, by ``retry``.
+placement group, a controller) goes with it, and no unit can hold up another. Ray Train is not asked to restart
+anything: whether a unit that failed is worth another try is decided here, by ``retry``.
 
-On GPUs, and for several ranks, Ray Train starts a worker group. A single CPU rank is trained by Ray Train's local mode in
-the driving actor itself, which holds its cores: a worker group would take a minute to start where training takes two.
+On GPUs, and for several ranks, Ray Train starts a worker group. A single CPU rank is trained by Ray Train's local mode
+in the driving actor itself, which holds its cores: a worker group would take a minute to start where training takes
+two.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    # Ray Train keeps a record of its own; ours is in the checkpoints, so its is of this attempt only, and goes after it.
+    # Ray Train keeps a record of its own; ours is in the checkpoints: its is of this attempt only, and goes after it.
     for left in unit.folder.glob(f"{SCRATCH}*"):  # by an attempt that was killed
         shutil.rmtree(left, ignore_errors=True)
     scratch = unit.folder / f"{SCRATCH}{uuid.uuid4().hex[:8]}"

@@ -31,7 +31,7 @@ def test_where_nothing_runs_it_waits_for_a_node(monkeypatch: pytest.MonkeyPatch)
 
 def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "_NO_ROOM_S", 0.0)
-    with pytest.raises(TrainingError, match="no node left that has room for a fold. Finished epochs are kept"):
+    with pytest.raises(TrainingError, match=r"no node left that has room for a fold\. Finished epochs are kept"):
         room_with(monkeypatch, *[Machines((), ())] * 3).units(waiting=True)
 
 
