@@ -76,8 +76,8 @@ def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen:
         learner.step(batch, number, config.optimizer.lr)
         seen.append(batch.samples)
         known.append(batch.known)
-    loss = total(learner.take_loss(), world)
-    learner.check_finite()
+    loss = total(learner.running_loss(), world)
+    learner.check_skipped(most=0)
     average = None if learner.average is None else arrays(learner.average.module)
     return Steps(seen, known, loss, arrays(learner.model), average)
 
