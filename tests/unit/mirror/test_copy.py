@@ -270,7 +270,7 @@ HASH = "0" * 64
 @pytest.mark.parametrize("files", [
     {"../a": [HASH, 1]}, {"/etc/passwd": [HASH, 1]}, {"a/../b": [HASH, 1]}, {".hidden": [HASH, 1]}, {"a//b": [HASH, 1]},
     {"a\\b": [HASH, 1]}, {"": [HASH, 1]}, {"private": [HASH, 1]}, {"a": ["../../x", 1]}, {"a": [HASH]}, {"a": 7}, ["a"],
-    {"a": [HASH, "many"]}, 7, None,
+    {"a": [HASH, "many"]}, {"a": [HASH, float("inf")]}, 7, None,
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_ours_is_damage(flaky: Mirrored, files: Any) -> None:
     import hashlib
