@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist import commit
@@ -44,6 +46,17 @@ def test_half_a_record_at_the_end_of_a_killed_process(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5])
     history.rewrite(tmp_path, 9)
     assert seen(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]  # of step 3, the rate alone was torn
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**62, 2**64 - 1])
+def test_what_is_no_event_ends_what_is_read(tmp_path: Path, length: int) -> None:
+    write(tmp_path, 1, 2)
+    (file,) = tmp_path.iterdir()
+    head = struct.pack("<Q", length)
+    record = head + struct.pack("<I", masked_crc32c(head)) + b"\xff" + struct.pack("<I", masked_crc32c(b"\xff"))
+    file.write_bytes(file.read_bytes() + record)
+    history.rewrite(tmp_path, 9)
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_clock_that_went_backwards_changes_no_order(tmp_path: Path) -> None:
