@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from melanoma_dist.config_file import parse_yaml
 from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.foreign import parse_json, read_bytes
+
+from .hostile import require_read_or_refused
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,22 @@ def test_yaml_that_is_not_plain_is_refused(text: str) -> None:
         parse_yaml(text)
 
 
-@given(st.binary(max_size=200))
-def test_rubbish_is_refused_in_one_way(data: bytes) -> None:
-    for read in (parse_json, read_parquet):
-        with contextlib.suppress(OSError, ValueError):
-            read(data)
+def as_parquet() -> bytes:
+    table = pd.DataFrame({"name": ["a", "b", None], "count": [1, 2, 3], "share": [0.5, None, 1.0]})
+    return table.to_parquet(index=False)
+
+
+@pytest.mark.parametrize(
+    ("read", "real"),
+    [
+        (parse_json, b'{"a": [1, 2.5, null, true], "b": {"c": "text"}}'),
+        (lambda data: parse_yaml(data.decode()), b"a: {b: 1, c: [2.5, null]}\nd:\n  - text\n  - 2024-01-01\n"),
+        (read_parquet, as_parquet()),
+    ],
+    ids=["json", "yaml", "parquet"],
+)
+def test_rubbish_is_refused_in_one_way(read: Callable[[bytes], object], real: bytes) -> None:
+    require_read_or_refused(read, real, OSError, ValueError, examples=80)
 
 
 def test_a_device_is_no_file() -> None:

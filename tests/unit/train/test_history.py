@@ -13,6 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from melanoma_dist import commit
 from melanoma_dist.train import history
 
+from ..hostile import require_read_or_refused
+
 
 def write(folder: Path, *steps: int, name: str = "") -> None:
     with SummaryWriter(str(folder), filename_suffix=name) as writer:
@@ -94,3 +96,16 @@ def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         history.rewrite(tmp_path, 2)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_whatever_is_there_is_rewritten(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    (file,) = tmp_path.iterdir()
+
+    def rewritten(data: bytes) -> None:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        file.write_bytes(data)
+        history.rewrite(tmp_path, 9)
+
+    require_read_or_refused(rewritten, file.read_bytes())
