@@ -17,6 +17,7 @@ from melanoma_dist.errors import DamagedImages, OutOfMemory, TrainingError
 from melanoma_dist.foreign import read_json
 from melanoma_dist.train.unit import Unit
 
+_FILE = "concessions.json"
 _MOST_MICRO_BATCHES = 1024
 
 
@@ -45,18 +46,16 @@ class Concessions:
         return parts
 
 
-def read_concessions(unit: Unit) -> Concessions:
-    """What was conceded before. Raises TrainingError for a file that is not ours."""
-    path = _file(unit)
+def read_concessions(folder: Path) -> Concessions:
+    """What a unit with that folder conceded before. Raises TrainingError for a file that is not ours."""
+    path = folder / _FILE
     if not path.is_file():
         return Concessions()
     try:
         content = read_json(path)
         made = Concessions(int(content["accumulate"]), tuple(map(str, content["damaged"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"{path}: cannot be read ({error}). Delete {unit.folder} to train the fold anew."
-        ) from error
+        raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold anew.") from error
     if not 0 <= made.accumulate <= _MOST_MICRO_BATCHES:
         raise TrainingError(f"{path}: accumulate {made.accumulate} must be 0 to {_MOST_MICRO_BATCHES}.")
     return made
@@ -65,10 +64,10 @@ def read_concessions(unit: Unit) -> Concessions:
 def concede(error: BaseException, unit: Unit) -> str | None:
     """Write down what the unit has to do without after ``error``, and say it. None where nothing can be conceded."""
     conceded = _CONCEDED.get(type(error))
-    made = None if conceded is None else conceded(error, unit, read_concessions(unit))
+    made = None if conceded is None else conceded(error, unit, read_concessions(unit.folder))
     if made is None:
         return None
-    commit.write_text(_file(unit), json.dumps(asdict(made), indent=1) + "\n")
+    commit.write_text(unit.folder / _FILE, json.dumps(asdict(made), indent=1) + "\n")
     return "goes on from its last checkpoint, and " + " and ".join(made.told())
 
 
@@ -87,7 +86,3 @@ _CONCEDED: dict[type[BaseException], Callable[[BaseException, Unit, Concessions]
     OutOfMemory: _smaller,
     DamagedImages: _without,
 }
-
-
-def _file(unit: Unit) -> Path:
-    return unit.folder / "concessions.json"
