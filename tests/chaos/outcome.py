@@ -23,13 +23,26 @@ def outcome(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
     found["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
     for fold in sorted(run.glob("fold-*")):
-        lines = (fold / "metrics.jsonl").read_text().splitlines()
-        found[f"{fold.name} metrics"] = [_timeless(json.loads(line)) for line in lines]
-        found[f"{fold.name} scalars"] = _scalars(fold)
-        newest = max(fold.glob("checkpoints/epoch-*"))
-        state = torch.load(newest / "state.pt", weights_only=True)
-        found[f"{fold.name} state"] = newest.name, _timeless(state)
+        found |= {f"{fold.name} {key}": value for key, value in _trained(fold).items()}
     return found
+
+
+def of_unit(run: Path, fold: int) -> dict[str, Any]:
+    """The same of one fold, whose run need not be finished."""
+    folder = run / f"fold-{fold}"
+    files = [run / "model" / f"fold-{fold}.safetensors", folder / "predictions.parquet"]
+    return {file.name: _hash(file.read_bytes()) for file in files} | _trained(folder)
+
+
+def _trained(fold: Path) -> dict[str, Any]:
+    lines = (fold / "metrics.jsonl").read_text().splitlines()
+    newest = max(fold.glob("checkpoints/epoch-*"))
+    state = torch.load(newest / "state.pt", weights_only=True)
+    return {
+        "metrics": [_timeless(json.loads(line)) for line in lines],
+        "scalars": _scalars(fold),
+        "state": (newest.name, _timeless(state)),
+    }
 
 
 def differences(run: Path, other: Path) -> list[str]:
