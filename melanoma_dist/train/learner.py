@@ -75,7 +75,7 @@ class Learner:
 
     def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
         """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training."""
-        assert self._parallel is not None
+        assert self._parallel is not None  # noqa: S101  # nosec B101  # begin_epoch came first
         set_rates(self.optimizer, rate)
         try:
             self._rehearse(batch)
@@ -173,7 +173,7 @@ class Learner:
         self.load_own_state(own)
 
     def _accumulate(self, batch: TrainingBatch) -> None:
-        assert self._parallel is not None
+        assert self._parallel is not None  # noqa: S101  # nosec B101  # begin_epoch came first
         micro = min(self._config.optimizer.accumulate, len(batch.targets))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
         for position, (images, targets) in enumerate(parts):
