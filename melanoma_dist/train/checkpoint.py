@@ -12,7 +12,7 @@ nothing that is loaded can run code.
 from __future__ import annotations
 
 import json
-import pickle
+import pickle  # nosec B403  # for the name of its exception: nothing is unpickled
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
