@@ -17,7 +17,7 @@ ROOT = Path(melanoma_dist.__file__).parent
 PACKAGE = ROOT.name
 # A module may import from its own room and from those to the left.
 ORDER = (
-    {"errors", "log", "world", "terminate", "svg", "commit", "backoff", "foreign", "fields"},
+    {"errors", "log", "world", "terminate", "svg", "commit", "backoff", "foreign", "fields", "tensors"},
     {"lock"},
     {"config"},
     {"config_file"},
