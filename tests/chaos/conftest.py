@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.chaos.processes import MARK, alive_after, working
 from tests.ray.conftest import ROOT, SMALL, environment
 
 __all__ = ["environment"]
@@ -49,23 +49,10 @@ class Command:
         command = [sys.executable, str(ROOT / "launch.py"), *FLAGS, "--runs", str(self.place), "--name", "run", *flags]
         # A fault that signals the command needs its number, which a shell knows of itself.
         shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *command]
-        inside = {**self.environment, **chaos, "CHAOS_PLACE": str(self.place), **environment}
+        inside = {**self.environment, **chaos, MARK: str(self.place), **environment}
         done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400)
-        assert psutil.wait_procs(self._working(), timeout=40)[1] == []
+        assert alive_after(40, working(self.place)) == []
         return done
-
-    def _working(self) -> list[psutil.Process]:
-        """Its processes, but for Ray's idle agents, which end a minute after a kill."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("CHAOS_PLACE") == str(self.place) and "Agent" not in "".join(
-                    process.cmdline()
-                ):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
 
 
 @pytest.fixture
