@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from types import TracebackType
 import psutil
 
 _COUNT = 2
-_STARTS = 3  # Ray waits 30 s for its own processes, too short on a busy machine
+_STARTS = 10  # Ray waits 30 s for its own processes, too short on a busy machine
 
 
 class Nodes:
@@ -73,21 +74,24 @@ def main() -> None:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
-    for attempt in range(_STARTS):
-        cluster = Cluster()
-        try:
-            cluster.add_node(num_cpus=0, include_dashboard=False)
-            for _ in range(_COUNT):
-                cluster.add_node(num_cpus=1)
-            break
-        except Exception:  # Ray raises no class of its own here
-            cluster.shutdown()
-            if attempt == _STARTS - 1:
-                raise
+    cluster = Cluster()
+    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False))
+    for _ in range(_COUNT):
+        _start(lambda: cluster.add_node(num_cpus=1))
     print("address", cluster.address, flush=True)
     for _ in sys.stdin:
-        cluster.add_node(wait=False, num_cpus=1)
+        _start(lambda: cluster.add_node(wait=False, num_cpus=1))
     cluster.shutdown()
+
+
+def _start(node: Callable[[], object]) -> None:
+    for attempt in range(_STARTS):
+        try:
+            node()
+            return
+        except Exception:  # Ray raises no class of its own here
+            if attempt == _STARTS - 1:
+                raise
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(
     number: int, code: int, command: Command, whole: Path
 ) -> None:
     """Promise a, for SIGTERM, SIGUSR1 and Ctrl-C."""
-    command.plan("train.learner:Learner.step", 2, do=f"signal parent {number}", fold=0)
+    command.plan("train.learner:Learner.step", 2, do=f"signal command {number}", fold=0)
     first = command.give()
     assert first.returncode == code, first.stdout + first.stderr
     assert "saved, and ended as asked: the same command goes on from the very step." in first.stderr

@@ -2,7 +2,9 @@
 
 CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call,
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
-               after it ("when": "after"). "fold": of this fold alone.
+               after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
+               an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
+               "signal soon N" (to the command, from a thread)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
                machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
 """
@@ -34,7 +36,8 @@ PHASES = {
     "melanoma_dist.commit:write_folder": "checkpoint",
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
-here = {"fold": None}
+here = {"fold": None, "rank": None}
+BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
 
 
 def do(kind):
@@ -42,11 +45,21 @@ def do(kind):
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
         time.sleep(10_000)
-    elif kind.startswith("signal parent "):
-        os.kill(int(os.environ["CHAOS_COMMAND"]), int(kind.rpartition(" ")[2]))
+    elif kind.startswith("signal "):
+        _, target, *numbers = kind.split()
+        if target == "soon":
+            threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
+        else:
+            send(target, *numbers)
     else:
         code = int(kind)
         raise OSError(code, os.strerror(code))
+
+
+def send(target, *numbers):
+    for following, number in enumerate(numbers):
+        time.sleep(BETWEEN_S if following else 0)
+        (os.killpg if target == "group" else os.kill)(int(os.environ["CHAOS_COMMAND"]), int(number))
 
 
 def once(mark):
@@ -61,7 +74,7 @@ def sabotaged(function, fault):
     calls = [0]
 
     def due():
-        if fault.get("fold", here["fold"]) != here["fold"]:
+        if any(fault.get(key, value) != value for key, value in here.items()):
             return False
         calls[0] += 1
         return calls[0] >= fault["call"] and once(fault["mark"])
@@ -83,8 +96,9 @@ def sabotaged(function, fault):
 def traced(step):
     @functools.wraps(step)
     def wrapped(self, batch, number, rate):
-        with open(os.path.join(TRACE, f"fold-{here['fold']}"), "a") as file:
-            file.write(f"{os.getpid()} {number} {time.monotonic()}\n")
+        if here["rank"] == 0:
+            with open(os.path.join(TRACE, f"fold-{here['fold']}"), "a") as file:
+                file.write(f"{os.getpid()} {number} {time.monotonic()}\n")
         return step(self, batch, number, rate)
 
     return wrapped
@@ -117,11 +131,11 @@ def phased(function, phase):
     return wrapped
 
 
-def tells_fold(begin):
+def tells_place(begin):
     @functools.wraps(begin)
-    def wrapped(self, unit, *args, **kwargs):
-        here["fold"] = unit.fold
-        return begin(self, unit, *args, **kwargs)
+    def wrapped(self, unit, world, *args, **kwargs):
+        here.update(fold=unit.fold, rank=world.rank)
+        return begin(self, unit, world, *args, **kwargs)
 
     return wrapped
 
@@ -138,7 +152,7 @@ def patch(module):
         if name == module.__name__:
             replace(module, path, phased, phase)
     if module.__name__ == LOOP:
-        module.Training.__init__ = tells_fold(module.Training.__init__)
+        module.Training.__init__ = tells_place(module.Training.__init__)
     if module.__name__ == LEARNER and TRACE:
         module.Learner.step = traced(module.Learner.step)
     for fault in FAULTS:
