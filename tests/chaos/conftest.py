@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.outcome import differences, leftovers, repeated_steps
 from tests.chaos.processes import MARK, alive_after, working
 from tests.ray.conftest import ROOT, SMALL, environment
 
 __all__ = ["environment"]
-FLAGS = [*SMALL, "--checkpoint-every", "3"]
+EVERY = 3  # steps between checkpoints
+FLAGS = [*SMALL, "--checkpoint-every", str(EVERY)]
 
 
 @dataclass
@@ -47,12 +49,20 @@ class Command:
         sabotage = os.pathsep.join([str(Path(__file__).parent / "sabotage"), os.environ.get("PYTHONPATH", "")])
         chaos = {"PYTHONPATH": sabotage, "CHAOS_FAULTS": json.dumps(self.faults), "CHAOS_TRACE": str(self.trace)}
         command = [sys.executable, str(ROOT / "launch.py"), *FLAGS, "--runs", str(self.place), "--name", "run", *flags]
-        # A fault that signals the command needs its number, which a shell knows of itself.
+        # A fault that signals the command, or its group, needs its number, which a shell knows of itself.
         shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *command]
         inside = {**self.environment, **chaos, MARK: str(self.place), **environment}
-        done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400)
+        done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400, start_new_session=True)
         assert alive_after(40, working(self.place)) == []
         return done
+
+
+def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(command.run, whole) == []
+    assert leftovers(command.run) == []
+    assert max(repeated_steps(command.trace), default=0) <= EVERY
 
 
 @pytest.fixture

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Command
-from .outcome import differences, leftovers, repeated_steps
+from .conftest import Command, assert_whole
+from .outcome import differences, leftovers
 
 pytestmark = pytest.mark.slow
-EVERY = 3  # steps between checkpoints
-
-
-def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert differences(command.run, whole) == []
-    assert leftovers(command.run) == []
-    assert max(repeated_steps(command.trace), default=0) <= EVERY
 
 
 def test_a_rank_killed_at_any_moment_of_a_training(command: Command, whole: Path) -> None:
