@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import pickle  # nosec B403 - what others' files may be is made here; it is read by the program alone
+import pickle  # nosec B403  # what others' files may be is made here; it is read by the program alone
 import random
 import struct
 import zipfile

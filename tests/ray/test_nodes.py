@@ -81,6 +81,7 @@ def free_port() -> int:
 def head(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """The head of two nodes."""
     token = tmp_path_factory.mktemp("token") / "token"
+    token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     chosen = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     whole = {**environment, **chosen}

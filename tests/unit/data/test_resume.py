@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -149,7 +149,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
     whole = subprocess.run([*command, str(tmp_path / "whole")], stdout=subprocess.DEVNULL, timeout=300)
     assert whole.returncode == 0
     command.append(str(out))
-    rng = random.Random(0)
+    rng = np.random.default_rng(0)
     for _ in range(10):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         limit = time.monotonic() + 60
