@@ -5,8 +5,8 @@
 For each parser (``fuzzing/parsers``) a process of its own reads damaged copies of real files
 (``fuzzing/samples.py``), one after the other, with 1 GiB of memory more than it had when it began. A finding is an
 exception that is none of the program's own, a crash, an input that takes 10 s of the processor or 60 s, a file that is
-changed outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what happened.
-The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
+changed outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what
+happened. The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
 
 Only ``judged-run`` and the making of samples need DALI, and only ``sweep-journal`` needs Ray.
 """
