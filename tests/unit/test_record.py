@@ -128,6 +128,20 @@ def test_a_damaged_record_is_told(dataset: Dataset, folds: pd.DataFrame, tmp_pat
 
 
 @pytest.mark.parametrize(
+    "changed", [{"gone_on_with": 7}, {"gone_on_with": [{"libraries": [1]}]}, {"made_with": {"libraries": "x"}}]
+)
+def test_a_record_of_makers_that_is_none_is_told(
+    changed: dict[str, Any], dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    chosen = config(runs=tmp_path, name="mine")
+    open_run(run_folder(chosen, dataset), chosen, folds)
+    path = tmp_path / "mine" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+        open_run(run_folder(chosen, dataset), chosen, folds)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {},
