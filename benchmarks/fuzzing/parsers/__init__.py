@@ -16,7 +16,7 @@ _NAMES = {
         "preparation", "description", "manifest", "joins", "shards",
     ),
     "runs": ("configuration", "folds", "weights", "compared-run", "compared-look", "earlier-looks", "report"),
-    "training": ("checkpoint", "curves", "mirror"),
+    "training": ("begun-run", "finished-run", "checkpoint", "curves", "mirror"),
     "judged": ("judged-run",),
     "sweep": ("sweep-journal",),
 }  # fmt: skip

@@ -10,17 +10,33 @@ import torch
 
 from fuzzing.files import RUN
 from fuzzing.parsers import Parser
-from fuzzing.parsers.runs import rehash
+from fuzzing.parsers.runs import inside, rehash
+from melanoma_dist import record
 from melanoma_dist.backoff import Backoff
+from melanoma_dist.config import HardwareConfig, RunConfig
+from melanoma_dist.data.folds import read_folds
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.mirror import of_run
-from melanoma_dist.record import RunFolder, read_identity
+from melanoma_dist.record import RunFolder, open_run, read_identity
+from melanoma_dist.run import show_again
 from melanoma_dist.train import history
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 _CURSOR = Cursor(1)
 _STATE = f"checkpoints/{_CURSOR.name}/state.pt"
 _EVENTS = "events.out.tfevents.1.host"
+
+
+def _begin_run(place: Path) -> None:
+    record._commit = lambda: None  # it asks git
+    (place / RUN / "summary.json").unlink()
+    for name in ("record.json", "folds.parquet"):
+        shutil.copyfile(place / RUN / name, place / name)
+
+
+def _begun_run(place: Path) -> None:
+    folder = RunFolder(place / RUN, read_identity(place / "record.json"))
+    open_run(folder, RunConfig(hardware=HardwareConfig(accept_changes=True)), read_folds(place / "folds.parquet"))
 
 
 def _checkpoints(place: Path) -> Checkpoints:
@@ -68,21 +84,21 @@ def _begin_mirror(place: Path) -> None:
 
 def _mirror(place: Path) -> None:
     """With a manifest of the right name, which tells the right hash of the record."""
-    told, record = (place / "manifest.json").read_bytes(), (place / "record.json").read_bytes()
+    told, damaged = (place / "manifest.json").read_bytes(), (place / "record.json").read_bytes()
     whole = (place / RUN / "record.json").read_bytes()
-    told = told.replace(_digest(whole).encode(), _digest(record).encode())
+    told = told.replace(_digest(whole).encode(), _digest(damaged).encode())
     manifests, objects = place / "mirror" / "manifests", place / "mirror" / "objects"
     shutil.rmtree(manifests)
     manifests.mkdir()
     (manifests / f"00000001-{_digest(told)}.json").write_bytes(told)
-    (objects / _digest(record)).write_bytes(record)
+    (objects / _digest(damaged)).write_bytes(damaged)
     folder = RunFolder(place / "restored", read_identity(place / RUN / "record.json"))
     try:
         of_run.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
-        if record != whole:
-            (objects / _digest(record)).unlink()
+        if damaged != whole:
+            (objects / _digest(damaged)).unlink()
 
 
 def _digest(content: bytes) -> str:
@@ -90,6 +106,10 @@ def _digest(content: bytes) -> str:
 
 
 PARSERS: dict[str, Parser] = {
+    "begun-run": Parser(_begun_run, ("runs",), inside(RUN, "record.json", "folds.parquet"), _begin_run),
+    "finished-run": Parser(
+        lambda place: show_again(RunFolder(place / RUN, {})), ("runs",), inside(RUN, "summary.json")
+    ),
     "checkpoint": Parser(_checkpoint, (), (_STATE,), _begin_checkpoint),
     "curves": Parser(_curves, ("runs",), (_EVENTS,), _begin_curves),
     "mirror": Parser(_mirror, ("runs",), ("manifest.json", "record.json"), _begin_mirror),
