@@ -4,7 +4,8 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
                after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
                an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
-               "signal soon N" (to the command, from a thread)
+               "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
+               images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
                machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
 """
@@ -40,7 +41,7 @@ here = {"fold": None, "rank": None}
 BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
 
 
-def do(kind):
+def do(kind, args):
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
@@ -51,6 +52,17 @@ def do(kind):
             threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
+    elif kind == "memory":
+        from torch import OutOfMemoryError
+
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    elif kind == "nan":
+        args[1].images.fill_(float("nan"))
+    elif kind.startswith("spoil "):
+        _, byte, length, path = kind.split()
+        with open(path, "r+b") as file:
+            file.seek(int(byte))
+            file.write(bytes(int(length)))
     else:
         code = int(kind)
         raise OSError(code, os.strerror(code))
@@ -84,10 +96,10 @@ def sabotaged(function, fault):
         late = fault.get("when") == "after"
         hit = due()
         if hit and not late:
-            do(fault["do"])
+            do(fault["do"], args)
         found = function(*args, **kwargs)
         if hit and late:
-            do(fault["do"])
+            do(fault["do"], args)
         return found
 
     return wrapped
