@@ -17,7 +17,7 @@ import os
 import random
 import signal
 import statistics
-import subprocess
+import subprocess  # nosec B404  # for the program itself
 import sys
 import tempfile
 import time
@@ -64,7 +64,7 @@ class Soak:
     """One undisturbed run, and disturbed ones beside it."""
 
     def __init__(self, settings: Settings, place: Path, data: str) -> None:
-        self._place, self._random = place, random.Random(settings.seed)
+        self._place, self._random = place, random.Random(settings.seed)  # noqa: S311  # nosec B311  # repeatable
         self._flags = [
             *("--data", data, "--labels", settings.labels, "--gpus", "0", "--backbone", "test_resnet"),
             *("--weights", "none", "--image-size", "64", "--augment", "light", "--lr", "1e-3", "--folds", "2"),
@@ -81,7 +81,7 @@ class Soak:
         environment = {**os.environ, "PYTHONPATH": path, "CHAOS_TRACE": str(trace)}
         log = (self._place / f"{name}.log").open("ab")
         command = [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603  # nosec B603  # ours
 
     def disturb(self, name: str, until: float) -> None:
         """Kill and give the command again until the run is finished; after ``until``, disturb no more."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
+import subprocess  # nosec B404  # for git and for the program itself
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.log import complain
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine() -> str:
@@ -23,12 +25,20 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit of the checkout, "-dirty" if it was changed since."""
-    root = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # nosec B603  # git
+        return done.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def launch(*flags: str) -> None:
+    """Give the program a command, and end with its exit code where it fails."""
+    command = [sys.executable, str(_ROOT / "launch.py"), *flags]
+    code = subprocess.run(command).returncode  # noqa: S603  # nosec B603  # the program itself
+    if code:
+        sys.exit(code)
 
 
 def ended(main: Callable[[], None]) -> None:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, ended, launch, machine
 from scipy.stats import bootstrap
 from sweep_simulation import Curves, Played, made_up, play
 
@@ -169,7 +167,7 @@ def real(settings: Settings) -> None:
 
 def _sweep(settings: Settings, space: Path, name: str, flags: list[str]) -> Path:
     command = [
-        *(sys.executable, str(_ROOT / "launch.py"), "sweep", "--space", str(space), "--trials", "12"),
+        *("sweep", "--space", str(space), "--trials", "12"),
         *(
             "--data",
             str(settings.data),
@@ -192,9 +190,7 @@ def _sweep(settings: Settings, space: Path, name: str, flags: list[str]) -> Path
         ),
         *("--gpus", str(settings.gpus), "--seed", str(settings.seed), "--runs", str(settings.runs), "--name", name),
     ]
-    code = subprocess.run([*command, *flags]).returncode
-    if code:
-        sys.exit(code)
+    launch(*command, *flags)
     return settings.runs / name
 
 

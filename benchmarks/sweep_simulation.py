@@ -95,7 +95,8 @@ def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
     full = [[_whole(curves, Place(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
     means = [statistics.fmean(auc for auc, _ in units) for units in full]
     chosen = conductor.race.incumbent()
-    assert chosen is not None
+    if chosen is None:
+        raise RuntimeError("no configuration was trained to its end")
     return Played(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
 
 

@@ -9,8 +9,6 @@ its penalty chosen by cross-validation inside the fold's training images. On 2 C
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import tyro
-from conditions import ended
+from conditions import ended, launch
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -37,7 +35,6 @@ from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World
 
 _LABELS = ("MEL", "BKL")
-_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -91,12 +88,7 @@ def fine_tune(settings: Settings) -> pd.DataFrame:
         "runs": settings.runs, "seed": settings.seed, "name": name, "lr": 3e-4, "head-lr-factor": 3, "augment": "light",
         "schedule": "cosine", "patience": settings.epochs,
     }  # fmt: skip
-    command = [sys.executable, str(_ROOT / "launch.py")]
-    for flag, value in flags.items():
-        command += [f"--{flag}", str(value)]
-    code = subprocess.run(command).returncode
-    if code:
-        sys.exit(code)
+    launch(*(word for flag, value in flags.items() for word in (f"--{flag}", str(value))))
     return pd.read_parquet(settings.runs / name / "predictions.parquet")
 
 

@@ -16,4 +16,4 @@ class Backoff:
     def wait_s(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row, 1 or more."""
         doubled = self.first_s * 2.0 ** min(failures - 1, 60)
-        return min(self.longest_s, doubled) * random.uniform(0.5, 1.5)  # noqa: S311 (spreads clients, hides nothing)
+        return min(self.longest_s, doubled) * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # hides nothing

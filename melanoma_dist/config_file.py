@@ -48,7 +48,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """What a YAML text holds: plain values of its own, nested at most 50 deep. Raises ValueError for any other."""
     try:
-        tree = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
+        tree = yaml.load(text, _PlainLoader)  # noqa: S506  # nosec B506  # a SafeLoader
     except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for a date that is none
         raise ValueError(str(error) or "it is nested too deep") from error
     require_plain(tree)

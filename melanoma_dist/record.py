@@ -8,7 +8,8 @@ import importlib.metadata
 import json
 import os
 import platform
-import subprocess
+import shutil
+import subprocess  # nosec B404  # for git alone
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -236,15 +237,21 @@ def _makers(made: Any) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the code, with a + where it was changed since; None outside a checkout."""
-    here = Path(__file__).parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "."], cwd=here, capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def _git(*command: str) -> str:
+    """What git says of the code. Raises FileNotFoundError without git, SubprocessError where it refuses or hangs."""
+    git = shutil.which("git")
+    if git is None:
+        raise FileNotFoundError("git")
+    done = subprocess.run(  # noqa: S603  # nosec B603  # by its full path, with words that stand above
+        [git, *command], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
 
 
 def _code_fingerprint() -> str:

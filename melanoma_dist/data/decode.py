@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.errors import DataError
@@ -46,14 +47,13 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
 
 def _end_with_parent() -> None:
     """End this worker when the preparation is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _prepare(jobs: Sequence[PhotoJob]) -> list[Photo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
+import shutil
 import signal
 import socket
 import tempfile
@@ -13,14 +13,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import ray
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
 
 from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.plan import Machines
-from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.dist.token import check_token_files, make_own_token
+from melanoma_dist.errors import ConfigError, MelanomaDistError, UserError
 from melanoma_dist.log import say
 from melanoma_dist.terminate import heed_signals, interrupted_by
 
@@ -36,7 +40,11 @@ _OF_TOKENS = (
     "Set RAY_AUTH_MODE=token, have the cluster's token in ~/.ray/auth_token or in the file that RAY_AUTH_TOKEN_PATH "
     "names, and the cluster's versions of Ray and Python."
 )
+_OF_OPEN_ONES = "Start it with RAY_AUTH_MODE=token, as cluster/README.md says, or leave --address out."
+_STORE = 128 * 2**20  # bytes of Ray's object store, through which next to nothing goes here
+_LONGEST_FOLDER = 24  # characters: Ray puts sockets below it, whose paths have at most 107
 _PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
+_OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -45,24 +53,53 @@ _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLE
 def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     """Join the cluster that ``hardware`` names, or start one; leave or end it afterwards.
 
-    Raises ConfigError when it cannot be reached or has fewer GPUs than asked for.
+    Raises ConfigError when it cannot be reached, is open to everybody or has fewer GPUs than asked for.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if hardware.address is None:
-        # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
-        os.environ.update(environment)
-        _make_token()
-        _start(address="local", include_dashboard=False, num_cpus=_cores(), **options)
-    else:
-        _join(hardware.address, runtime_env={"env_vars": environment}, **options)
-    try:
+    with _own(environment) if hardware.address is None else _others(hardware.address, environment):
         machines = alive_machines()
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
+
+
+@contextmanager
+def _own(environment: dict[str, str]) -> Iterator[None]:
+    """A private cluster: with a token and a folder of its own, so that it neither meets nor hurts another one here."""
+    if elsewhere := os.environ.pop("RAY_ADDRESS", None):
+        say(f"RAY_ADDRESS ({elsewhere}) is not heeded: without --address, a run has a cluster of its own.")
+    os.environ.update(environment)  # which its processes inherit: no runtime environment has to be set up
+    make_own_token()
+    folder, failed = _own_folder(), False
+    private: dict[str, Any] = {"address": "local", "include_dashboard": False, "_temp_dir": str(folder / "ray")}
+    try:
+        _start(**private, num_cpus=_cores(), object_store_memory=_STORE, **_OPTIONS)
+        yield
+    except Exception as error:
+        failed = not isinstance(error, UserError)
+        raise
     finally:
-        _leave(private=hardware.address is None)
+        _leave(private=True)
+        if failed:
+            say(f"Ray's logs of this are in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_folder() -> Path:
+    """A folder for a cluster's sockets and logs that others cannot enter: what Ray makes, it opens to everybody."""
+    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=base if len(base) <= _LONGEST_FOLDER else os.sep + "tmp"))
+
+
+@contextmanager
+def _others(address: str, environment: dict[str, str]) -> Iterator[None]:
+    check_token_files()
+    _join(address, runtime_env={"env_vars": environment}, **_OPTIONS)
+    try:
+        yield
+    finally:
+        _leave(private=False)
 
 
 def _start(**options: Any) -> None:
@@ -88,34 +125,20 @@ def _init(**options: Any) -> None:
     heed_signals()
 
 
-def _make_token() -> None:
-    """Make the token that guards private clusters, if there is none, for its owner's eyes: Ray's own is for all."""
-    path = Path.home() / ".ray" / "auth_token"
-    if path.exists() or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        return
-    with suppress(OSError):  # no home to write in: Ray says what it needs
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent)  # 0600
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(aside, path)  # fails where another process was first
-        finally:
-            os.unlink(aside)
-
-
 def _join(address: str, **options: Any) -> None:
     """Join a running cluster. Ray alone would take minutes to see that nobody answers at an address."""
     try:
-        host, _, port = (canonicalize_bootstrap_address_or_die(address) if address == "auto" else address).rpartition(
-            ":"
-        )
+        place = canonicalize_bootstrap_address_or_die(address) if address == "auto" else address
+        host, _, port = place.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
     except ValueError as error:
         raise ConfigError.of("address", address, "must be auto or HOST:PORT") from error
     except OSError as error:
         remedy = "Start one with `ray start --head` or as cluster/README.md says, and give the address of its head."
         raise ConfigError.of("address", address, f"no Ray cluster answers there ({error})", remedy) from error
+    if _is_open(place):
+        rule = "the Ray cluster there asks nobody for a token: whoever reaches it runs code on it"
+        raise ConfigError.of("address", address, rule, _OF_OPEN_ONES)
     try:
         _init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -123,6 +146,16 @@ def _join(address: str, **options: Any) -> None:
         raise ConfigError.of(
             "address", address, f"the Ray cluster there cannot be joined ({error})", _OF_TOKENS
         ) from error
+
+
+def _is_open(address: str) -> bool:
+    """Whether the head of a cluster answers one who shows no token."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=_PROBE_S)
+        except grpc.RpcError:
+            return False
+    return True
 
 
 def _leave(private: bool) -> None:

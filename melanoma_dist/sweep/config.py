@@ -57,9 +57,8 @@ class SweepConfig:
         if self.time_budget is None:
             return None
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", self.time_budget)
-        rule = "must be a number and a unit: 45s, 90m, 8h or 2d"
-        _check("time_budget", self.time_budget, match is not None and float(match[1]) > 0, rule)
-        assert match is not None
+        if match is None or float(match[1]) <= 0:
+            raise ConfigError.of("time_budget", self.time_budget, "must be a number and a unit: 45s, 90m, 8h or 2d")
         return float(match[1]) * _SECONDS[match[2]]
 
     def policy(self) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class Stopper:
         """Why a configuration should stop after ``epoch`` (from 1), or None."""
         if self._scheduler is None or epoch >= self._epochs:
             return None
-        if self._see(configuration, epoch, best_auc) != TrialScheduler.STOP:
+        if _see(self._scheduler, configuration, epoch, best_auc) != TrialScheduler.STOP:
             return None
         factor, name = self._settings.reduction_factor, self._settings.scheduler
         rule = "below the median of the others" if name == "median" else f"not among the best 1 in {factor:g} so far"
@@ -210,12 +210,12 @@ class Stopper:
         """A first fold ended by itself: at the epochs it did without, its best AUC stands for it."""
         if self._scheduler is not None:
             for later in range(epoch + 1, self._epochs):
-                self._see(configuration, later, best_auc)
+                _see(self._scheduler, configuration, later, best_auc)
 
-    def _see(self, configuration: int, epoch: int, auc: float) -> str:
-        assert self._scheduler is not None
-        result = {"epoch": epoch, "auc": auc, "training_iteration": epoch}
-        return str(self._scheduler.on_trial_result(_Nobody(), _Trial(str(configuration)), result))
+
+def _see(scheduler: TrialScheduler, configuration: int, epoch: int, auc: float) -> str:
+    result = {"epoch": epoch, "auc": auc, "training_iteration": epoch}
+    return str(scheduler.on_trial_result(_Nobody(), _Trial(str(configuration)), result))
 
 
 def _scheduler(settings: SweepConfig) -> TrialScheduler | None:

@@ -7,7 +7,6 @@ all ranks do alike, and so does a unit that goes on another day.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from melanoma_dist.errors import DamagedImages, OutOfMemory, TrainingError
 from melanoma_dist.foreign import read_json
 from melanoma_dist.train.unit import Unit
 
+_FILE = "concessions.json"
 _MOST_MICRO_BATCHES = 1024
 
 
@@ -45,18 +45,16 @@ class Concessions:
         return parts
 
 
-def read_concessions(unit: Unit) -> Concessions:
-    """What was conceded before. Raises TrainingError for a file that is not ours."""
-    path = _file(unit)
+def read_concessions(folder: Path) -> Concessions:
+    """What a unit with that folder conceded before. Raises TrainingError for a file that is not ours."""
+    path = folder / _FILE
     if not path.is_file():
         return Concessions()
     try:
         content = read_json(path)
         made = Concessions(int(content["accumulate"]), tuple(map(str, content["damaged"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"{path}: cannot be read ({error}). Delete {unit.folder} to train the fold anew."
-        ) from error
+        raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold anew.") from error
     if not 0 <= made.accumulate <= _MOST_MICRO_BATCHES:
         raise TrainingError(f"{path}: accumulate {made.accumulate} must be 0 to {_MOST_MICRO_BATCHES}.")
     return made
@@ -64,30 +62,24 @@ def read_concessions(unit: Unit) -> Concessions:
 
 def concede(error: BaseException, unit: Unit) -> str | None:
     """Write down what the unit has to do without after ``error``, and say it. None where nothing can be conceded."""
-    conceded = _CONCEDED.get(type(error))
-    made = None if conceded is None else conceded(error, unit, read_concessions(unit))
+    before = read_concessions(unit.folder)
+    if isinstance(error, OutOfMemory):
+        made = _smaller(unit, before)
+    elif isinstance(error, DamagedImages):
+        made = _without(error.image_ids, unit, before)
+    else:
+        return None
     if made is None:
         return None
-    commit.write_text(_file(unit), json.dumps(asdict(made), indent=1) + "\n")
+    commit.write_text(unit.folder / _FILE, json.dumps(asdict(made), indent=1) + "\n")
     return "goes on from its last checkpoint, and " + " and ".join(made.told())
 
 
-def _smaller(_: BaseException, unit: Unit, before: Concessions) -> Concessions | None:
+def _smaller(unit: Unit, before: Concessions) -> Concessions | None:
     pieces = 2 * max(before.accumulate, unit.config.optimizer.accumulate)
     return replace(before, accumulate=pieces) if pieces <= _MOST_MICRO_BATCHES else None
 
 
-def _without(error: BaseException, unit: Unit, before: Concessions) -> Concessions | None:
-    assert isinstance(error, DamagedImages)
-    damaged = sorted({*before.damaged, *error.image_ids})
+def _without(image_ids: tuple[str, ...], unit: Unit, before: Concessions) -> Concessions | None:
+    damaged = sorted({*before.damaged, *image_ids})
     return replace(before, damaged=tuple(damaged)) if len(damaged) <= unit.config.hardware.max_damaged_images else None
-
-
-_CONCEDED: dict[type[BaseException], Callable[[BaseException, Unit, Concessions], Concessions | None]] = {
-    OutOfMemory: _smaller,
-    DamagedImages: _without,
-}
-
-
-def _file(unit: Unit) -> Path:
-    return unit.folder / "concessions.json"

@@ -58,14 +58,15 @@ class Learner:
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
         self._config, self._world = config, world
         self._amp = mixed(world, hardware)
-        self._parallel: nn.Module | None = None
-        self._frozen = self._rehearsed = False
+        self._parallel: nn.Module  # from the first `begin_epoch` on
+        self._frozen: bool | None = None
+        self._rehearsed = False
         self._skipping = Skipping(model, self.optimizer, world.device)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)  # there, so that no step waits
 
     def begin_epoch(self, frozen: bool) -> None:
         """Get ready to train: the whole model, or with ``frozen`` the head alone."""
-        if self._parallel is None or frozen != self._frozen:
+        if frozen != self._frozen:
             self.model.freeze_trunk(frozen)
             self._frozen, self._rehearsed = frozen, False
             self._parallel = self._wrap()
@@ -78,7 +79,6 @@ class Learner:
 
         A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, where too many were.
         """
-        assert self._parallel is not None
         set_rates(self.optimizer, rate)
         self._rehearse(batch)
         torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
@@ -173,7 +173,6 @@ class Learner:
 
     def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
         """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
-        assert self._parallel is not None
         loss = torch.zeros_like(self._loss_sum)
         micro = min(self._config.optimizer.accumulate, len(batch.targets))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))

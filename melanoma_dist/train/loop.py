@@ -44,7 +44,7 @@ def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callabl
     if not world.is_main:
         report, asked_to_leave = _say_nothing, lambda: False
     agreement = Agreement(world, unit.config.hardware.collective_timeout_s)
-    conceded = read_concessions(unit)
+    conceded = read_concessions(unit.folder)
     unit = conceded.applied(unit)
     with agreement.kept(), memory_told(unit, world):
         Training(unit, world, report, asked_to_leave, agreement, conceded).run()

@@ -90,10 +90,9 @@ class Part:
             write_json(self._note, asdict(version))
             self.version = version
 
-    def close_at(self, total: int) -> None:
-        """Make ``total`` bytes the whole, where no server said how many there are."""
-        assert self.version is not None
-        self.version = replace(self.version, total=total)
+    def close(self, version: Version) -> None:
+        """Make the bytes so far the whole of ``version``, where no server said how many there are."""
+        self.version = replace(version, total=self.size)
 
     @contextmanager
     def appending(self) -> Iterator[Callable[[bytes], None]]:

@@ -156,8 +156,7 @@ class Transfer:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
             self._heard = True
             self.stop.watch(response)
-            self._accept(response)
-            self._read(response)
+            self._read(response, self._accept(response))
         except _LINE_FAULTS as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise self._final(f"the server's certificate is not trusted ({_cause(error)})") from error
@@ -176,8 +175,8 @@ class Transfer:
             return {}
         return {"Range": f"bytes={self.part.size}-", "If-Range": version.condition}
 
-    def _accept(self, response: requests.Response) -> None:
-        """Judge the status and the headers; afterwards the body is what follows the bytes of the part."""
+    def _accept(self, response: requests.Response) -> Version:
+        """Judge the status and the headers; the body is then what follows the bytes of the part, of this version."""
         status, headers = response.status_code, response.headers
         if status in _RETRIED:
             raise _TryAgain(f"the server answers {status}", _retry_after(headers.get("Retry-After", "")))
@@ -188,35 +187,36 @@ class Transfer:
         if headers.get("Content-Encoding", "identity") != "identity":
             raise self._final("the server sends the file in an encoding that was not asked for")
         if status == 200:
-            self._restart(Version.of(self.url, response.headers))
-        elif not self._continues(response):
-            self._restart()
-            raise _TryAgain("the rest that the server offers does not belong to the bytes that are here")
+            version = Version.of(self.url, response.headers)
+            self._restart(version)
+            return version
+        if (known := self.part.version) is not None and self._continues(known, response):
+            return known
+        self._restart()
+        raise _TryAgain("the rest that the server offers does not belong to the bytes that are here")
 
-    def _continues(self, response: requests.Response) -> bool:
+    def _continues(self, version: Version, response: requests.Response) -> bool:
         """Whether a partial answer begins where the part ends and is of the same version."""
-        version, headers = self.part.version, response.headers
+        headers = response.headers
         found = re.fullmatch(
             r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("Content-Range", "").strip()
         )
-        if response.status_code != 206 or found is None or version is None or version.total is None:
+        if response.status_code != 206 or found is None or version.total is None:
             return False
         right = (int(found[1]), int(found[2])) == (self.part.size, version.total - 1)
         return right and found[3] in ("*", str(version.total)) and version.agrees(headers)
 
-    def _read(self, response: requests.Response) -> None:
+    def _read(self, response: requests.Response, version: Version) -> None:
         with self.part.appending() as append:
             for chunk in response.iter_content(_CHUNK):
                 append(chunk)
                 self.on_bytes(len(chunk))
                 self.stop.check()
-        self._require_length()
+        self._require_length(version)
 
-    def _require_length(self) -> None:
-        version = self.part.version
-        assert version is not None
+    def _require_length(self, version: Version) -> None:
         if version.total is None:  # a server that does not say: the checks of what arrived must do
-            self.part.close_at(self.part.size)
+            self.part.close(version)
         elif self.part.size < version.total:
             raise _TryAgain(f"the body ended after {self.part.size} of {version.total} bytes")
         elif self.part.size > version.total:

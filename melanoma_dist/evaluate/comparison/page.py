@@ -59,7 +59,7 @@ _TABLES = {
 
 
 def _plot(svg: str | None) -> Markup | None:
-    return None if svg is None else Markup(svg)  # noqa: S704  # made here, by matplotlib, which escapes text
+    return None if svg is None else Markup(svg)  # noqa: S704  # nosec B704  # matplotlib escapes text
 
 
 def _compared(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

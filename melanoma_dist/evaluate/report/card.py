@@ -32,7 +32,7 @@ def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
 
 
 def _rendered(evidence: Evidence) -> str:
-    environment = Environment(  # noqa: S701  # Markdown for a file, whose cells are escaped below
+    environment = Environment(  # noqa: S701  # nosec B701  # Markdown, whose cells are escaped below
         loader=PackageLoader("melanoma_dist.evaluate.report", "."),
         undefined=StrictUndefined,
         trim_blocks=True,

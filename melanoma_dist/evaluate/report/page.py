@@ -25,6 +25,7 @@ from melanoma_dist.evaluate.report.run_exhibits import forest, run_exhibits
 from melanoma_dist.foreign import read_bytes
 from melanoma_dist.svg import svg
 
+_NO_INCIDENTS = "In no fold was a step skipped, a micro-batch halved or an image left out."
 _PICTURE = re.compile(r"[\w-]+\.jpg", re.ASCII)
 
 
@@ -64,7 +65,8 @@ def _rendered(evidence: Evidence) -> str:
 
 
 def _markup(exhibit: Exhibit) -> Markup:
-    return Markup(svg(exhibit.figure))  # noqa: S704  # made here; its texts are escaped by matplotlib
+    drawn = svg(exhibit.figure)
+    return Markup(drawn)  # noqa: S704  # nosec B704  # made here; its texts are escaped by matplotlib
 
 
 def _contents(evidence: Evidence) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def _contents(evidence: Evidence) -> dict[str, Any]:
         "subgroups": _subgroups(evidence),
         "gallery": _gallery(evidence),
         "training": tables.training_table(summary["training"]),
+        "incidents": " ".join(summary["incidents"]) or _NO_INCIDENTS,
         "cost": _cost(summary),
         "record": _record(evidence),
         "limits": claims.limits(evidence),

@@ -112,8 +112,7 @@ def choose(truth: Floats, probability: Floats, rule: Rule) -> OperatingPoint:
         raise DataError("An operating point needs images known to have the label and images known not to.")
     false, true, thresholds = roc_curve(actual, score, drop_intermediate=False)
     false, true, thresholds = false[1:], true[1:], thresholds[1:]  # the first one calls nothing
-    if rule.kind == "sensitivity":
-        assert rule.value is not None
+    if rule.kind == "sensitivity" and rule.value is not None:  # which such a rule always has
         best = int(np.argmax(true >= rule.value - 1e-12))
     else:
         miss = (actual == 0).sum() / actual.sum() if rule.value is None else rule.value  # Youden weighs both alike

@@ -49,11 +49,10 @@ def evaluate(settings: EvaluateConfig) -> None:
 def _choose(settings: EvaluateConfig, subject: Subject) -> Chosen:
     """The images that are asked for, proven unseen."""
     own = subject.dataset(settings.dataset)
-    if settings.holdout is not None:
-        chosen = choose_holdout(own, settings.holdout, subject.labels)
-    else:
-        assert settings.data is not None
+    if settings.data is not None:
         chosen = choose_all(open_dataset(settings.data), settings.data, subject.labels)
+    else:
+        chosen = choose_holdout(own, settings.holdout or "", subject.labels)
     refuse_trained(chosen.images, subject.trained(own))
     return chosen
 

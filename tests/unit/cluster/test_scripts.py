@@ -39,7 +39,7 @@ def installed(name: str) -> str:
 
 
 def tool(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603  # the test's own command
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -77,7 +77,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 def test_the_slurm_script_starts_a_guarded_cluster_and_the_command(slurm: dict[str, str], tmp_path: Path) -> None:
     words = ["sweep", "--space", "a space.py"]
-    done = subprocess.run(["bash", SBATCH, *words], cwd=tmp_path, env=slurm, timeout=60, capture_output=True, text=True)
+    done = subprocess.run(["bash", SBATCH, *words], cwd=tmp_path, env=slurm, timeout=60, capture_output=True, text=True)  # noqa: S603, S607  # the test's own command
     assert done.returncode == 7, done.stderr  # the command's own
     seen = (tmp_path / "ray").read_text().splitlines()
     split = seen.index("--")
@@ -92,7 +92,7 @@ def test_the_slurm_script_starts_a_guarded_cluster_and_the_command(slurm: dict[s
 
 
 def test_the_notice_of_slurm_queues_the_job_again(slurm: dict[str, str], tmp_path: Path) -> None:
-    job = subprocess.Popen(["bash", SBATCH], cwd=tmp_path, env={**slurm, "LASTS": "2"}, stdout=subprocess.DEVNULL)
+    job = subprocess.Popen(["bash", SBATCH], cwd=tmp_path, env={**slurm, "LASTS": "2"}, stdout=subprocess.DEVNULL)  # noqa: S603, S607  # the test's own command
     for _ in range(600):
         if not (tmp_path / "token").is_file():
             time.sleep(0.05)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,9 +64,7 @@ def cuts(path: Path) -> Iterator[int]:
 def flips(path: Path) -> Iterator[int]:
     """The file with one bit turned, at random bits; whole again afterwards."""
     whole = path.read_bytes()
-    chosen = random.Random(0)
-    for _ in range(FLIPS):
-        bit = chosen.randrange(8 * len(whole))
+    for bit in np.random.default_rng(0).integers(8 * len(whole), size=FLIPS).tolist():
         turned = bytearray(whole)
         turned[bit // 8] ^= 1 << bit % 8
         path.write_bytes(turned)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import zipfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from melanoma_dist.data.commands import DownloadConfig
 from melanoma_dist.data.download.catalogue import Item, catalogue
@@ -56,17 +57,24 @@ def whole_masks(size: int) -> dict[str, bytes]:
     """The masks of 2017 in their official number, for commands that run in a process of their own."""
     return {
         f"/{item.year}/{item.name}": pack(
-            {f"ISIC_{n:07d}_segmentation.png": random.Random(n).randbytes(size if n < 2 else 9) for n in range(count)},
+            {
+                f"ISIC_{n:07d}_segmentation.png": np.random.default_rng(n).bytes(size if n < 2 else 9)
+                for n in range(count)
+            },
             zipfile.ZIP_STORED,
         )
         for item, count in zip(catalogue((2017,), ("masks",)), (150, 2000, 600), strict=True)
     }
 
 
+def _bytes(seed: int, size: int) -> bytes:
+    return np.random.default_rng(seed).bytes(size)
+
+
 def _content(item: Item, size: int) -> bytes:
     split = next(number for number, name in enumerate(("Training", "Validation", "Test")) if name in item.name)
     ids = [f"ISIC_{item.year % 10}{split}0000{number}" for number in range(2)]
-    random_bytes = random.Random(item.name).randbytes
+    random_bytes = np.random.default_rng(list(item.name.encode())).bytes
     if item.part == "images":
         members = {f"{item.stem}/{name}.jpg": random_bytes(size) for name in ids}
         extra = {f"__MACOSX/{item.stem}/._{ids[0]}.jpg": b"resource fork"}

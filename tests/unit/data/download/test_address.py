@@ -14,7 +14,7 @@ from melanoma_dist.errors import ConfigError, DownloadError
 from .server import Site
 from .site import IMAGES, get
 
-SECRET = "s€cret@/1"
+SECRET = "s€cret@/1"  # noqa: S105  # made up
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from melanoma_dist.data.download.part import Part, Version
@@ -17,7 +17,7 @@ from melanoma_dist.errors import DownloadError
 from .server import Site, serving
 
 FILE = "/2019/file.zip"
-BODY = random.Random(0).randbytes(300_000)
+BODY = np.random.default_rng(0).bytes(300_000)
 HASTY = Patience(connect_s=2, read_s=0.3, attempts=3, first_wait_s=0.01)
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_changed_starts_again(length: int, site: Site, fetch: Callab
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
-    site.etag, site.files[FILE] = '"second"', random.Random(1).randbytes(length)
+    site.etag, site.files[FILE] = '"second"', np.random.default_rng(1).bytes(length)
     require_whole(fetch(), site.files[FILE])
 
 
@@ -138,7 +138,7 @@ def test_a_server_that_ignores_if_range_is_caught_by_its_tag(
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
-    site.etag, site.files[FILE] = '"second"', random.Random(1).randbytes(300_000)
+    site.etag, site.files[FILE] = '"second"', np.random.default_rng(1).bytes(300_000)
     monkeypatch.setattr("melanoma_dist.data.download.part.Version.condition", '"second"')
     require_whole(fetch(), site.files[FILE])
     assert site.statuses(FILE)[-2:] == [206, 200]

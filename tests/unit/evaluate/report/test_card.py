@@ -74,7 +74,7 @@ def test_the_code_for_loading_the_weights_works(
     Image.fromarray(np.full((80, 100, 3), 120, dtype=np.uint8)).save(tmp_path / "lesion.jpg")
     monkeypatch.chdir(tmp_path)
     code = (tmp_path / "model" / "README.md").read_text().split("```python")[1].split("```")[0]
-    exec(compile(code, "card", "exec"), {})
+    exec(compile(code, "card", "exec"), {})  # noqa: S102  # the card's own code
     said = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert list(said) == list(LABELS)
     assert all(0 < float(value) < 1 for value in said.values())

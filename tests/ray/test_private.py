@@ -1,0 +1,96 @@
+"""Private clusters: guarded, out of others' reach and out of each other's way, whatever the environment says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ray.conftest import ROOT
+
+PRIVATE = """
+import json, os
+from pathlib import Path
+import ray
+from melanoma_dist.config import HardwareConfig
+from melanoma_dist.dist.cluster import _is_open, joined
+
+@ray.remote(num_cpus=0)
+def environment():
+    return {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
+
+with joined(HardwareConfig(gpus=0)) as machines:
+    here = ray._private.worker._global_node
+    folder = Path(here.temp_dir).parent
+    print(json.dumps({
+        "address": here.gcs_address, "nodes": len(machines.cores), "open": _is_open(here.gcs_address),
+        "token": os.environ["RAY_AUTH_TOKEN"], "worker": ray.get(environment.remote()), "folder": str(folder),
+        "mode": oct(folder.stat().st_mode & 0o777), "store": ray.cluster_resources()["object_store_memory"],
+        "found": [path.name for path in folder.rglob("*") if path.is_file()
+                  and os.environ["RAY_AUTH_TOKEN"].encode() in path.read_bytes()],
+    }), flush=True)
+    input()
+    assert ray.get(environment.remote())
+"""
+COMMAND = [sys.executable, "-c", PRIVATE]
+
+
+def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603  # the test's own command
+        command, cwd=ROOT, env={**os.environ, **environment}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def told(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+    """What a process says of its cluster, and what it said before."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    before = ""
+    for line in process.stdout:
+        if line.startswith("{"):
+            return json.loads(line), before
+        before += line
+    raise AssertionError(before + process.stderr.read())
+
+
+def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
+    hostile = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "192.0.2.7:6379"}
+    pair, clusters, ends = [], [], []
+    try:
+        for _ in range(2):  # one after the other, on a machine of two cores
+            pair.append(start(COMMAND, **hostile))
+            cluster, said = told(pair[-1])
+            clusters.append(cluster)
+            assert "RAY_ADDRESS (192.0.2.7:6379) is not heeded" in " ".join(said.split())
+            assert cluster["token"] not in said
+    finally:
+        ends = [process.communicate("end\n", timeout=120) for process in pair]
+    for process, cluster, (_, errors) in zip(pair, clusters, ends, strict=True):
+        assert process.returncode == 0, errors
+        assert (cluster["nodes"], cluster["open"], cluster["mode"]) == (1, False, "0o700")
+        assert cluster["worker"]["RAY_AUTH_MODE"] == "token"
+        assert "RAY_ADDRESS" not in cluster["worker"]
+        assert cluster["found"] == []
+        assert not Path(cluster["folder"]).exists()
+    assert all(clusters[0][key] != clusters[1][key] for key in ("address", "token", "folder"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_container_with_little_shared_memory_will_do() -> None:
+    little = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"', "sh"]
+    probe = start([*little, "true"])
+    if probe.communicate()[1] or probe.returncode:
+        pytest.skip("no mounts here")
+    process = start([*little, *COMMAND])
+    try:
+        cluster, _ = told(process)
+    finally:
+        _, errors = process.communicate("end\n", timeout=120)
+    assert process.returncode == 0, errors
+    assert cluster["store"] == 128 * 2**20
