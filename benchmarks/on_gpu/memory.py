@@ -35,7 +35,7 @@ def memory(settings: Settings) -> Iterator[Row]:
         short = _unit(Path(folder, "short"), backbone, settings, 1)
         with _limited(_SHARE * needed, settings):
             tries = _train_as_the_command_does(short, settings)
-        pieces = read_concessions(short).accumulate
+        pieces = read_concessions(short.folder).accumulate
         yield Row(
             f"{backbone}, batch {settings.batch_size}, {_SHARE:.0%} of the memory that it takes",
             f"{pieces} micro-batches",
