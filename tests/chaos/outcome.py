@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,6 +15,14 @@ _CLOCK = (
     "clock", "seconds", "images_per_s", "wait_share", "device_seconds", "input_wait_share", "seconds_of_last_command",
     "finished", "made_with",
 )  # fmt: skip
+
+
+class StepNoted(NamedTuple):
+    """A step, before it was taken."""
+
+    process: int
+    number: int  # from 0, over the whole training
+    at: float  # seconds, by the machine's monotonic clock
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -61,14 +69,19 @@ def repeated_steps(trace: Path) -> list[int]:
     """From the steps that processes noted: how many steps each restart took again. Raises ValueError for a hole."""
     found = []
     for file in sorted(trace.glob("fold-*")):
-        lines = [line.split() for line in file.read_text().splitlines()]
-        for (before, last), (after, first) in itertools.pairwise(lines):
-            again = int(last) + 1 - int(first)
-            if again < 0 or (before == after and again):
-                raise ValueError(f"{file.name}: step {first} came after step {last}")
-            if before != after:
+        for before, after in itertools.pairwise(steps_noted(file)):
+            again = before.number + 1 - after.number
+            if again < 0 or (before.process == after.process and again):
+                raise ValueError(f"{file.name}: step {after.number} came after step {before.number}")
+            if before.process != after.process:
                 found.append(again)
     return found
+
+
+def steps_noted(file: Path) -> list[StepNoted]:
+    """The steps that processes noted of one fold, in the order in which they began."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return [StepNoted(int(process), int(number), float(at)) for process, number, at in lines]
 
 
 def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,4 +1,4 @@
-"""A file of tensors is read as PyTorch reads it or refused, whatever is in it: it gets no memory, no file and runs no code."""
+"""A file of tensors is read as PyTorch reads it or refused, whatever is in it: it gets no memory and runs no code."""
 
 from __future__ import annotations
 
