@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.ray.conftest import ROOT, Launch
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 SPACE = """from ray import tune
 SPACE = {"optimizer.lr": tune.choice([1e-5, 1e-4, 1e-3, 1e-2]), "model.pooling": tune.choice(["avg", "max"])}
 """
