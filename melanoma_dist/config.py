@@ -325,7 +325,7 @@ def nested(config: RunConfig) -> dict[str, Any]:
 
 
 def check_url(name: str, url: str | None) -> None:
-    """Raise ConfigError, which does not show it, for a URL with a secret in it: URLs are shown and kept with the run."""
+    """Raise ConfigError, which hides it, for a URL with a secret in it: URLs are shown, and kept with the run."""
     scheme, there, rest = (url or "").partition("://")
     before, _, place = rest.rpartition("@")
     if there and (":" in before or "?" in place):
