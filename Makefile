@@ -18,7 +18,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive melanoma_dist benchmarks launch.py
 	$(BIN)/mypy
 	$(BIN)/pytest
 

@@ -1,62 +1,75 @@
 """Does a training that is killed at random, again and again, end as one that never was?
 
-    MELANOMA_DIST_ISIC=ISIC python benchmarks/chaos.py --minutes 20
+    MELANOMA_DIST_ISIC=ISIC python benchmarks/chaos.py --kills 50
     python benchmarks/chaos.py --minutes 20 --data DATA
 
 36 real images of ISIC 2017 are prepared (or DATA is taken), and two folds of a small backbone trained on them once,
-undisturbed. Then the same run is killed after random delays, a rank or the whole command by SIGKILL, or asked to end by
-SIGTERM, and the command given again, until it is finished; and again, until the time is up. The last run goes
-to its end in peace. Each run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`).
+undisturbed. Then the same run is disturbed and its command given again until it is finished; and again, as another run,
+until there were enough kills. Three runs of four are trained on a Ray cluster of nodes that can be lost, the fourth on
+a private one. A kill takes a rank, a node with everything on it, or the command; SIGTERM, which asks for an end, is
+none. Each waits at random for a process that is at its start, in a step, a validation, a checkpoint or at its end.
 
-Cost: as many minutes as asked for, and one run. It shows whether results depend on what happened to their processes.
+Each finished run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`). Exit code 1 where one
+differs, lost more than a checkpoint interval, or left a file or a process behind; its folder is kept then.
+
+Cost: half a minute a kill on two cores. It shows whether results depend on what happened to their processes.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
-import statistics
-import subprocess  # nosec B404  # for the program itself
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import tyro
+from chaos_nodes import Nodes
+from chaos_table import Kill, fate, tabulate
 from conditions import commit, ended, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
-from melanoma_dist.errors import ConfigError  # noqa: E402
-from melanoma_dist.log import say, show_table  # noqa: E402
+from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
+from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
+from tests.chaos.processes import MARK, alive_after, title, working  # noqa: E402
 
-_FAULTS = ("rank SIGKILL", "command SIGKILL", "command SIGTERM")
-_CHANCES = (12, 1, 1)  # a command that is killed takes a quarter of a minute to start again
+_FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
+_MOMENTS = ("start", "step", "validation", "checkpoint")
+_PER_RUN, _AT_END = 7, 3  # faults of a run at these moments, and then at its end
 _EVERY = 2  # steps between checkpoints
+_LATER_S = {True: 4.0, False: 0.05}  # at most within a start, and within any other moment
+_AIM_S = 120.0  # for a process to come to the moment
+_SLOW = b"Ray could not be started on this machine"  # within 30 s: a machine that does too much else
+_CODES = (-signal.SIGKILL, -signal.SIGTERM, 75, 143)
 
 
 @dataclass(frozen=True)
 class Settings:
     """How long, and on what."""
 
-    minutes: float = 20.0
-    """For how long runs are begun and killed."""
+    kills: int = 50
+    """Runs are begun until there were so many kills,"""
+    minutes: float = 120.0
+    """or this time is up."""
     seed: int = 0
     """Of the moments and kinds of faults."""
     data: str | None = None
     """Prepared data set; 36 images of $MELANOMA_DIST_ISIC where not given."""
     labels: str = "isic2017"
     """Labels that the data has."""
-    epochs: int = 60
+    epochs: int = 40
     """Epochs of a run."""
 
 
@@ -69,59 +82,160 @@ class Soak:
             *("--data", data, "--labels", settings.labels, "--gpus", "0", "--backbone", "test_resnet"),
             *("--weights", "none", "--image-size", "64", "--augment", "light", "--lr", "1e-3", "--folds", "2"),
             *("--batch-size", "4", "--epochs", str(settings.epochs), "--patience", str(settings.epochs)),
-            *("--checkpoint-every", str(_EVERY), "--max-restarts", "1000", "--runs", str(place)),
+            *("--checkpoint-every", str(_EVERY), "--max-restarts", "1000", "--max-preemptions", "1000"),
+            *("--runs", str(place)),
         ]
-        self.faults: Counter[str] = Counter()
-        self.orphans = 0
+        self._hits: Counter[tuple[str, str]] = Counter()
+        self.kills: list[Kill] = []
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        trace = self._place / f"trace-{name}"
-        trace.mkdir(exist_ok=True)
+    def whole(self) -> None:
+        """The run that nothing disturbs."""
+        environment, command = self._command("whole")
+        _Run(self._trace("whole"), environment, command, None, self).finish(disturb=False)
+
+    def disturbed(self, number: int) -> list[str]:
+        """One run under faults until it is finished; what is wrong with it then."""
+        name = f"killed-{number}"
+        environment, command = self._command(name)
+        before = len(self.kills)
+        with ExitStack() as stack:
+            nodes = None
+            if number % 4 != 3:
+                nodes = stack.enter_context(Nodes(self._trace(name), environment))
+                environment |= nodes.secret
+                command += ["--address", nodes.address]
+            _Run(self._trace(name), environment, command, nodes, self).finish()
+        kills = self.kills[before:]
+        wrong = self._judged(name)
+        for kill in kills:
+            fate(kill, self._trace(name), self._place / name)
+            kill.identical = not wrong
+        say(f"{name}: {', '.join(f'{kill.fault} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
+        return wrong
+
+    def draw(self, moment: str, nodes: bool) -> str:
+        """A fault for a moment: at random, rather one that did not come then yet."""
+        faults = [fault for fault in _FAULTS if nodes or fault != "node"]
+        weights = [_FAULTS[fault] / (1 + self._hits[fault, moment]) for fault in faults]
+        return self._random.choices(faults, weights)[0]
+
+    def plan(self) -> list[str]:
+        """The moments of the faults of one run."""
+        return [*self._random.choices(_MOMENTS, k=_PER_RUN), *["end"] * _AT_END]
+
+    def within(self, seconds: float) -> float:
+        """A random time."""
+        return self._random.uniform(0.0, seconds)
+
+    def hit(self, kill: Kill) -> None:
+        """A fault came."""
+        self._hits[kill.fault, kill.moment] += 1
+        self.kills.append(kill)
+        say(f"{len(self.kills)}: {kill.fault}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
+
+    def _judged(self, name: str) -> list[str]:
+        again = max(repeated_steps(self._trace(name)), default=0)
+        wrong = [f"different: {each}" for each in differences(self._place / "whole", self._place / name)]
+        wrong += [f"left over: {each}" for each in leftovers(self._place / name)]
+        wrong += [f"left running: {title(each)}" for each in alive_after(40, working(self._trace(name)))]
+        return wrong + ([f"{again} steps taken again"] if again > _EVERY else [])
+
+    def _trace(self, name: str) -> Path:
+        return self._place / f"trace-{name}"
+
+    def _command(self, name: str) -> tuple[dict[str, str], list[str]]:
+        trace = self._trace(name)
+        trace.mkdir()
         path = os.pathsep.join([str(ROOT / "tests" / "chaos" / "sabotage"), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path, "CHAOS_TRACE": str(trace)}
-        log = (self._place / f"{name}.log").open("ab")
-        command = [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603  # nosec B603  # ours
-
-    def disturb(self, name: str, until: float) -> None:
-        """Kill and give the command again until the run is finished; after ``until``, disturb no more."""
-        while True:
-            process = self.start(name)
-            self._harass(process, until)
-            code = process.wait()
-            if code == 0:
-                return
-            if code not in (-signal.SIGKILL, 75, 143):
-                raise RuntimeError(f"{name} ended with code {code}: see {self._place / name}.log")
-
-    def _harass(self, process: subprocess.Popen[bytes], until: float) -> None:
-        while process.poll() is None:
-            limit = time.monotonic() + self._random.uniform(0.5, 6.0)
-            while time.monotonic() < limit and process.poll() is None:
-                time.sleep(0.02)
-            if time.monotonic() > until or process.poll() is not None:
-                break
-            (fault,) = self._random.choices(_FAULTS, _CHANCES)
-            self._do(fault, process)
-
-    def _do(self, fault: str, process: subprocess.Popen[bytes]) -> None:
-        family = psutil.Process(process.pid).children(recursive=True)
-        if fault == "rank SIGKILL":
-            if not (ranks := [each for each in family if _title(each).startswith("ray::_Driver")]):
-                return
-            self._random.choice(ranks).kill()
-        else:
-            process.send_signal(signal.SIGKILL if "KILL" in fault else signal.SIGTERM)
-            process.wait(90)
-            working = [each for each in family if "Agent" not in _title(each)]  # Ray's two idle agents: a minute
-            self.orphans += len(psutil.wait_procs(working, timeout=40)[1])
-        self.faults[fault] += 1
+        environment = {**os.environ, "PYTHONPATH": path, "CHAOS_TRACE": str(trace), MARK: str(trace)}
+        return environment, [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
 
 
-def _title(process: psutil.Process) -> str:
-    with suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
+@dataclass
+class _Run:
+    """One run, its command given until it is finished."""
+
+    trace: Path
+    environment: dict[str, str]
+    command: list[str]
+    nodes: Nodes | None
+    soak: Soak
+
+    def finish(self, disturb: bool = True) -> None:
+        plan = self.soak.plan() if disturb else []
+        output = self.trace / "output.log"
+        with output.open("ab") as log:
+            while True:
+                begin = output.stat().st_size
+                process = psutil.Popen(self.command, env=self.environment, stdout=log, stderr=log)
+                while plan and process.poll() is None:
+                    if self._strike(process, plan[0]):
+                        plan.pop(0)
+                if (code := process.wait()) == 0:
+                    return
+                if code not in _CODES and _SLOW not in output.read_bytes()[begin:]:
+                    raise MelanomaDistError(f"the command ended with code {code}: see {output}")
+
+    def _strike(self, process: psutil.Popen, moment: str) -> bool:
+        """Wait for a process at the moment and do a fault to it. Returns whether it came to that."""
+        fault = self.soak.draw(moment, self.nodes is not None)
+        self._pause(process, self.soak.within(2.0 if moment != "start" else 0.2))
+        pid = self._aim(process, fault in ("rank", "node"), moment)
+        if pid is None:
+            return False
+        kill = Kill(fault, *self._phase(pid), time.monotonic())
+        if fault in ("rank", "node"):
+            self._kill(psutil.Process(pid), kill)
+        elif not self._end(process, kill):
+            return False
+        self.soak.hit(kill)
+        return True
+
+    def _aim(self, process: psutil.Popen, of_rank: bool, moment: str) -> int | None:
+        """A process at the moment, at a random time within it; None where none comes there."""
+        limit = time.monotonic() + _AIM_S
+        while process.poll() is None and time.monotonic() < limit:
+            for file in self.trace.glob("phase-*"):
+                pid = int(file.name.partition("-")[2])
+                if self._is_at(pid, moment) and not (of_rank and pid == process.pid):
+                    self._pause(process, self.soak.within(_LATER_S[moment == "start"]))
+                    if self._is_at(pid, moment):
+                        return pid
+            time.sleep(0.002)
+        return None
+
+    def _is_at(self, pid: int, moment: str) -> bool:
+        return self._phase(pid)[0] == moment and psutil.pid_exists(pid)
+
+    def _phase(self, pid: int) -> tuple[str, int | None]:
+        with suppress(FileNotFoundError, ValueError):
+            phase, fold = (self.trace / f"phase-{pid}").read_text().split()
+            return phase, None if fold == "None" else int(fold)
+        return "between", None
+
+    def _kill(self, rank: psutil.Process, kill: Kill) -> None:
+        family = [rank, *rank.children(recursive=True)]
+        if kill.fault == "rank":
+            rank.kill()
+        elif self.nodes is not None:
+            self.nodes.lose(rank)
+        kill.orphans = len(alive_after(40, family))
+        kill.moment, kill.fold = self._phase(rank.pid)  # as it died, which is not always as it was seen
+
+    def _end(self, process: psutil.Popen, kill: Kill) -> bool:
+        process.send_signal(signal.SIGKILL if kill.fault == "command" else signal.SIGTERM)
+        if process.wait(180) == 0:
+            return False  # it was finished before it heard
+        mine = working(self.trace)
+        if self.nodes is not None:  # the cluster lives on
+            mine = [each for each in mine if title(each).startswith("ray::") and "IDLE" not in title(each)]
+        kill.orphans = len(alive_after(40, mine))
+        return True
+
+    def _pause(self, process: psutil.Popen, seconds: float) -> None:
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit and process.poll() is None:
+            time.sleep(0.001)
 
 
 def _real(place: Path) -> str:
@@ -140,27 +254,20 @@ def _real(place: Path) -> str:
 
 
 def main() -> None:
-    """Train once, then kill and compare until the time is up."""
+    """Train once, then kill and compare until there were enough."""
     settings = tyro.cli(Settings, description=__doc__)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        place = Path(folder)
-        soak = Soak(settings, place, settings.data or _real(place))
-        if soak.start("whole").wait() != 0:
-            raise RuntimeError((place / "whole.log").read_text())
-        until, runs, different = time.monotonic() + 60 * settings.minutes, 0, 0
-        again: list[int] = []
-        while time.monotonic() < until:
-            name, runs = f"killed-{runs}", runs + 1
-            soak.disturb(name, until)
-            found = differences(place / "whole", place / name)
-            different += bool(found)
-            again += repeated_steps(place / f"trace-{name}")
-            say(f"{name}: {dict(soak.faults)}, different: {found}, left over: {leftovers(place / name)}")
-        show_table("Faults", ["fault", "count"], [[fault, soak.faults[fault]] for fault in _FAULTS])
-        median = statistics.median(again) if again else 0
-        say(f"{sum(soak.faults.values())} faults in {runs} runs, of which {different} differ; {soak.orphans} orphans")
-        say(f"{len(again)} restarts in training took again {median:g} steps (median), at most {max(again, default=0)}")
-    say(f"{machine()}; commit {commit()}")
+    place = Path(tempfile.mkdtemp(prefix="chaos-"))
+    soak = Soak(settings, place, settings.data or _real(place))
+    soak.whole()
+    until, runs, bad = time.monotonic() + 60 * settings.minutes, 0, 0
+    while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < until:
+        bad += bool(soak.disturbed(runs))
+        runs += 1
+    tabulate(soak.kills)
+    say(f"{len(soak.kills)} faults in {runs} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
+    if bad or any(kill.orphans for kill in soak.kills):
+        raise MelanomaDistError(f"not every run ended as the undisturbed one: see {place}")
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":

@@ -1,99 +1,180 @@
-"""What it costs to be safe: the time of a checkpoint, and training with and without checkpoints side by side.
+"""What it costs to be safe: how long a checkpoint stalls a training, and how much of the time that is.
 
     python benchmarks/checkpoint.py [--backbones densenet201 inceptionresnetv2] [--rounds 5]
 
-A checkpoint holds weights, both moments of Adam and what the rank alone has; it is written, flushed, hashed and
-renamed, and the one before it is hashed again. Then the first backbone trains on synthetic batches in turns, once with
-a checkpoint in the middle of a turn and once without, and the difference is scaled to the default interval.
+A checkpoint holds weights, both moments of Adam and what the rank alone has. It is copied while the training waits;
+then a thread writes, flushes, hashes and renames it, and hashes the one before it again, while the training goes on.
+Each backbone trains on synthetic batches in turns, once with a checkpoint in the turn and once without: the difference
+is what a checkpoint costs in all. ``gpu.py`` measures the same on a GPU.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
+from conditions import commit, ended, machine
 
-from melanoma_dist.config import HardwareConfig, ModelConfig, RunConfig
+from melanoma_dist.config import HardwareConfig, InputConfig, ModelConfig, RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.input.loader import TrainingBatch
+from melanoma_dist.log import say
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
+from melanoma_dist.train.keeper import Keeper
 from melanoma_dist.train.learner import Learner
+from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
-LABELS = LABEL_SETS["isic2019"]
-STEPS = 8
+_LABELS = LABEL_SETS["isic2019"]
+_ROOM = 1.5  # a turn takes so many times what a checkpoint takes, so that the thread ends in it
+_IMAGES = 47_000  # of an epoch: two folds of three of the challenges' 58,000, with room
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--backbones", nargs="+", default=["densenet201", "inceptionresnetv2"])
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    interval = HardwareConfig().checkpoint_interval[1] or 0.0
-    print("| backbone | parameters | checkpoint | median s | of the default interval |\n|---|---|---|---|---|")
-    for backbone in arguments.backbones:
-        print(_checkpoint_row(backbone, arguments.rounds, interval), flush=True)
-    plain, saving = _side_by_side(arguments.backbones[0], arguments.rounds)
-    print(f"\n{STEPS} steps of {arguments.backbones[0]}: {plain:.2f} s; with a checkpoint in them {saving:.2f} s")
-    print(f"at one checkpoint in {interval:.0f} s: {100 * (saving - plain) / interval:.2f} % of the time")
+@dataclass(frozen=True)
+class Settings:
+    """What is trained, and how often."""
+
+    backbones: tuple[str, ...] = ("densenet201", "inceptionresnetv2")
+    """Backbones."""
+    rounds: int = 5
+    """Pairs of turns, at least 1."""
+    batch_size: int = 8
+    """Images per step."""
+    image_size: int = 96
+    """Side of the input in pixels."""
 
 
-def _checkpoint_row(backbone: str, rounds: int, interval: float) -> str:
-    learner = _learner(backbone)
-    learner.begin_epoch(frozen=False)
-    learner.step(_batch(), 0, 1e-4)
-    count = sum(parameter.numel() for parameter in learner.model.parameters())
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        checkpoints = Checkpoints(Path(folder), print)
-        seconds = [_save(checkpoints, learner, number) for number in range(rounds)]
-        size = max(path.stat().st_size for path in Path(folder).rglob("state.pt"))
-    median = statistics.median(seconds)
-    return (
-        f"| {backbone} | {count / 1e6:.1f} M | {size / 1e6:.0f} MB | {median:.2f} | {100 * median / interval:.2f} % |"
+@dataclass(frozen=True)
+class Cost:
+    """What a checkpoint of a backbone costs."""
+
+    parameters: int
+    size: int
+    """Bytes of a checkpoint."""
+    copy_s: float
+    """Seconds that the training waits while it is copied, median."""
+    disk_s: float
+    """Seconds from then until it is on the disk, median."""
+    images_per_s: tuple[float, float]
+    """In turns without and with a checkpoint, medians."""
+    lost_s: float
+    """What a turn with a checkpoint takes longer than the one before it, median of the pairs."""
+    epoch_s: float
+    """Seconds of an epoch of ``_IMAGES``, without."""
+
+    @property
+    def share(self) -> float:
+        """Of the time, at the default interval and one checkpoint at the end of each epoch."""
+        interval = HardwareConfig().checkpoint_interval[1] or float("inf")
+        return self.lost_s * (1 / interval + 1 / self.epoch_s)
+
+
+class _Training:
+    """A backbone on one batch again and again, with what keeps it."""
+
+    def __init__(self, backbone: str, batch_size: int, image_size: int, world: World, folder: Path) -> None:
+        config = RunConfig(
+            input=InputConfig(batch_size=batch_size),
+            model=ModelConfig(backbone=backbone, weights="none"),
+            hardware=HardwareConfig(checkpoint_every="1000000"),  # none but those that are asked for here
+        )
+        targets = np.tile(np.eye(len(_LABELS), dtype=np.float32), (4, 1))
+        model = build_classifier(config.model, image_size, len(_LABELS), 0)
+        self.learner = Learner(model, targets, config, world)
+        self.learner.begin_epoch(frozen=False)
+        images = torch.randn(batch_size, 3, image_size, image_size, device=world.device)
+        known = torch.eye(len(_LABELS)).repeat(-(-batch_size // len(_LABELS)), 1)[:batch_size].to(world.device)
+        images = images.to(memory_format=torch.channels_last)
+        self._batch = TrainingBatch(images, known, np.arange(batch_size), known.numel())
+        self._gpu, self._step, self._saved = world.gpu, 0, 0
+        unit = Unit(config, 0, "", "", folder)
+        self.keeper = Keeper(unit, Checkpoints(unit.folder / "checkpoints", say), say)
+
+    def turn(self, steps: int, checkpoint_at: int | None = None) -> float:
+        """Seconds of some steps, with a checkpoint after one of them."""
+        self._wait()
+        start = time.perf_counter()
+        for number in range(steps):
+            self.learner.step(self._batch, self._step, 1e-4)
+            self._step += 1
+            if number == checkpoint_at:
+                self.save()
+        self._wait()
+        return time.perf_counter() - start
+
+    def save(self) -> None:
+        """As the training does after a step."""
+        state = {"learner": self.learner.state_dict(), "ranks": [self.learner.own_state()], "history": []}
+        self._saved += 1
+        self.keeper.save(Cursor(self._saved), state, keep_best=0)
+
+    def alone(self) -> tuple[float, float]:
+        """Seconds of a checkpoint beside which nothing is done: until the training could go on, and from then on."""
+        self._wait()
+        copying = _seconds(self.save)
+        return copying, _seconds(self.keeper.settle)
+
+    def _wait(self) -> None:
+        if self._gpu is not None:
+            torch.cuda.synchronize(self._gpu)
+
+
+def cost(backbone: str, batch_size: int, image_size: int, world: World, rounds: int, longest_s: float = 600.0) -> Cost:
+    """Measure it; a turn takes at most ``longest_s``."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+        training = _Training(backbone, batch_size, image_size, world, Path(place))
+        training.turn(5)
+        copies, disks = zip(*(training.alone() for _ in range(3)), strict=True)
+        step_s = training.turn(5) / 5
+        steps = max(4, round(min(_ROOM * (max(copies) + max(disks)), longest_s) / step_s))
+        pairs = []
+        for _ in range(rounds):
+            pairs.append((training.turn(steps), training.turn(steps, checkpoint_at=steps // 8)))
+            training.keeper.settle()
+        training.keeper.close()
+        size = max(path.stat().st_size for path in Path(place).rglob("state.pt"))
+        count = sum(parameter.numel() for parameter in training.learner.model.parameters())
+    plain, saving = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return Cost(
+        parameters=count,
+        size=size,
+        copy_s=statistics.median(copies),
+        disk_s=statistics.median(disks),
+        images_per_s=(batch_size * steps / plain, batch_size * steps / saving),
+        lost_s=statistics.median(longer - shorter for shorter, longer in pairs),
+        epoch_s=_IMAGES / batch_size * plain / steps,
     )
 
 
-def _side_by_side(backbone: str, rounds: int) -> tuple[float, float]:
-    """Median seconds of a turn without and with a checkpoint, taken in turns: the machine may be noisy."""
-    learner, times = _learner(backbone), {False: list[float](), True: list[float]()}
-    learner.begin_epoch(frozen=False)
-    learner.step(_batch(), 0, 1e-4)
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        checkpoints = Checkpoints(Path(folder), print)
-        for number in range(2 * rounds):
-            start = time.perf_counter()
-            for step in range(STEPS):
-                learner.step(_batch(), step, 1e-4)
-                if number % 2 and step == STEPS // 2:
-                    _save(checkpoints, learner, number)
-            times[bool(number % 2)].append(time.perf_counter() - start)
-    return statistics.median(times[False]), statistics.median(times[True])
-
-
-def _save(checkpoints: Checkpoints, learner: Learner, number: int) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    state = {"learner": learner.state_dict(), "ranks": [learner.own_state()]}
-    checkpoints.save(Cursor(number), state, keep_best=0)
+    work()
     return time.perf_counter() - start
 
 
-def _learner(backbone: str) -> Learner:
-    config = RunConfig(model=ModelConfig(backbone=backbone, weights="none"), hardware=HardwareConfig(gpus=0))
-    model = build_classifier(config.model, 96, len(LABELS), 0)
-    targets = np.tile(np.eye(len(LABELS), dtype=np.float32), (4, 1))
-    return Learner(model, targets, config, World(threads=torch.get_num_threads()))
-
-
-def _batch() -> TrainingBatch:
-    targets = torch.eye(len(LABELS))[:8]
-    return TrainingBatch(torch.randn(8, 3, 96, 96), targets, np.arange(8), targets.numel())
+def main() -> None:
+    """Measure each backbone and print a table."""
+    settings = tyro.cli(Settings, description=__doc__)
+    say(f"{machine()}; commit {commit()}\n")
+    say("| backbone | parameters | checkpoint | copied in | then on the disk in | images/s without, with one "
+        "| lost | of the default |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+    world = World(threads=torch.get_num_threads())
+    for backbone in settings.backbones:
+        found = cost(backbone, settings.batch_size, settings.image_size, world, settings.rounds)
+        say(
+            f"| {backbone} | {found.parameters / 1e6:.1f} M | {found.size / 1e6:.0f} MB | {found.copy_s:.2f} s "
+            f"| {found.disk_s:.2f} s | {found.images_per_s[0]:.1f}, {found.images_per_s[1]:.1f} "
+            f"| {found.lost_s:.2f} s | {found.share:.2%} |"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

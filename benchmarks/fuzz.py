@@ -1,16 +1,19 @@
 """Does any damaged or hostile file crash the program, hang it, fill the memory or leave its folder?
 
-    python benchmarks/fuzz.py --minutes 10 [--parser NAME ...]
+    python benchmarks/fuzz.py --minutes 10 [--parser NAME ...] [--jobs 2]
 
-For each parser (``fuzzing/parsers.py``) a process of its own reads damaged copies of real files
+For each parser (``fuzzing/parsers``) a process of its own reads damaged copies of real files
 (``fuzzing/samples.py``), one after the other, with 1 GiB of memory more than it had when it began. A finding is an
 exception that is none of the program's own, a crash, an input that takes longer than 10 s, a file that is changed
 outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what happened.
 The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
+
+Only ``judged-run`` and the making of samples need DALI, and only ``sweep-journal`` needs Ray.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -24,18 +27,17 @@ from typing import Any
 
 import tyro
 from conditions import commit, ended, machine
+from fuzzing.parsers import NAMES, module_of
 
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.log import say, show_table
 
-NAMES = (
-    "configuration", "tables", "downloaded-table", "archive", "partial-download", "licences", "download-record",
-    "photographs", "preparation", "description", "manifest", "joins", "shards", "folds", "weights", "judged-run",
-    "compared-run", "compared-look", "earlier-looks", "report", "sweep-journal",
-)  # fmt: skip
 _PATIENCE_S = 10.0  # for one input
 _BEGIN_S = 120.0  # for a process to begin
+_LOOK_S = 0.2  # between two looks at a process
 _MANY = 10**9
+_FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "2"}
+"""What is reserved and not used would count as memory, the more the more cores there are."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Settings:
     """Minutes for each parser."""
     parser: tuple[str, ...] = NAMES
     """Parsers; all where none is named."""
+    jobs: int = 1
+    """Parsers at a time."""
     seed: int = 0
     """Of the damage."""
     findings: Path = Path("fuzz-findings")
@@ -58,6 +62,8 @@ class Settings:
             raise ConfigError.of("parser", " ".join(unknown), f"must be among {', '.join(NAMES)}")
         if not self.minutes > 0:
             raise ConfigError.of("minutes", self.minutes, "must be above 0")
+        if self.jobs < 1:
+            raise ConfigError.of("jobs", self.jobs, "must be 1 or more")
 
 
 @dataclass
@@ -78,9 +84,9 @@ class Result:
 
 
 def main() -> None:
-    """Fuzz all parsers, one after the other, and print the table."""
+    """Fuzz the parsers and print the table."""
     settings = tyro.cli(Settings, description=__doc__)
-    results = run(settings)
+    results = asyncio.run(run(settings))
     print(f"{machine()}; commit {commit()}")
     for result in results:
         for finding in result.findings:
@@ -88,24 +94,30 @@ def main() -> None:
     sys.exit(any(result.findings for result in results))
 
 
-def run(settings: Settings) -> list[Result]:
-    """Fuzz the parsers that are asked for."""
+async def run(settings: Settings) -> list[Result]:
+    """Fuzz the parsers that are asked for, ``jobs`` at a time; the table is shown whenever one is done."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # others reserve more than they use, which would count
+    os.environ |= _FRUGAL
     context = multiprocessing.get_context("forkserver")  # so that every process begins with everything loaded
-    context.set_forkserver_preload(["fuzzing.child"])
+    context.set_forkserver_preload(["fuzzing.child", *{module_of(name) for name in settings.parser}])
+    free, results = asyncio.Semaphore(settings.jobs), dict[str, Result]()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as work:
         samples = settings.samples or Path(work) / "samples"
         if not samples.is_dir():
             _make(context, samples)
-        results = []
-        for name in settings.parser:
-            results.append(_fuzz(context, settings, name, samples, Path(work) / name))
+
+        async def in_turn(name: str) -> None:
+            async with free:
+                results[name] = await _fuzz(context, settings, name, samples, Path(work) / name)
             show_table(
                 "Damaged inputs", ("parser", "inputs", "seconds", "accepted", "refused", "findings"),
-                [result.row for result in results],
+                [results[name].row for name in settings.parser if name in results],
             )  # fmt: skip
-    return results
+
+        async with asyncio.TaskGroup() as parsers:
+            for name in settings.parser:
+                parsers.create_task(in_turn(name))
+    return [results[name] for name in settings.parser]
 
 
 def _make(context: Any, samples: Path) -> None:
@@ -129,16 +141,20 @@ def _child(*arguments: Any) -> None:
     fuzz(*arguments)
 
 
-def _fuzz(context: Any, settings: Settings, name: str, samples: Path, work: Path) -> Result:
+async def _fuzz(context: Any, settings: Settings, name: str, samples: Path, work: Path) -> Result:
     """One parser: a process after the other, each going on behind the finding that ended the one before."""
     result, end, attempt = Result(name), time.monotonic() + 60 * settings.minutes, 0
     begun = time.monotonic()
     while (left := end - time.monotonic()) > 0 or attempt == 0:
         box = work / str(attempt)
         box.mkdir(parents=True)
-        process = context.Process(target=_child, args=(name, samples, box, settings.seed, result.inputs, left, _MANY))
+        arguments = (name, samples, box, settings.seed, result.inputs, left, _MANY)
+        process = context.Process(target=_child, args=arguments, daemon=True)
         process.start()
-        hung = _watch(process, box)
+        hung = await _watch(process, box)
+        if not _state(box):
+            result.findings.append(f"{name}: its process did not begin (exit code {process.exitcode})")
+            break
         _take(result, box, process.exitcode, hung, settings)
         shutil.rmtree(box)
         attempt += 1
@@ -146,11 +162,11 @@ def _fuzz(context: Any, settings: Settings, name: str, samples: Path, work: Path
     return result
 
 
-def _watch(process: Any, box: Path) -> bool:
+async def _watch(process: Any, box: Path) -> bool:
     """Wait for a process; end it, and say so, where one input takes too long."""
     begun = time.time()
     while process.is_alive():
-        process.join(timeout=0.2)
+        await asyncio.sleep(_LOOK_S)
         state = _state(box)
         since, patience = (state["since"], _PATIENCE_S) if "since" in state else (begun, _BEGIN_S)
         if process.is_alive() and not state.get("done") and time.time() - since > patience:
@@ -167,8 +183,6 @@ def _state(box: Path) -> dict[str, Any]:
 
 def _take(result: Result, box: Path, code: int | None, hung: bool, settings: Settings) -> None:
     state = _state(box)
-    if not state:
-        raise RuntimeError(f"{result.name}: its process did not begin (exit code {code})")
     result.inputs, result.accepted = state["next"], result.accepted + state["accepted"]
     result.refused += state["refused"]
     what = state["finding"] or (f"took longer than {_PATIENCE_S:.0f} s" if hung else f"ended its process ({code})")

@@ -4,11 +4,13 @@
     ├── UserError            exit code 2: the user can mend it
     │   ├── ConfigError      a flag or a field of the configuration
     │   └── DataError        images, labels, a prepared folder
+    │       └── DamagedImages    prepared images whose bytes have changed
     ├── DownloadError        a file that a server did not give: the network, an answer that is not the file
-    ├── TrainingError        a unit that could not be trained: NaN, out of memory
+    ├── TrainingError        a unit that could not be trained: NaN, a storage that refuses
+    │   └── OutOfMemory      a device had too little of it for so many images at once
     └── RankError            ranks that were lost or hang: the unit is worth another try
 
-Each carries one finished message and nothing else, so that it crosses process borders intact.
+Each carries one finished message, and what else it carries stands in its ``args``: it crosses process borders intact.
 """
 
 from __future__ import annotations
@@ -42,16 +44,41 @@ class DataError(UserError):
     """Images, labels or a prepared data set are missing, damaged or contradictory."""
 
 
+class DamagedImages(DataError):
+    """Images that a unit was to learn from are not what was prepared."""
+
+    def __init__(self, message: str, image_ids: tuple[str, ...]) -> None:
+        super().__init__(message, image_ids)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """All of them that the unit was to learn from."""
+        return tuple(self.args[1])
+
+
 class DownloadError(MelanomaDistError):
     """A file did not come: the network is down, or the server refuses it or sends something else."""
 
 
 class TrainingError(MelanomaDistError):
-    """A unit stopped for a reason that is not the user's typing and would come again: NaN, memory."""
+    """A unit stopped for a reason that is not the user's typing and would come again: NaN, a full disk."""
+
+
+class OutOfMemory(TrainingError):
+    """A device had too little memory for so many images at once; with fewer at once the unit may well succeed."""
 
 
 class RankError(MelanomaDistError):
     """Ranks of a unit were lost or hang; from its last checkpoint the unit may well succeed."""
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, says that a device had too little memory: not all have a class for it."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("out of memory", "bad_alloc", "memory allocation failed"))
 
 
 def nearest(name: str, known: Iterable[str], count: int = 4) -> str:

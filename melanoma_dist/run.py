@@ -246,5 +246,7 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
         f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; "
         f"input wait {min(waits):.0%} to {max(waits):.0%}"
     )
+    for incident in summary["incidents"]:
+        say(f"note: {incident}")
     say(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
     say(f"curves: tensorboard --logdir {folder.path.parent}")

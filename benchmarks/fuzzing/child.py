@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
+from fuzzing.files import copy_samples
 from fuzzing.mutate import mutated
-from fuzzing.parsers import PARSERS, Parser
-from fuzzing.samples import copy_samples
+from fuzzing.parsers import Parser, parser
 from melanoma_dist.errors import MelanomaDistError
 
 ROOM = 2**30
@@ -68,14 +68,15 @@ def fuzz(name: str, samples: Path, box: Path, seed: int, first: int, seconds: fl
     """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    parser, place = PARSERS[name], box / "place"
+    reader, place = parser(name), box / "place"
     place.mkdir()
-    copy_samples(samples, place, parser.folders)
-    parser.begin(place)
-    whole = {file: (place / file).read_bytes() for file in parser.files}
+    copy_samples(samples, place, reader.folders)
+    reader.begin(place)
+    whole = {file: (place / file).read_bytes() for file in reader.files}
     guard = Guard(place.resolve())
     state: dict[str, Any] = {"next": first, "accepted": 0, "refused": 0, "finding": None}
-    _read(parser, place, guard)  # the undamaged ones, which also loads what is loaded late
+    if _read(reader, place, guard) == "refused":  # the undamaged ones, which also loads what is loaded late
+        raise RuntimeError(f"{name} refuses undamaged samples")
     _limit_memory()
     end = time.monotonic() + seconds
     while time.monotonic() < end and state["next"] - first < limit:
@@ -83,10 +84,10 @@ def fuzz(name: str, samples: Path, box: Path, seed: int, first: int, seconds: fl
         (box / "input").write_bytes(data)
         (place / file).write_bytes(data)
         _tell(box, state | {"file": file, "since": time.time()})
-        finding = _read(parser, place, guard)
+        finding = _read(reader, place, guard)
         state["refused" if finding == "refused" else "accepted"] += 1
         state["next"] += 1
-        _restore(samples, place, parser, whole)
+        _restore(samples, place, whole)
         if finding not in ("", "refused"):
             _tell(box, state | {"file": file, "finding": finding})
             os._exit(1)
@@ -101,13 +102,13 @@ def _damaged(whole: dict[str, bytes], name: str, seed: int, number: int) -> tupl
     return file, mutated(whole[file], file.rpartition(".")[2], list(whole.values()), rng)
 
 
-def _read(parser: Parser, place: Path, guard: Guard) -> str:
+def _read(reader: Parser, place: Path, guard: Guard) -> str:
     """Nothing, ``refused``, or what went wrong."""
     guard.seen.clear()
     guard.active, found = True, ""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            parser.read(place)
+            reader.read(place)
     except MelanomaDistError:
         found = "refused"
     except BaseException:
@@ -117,7 +118,7 @@ def _read(parser: Parser, place: Path, guard: Guard) -> str:
     return "; ".join(guard.seen) or found
 
 
-def _restore(samples: Path, place: Path, parser: Parser, whole: dict[str, bytes]) -> None:
+def _restore(samples: Path, place: Path, whole: dict[str, bytes]) -> None:
     for file, data in whole.items():
         (place / file).write_bytes(data)
     for teller in (*place.glob("runs/*/summary.json"), *place.glob("data/dataset.json")):

@@ -233,7 +233,16 @@ def _pt(data: bytes, rng: random.Random) -> bytes:
             elif info.filename == target:
                 content = mutated(content, "", [], rng) if rng.random() < 0.5 else bytes(2**24)
             new.writestr(info.filename, content)
-    return out.getvalue()
+    return _with_wide_end(out.getvalue()) if rng.random() < 0.9 else out.getvalue()
+
+
+def _with_wide_end(archive: bytes) -> bytes:
+    """A zip with an end record of 64 bits too, as PyTorch writes it: it is read no further without."""
+    end = archive[-22:]
+    count, size, start = end[10:12], end[12:16], end[16:20]
+    wide = b"".join(part.ljust(8, b"\0") for part in (count, count, size, start))
+    end64 = b"PK\x06\x06" + struct.pack("<Q12x", 44) + wide
+    return archive[:-22] + end64 + b"PK\x06\x07" + struct.pack("<4xQI", len(archive) - 22, 1) + end
 
 
 _KNOWING: dict[str, Callable[[bytes, random.Random], bytes]] = {

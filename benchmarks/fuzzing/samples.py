@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from fuzzing.files import BACKBONE, METADATA, TABLE
 from melanoma_dist.config import DataConfig, HardwareConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.download.part import Version
@@ -31,9 +32,6 @@ from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
 _YEAR, _FOLDS, _IMAGES = "2019", 2, 72
-TABLE = "ISIC_2019_Training_GroundTruth.csv"
-METADATA = "ISIC_2019_Training_Metadata.csv"
-BACKBONE = "test_resnet"
 
 
 def make_samples(folder: Path) -> None:
@@ -43,6 +41,8 @@ def make_samples(folder: Path) -> None:
     dataset = prepare(Request(folder / "raw", (int(_YEAR),), size=48, synthetic=True, holdout=0.3), folder / "data")
     _run(dataset, folder / "runs", "first")
     evaluate(EvaluateConfig(folder / "runs" / "first", holdout="holdout", gpus=0, decode_threads=1))
+    for large in (*folder.rglob("checkpoints/*/*.pt"), *folder.rglob("checkpoints/*/*.safetensors")):
+        large.unlink()  # no reader of a finished run opens it, and samples travel
     shutil.copytree(folder / "runs" / "first", folder / "runs" / "second")
     _files(folder / "files")
 
@@ -107,9 +107,3 @@ def _exif() -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = 6
     return exif
-
-
-def copy_samples(made: Path, place: Path, folders: tuple[str, ...]) -> None:
-    """The sample folders that a parser reads, in a place of its own."""
-    for name in folders:
-        shutil.copytree(made / name, place / name)

@@ -26,9 +26,10 @@ from melanoma_dist.dist.cluster import alive_machines
 from melanoma_dist.dist.mailbox import Mailbox, Reporter
 from melanoma_dist.dist.plan import Layout, capacity
 from melanoma_dist.dist.retry import Decision, Failures, retry
-from melanoma_dist.errors import MelanomaDistError, TrainingError
+from melanoma_dist.errors import MelanomaDistError, RankError, TrainingError
 from melanoma_dist.log import say
 from melanoma_dist.terminate import asked_to_leave, everything_saved, postponed
+from melanoma_dist.train.concessions import concede
 from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.unit import SCRATCH, Unit
 
@@ -169,7 +170,8 @@ class _Engine:
         if self._leave_by is not None:  # it goes on with the next command
             self._saved = False
             return
-        decision = retry(error, attempt.failures, unit.config.hardware)
+        conceded = concede(error, unit)
+        decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.hardware)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
             self._again.append(attempt)
@@ -275,7 +277,9 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
         trainer.fit()
     except TrainingFailedError as error:
         failures = list(getattr(error, "worker_failures", {}).values())
-        raise next((cause for cause in failures if isinstance(cause, MelanomaDistError)), error) from None
+        told = [cause for cause in failures if isinstance(cause, MelanomaDistError)]
+        told.sort(key=lambda cause: isinstance(cause, RankError))  # of ranks that another's failure left alone
+        raise next(iter(told), error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.frozen import Frozen
+from melanoma_dist.evaluate.incidents import incidents
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.gallery import make_gallery
 from melanoma_dist.evaluate.report.page import write_report
@@ -46,6 +47,7 @@ def conclude(
         **summarise(table, about, labels, config.threshold, frozen),
         "repeats_of": _repeats(tables, labels, config),
         "training": _training(folder.path, config.data.folds),
+        "incidents": incidents(config, folder),
         "seconds_of_last_command": round(seconds, 1),
         "identity": folder.identity,
         "made_with": made_with(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch
 
 from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import DamagedImages, DataError, is_of_memory
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import AS_IT_IS, Frame, Graph, GraphInput, View, oriented, plain, varied
 from melanoma_dist.input.stream import Indices
@@ -26,14 +27,49 @@ class Samples:
     rows: Indices  # [n] rows of the manifest
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them
+    damaged: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples that are not learnt from
 
     def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
-        """The JPEG files of samples 0..n-1, without a copy."""
-        return [self.shards.jpeg(int(row)) for row in self.rows[samples]]
+        """The JPEG files of samples 0..n-1, without a copy; for one that is damaged, the file of another."""
+        return [self.shards.jpeg(int(row)) for row in self.rows[self._shown[samples]]]
 
-    def damaged(self) -> list[str]:
-        """Ids of the images that cannot be decoded; slow, for when something has gone wrong."""
-        return [self.shards.image_id(int(row)) for row in self.rows if not _decodes(self.shards.jpeg(int(row)))]
+    def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
+        """Targets [b, L] of samples, all unknown for one that is damaged: it weighs nothing."""
+        known = self.targets[samples]
+        known[np.isin(samples, self.damaged)] = np.nan
+        return known
+
+    def changed(self) -> tuple[str, ...]:
+        """Ids of the images whose bytes are not those that were prepared. Reads all, for when something went wrong."""
+        return self._ids(lambda row: self._reads(row) is not None)
+
+    def undecodable(self) -> tuple[str, ...]:
+        """Ids of the images that cannot be decoded. Decodes all: slow."""
+        return self._ids(lambda row: _decodes(self._reads(row)))
+
+    @cached_property
+    def _shown(self) -> Indices:
+        """[n] Which sample's pixels are shown for each: its own, or for a damaged one those of the next that is not.
+
+        It is a photograph like the others, so that batch statistics stay what they would be.
+        """
+        shown = np.arange(len(self.rows))
+        if len(self.damaged):
+            sound = np.setdiff1d(shown, self.damaged)
+            if not len(sound):
+                raise DataError("Every image that the fold learns from is damaged. Copy the data set again.")
+            shown[self.damaged] = sound[np.searchsorted(sound, self.damaged) % len(sound)]
+        return shown
+
+    def _ids(self, fine: Callable[[int], bool]) -> tuple[str, ...]:
+        rows = np.delete(self.rows, self.damaged)
+        return tuple(self.shards.image_id(int(row)) for row in rows if not fine(int(row)))
+
+    def _reads(self, row: int) -> npt.NDArray[np.uint8] | None:
+        try:
+            return self.shards.jpeg(row)
+        except DataError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -77,8 +113,8 @@ class TrainingLoader:
         for step, images in enumerate(self._images(), start=first):
             everyone = self._order[step * self._batch_size : (step + 1) * self._batch_size]
             mine = everyone[stream.rank_slice(self._world.rank, self._world.size)]
-            targets = torch.from_numpy(self._samples.targets[mine]).to(self._world.device, non_blocking=True)
-            yield TrainingBatch(images, targets, mine, int((~np.isnan(self._samples.targets[everyone])).sum()))
+            targets = torch.from_numpy(self._samples.truth(mine)).to(self._world.device, non_blocking=True)
+            yield TrainingBatch(images, targets, mine, int((~np.isnan(self._samples.truth(everyone))).sum()))
 
     def _draw(self, epoch: int) -> Indices:
         length = self.steps * self._batch_size
@@ -101,7 +137,7 @@ class TrainingLoader:
             self._graph = self._build_graph()
         else:
             self._graph.restart()
-        return _told(self._graph, self._samples)
+        return _told(self._graph, self._samples, _not_learnt_from)
 
     def _build_graph(self) -> Graph:
         share = len(range(self._world.rank, self._batch_size, self._world.size))
@@ -139,7 +175,7 @@ class EvaluationLoader:
             self._graph = Graph(self._feed, self._frame, self._batch_size, threads, gpu, largest=largest)
         else:
             self._graph.restart()
-        for images, batch in zip(_told(self._graph, self._samples), self._plan, strict=True):
+        for images, batch in zip(_told(self._graph, self._samples, _not_judged), self._plan, strict=True):
             yield oriented(images, view), batch
 
     def _feed(self, step: int) -> GraphInput | None:
@@ -154,7 +190,9 @@ def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
     return inverse.reshape(-1).astype(np.int64)
 
 
-def _decodes(jpeg: npt.NDArray[np.uint8]) -> bool:
+def _decodes(jpeg: npt.NDArray[np.uint8] | None) -> bool:
+    if jpeg is None:
+        return False
     try:
         with open_picture(jpeg.tobytes()) as picture:
             picture.load()
@@ -163,15 +201,29 @@ def _decodes(jpeg: npt.NDArray[np.uint8]) -> bool:
     return True
 
 
-def _told(graph: Graph, samples: Samples) -> Iterator[torch.Tensor]:
-    """The batches of a graph; when it breaks on an image, the error names the image."""
+def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], DataError]) -> Iterator[torch.Tensor]:
+    """The batches of a graph; when it breaks on an image, the error names all that would break it."""
     try:
         yield from graph
-    except RuntimeError as error:
-        damaged = samples.damaged()
-        if not damaged:
+    except (DataError, RuntimeError) as error:
+        ids = samples.changed()
+        if not ids and isinstance(error, RuntimeError) and not is_of_memory(error):
+            ids = samples.undecodable()
+        if not ids:
             raise
-        raise DataError(
-            f"{len(damaged)} prepared images can no longer be decoded: {', '.join(damaged[:5])}. The shards were "
-            "damaged after they were prepared. Copy them again, or run `data prepare` into a new folder."
-        ) from error
+        raise blame(ids) from error
+
+
+def _not_learnt_from(ids: tuple[str, ...]) -> DamagedImages:
+    return DamagedImages(
+        f"{_damage(ids)} A fold goes on without so many as --max-damaged-images says; or copy the data set again.", ids
+    )
+
+
+def _not_judged(ids: tuple[str, ...]) -> DataError:
+    return DataError(f"{_damage(ids)} Nothing can be said of images that cannot be seen: copy the data set again.")
+
+
+def _damage(ids: tuple[str, ...]) -> str:
+    few = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+    return f"{len(ids)} images can no longer be read, for the shards were damaged after they were prepared: {few}."

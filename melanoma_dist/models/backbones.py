@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from melanoma_dist.errors import ConfigError, nearest
+from melanoma_dist.tensors import load_tensors
 
 LITERATURE = {
     "resnet152v2": "resnetv2_152",
@@ -144,7 +145,10 @@ def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
         detail += [f"it holds layers the backbone lacks ({', '.join(sorted(extra)[:3])} ...)"] if not detail else []
         raise ConfigError.of("weights", path, f"does not fit {backbone}: " + "; ".join(detail),
                              "Weights must be of the same backbone, under timm's parameter names.")  # fmt: skip
-    trunk.load_state_dict({key: state[key] for key in own})
+    try:
+        trunk.load_state_dict({key: state[key] for key in own})
+    except RuntimeError as error:  # tensors that are no plain ones: of the meta device, quantized, sparse
+        raise ConfigError.of("weights", path, f"does not fit {backbone} ({_first_line(error)})") from error
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -153,16 +157,18 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return cast(dict[str, torch.Tensor], load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})") from error
-    except Exception as error:  # pickle errors have no common base; weights_only has refused to run anything
-        raise ConfigError.of("weights", path, "is no plain state dict, and nothing else is loaded from a .pt file",
+        state = load_tensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})",
                              "Save the state dict alone, or use safetensors.") from error  # fmt: skip
     state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(map(_is_weight, state, state.values())):
         raise ConfigError.of("weights", path, "holds no state dict (names and tensors)")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _is_weight(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, torch.Tensor)
 
 
 def _first_line(error: BaseException) -> str:

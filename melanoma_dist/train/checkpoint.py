@@ -12,7 +12,6 @@ nothing that is loaded can run code.
 from __future__ import annotations
 
 import json
-import pickle  # nosec B403  # for the name of its exception: nothing is unpickled
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ from safetensors.torch import load_file, save_file
 
 from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.tensors import load_tensors
 
 _KEPT = 2  # good checkpoints to go on from: the newest, and the one to fall back on
 _STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
 _REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
-_REFUSED_LOADS = (pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError, TypeError)
 
 
 class NotSaved(TrainingError):
@@ -110,10 +109,10 @@ class Checkpoints:
                 f"{folder} is damaged for one rank and not for another ({why}): is its storage one and the same?"
             )
         try:
-            state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-        except _REFUSED_LOADS as error:
+            state: dict[str, Any] = load_tensors(folder / _STATE)
+        except (OSError, ValueError) as error:
             raise TrainingError(
-                f"{folder}: its state is none that this program wrote ({str(error).strip().partition('. ')[0]}). "
+                f"{folder}: its state is none that this program wrote ({error}). "
                 "Delete it to go on from the checkpoint before it."
             ) from error
         return state

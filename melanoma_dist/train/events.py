@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Self
+
+from melanoma_dist.data.folds import HEADLINE
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,19 @@ class EpochDone:
     images_per_s: float
     wait_share: float
     seconds: float  # training and validation
+
+    @classmethod
+    def of(cls, fold: int, epochs: int, record: dict[str, Any]) -> Self:
+        """From an epoch's line in ``metrics.jsonl``."""
+        found = record["validation"]
+        same = ("epoch", "train_loss", "best_auc", "best_epoch", "images_per_s", "wait_share", "seconds")
+        return cls(
+            fold=fold,
+            epochs=epochs,
+            auc=found["labels"][HEADLINE]["auc"],
+            macro_auc=found["macro"]["auc"],
+            **{name: record[name] for name in same},
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from melanoma_dist.config import RunConfig
-from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.classifier import Classifier
@@ -31,8 +30,10 @@ from melanoma_dist.train.collective import average_buffers, same_buffers
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
 from melanoma_dist.train.predict import autocast, mixed, placed, predict
+from melanoma_dist.train.skipping import Skipping
 from melanoma_dist.world import World
 
+_LOOK_EVERY = 50  # steps: to ask a device how many were skipped is to wait for it
 # Whether the main rank's buffers replace the others' before every forward pass; PyTorch is renaming the argument.
 _BUFFERS = "forward_sync_buffers"
 _NO_BUFFERS: dict[str, Any] = {
@@ -57,15 +58,15 @@ class Learner:
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
         self._config, self._world = config, world
         self._amp = mixed(world, hardware)
-        self._parallel: nn.Module | None = None
-        self._frozen = self._rehearsed = False
-        # Kept on the device so that a step never waits: the first step whose gradient was not finite, and the loss.
-        self._bad_step = torch.full((), -1, dtype=torch.int64, device=world.device)
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)
+        self._parallel: nn.Module  # from the first `begin_epoch` on
+        self._frozen: bool | None = None
+        self._rehearsed = False
+        self._skipping = Skipping(model, self.optimizer, world.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)  # there, so that no step waits
 
     def begin_epoch(self, frozen: bool) -> None:
         """Get ready to train: the whole model, or with ``frozen`` the head alone."""
-        if self._parallel is None or frozen != self._frozen:
+        if frozen != self._frozen:
             self.model.freeze_trunk(frozen)
             self._frozen, self._rehearsed = frozen, False
             self._parallel = self._wrap()
@@ -74,43 +75,41 @@ class Learner:
             self.model.trunk.eval()
 
     def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
-        """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training."""
-        assert self._parallel is not None  # noqa: S101  # nosec B101  # begin_epoch came first
+        """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training.
+
+        A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, where too many were.
+        """
         set_rates(self.optimizer, rate)
-        try:
-            self._rehearse(batch)
-            torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
-            self._accumulate(batch)
-        except torch.OutOfMemoryError as error:
-            raise self._out_of_memory(len(batch.targets)) from error
+        self._rehearse(batch)
+        torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
+        self._skipping.begin()
+        loss = self._accumulate(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
-        # Gradients are the same on every rank, and so is this verdict.
-        first = ~norm.isfinite() & (self._bad_step < 0)
-        self._bad_step = torch.where(first, number, self._bad_step)
-        self.optimizer.step()
+        skipped = self._skipping.take(norm, number)
+        self._loss_sum += torch.where(skipped, 0.0, loss)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, step=number)
+        if number % _LOOK_EVERY == 0:
+            self.check_skipped()
 
     def running_loss(self) -> float:
-        """This rank's part of the loss, summed over the steps since ``take_loss``."""
+        """This rank's part of the loss, summed over the steps of the epoch that were taken."""
         return float(self._loss_sum)
 
-    def take_loss(self) -> float:
-        """The running loss, which then begins anew."""
-        value = self.running_loss()
-        self._loss_sum.zero_()
-        return value
+    def skipped(self) -> int:
+        """How many steps of the epoch were skipped; the same on every rank."""
+        return self._skipping.count()
 
-    def check_finite(self) -> None:
-        """Raise TrainingError, on every rank alike, if a gradient was not finite since the training began."""
-        step = int(self._bad_step)
-        if step >= 0:
-            raise TrainingError(
-                f"The gradient of step {step + 1} is not finite (NaN or infinity): the weights after it are worthless. "
-                f"Lower --lr ({self._config.optimizer.lr}), lengthen --warmup-epochs, or lower --clip-norm "
-                f"({self._config.optimizer.clip_norm})."
-            )
+    def check_skipped(self, most: int | None = None) -> None:
+        """Raise TrainingError, on every rank alike, if too many steps of the epoch were skipped, or over ``most``."""
+        allowed = self._config.hardware.max_skipped_steps
+        self._skipping.require(allowed if most is None else min(allowed, most))
+
+    def end_epoch(self) -> None:
+        """The loss and the count of skipped steps begin anew."""
+        self._loss_sum.zero_()
+        self._skipping.forget()
 
     def agree(self) -> None:
         """Make the running statistics, which each rank gathered from its own share, one on all ranks."""
@@ -147,7 +146,7 @@ class Learner:
             "buffers": _buffers(self.model),
             "average": {} if self.average is None else _buffers(self.average.module),
             "loss_sum": float(self._loss_sum),
-            "bad_step": int(self._bad_step),
+            "skipping": self._skipping.state_dict(),
         }
 
     def load_own_state(self, state: dict[str, Any]) -> None:
@@ -156,7 +155,7 @@ class Learner:
         if self.average is not None:
             _set_buffers(self.average.module, state["average"])
         self._loss_sum.fill_(state["loss_sum"])
-        self._bad_step.fill_(state["bad_step"])
+        self._skipping.load_state_dict(state["skipping"])
 
     def _rehearse(self, batch: TrainingBatch) -> None:
         """A first pass whose gradients are thrown away, so that no step is DistributedDataParallel's first.
@@ -172,8 +171,9 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.load_own_state(own)
 
-    def _accumulate(self, batch: TrainingBatch) -> None:
-        assert self._parallel is not None  # noqa: S101  # nosec B101  # begin_epoch came first
+    def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
+        """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
+        loss = torch.zeros_like(self._loss_sum)
         micro = min(self._config.optimizer.accumulate, len(batch.targets))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
         for position, (images, targets) in enumerate(parts):
@@ -184,7 +184,8 @@ class Learner:
                     logits = self._parallel(images)
                 part = self.loss(logits, targets) / max(batch.known, 1)
                 (part * self._world.size).backward()
-            self._loss_sum += part.detach()
+            loss += part.detach()
+        return loss
 
     def _wrap(self) -> nn.Module:
         parallel: nn.Module = self.model
@@ -198,14 +199,6 @@ class Learner:
         if self._config.hardware.compile:
             parallel.compile()
         return parallel
-
-    def _out_of_memory(self, share: int) -> TrainingError:
-        pieces = self._config.optimizer.accumulate
-        return TrainingError(
-            f"GPU {self._world.gpu} ran out of memory: {-(-share // pieces)} images at once "
-            f"(--batch-size {self._config.input.batch_size} over {self._world.size} ranks, --accumulate {pieces}). "
-            f"Try --accumulate {2 * pieces}, which trains on the same batches, or a lower --image-size."
-        )
 
 
 def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -228,6 +221,6 @@ def shared_out(states: list[dict[str, Any]], ranks: int) -> list[dict[str, Any]]
             for name, value in first.items()
         }
 
-    one = {"buffers": mean("buffers"), "average": mean("average"), "bad_step": max(s["bad_step"] for s in states)}
+    one = {"buffers": mean("buffers"), "average": mean("average"), "skipping": states[0]["skipping"]}
     losses = [math.fsum(state["loss_sum"] for state in states)] + [0.0] * (ranks - 1)
     return [{**one, "loss_sum": loss} for loss in losses]

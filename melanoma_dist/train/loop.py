@@ -15,28 +15,25 @@ import torch
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import TrainingError
-from melanoma_dist.mirror.courier import Courier
-from melanoma_dist.mirror.of_run import Part
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.agreement import Agreement, Wish
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
-from melanoma_dist.train.clock import Clock, Rhythm
+from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.collective import from_main, gather_values, total
+from melanoma_dist.train.concessions import Concessions, read_concessions
 from melanoma_dist.train.events import EpochDone, Event, Left, Note, StepDone, UnitDone, Validating
+from melanoma_dist.train.keeper import Keeper
 from melanoma_dist.train.learner import Learner, shared_out
 from melanoma_dist.train.material import frame_of, load_material, loaders
+from melanoma_dist.train.memory import memory_told
 from melanoma_dist.train.metrics import figures
-from melanoma_dist.train.result import about, leave_result, write_metrics
-from melanoma_dist.train.saving import Saver
 from melanoma_dist.train.schedule import Progress, schedule_factor
-from melanoma_dist.train.tensorboard import Board
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
 Report = Callable[[Event], str | None]
 """Takes an event; answers an ``EpochDone`` with the reason to stop the unit there, or None."""
 _POINTS_PER_EPOCH = 50  # of the curves over steps
-_LEAVING_S, _LAST_WAIT_S = 20.0, 600.0  # for what a mirror still lacks
 
 
 def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callable[[], bool] = lambda: False) -> None:
@@ -47,8 +44,10 @@ def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callabl
     if not world.is_main:
         report, asked_to_leave = _say_nothing, lambda: False
     agreement = Agreement(world, unit.config.hardware.collective_timeout_s)
-    with agreement.kept():
-        Training(unit, world, report, asked_to_leave, agreement).run()
+    conceded = read_concessions(unit.folder)
+    unit = conceded.applied(unit)
+    with agreement.kept(), memory_told(unit, world):
+        Training(unit, world, report, asked_to_leave, agreement, conceded).run()
 
 
 def _say_nothing(_: Event) -> None:
@@ -59,20 +58,24 @@ class Training:
     """One unit in training on one rank; all of its state is in ``state_dict``."""
 
     def __init__(
-        self, unit: Unit, world: World, report: Report, asked_to_leave: Callable[[], bool], agreement: Agreement
+        self,
+        unit: Unit,
+        world: World,
+        report: Report,
+        asked_to_leave: Callable[[], bool],
+        agreement: Agreement,
+        conceded: Concessions,
     ) -> None:
         self._unit, self._config, self._world, self._report = unit, unit.config, world, report
         self._asked_to_leave, self._agreement = asked_to_leave, agreement
         self._labels = LABEL_SETS[unit.config.data.labels]
-        self._material = load_material(unit, self._note)
+        self._conceded = conceded
+        for text in conceded.told():
+            self._note(text)
+        self._material = load_material(unit, self._note, conceded.damaged)
         self._batches, self._unseen = loaders(unit, self._material, world)
-        self._board = Board(unit, self._labels, self._note) if world.is_main else None
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
-        self._saver = Saver(self._checkpoints, self._note)
-        self._courier: Courier | None = None
-        if world.is_main and unit.mirror is not None:
-            self._courier = Part(unit.mirror, unit.run, unit.fold).courier(self._note)
-        self._rhythm = Rhythm(*unit.config.hardware.checkpoint_interval)
+        self._keeper = Keeper(unit, self._checkpoints, self._note) if world.is_main else None
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[dict[str, Any]] = []
         self._clock = Clock(self._config.input.batch_size)
@@ -80,13 +83,15 @@ class Training:
 
     def run(self) -> None:
         """Epoch after epoch until a reason to stop; told to stop or to leave, it is left unfinished."""
-        stopped = self._resume()
-        while not stopped and self._reason() is None:
-            stopped = self._epoch()
-        if not stopped:
-            self._finish(self._reason() or "")
-        else:
-            self._close(_LEAVING_S)
+        try:
+            stopped = self._resume()
+            while not stopped and self._reason() is None:
+                stopped = self._epoch()
+            if self._keeper is not None:
+                self._keeper.leave() if stopped else self._finish(self._keeper, self._reason() or "")
+        finally:
+            if self._keeper is not None:
+                self._keeper.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a training goes on from. Called by every rank.
@@ -143,10 +148,9 @@ class Training:
         if name is not None:
             self.load_state_dict(self._checkpoints.load(name))
             self._note(f"goes on after {self._cursor.told(self._batches.steps)}")
-        if self._board is not None:
-            self._board.open(self._step())
-            self._write_metrics()  # the process may have ended before it had
-        # ... or between the checkpoint and the report of its epoch.
+        if self._keeper is not None:
+            self._keeper.board.open(self._step())
+        # The process may have ended between the checkpoint and the report of its epoch.
         between = name is not None and self._cursor.step == 0
         return between and self._unit.judged and self._tell(self._history[-1])
 
@@ -160,8 +164,10 @@ class Training:
             return True
         epoch, steps = self._cursor.epoch, self._batches.steps
         speed = self._clock.speed(steps)
-        loss = total(self._learner.take_loss(), self._world) / steps
-        self._learner.check_finite()
+        self._learner.check_skipped(most=steps - 1)
+        skipped = self._learner.skipped()
+        loss = total(self._learner.running_loss(), self._world) / (steps - skipped)
+        self._learner.end_epoch()
         self._report(Validating(self._unit.fold, epoch + 1))
         self._learner.agree()
         probability = self._learner.predict(self._unseen, len(self._material.validation.rows))
@@ -176,6 +182,9 @@ class Training:
             "seconds": self._clock.seconds(),
             "devices": self._world.size * (1 if self._world.gpu is not None else self._world.threads),
             "device": "CPU core" if self._world.gpu is None else "GPU",
+            "skipped_steps": skipped,
+            "accumulate": self._config.optimizer.accumulate,
+            "damaged_images": len(self._conceded.damaged),
             "best_auc": self._progress.best,
             "best_epoch": self._progress.best_epoch + 1,
             "validation": found,
@@ -186,17 +195,20 @@ class Training:
 
     def _conclude_epoch(self, record: dict[str, Any], probability: Any) -> None:
         """Leave on the disk what the epoch came to, the checkpoint last: until then, the epoch is repeated."""
-        epoch = self._cursor.epoch
-        if self._world.is_main and self._progress.best_epoch == epoch:
-            weights, kept = self._learner.trained().state_dict(), {"probability": torch.from_numpy(probability)}
-            self._saver.save_best(epoch, weights, kept, about(self._unit, epoch))
-        if self._board is not None:
-            validation = self._material.validation
-            self._board.epoch(self._step(), record, validation, probability, new_best=self._progress.waited == 0)
+        epoch, keeper, at = self._cursor.epoch, self._keeper, self._step()
         self._cursor = Cursor(epoch + 1)
         self._clock = Clock(self._config.input.batch_size)
-        self._save()
-        self._write_metrics()
+        state = self.state_dict()
+        if keeper is None:
+            return
+        validation, new_best = self._material.validation, self._progress.best_epoch == epoch
+        keeper.board.epoch(at, record, validation, probability, new_best)
+        best = keeper.best(epoch, self._learner.trained(), probability) if new_best else None
+        keeper.save(self._cursor, state, self._progress.best_epoch, best)
+        if self._unit.judged:
+            keeper.settle()  # what is decided upon is on the disk
+        if record["skipped_steps"]:
+            self._note(f"epoch {epoch + 1}: {record['skipped_steps']} steps skipped, their gradient was not finite")
 
     def _train(self) -> bool:
         """The steps that are left of the epoch. Returns whether the unit is to be left there."""
@@ -209,7 +221,7 @@ class Training:
                 self._tell_step()
             wish = self._agreement.on(self._wish())
             if wish is not Wish.GO_ON:
-                self._save(urgent=wish is Wish.LEAVE)
+                self._save(last=wish is Wish.LEAVE)
             if wish is Wish.LEAVE:
                 self._report(Left(self._unit.fold, self._cursor.told(self._batches.steps)))
                 return True
@@ -221,19 +233,19 @@ class Training:
         """What this rank wants done after a step: only the main one wants anything."""
         if self._asked_to_leave():
             return Wish.LEAVE
-        due = self._world.is_main and (self._rhythm.due() or self._saver.due())
-        return Wish.SAVE if due else Wish.GO_ON
+        return Wish.SAVE if self._keeper is not None and self._keeper.due() else Wish.GO_ON
 
     def _tell_step(self) -> None:
         done, steps = self._cursor.step, self._batches.steps
-        draw = self._board is not None and done % max(1, steps // _POINTS_PER_EPOCH) == 0
+        draw = done % max(1, steps // _POINTS_PER_EPOCH) == 0
         if not (draw or self._clock.due()):
             return
-        loss, speed = self._learner.running_loss() * self._world.size / done, self._clock.speed(done)
+        taken = max(1, done - self._learner.skipped())
+        loss, speed = self._learner.running_loss() * self._world.size / taken, self._clock.speed(done)
         epoch, epochs = self._cursor.epoch + 1, self._config.schedule.epochs
         self._report(StepDone(self._unit.fold, epoch, epochs, done, steps, **speed, loss=loss))
-        if draw and self._board is not None:
-            self._board.step(self._step(), loss, self._rate(self._step() - 1), speed)
+        if draw and self._keeper is not None:
+            self._keeper.board.step(self._step(), loss, self._rate(self._step() - 1), speed)
 
     def _rate(self, step: int) -> float:
         steps, reduction = self._batches.steps, self._progress.reduction
@@ -249,67 +261,19 @@ class Training:
             raise TrainingError("The model predicts NaN for validation images: its weights are worthless. Lower --lr.")
         return dict(found)
 
-    def _save(self, urgent: bool = False) -> None:
-        """Save where the training stands. Called by every rank; the main one writes, where the storage takes it.
-
-        Raises TrainingError where it does not and the save is ``urgent``: there is no later one.
-        """
-        self._learner.check_finite()
+    def _save(self, last: bool) -> None:
+        """Save where the training stands, at once where it is the ``last`` time. Called by every rank."""
+        self._learner.check_skipped()
         state = self.state_dict()
-        if self._world.is_main:
-            if self._board is not None:
-                self._board.flush()
-            saved = self._saver.save(self._cursor, state, self._progress.best_epoch, urgent)
-            if urgent and not saved:
-                raise TrainingError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
-            self._nudge()
-        self._rhythm.saved()
-
-    def _write_metrics(self) -> None:
-        if self._world.is_main:
-            self._saver.attempt(lambda: write_metrics(self._unit, self._history))
-            self._nudge()
-
-    def _nudge(self) -> None:
-        """There is something new to mirror."""
-        if self._courier is not None:
-            self._courier.nudge()
-
-    def _close(self, wait_s: float) -> None:
-        """End the curves, and wait so long for the mirror."""
-        if self._board is not None:
-            self._board.close()
-        if self._courier is not None:
-            self._courier.close(wait_s)
+        if self._keeper is not None:
+            save = self._keeper.save_now if last else self._keeper.save
+            save(self._cursor, state, self._progress.best_epoch)
 
     def _tell(self, record: dict[str, Any]) -> bool:
         """Report an epoch. Returns, on every rank alike, whether the unit is to stop there."""
-        found = record["validation"]
-        answer = self._report(
-            EpochDone(
-                fold=self._unit.fold,
-                epoch=record["epoch"],
-                epochs=self._config.schedule.epochs,
-                train_loss=record["train_loss"],
-                auc=found["labels"][HEADLINE]["auc"],
-                macro_auc=found["macro"]["auc"],
-                best_auc=record["best_auc"],
-                best_epoch=record["best_epoch"],
-                images_per_s=record["images_per_s"],
-                wait_share=record["wait_share"],
-                seconds=record["seconds"],
-            )
-        )
+        answer = self._report(EpochDone.of(self._unit.fold, self._config.schedule.epochs, record))
         return from_main(answer, self._world) is not None
 
-    def _finish(self, reason: str) -> None:
-        if not self._world.is_main:
-            return
-        self._saver.insist(self._leave_result)
-        self._close(_LAST_WAIT_S)
+    def _finish(self, keeper: Keeper, reason: str) -> None:
+        keeper.finish(self._material, self._history, self._progress.best_epoch)
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))
-
-    def _leave_result(self) -> None:
-        weights, kept = self._checkpoints.best(self._progress.best_epoch)
-        write_metrics(self._unit, self._history)
-        leave_result(self._unit, self._material, self._labels, weights, kept["probability"].numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,14 @@ def frame_of(unit: Unit) -> Frame:
 
 
 def evaluation_batch(config: RunConfig) -> int:
-    """Images of a batch that is only looked at."""
-    return min(config.input.batch_size, _LARGEST_EVALUATION_BATCH)
+    """Images of a batch that is only looked at: no more than are trained on at once."""
+    return min(-(-config.input.batch_size // config.optimizer.accumulate), _LARGEST_EVALUATION_BATCH)
 
 
-def load_material(unit: Unit, note: Callable[[str], None]) -> Material:
+def load_material(unit: Unit, note: Callable[[str], None], damaged: Collection[str] = ()) -> Material:
     """The images of a unit, from a copy on this node where the data lies in a storage.
 
-    Raises DataError for another data set than the run was planned with.
+    Those that are ``damaged`` are not learnt from. Raises DataError for another data set than the run was planned with.
     """
     dataset = load_dataset(local_copy(unit.data, unit.fingerprint, note))
     if dataset.fingerprint != unit.fingerprint:
@@ -61,13 +61,14 @@ def load_material(unit: Unit, note: Callable[[str], None]) -> Material:
     fold_of = dataset.manifest["image_id"].map(folds)
     shards, labels = ShardReader(dataset), LABEL_SETS[unit.config.data.labels]
 
-    def samples(chosen: Any) -> Samples:
+    def samples(chosen: Any, damaged: Collection[str] = ()) -> Samples:
         rows = np.flatnonzero(chosen)
         images = dataset.manifest.iloc[rows]
         largest = int(images["width"].max()), int(images["height"].max())
-        return Samples(shards, rows, targets(images, labels), largest)
+        spoilt = np.flatnonzero(images["image_id"].isin(list(damaged)))
+        return Samples(shards, rows, targets(images, labels), largest, spoilt)
 
-    training = samples((fold_of.notna() & (fold_of != unit.fold)).to_numpy())
+    training = samples((fold_of.notna() & (fold_of != unit.fold)).to_numpy(), damaged)
     return Material(dataset.manifest, training, samples((fold_of == unit.fold).to_numpy()))
 
 

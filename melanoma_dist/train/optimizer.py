@@ -33,13 +33,18 @@ def parameter_groups(model: Classifier, config: OptimizerConfig) -> list[dict[st
 
 
 def build_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The configured optimizer over ``parameter_groups``; rates are set by the schedule in every step."""
+    """The configured optimizer over ``parameter_groups``, fused; rates are set by the schedule in every step."""
     groups = parameter_groups(model, config)
     if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr)
+        return torch.optim.Adam(groups, lr=config.lr, fused=True)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
+    # A momentum of zero is what a first step begins with; one that is skipped would leave whatever lay in the memory.
+    for group in groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -31,11 +31,13 @@ class Patience:
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=5.0, longest_s=120.0))
 
 
-class _Best(NamedTuple):
+class Best(NamedTuple):
+    """The best epoch so far, as ``Checkpoints.save_best`` takes it."""
+
     epoch: int
     model: Tensors
     validation: Tensors
-    about: dict[str, str] | None
+    about: dict[str, str] | None = None
 
 
 class Saver:
@@ -53,24 +55,27 @@ class Saver:
         self._checkpoints, self._warn, self._patience = checkpoints, warn, patience or Patience()
         self._clock, self._sleep = clock, sleep
         self._failures, self._since, self._not_before = 0, 0.0, 0.0
-        self._owed: _Best | None = None
+        self._owed: Best | None = None
 
     def due(self) -> bool:
         """Whether a save was refused and it is time for the next attempt."""
         return self._failures > 0 and self._clock() >= self._not_before
 
-    def save_best(self, epoch: int, model: Tensors, validation: Tensors, about: dict[str, str] | None = None) -> bool:
-        """As ``Checkpoints.save_best``; what is refused is kept in memory and saved before the next state."""
-        self._owed = _Best(epoch, model, validation, about)
-        if not self.attempt(self._pay):
-            self._owed = _Best(epoch, _copied(model), _copied(validation), about)
-        return self._owed is None
+    def save(
+        self,
+        cursor: Cursor,
+        state: dict[str, Any],
+        keep_best: int,
+        best: Best | None = None,
+        urgent: bool = False,
+    ) -> bool:
+        """Save the ``best`` epoch, if there is a new one, then the state; returns whether they are saved.
 
-    def save(self, cursor: Cursor, state: dict[str, Any], keep_best: int, urgent: bool = False) -> bool:
-        """As ``Checkpoints.save``; returns whether it is saved. An ``urgent`` one does not wait for its time.
-
-        Raises TrainingError when patience is at its end.
+        A best epoch that is refused is kept in memory and saved before the next state. An ``urgent`` save does not wait
+        for its time. Raises TrainingError when patience is at its end.
         """
+        if best is not None:
+            self._owed = best
 
         def write() -> None:
             self._pay()  # first, for the state names it
@@ -130,8 +135,3 @@ class Saver:
         if self._failures:
             self._warn(f"The storage takes what is saved again, after {self._failures} refusals.")
         self._failures = 0
-
-
-def _copied(tensors: Tensors) -> Tensors:
-    """Tensors that stay what they are while the training goes on."""
-    return {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.chaos.outcome import differences, leftovers, repeated_steps
+from tests.chaos.processes import MARK, alive_after, working
 from tests.ray.conftest import ROOT, SMALL, environment
 
 __all__ = ["environment"]
-FLAGS = [*SMALL, "--checkpoint-every", "3"]
+EVERY = 3  # steps between checkpoints
+FLAGS = [*SMALL, "--checkpoint-every", str(EVERY)]
 
 
 @dataclass
@@ -41,31 +43,26 @@ class Command:
         self.faults.append({"at": f"melanoma_dist.{at}", "call": call, "do": do, "mark": str(mark), **more})
         return mark
 
-    def give(self, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The command, to its end; when it has ended, none of its processes works on."""
+    def give(self, *flags: str, program: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+        """The command, run by ``program``, to its end; when it has ended, none of its processes works on."""
         self.trace.mkdir(exist_ok=True)
         sabotage = os.pathsep.join([str(Path(__file__).parent / "sabotage"), os.environ.get("PYTHONPATH", "")])
         chaos = {"PYTHONPATH": sabotage, "CHAOS_FAULTS": json.dumps(self.faults), "CHAOS_TRACE": str(self.trace)}
         command = [sys.executable, str(ROOT / "launch.py"), *FLAGS, "--runs", str(self.place), "--name", "run", *flags]
-        # A fault that signals the command needs its number, which a shell knows of itself.
-        shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *command]
-        inside = {**self.environment, **chaos, "CHAOS_PLACE": str(self.place), **environment}
-        done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400)  # noqa: S603  # the test's own command
-        assert psutil.wait_procs(self._working(), timeout=40)[1] == []
+        # A fault that signals the command, or its group, needs its number, which a shell knows of itself.
+        shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *program, *command]
+        inside = {**self.environment, **chaos, MARK: str(self.place), **environment}
+        done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400, start_new_session=True)
+        assert alive_after(40, working(self.place)) == []
         return done
 
-    def _working(self) -> list[psutil.Process]:
-        """Its processes, but for Ray's idle agents, which end a minute after a kill."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("CHAOS_PLACE") == str(self.place) and "Agent" not in "".join(
-                    process.cmdline()
-                ):
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+
+def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert differences(command.run, whole) == []
+    assert leftovers(command.run) == []
+    assert max(repeated_steps(command.trace), default=0) <= EVERY
 
 
 @pytest.fixture

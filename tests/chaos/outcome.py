@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,19 +17,40 @@ _CLOCK = (
 )  # fmt: skip
 
 
+class StepNoted(NamedTuple):
+    """A step, before it was taken."""
+
+    process: int
+    number: int  # from 0, over the whole training
+    at: float  # seconds, by the machine's monotonic clock
+
+
 def outcome(run: Path) -> dict[str, Any]:
     """Weights, predictions, figures, curves, and the state at the end, by what they are called."""
     files = [*run.glob("model/*.safetensors"), *run.glob("**/predictions.parquet"), run / "frozen.json"]
     found: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
     found["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
     for fold in sorted(run.glob("fold-*")):
-        lines = (fold / "metrics.jsonl").read_text().splitlines()
-        found[f"{fold.name} metrics"] = [_timeless(json.loads(line)) for line in lines]
-        found[f"{fold.name} scalars"] = _scalars(fold)
-        newest = max(fold.glob("checkpoints/epoch-*"))
-        state = torch.load(newest / "state.pt", weights_only=True)
-        found[f"{fold.name} state"] = newest.name, _timeless(state)
+        found |= {f"{fold.name} {key}": value for key, value in _trained(fold).items()}
     return found
+
+
+def of_unit(run: Path, fold: int) -> dict[str, Any]:
+    """The same of one fold, whose run need not be finished."""
+    folder = run / f"fold-{fold}"
+    files = [run / "model" / f"fold-{fold}.safetensors", folder / "predictions.parquet"]
+    return {file.name: _hash(file.read_bytes()) for file in files} | _trained(folder)
+
+
+def _trained(fold: Path) -> dict[str, Any]:
+    lines = (fold / "metrics.jsonl").read_text().splitlines()
+    newest = max(fold.glob("checkpoints/epoch-*"))
+    state = torch.load(newest / "state.pt", weights_only=True)
+    return {
+        "metrics": [_timeless(json.loads(line)) for line in lines],
+        "scalars": _scalars(fold),
+        "state": (newest.name, _timeless(state)),
+    }
 
 
 def differences(run: Path, other: Path) -> list[str]:
@@ -48,14 +69,19 @@ def repeated_steps(trace: Path) -> list[int]:
     """From the steps that processes noted: how many steps each restart took again. Raises ValueError for a hole."""
     found = []
     for file in sorted(trace.glob("fold-*")):
-        lines = [line.split() for line in file.read_text().splitlines()]
-        for (before, last), (after, first) in itertools.pairwise(lines):
-            again = int(last) + 1 - int(first)
-            if again < 0 or (before == after and again):
-                raise ValueError(f"{file.name}: step {first} came after step {last}")
-            if before != after:
+        for before, after in itertools.pairwise(steps_noted(file)):
+            again = before.number + 1 - after.number
+            if again < 0 or (before.process == after.process and again):
+                raise ValueError(f"{file.name}: step {after.number} came after step {before.number}")
+            if before.process != after.process:
                 found.append(again)
     return found
+
+
+def steps_noted(file: Path) -> list[StepNoted]:
+    """The steps that processes noted of one fold, in the order in which they began."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return [StepNoted(int(process), int(number), float(at)) for process, number, at in lines]
 
 
 def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:

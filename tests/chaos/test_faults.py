@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Command
-from .outcome import differences, leftovers, repeated_steps
+from .conftest import Command, assert_whole
+from .outcome import differences, leftovers
 
 pytestmark = pytest.mark.slow
-EVERY = 3  # steps between checkpoints
-
-
-def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert differences(command.run, whole) == []
-    assert leftovers(command.run) == []
-    assert max(repeated_steps(command.trace), default=0) <= EVERY
 
 
 def test_a_rank_killed_at_any_moment_of_a_training(command: Command, whole: Path) -> None:
@@ -30,8 +20,8 @@ def test_a_rank_killed_at_any_moment_of_a_training(command: Command, whole: Path
         command.plan("train.learner:Learner.predict", fold=0),
         command.plan("commit:_seal", fold=1),
         command.plan("commit:_seal", 2, when="after", fold=1),
-        command.plan("train.loop:leave_result", fold=1),
-        command.plan("train.loop:Training._leave_result", when="after", fold=0),
+        command.plan("train.keeper:leave_result", fold=1),
+        command.plan("train.keeper:leave_result", when="after", fold=0),
     ]
     done = command.give("--max-restarts", "20")
     assert [mark.exists() for mark in marks] == [True] * len(marks)
@@ -56,7 +46,7 @@ def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(
     number: int, code: int, command: Command, whole: Path
 ) -> None:
     """Promise a, for SIGTERM, SIGUSR1 and Ctrl-C."""
-    command.plan("train.learner:Learner.step", 2, do=f"signal parent {number}", fold=0)
+    command.plan("train.learner:Learner.step", 2, do=f"signal command {number}", fold=0)
     first = command.give()
     assert first.returncode == code, first.stdout + first.stderr
     assert "saved, and ended as asked: the same command goes on from the very step." in first.stderr

@@ -76,8 +76,8 @@ def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen:
         learner.step(batch, number, config.optimizer.lr)
         seen.append(batch.samples)
         known.append(batch.known)
-    loss = total(learner.take_loss(), world)
-    learner.check_finite()
+    loss = total(learner.running_loss(), world)
+    learner.check_skipped(most=0)
     average = None if learner.average is None else arrays(learner.average.module)
     return Steps(seen, known, loss, arrays(learner.model), average)
 
@@ -113,7 +113,8 @@ def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dic
     return {"begun": begun, "before": before, "after": arrays(learner.model), "logits": {"logits": logits}}
 
 
-def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> None:
+def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> tuple[int, Arrays]:
+    """How many steps of an epoch a rank skipped, and its model, when one rank is given NaN in the third."""
     loader, samples = loader_of(world, config, data)
     learner = learner_of(world, config, samples.targets)
     learner.begin_epoch(frozen=False)
@@ -123,7 +124,8 @@ def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int)
             spoilt[0] = torch.nan
             batch = replace(batch, images=spoilt)
         learner.step(batch, number, config.optimizer.lr)
-    learner.check_finite()
+    learner.check_skipped()
+    return learner.skipped(), arrays(learner.model)
 
 
 class Stopped(Exception):

@@ -32,10 +32,10 @@ class Host:
 
     def start(self, *command: str, environment: dict[str, str]) -> subprocess.Popen[str]:
         inside = ["ip", "netns", "exec", self.name, *command]
-        return subprocess.Popen(inside, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603  # the test's own command
+        return subprocess.Popen(inside, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def processes(self) -> list[psutil.Process]:
-        done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)  # noqa: S603, S607  # the test's own command
+        done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
         return [psutil.Process(int(pid)) for pid in done.stdout.split() if psutil.pid_exists(int(pid))]
 
     def lose(self) -> None:
@@ -68,14 +68,14 @@ def hosts() -> Iterator[tuple[Host, Host]]:
         ]
     try:
         for step in steps:
-            done = subprocess.run(step.split(), capture_output=True, text=True)  # noqa: S603  # the test's own command
+            done = subprocess.run(step.split(), capture_output=True, text=True)
             if done.returncode:
                 pytest.skip(f"no network namespaces here: {step}: {done.stderr.strip()}")
         yield pair
     finally:
         for host in pair:
             host.lose()
-            subprocess.run(["ip", "netns", "del", host.name], capture_output=True)  # noqa: S603, S607  # the test's own command
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True)
 
 
 def test_a_sweep_spreads_over_two_hosts_and_outlives_one(
@@ -113,7 +113,7 @@ def raylet_on(host: Host, flags: list[str], environment: dict[str, str], logs: P
         log = logs / f"{host.name}-{attempt}.log"
         with log.open("w") as output:
             inside = ["ip", "netns", "exec", host.name, *start]
-            code = subprocess.run(inside, env=environment, stdout=output, stderr=output, timeout=180).returncode  # noqa: S603  # the test's own command
+            code = subprocess.run(inside, env=environment, stdout=output, stderr=output, timeout=180).returncode
         if code == 0:
             return
         host.lose()

@@ -67,7 +67,7 @@ def test_a_killed_rank_is_started_again_from_its_last_checkpoint(
 def _training(runs: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """The command in the middle of its training, a first epoch finished, and the processes it started."""
     command = [sys.executable, str(ROOT / "launch.py"), *SMALL, "--runs", str(runs), "--name", "killed"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603  # the test's own command
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         _wait_for(lambda: any(runs.glob("killed/fold-*/metrics.jsonl")), process)
         yield process, psutil.Process(process.pid).children(recursive=True)

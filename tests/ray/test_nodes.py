@@ -65,7 +65,7 @@ class Head:
     environment: dict[str, str]
 
     def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603  # the test's own command
+        return subprocess.run(
             [sys.executable, *arguments], cwd=ROOT, env={**self.environment, **environment},
             capture_output=True, text=True, timeout=400,
         )  # fmt: skip
@@ -85,7 +85,7 @@ def head(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     token.write_text(secrets.token_hex(32))
     chosen = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     whole = {**environment, **chosen}
-    nodes = subprocess.Popen(  # noqa: S603  # the test's own command
+    nodes = subprocess.Popen(
         [sys.executable, "-c", NODES], env=whole, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert nodes.stdout is not None

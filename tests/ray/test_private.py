@@ -41,7 +41,7 @@ COMMAND = [sys.executable, "-c", PRIVATE]
 
 
 def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603  # the test's own command
+    return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **environment}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

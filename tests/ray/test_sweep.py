@@ -238,7 +238,7 @@ def epochs_of(sweep: Path) -> int:
 @contextmanager
 def started(flags: list[str], environment: dict[str, str], one_core: bool = False) -> Iterator[subprocess.Popen[str]]:
     command = [*(["taskset", "-c", "0"] if one_core else []), sys.executable, str(ROOT / "launch.py"), *flags]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603  # the test's own command
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
     finally:

@@ -6,7 +6,15 @@ import pickle
 import pytest
 
 from melanoma_dist import errors
-from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, TrainingError, UserError, nearest
+from melanoma_dist.errors import (
+    ConfigError,
+    DamagedImages,
+    DataError,
+    MelanomaDistError,
+    TrainingError,
+    UserError,
+    nearest,
+)
 
 CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, MelanomaDistError)]
 
@@ -17,8 +25,10 @@ def test_the_tree() -> None:
         "UserError": 2,
         "ConfigError": 2,
         "DataError": 2,
+        "DamagedImages": 2,
         "DownloadError": 1,
         "TrainingError": 1,
+        "OutOfMemory": 1,
         "RankError": 1,
     }
     assert issubclass(ConfigError, UserError)
@@ -30,8 +40,10 @@ def test_the_tree() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_crosses_processes_intact(kind: type[MelanomaDistError], protocol: int) -> None:
-    back = pickle.loads(pickle.dumps(kind("what happened: [3] of {4}"), protocol))  # noqa: S301  # what the test pickled
+    more = (("ISIC_0000001", "ISIC_0000002"),) if kind is DamagedImages else ()
+    back = pickle.loads(pickle.dumps(kind("what happened: [3] of {4}", *more), protocol))  # noqa: S301  # what the test pickled
     assert type(back) is kind
+    assert not isinstance(back, DamagedImages) or back.image_ids == more[0]
     assert str(back) == "what happened: [3] of {4}"
     assert back.exit_code == kind.exit_code
 

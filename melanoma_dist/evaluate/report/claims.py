@@ -94,6 +94,7 @@ def limits(evidence: Evidence) -> list[str]:
     found = ["For research. Not a medical device; not for the diagnosis of patients."]
     if evidence.synthetic:
         found.append(SYNTHETIC)
+    found += [f"While it was trained, {text}" for text in evidence.summary["incidents"]]
     found += [*_judged(evidence), _SEARCH, *_prevalence(evidence.summary), *_calibration(evidence.summary)]
     found.append(
         "The images of the ISIC challenges come from a few specialised clinics, of lesions that somebody chose to "

@@ -25,6 +25,7 @@ from melanoma_dist.evaluate.report.run_exhibits import forest, run_exhibits
 from melanoma_dist.foreign import read_bytes
 from melanoma_dist.svg import svg
 
+_NO_INCIDENTS = "In no fold was a step skipped, a micro-batch halved or an image left out."
 _PICTURE = re.compile(r"[\w-]+\.jpg", re.ASCII)
 
 
@@ -93,6 +94,7 @@ def _contents(evidence: Evidence) -> dict[str, Any]:
         "subgroups": _subgroups(evidence),
         "gallery": _gallery(evidence),
         "training": tables.training_table(summary["training"]),
+        "incidents": " ".join(summary["incidents"]) or _NO_INCIDENTS,
         "cost": _cost(summary),
         "record": _record(evidence),
         "limits": claims.limits(evidence),

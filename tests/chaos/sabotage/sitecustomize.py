@@ -2,10 +2,15 @@
 
 CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call,
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
-               after it ("when": "after"). "fold": of this fold alone.
-CHAOS_TRACE    a folder: each training appends "process step" to a file per fold, before each step
+               after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
+               an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
+               "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
+               images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
+CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
+               machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
 """
 
+import collections
 import functools
 import importlib.abc
 import importlib.machinery
@@ -13,24 +18,60 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
 LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.learner"
-here = {"fold": None}
+PHASES = {
+    "melanoma_dist.run:train": "start",
+    "melanoma_dist.dist.units:train_units": "work",
+    "melanoma_dist.evaluate.conclusion:conclude": "end",
+    f"{LOOP}:Training.__init__": "start",
+    f"{LOOP}:Training._resume": "start",
+    f"{LOOP}:Training._train": "step",
+    f"{LOOP}:Training._judge": "validation",
+    f"{LOOP}:Training._finish": "end",
+    f"{LEARNER}:Learner.predict": "validation",
+    "melanoma_dist.commit:write_folder": "checkpoint",
+}
+INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
+here = {"fold": None, "rank": None}
+BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
 
 
-def do(kind):
+def do(kind, args):
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
         time.sleep(10_000)
-    elif kind.startswith("signal parent "):
-        os.kill(int(os.environ["CHAOS_COMMAND"]), int(kind.rpartition(" ")[2]))
+    elif kind.startswith("signal "):
+        _, target, *numbers = kind.split()
+        if target == "soon":
+            threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
+        else:
+            send(target, *numbers)
+    elif kind == "memory":
+        from torch import OutOfMemoryError
+
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    elif kind == "nan":
+        args[1].images.fill_(float("nan"))
+    elif kind.startswith("spoil "):
+        _, byte, length, path = kind.split()
+        with open(path, "r+b") as file:
+            file.seek(int(byte))
+            file.write(bytes(int(length)))
     else:
         code = int(kind)
         raise OSError(code, os.strerror(code))
+
+
+def send(target, *numbers):
+    for following, number in enumerate(numbers):
+        time.sleep(BETWEEN_S if following else 0)
+        (os.killpg if target == "group" else os.kill)(int(os.environ["CHAOS_COMMAND"]), int(number))
 
 
 def once(mark):
@@ -45,7 +86,7 @@ def sabotaged(function, fault):
     calls = [0]
 
     def due():
-        if fault.get("fold", here["fold"]) != here["fold"]:
+        if any(fault.get(key, value) != value for key, value in here.items()):
             return False
         calls[0] += 1
         return calls[0] >= fault["call"] and once(fault["mark"])
@@ -55,10 +96,10 @@ def sabotaged(function, fault):
         late = fault.get("when") == "after"
         hit = due()
         if hit and not late:
-            do(fault["do"])
+            do(fault["do"], args)
         found = function(*args, **kwargs)
         if hit and late:
-            do(fault["do"])
+            do(fault["do"], args)
         return found
 
     return wrapped
@@ -67,36 +108,73 @@ def sabotaged(function, fault):
 def traced(step):
     @functools.wraps(step)
     def wrapped(self, batch, number, rate):
-        with open(os.path.join(TRACE, f"fold-{here['fold']}"), "a") as file:
-            file.write(f"{os.getpid()} {number}\n")
+        if here["rank"] == 0:
+            with open(os.path.join(TRACE, f"fold-{here['fold']}"), "a") as file:
+                file.write(f"{os.getpid()} {number} {time.monotonic()}\n")
         return step(self, batch, number, rate)
 
     return wrapped
 
 
-def tells_fold(begin):
-    @functools.wraps(begin)
-    def wrapped(self, unit, *args, **kwargs):
-        here["fold"] = unit.fold
-        return begin(self, unit, *args, **kwargs)
+class Phase:
+    """What this process does now, kept in a file that outlives it."""
+
+    def __init__(self):
+        self.within, self.lock, self.file = collections.Counter(), threading.Lock(), None
+
+    def change(self, phase, by):
+        with self.lock:
+            self.within[phase] += by
+            now = next((name for name in INNERMOST if self.within[name]), "between")
+            if self.file is None:
+                self.file = os.open(os.path.join(TRACE, f"phase-{os.getpid()}"), os.O_CREAT | os.O_WRONLY, 0o600)
+            os.pwrite(self.file, f"{now} {here['fold']}".ljust(20).encode(), 0)
+
+
+def phased(function, phase):
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        current.change(phase, 1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            current.change(phase, -1)
 
     return wrapped
 
 
+def tells_place(begin):
+    @functools.wraps(begin)
+    def wrapped(self, unit, world, *args, **kwargs):
+        here.update(fold=unit.fold, rank=world.rank)
+        return begin(self, unit, world, *args, **kwargs)
+
+    return wrapped
+
+
+def replace(module, path, wrap, *args):
+    *outer, last = path.split(".")
+    owner = functools.reduce(getattr, outer, module)
+    setattr(owner, last, wrap(getattr(owner, last), *args))
+
+
 def patch(module):
+    for at, phase in PHASES.items() if TRACE else ():
+        name, _, path = at.partition(":")
+        if name == module.__name__:
+            replace(module, path, phased, phase)
     if module.__name__ == LOOP:
-        module.Training.__init__ = tells_fold(module.Training.__init__)
+        module.Training.__init__ = tells_place(module.Training.__init__)
     if module.__name__ == LEARNER and TRACE:
         module.Learner.step = traced(module.Learner.step)
     for fault in FAULTS:
         name, _, path = fault["at"].partition(":")
         if name == module.__name__:
-            *outer, last = path.split(".")
-            owner = functools.reduce(getattr, outer, module)
-            setattr(owner, last, sabotaged(getattr(owner, last), fault))
+            replace(module, path, sabotaged, fault)
 
 
-WANTED = {LOOP, LEARNER, *(fault["at"].partition(":")[0] for fault in FAULTS)}
+current = Phase()
+WANTED = {LOOP, LEARNER, *(at.partition(":")[0] for at in PHASES), *(fault["at"].partition(":")[0] for fault in FAULTS)}
 
 
 class Finder(importlib.abc.MetaPathFinder):

@@ -22,8 +22,15 @@ while [[ $1 == --* ]]; do shift; done
 printf '%s\\n' "$@" > "$SEEN/ray"
 stat -c '%a %n' "$RAY_AUTH_TOKEN_PATH" "$(dirname "$RAY_AUTH_TOKEN_PATH")" > "$SEEN/modes"
 printf '%s %s' "$RAY_AUTH_MODE" "$(wc -c < "$RAY_AUTH_TOKEN_PATH")" > "$SEEN/token"
-sleep "${LASTS:-0}"
-exit 7
+while [[ $1 != -- ]]; do shift; done
+sleep "${LATE:-0}"
+"${@:2}"
+"""
+PYTHON = """#!/bin/bash
+trap 'echo heard >> "$SEEN/heard"; exit "${CODE:-7}"' USR1
+printf '%s\\n' "$@" > "$SEEN/command"
+for ((i = 0; i < ${LASTS:-0} * 10; i++)); do sleep 0.1; done
+exit "${CODE:-7}"
 """
 SCONTROL = """#!/bin/bash
 if [[ $1 == show ]]; then echo node1; fi
@@ -39,7 +46,7 @@ def installed(name: str) -> str:
 
 
 def tool(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # noqa: S603  # the test's own command
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -62,7 +69,7 @@ def test_the_slurm_script_asks_for_what_a_sweep_needs() -> None:
 @pytest.fixture
 def slurm(tmp_path: Path) -> dict[str, str]:
     """A submission's folder and what Slurm tells the script."""
-    for name, program in (("srun", SRUN), ("scontrol", SCONTROL)):
+    for name, program in (("srun", SRUN), ("scontrol", SCONTROL), ("python", PYTHON)):
         (tmp_path / name).write_text(program)
         (tmp_path / name).chmod(0o755)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -77,7 +84,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
 
 def test_the_slurm_script_starts_a_guarded_cluster_and_the_command(slurm: dict[str, str], tmp_path: Path) -> None:
     words = ["sweep", "--space", "a space.py"]
-    done = subprocess.run(["bash", SBATCH, *words], cwd=tmp_path, env=slurm, timeout=60, capture_output=True, text=True)  # noqa: S603, S607  # the test's own command
+    done = subprocess.run(["bash", SBATCH, *words], cwd=tmp_path, env=slurm, timeout=60, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr  # the command's own
     seen = (tmp_path / "ray").read_text().splitlines()
     split = seen.index("--")
@@ -85,20 +92,41 @@ def test_the_slurm_script_starts_a_guarded_cluster_and_the_command(slurm: dict[s
     assert {"--num-gpus=8", "--num-cpus=64", "--dashboard-host=127.0.0.1", "--min-nodes"} < set(seen[:split])
     address = seen[seen.index("--address") + 1]
     given = ["--data", "s3://bucket/isic", "--runs", "/shared/runs", "--gpus", "32", "--address", address]
-    assert seen[split + 1 :] == ["python", "launch.py", *words, *given]
+    assert seen[split + 1 : split + 3] == ["bash", "-c"]
+    assert (tmp_path / "command").read_text().splitlines() == ["launch.py", *words, *given]
     assert (tmp_path / "token").read_text() == "token 64"
     assert [line.split()[0] for line in (tmp_path / "modes").read_text().splitlines()] == ["600", "700"]
     assert not list(tmp_path.glob(".melanoma-dist-*"))
 
 
-def test_the_notice_of_slurm_queues_the_job_again(slurm: dict[str, str], tmp_path: Path) -> None:
-    job = subprocess.Popen(["bash", SBATCH], cwd=tmp_path, env={**slurm, "LASTS": "2"}, stdout=subprocess.DEVNULL)  # noqa: S603, S607  # the test's own command
-    for _ in range(600):
-        if not (tmp_path / "token").is_file():
-            time.sleep(0.05)
-    job.send_signal(signal.SIGUSR1)
-    assert job.wait(timeout=60) == 7  # it waited for the command's end all the same
+@pytest.mark.parametrize(("code", "requeued"), [("75", True), ("0", False)], ids=["saved", "done"])
+def test_the_notice_of_slurm_reaches_the_command(
+    code: str, requeued: bool, slurm: dict[str, str], tmp_path: Path
+) -> None:
+    """A command that saved and ended with 75 is queued again; one that was done just then is not."""
+    job = noticed(tmp_path / "command", {**slurm, "LASTS": "60", "CODE": code}, tmp_path)
+    assert job.wait(timeout=60) == int(code)
+    assert (tmp_path / "heard").read_text() == "heard\n"
+    assert ("requeue 5" in (tmp_path / "asked").read_text()) == requeued
+    assert not list(tmp_path.glob(".melanoma-dist-*"))
+
+
+def test_a_notice_before_the_command_has_begun_queues_the_job_again(slurm: dict[str, str], tmp_path: Path) -> None:
+    job = noticed(tmp_path / "token", {**slurm, "LATE": "3"}, tmp_path)
+    assert job.wait(timeout=60) == 7
     assert "requeue 5" in (tmp_path / "asked").read_text()
+    assert not (tmp_path / "heard").exists()
+
+
+def noticed(sign: Path, environment: dict[str, str], place: Path) -> subprocess.Popen[bytes]:
+    """The job, after it was given notice when a sign was there."""
+    job = subprocess.Popen(["bash", SBATCH], cwd=place, env=environment, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 60
+    while not sign.is_file():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    job.send_signal(signal.SIGUSR1)
+    return job
 
 
 def test_the_image_holds_the_locked_libraries_and_runs_as_nobody_special() -> None:

@@ -144,12 +144,12 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "launch.py"), "data", "prepare"]
     command += ["--raw", str(raw.folder), "--years", "2017", "--out"]
-    whole = subprocess.run([*command, str(tmp_path / "whole")], stdout=subprocess.DEVNULL, timeout=300)  # noqa: S603  # the test's own command
+    whole = subprocess.run([*command, str(tmp_path / "whole")], stdout=subprocess.DEVNULL, timeout=300)
     assert whole.returncode == 0
     command.append(str(out))
     rng = np.random.default_rng(0)
     for _ in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  # the test's own command
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         limit = time.monotonic() + 60
         while not (out / "journal.jsonl").exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.02)
@@ -158,5 +158,5 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
         process.kill()
         process.wait()
         assert psutil.wait_procs(workers, timeout=30)[1] == []
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0  # noqa: S603  # the test's own command
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0
     assert digests(out) == digests(tmp_path / "whole")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from melanoma_dist.data.manifest import Dataset, load_dataset
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import DamagedImages, DataError
 from melanoma_dist.input.graph import VIEWS
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
 from melanoma_dist.world import World
@@ -140,9 +140,10 @@ def test_a_damaged_header_is_told_with_the_name_of_the_image(
     with pytest.raises(DataError) as caught:
         list(EvaluationLoader(broken, FRAME, BATCH, World()))
     assert name in str(caught.value)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DamagedImages) as caught_too:
         list(training(broken).epoch(0))
-    assert name in str(caught.value)
+    assert caught_too.value.image_ids == (name,)
+    assert name in str(caught_too.value)
 
 
 def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, tmp_path: Path) -> None:
@@ -151,6 +152,30 @@ def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, t
     with pytest.raises(DataError) as caught:
         list(EvaluationLoader(broken, FRAME, BATCH, World()))
     assert dataset.manifest.iloc[13]["image_id"] in str(caught.value)
+
+
+def test_a_damaged_sample_weighs_nothing_and_another_photograph_is_shown_for_it(samples: Samples) -> None:
+    last = len(samples.rows) - 1
+    spoilt = replace(samples, damaged=np.array([12, 13, last]))
+    shown = {12: 14, 13: 14, last: 0}
+    whole = torch.cat([images.clone() for images, _ in EvaluationLoader(samples, FRAME, 1, World())])
+    met: set[int] = set()
+    for batch, before in zip(epoch(training(spoilt, augment="none"), 1), epoch(training(samples), 1), strict=True):
+        assert np.array_equal(batch.samples, before.samples)
+        expected = samples.targets[batch.samples].copy()
+        expected[np.isin(batch.samples, spoilt.damaged)] = np.nan
+        assert np.array_equal(batch.targets.numpy(), expected, equal_nan=True)
+        assert batch.known == int((~np.isnan(expected)).sum())
+        others = [shown.get(int(sample), int(sample)) for sample in batch.samples]
+        assert (batch.images - whole[others]).abs().max() < 1e-5
+        met |= shown.keys() & set(batch.samples.tolist())
+    assert met == shown.keys()
+
+
+def test_damage_does_not_change_what_is_drawn(samples: Samples) -> None:
+    spoilt = replace(samples, damaged=np.arange(5))
+    drawn = [[b.samples for b in epoch(training(each, balance=True), 3)] for each in (samples, spoilt)]
+    assert np.array_equal(*drawn)
 
 
 def test_the_eight_views_are_the_orientations_of_the_plain_image(samples: Samples) -> None:

@@ -133,7 +133,7 @@ def bad_weights(kind: str, folder: Path, good: Path) -> Path:
         ("missing", "nor a file that exists"),
         ("truncated", "could not be read as weights"),
         ("other backbone", "does not fit test_resnet"),
-        ("code", "is no plain state dict"),
+        ("code", "holds more than tensors and plain values"),
         ("text", "--weights"),
         ("no dict", "holds no state dict"),
     ],

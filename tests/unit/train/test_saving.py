@@ -15,7 +15,7 @@ from melanoma_dist import commit
 from melanoma_dist.backoff import Backoff
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
-from melanoma_dist.train.saving import Patience, Saver
+from melanoma_dist.train.saving import Best, Patience, Saver
 
 PATIENCE = Patience(failures=5, longest_s=1000.0, backoff=Backoff(first_s=10.0, longest_s=40.0))
 REFUSALS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS]
@@ -49,11 +49,10 @@ class Storage:
         self.slept.append(seconds)
         self.now += seconds
 
-    def save(self, epoch: int, best: int = 0, urgent: bool = False) -> bool:
-        return self.saver.save(Cursor(epoch), {"epoch": epoch}, keep_best=best, urgent=urgent)
-
-    def save_best(self, epoch: int, weights: torch.Tensor) -> bool:
-        return self.saver.save_best(epoch, {"w": weights}, {"probability": torch.ones(1)}, {"fold": "0"})
+    def save(self, epoch: int, best: int = 0, urgent: bool = False, weights: torch.Tensor | None = None) -> bool:
+        """``weights`` are those of epoch ``best``, where it is a new one."""
+        new = None if weights is None else Best(best, {"w": weights}, {"probability": torch.ones(1)}, {"fold": "0"})
+        return self.saver.save(Cursor(epoch), {"epoch": epoch}, best, new, urgent)
 
     def newest(self) -> int | None:
         name = self.checkpoints.newest()
@@ -144,11 +143,9 @@ def test_what_a_resumed_training_may_lose_is_named_too(storage: Storage) -> None
         storage.save(4)
 
 
-def test_a_best_that_was_refused_is_saved_as_it_was_before_the_next_state(storage: Storage) -> None:
-    weights = torch.ones(3)
+def test_a_best_that_was_refused_is_saved_before_the_next_state(storage: Storage) -> None:
     storage.refusals = 2
-    assert not storage.save_best(1, weights)
-    weights += 1  # the training goes on
+    assert not storage.save(2, best=1, weights=torch.ones(3))
     assert not storage.save(2, best=1)  # too early, for both
     storage.now += 61
     assert not storage.save(2, best=1)
@@ -161,16 +158,15 @@ def test_a_best_that_was_refused_is_saved_as_it_was_before_the_next_state(storag
 
 def test_a_newer_best_takes_the_place_of_one_that_was_refused(storage: Storage) -> None:
     storage.refusals = 1
-    assert not storage.save_best(1, torch.ones(3))
+    assert not storage.save(2, best=1, weights=torch.ones(3))
     storage.now += 61
-    assert storage.save_best(2, torch.zeros(3))
-    assert storage.save(3, best=2)
+    assert storage.save(3, best=2, weights=torch.zeros(3))
     assert sorted(path.name for path in storage.folder.iterdir()) == ["best-0002", Cursor(3).name]
 
 
 def test_the_end_of_a_training_waits_for_its_storage(storage: Storage) -> None:
     storage.refusals = 3
-    assert not storage.save_best(1, torch.ones(3))
+    assert not storage.save(2, best=1, weights=torch.ones(3))
     done: list[Path] = []
 
     def write() -> None:

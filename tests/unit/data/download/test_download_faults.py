@@ -84,7 +84,7 @@ def test_mistakes_are_one_message_and_code_2(
 def start(site: Site, raw: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(LAUNCH), "data", "download", "--raw", str(raw), "--years", "2017"]
     command += ["--parts", "masks", "--base-url", site.url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=raw.parent)  # noqa: S603  # the test's own command
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=raw.parent)
 
 
 def await_(condition: Callable[[], bool]) -> None:

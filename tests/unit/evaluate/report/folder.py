@@ -92,6 +92,7 @@ def write_run(
                         "images_per_s": 512.3, "input_wait_share": 0.031}
             for fold in range(folds)
         },
+        "incidents": ["fold 1 skipped steps whose gradient was not finite: 2 in epoch 3."],
         "seconds_of_last_command": 190.2, "identity": config.identity(), "made_with": MADE_WITH,
         "finished": "2026-02-03T04:05:06+00:00",
     }  # fmt: skip

@@ -101,7 +101,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     interpreter = folder / "bin" / "python"
     install = ["pip", "install", "--python", interpreter, "--requirement", HERE / "scorer-requirements.txt"]
     for command in (["venv", "--python", sys.executable, folder], install):
-        done = subprocess.run([uv, *command], capture_output=True, text=True, timeout=300)  # noqa: S603  # the test's own command
+        done = subprocess.run([uv, *command], capture_output=True, text=True, timeout=300)
         if done.returncode:
             pytest.skip(f"The challenge's scorer cannot be installed: {done.stderr.strip()[-300:]}")
     return interpreter
@@ -114,7 +114,7 @@ def scored(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     for name, case in CASES.items():
         case.write(folder, name)
     command = [python, "-W", "ignore", HERE / "challenge_scorer.py", folder]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603  # the test's own command
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

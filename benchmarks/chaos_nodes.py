@@ -1,0 +1,97 @@
+"""A Ray cluster of this machine for `chaos.py`: a head that trains nothing, and nodes of one core that can be lost.
+
+Run as a program it is the cluster: it prints its address, adds a node for every line that it reads, and ends with its
+input. `Nodes` starts and speaks to it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess  # nosec B404  # for the program itself
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+_COUNT = 2
+_STARTS = 10  # Ray waits 30 s for its own processes, too short on a busy machine
+
+
+class Nodes:
+    """The cluster, guarded by a token of its own; a context, after which it has ended."""
+
+    def __init__(self, place: Path, environment: dict[str, str]) -> None:
+        """``place``: a folder for the token. ``environment``: of every process of the cluster."""
+        token = place / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self._environment = {**environment, **self.secret}
+        self._log = place / "nodes.log"
+        self.address = ""
+
+    def __enter__(self) -> Nodes:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # nosec B603  # this file
+                [sys.executable, __file__],
+                env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        self.address = self._hear("address")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=60)
+        self._process.kill()
+
+    def lose(self, member: psutil.Process) -> None:
+        """The node that a process runs on dies with everything on it; another one comes."""
+        raylet = next(parent for parent in member.parents() if parent.name() == "raylet")
+        for each in (raylet, *raylet.children(recursive=True)):
+            with suppress(psutil.Error):
+                each.kill()
+        if (nodes := self._process.stdin) is not None:
+            nodes.write("add\n")
+            nodes.flush()
+
+    def _hear(self, what: str) -> str:
+        for line in self._process.stdout or ():
+            word, _, value = line.strip().partition(" ")
+            if word == what:
+                return value
+        raise RuntimeError(f"the cluster did not start: {self._log.read_text()}")
+
+
+def main() -> None:
+    """Be the cluster."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False))
+    for _ in range(_COUNT):
+        _start(lambda: cluster.add_node(num_cpus=1))
+    print("address", cluster.address, flush=True)
+    for _ in sys.stdin:
+        _start(lambda: cluster.add_node(wait=False, num_cpus=1))
+    cluster.shutdown()
+
+
+def _start(node: Callable[[], object]) -> None:
+    for attempt in range(_STARTS):
+        try:
+            node()
+            return
+        except Exception:  # Ray raises no class of its own here
+            if attempt == _STARTS - 1:
+                raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Readers of the challenges' files, of downloads and of prepared data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from fuzzing.files import METADATA, RUN, TABLE
+from fuzzing.parsers import Parser
+from melanoma_dist.config_file import saved_config
+from melanoma_dist.data import journal, storing
+from melanoma_dist.data.audit.checks import manifest_checks, stored_check
+from melanoma_dist.data.download.archive import unpacked
+from melanoma_dist.data.download.catalogue import Item, catalogue
+from melanoma_dist.data.download.counting import require_rows
+from melanoma_dist.data.download.holdings import inspect
+from melanoma_dist.data.download.licences import require_acceptance
+from melanoma_dist.data.download.part import Part
+from melanoma_dist.data.isic import read_years
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_beside
+from melanoma_dist.data.merge import merge_years
+from melanoma_dist.data.output import writing
+from melanoma_dist.data.photo import PhotoJob, prepare_photo
+from melanoma_dist.data.shards import Place, verify
+from melanoma_dist.evaluate.unseen.images import choose_holdout
+from melanoma_dist.run import open_data, plan_folds
+
+
+def _tables(place: Path) -> None:
+    merge_years(read_years(place / "raw", (2019,)), "refuse")
+
+
+def _item(name: str) -> Item:
+    return next(item for item in catalogue((2019,)) if item.name == name)
+
+
+def _unpack(place: Path) -> None:
+    target = place / "files" / "unpacked" / "Data"
+    try:
+        with unpacked(place / "files" / "archive.zip", target):
+            pass
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _partial(place: Path) -> None:
+    part = Part(place / "files" / "Data.zip")
+    if part.belongs_to("https://example.org/2019/Data.zip") and part.version is not None:
+        part.version.condition, part.version.agrees({"ETag": "x"}), part.complete, part.size
+
+
+def _record_download(place: Path) -> None:
+    table = place / "raw" / "2019" / TABLE
+    entry = {"url": "x", "bytes": table.stat().st_size, "sha256": hashlib.sha256(table.read_bytes()).hexdigest()}
+    content = {"files": {TABLE: {**entry, "when": "x", "licence": "x", "unpacked": None}}}
+    (table.parent / "download.json").write_text(json.dumps(content))
+
+
+def _manifest(place: Path) -> None:
+    """With a fingerprint that is right whatever the manifest holds: an attacker can compute it too."""
+    data = place / "data"
+    try:
+        table = pd.read_parquet(data / "manifest.parquet")
+        _vouch(data, fingerprint=fingerprint(table, 48))
+    except Exception:  # noqa: S110  # nosec B110  # a table of which there is no fingerprint stays as it is
+        pass
+    config = saved_config(place / RUN / "config.yaml")
+    plan_folds(config, open_data(replace(config, data=replace(config.data, data=str(data)))))
+    choose_holdout(load_dataset(data), "holdout", LABEL_SETS["isic2017"])
+
+
+def _beside(place: Path) -> None:
+    data = place / "data"
+    digests = {name: hashlib.sha256((data / name).read_bytes()).hexdigest() for name in (JOINS, MISSING, QUARANTINE)}
+    _vouch(data, tables=digests)
+    dataset = load_dataset(data)
+    joins, *_ = (read_beside(dataset, name) for name in (JOINS, MISSING, QUARANTINE))
+    manifest_checks(dataset.manifest, joins)
+
+
+def _vouch(data: Path, **changed: object) -> None:
+    path = data / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def _shards(place: Path) -> None:
+    stored_check(load_dataset(place / "data"))
+    verify(load_dataset(place / "data"))
+
+
+def _begin_preparation(place: Path) -> None:
+    """The journal of a killed preparation of the sample's images."""
+    (place / "out").mkdir()
+    photos = [
+        prepare_photo(PhotoJob(path.stem, (path,), None, 48))
+        for path in sorted((place / "raw/2019/ISIC_2019_Training_Input").iterdir())[:6]
+    ]
+    records = [storing._record(place, each, Place("shard-00000.tar", 512, 9, 1, -1, -1, -1)) for each in photos]
+    lines = [{"request": "x"}, *records]
+    (place / "out" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _preparation(place: Path) -> None:
+    with writing(place / "out"), journal.opened(place / "out") as finished:
+        if finished.resume("x"):
+            storing.outcome(finished)
+
+
+def _photo(place: Path) -> None:
+    files = place / "files"
+    prepare_photo(PhotoJob("ISIC_0000001", (files / "photo.jpg", files / "photo.png"), files / "mask.png", 32))
+    prepare_photo(PhotoJob("ISIC_0000002", (files / "deep.png",), None, 512))
+
+
+PARSERS: dict[str, Parser] = {
+    "tables": Parser(_tables, ("raw",), (f"raw/2019/{TABLE}", f"raw/2019/{METADATA}")),
+    "downloaded-table": Parser(
+        lambda place: require_rows(replace(_item(TABLE), count=60), place / "raw/2019" / TABLE),
+        ("raw",), (f"raw/2019/{TABLE}",),
+    ),
+    "archive": Parser(_unpack, ("files",), ("files/archive.zip",)),
+    "partial-download": Parser(_partial, ("files",), ("files/Data.zip.part.json",)),
+    "licences": Parser(
+        lambda place: require_acceptance(place / "files", [_item(TABLE)], accept=False),
+        ("files",), ("files/licenses.json",),
+    ),
+    "download-record": Parser(
+        lambda place: inspect(place / "raw", _item(TABLE)), ("raw",), ("raw/2019/download.json",), _record_download
+    ),
+    "photographs": Parser(
+        _photo, ("files",), ("files/photo.jpg", "files/photo.png", "files/deep.png", "files/mask.png")
+    ),
+    "preparation": Parser(_preparation, ("raw",), ("out/journal.jsonl",), _begin_preparation),
+    "description": Parser(lambda place: load_dataset(place / "data"), ("data",), ("data/dataset.json",)),
+    "manifest": Parser(_manifest, ("data", "runs"), ("data/manifest.parquet",)),
+    "joins": Parser(_beside, ("data",), ("data/joins.parquet", "data/missing.parquet", "data/quarantine.parquet")),
+    "shards": Parser(_shards, ("data",), ("data/shard-00000.tar",)),
+}  # fmt: skip

@@ -1,0 +1,83 @@
+"""The real command on the GPU, with Ray: undisturbed, and with a rank killed by SIGKILL in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess  # nosec B404  # for the program itself
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from on_gpu.settings import Row, Settings
+from tests.chaos.outcome import differences, leftovers, repeated_steps
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SABOTAGE = _ROOT / "tests" / "chaos" / "sabotage"
+_LIMIT_S = 90.0
+_KILLED_AT = 8  # the step before which the rank dies, of either fold and counted within its process
+
+
+def command(settings: Settings) -> Iterator[Row]:
+    """Two folds of two epochs each, twice; and whether both runs came to the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = settings.out or Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        runs = Path(folder, "runs")
+        seconds, code = _run("whole", runs, place, settings)
+        yield Row("undisturbed, two folds of two epochs", f"{seconds:.0f} s, exit code {code}", _about(runs / "whole"))
+        fault = {"at": "melanoma_dist.train.learner:Learner.step", "call": _KILLED_AT, "do": "kill"}
+        mark = Path(folder, "killed")
+        seconds, code = _run("killed", runs, place, settings, [{**fault, "mark": str(mark)}])
+        again = repeated_steps(Path(folder, "runs", "trace-killed"))
+        yield Row(
+            "a rank killed by SIGKILL" if mark.exists() else "a rank was to be killed and was NOT",
+            f"{seconds:.0f} s, exit code {code}",
+            f"restarts took again {again} steps; left over: {leftovers(runs / 'killed') or 'nothing'}",
+        )
+        different = differences(runs / "whole", runs / "killed")
+        yield Row("both runs", "DIFFERENT" if different else "the same bytes", ", ".join(different))
+
+
+def _run(
+    name: str, runs: Path, place: Path, settings: Settings, faults: list[dict[str, object]] | None = None
+) -> tuple[float, int]:
+    """Seconds and exit code of the command; what it prints goes to a file of ``place``. Raises TimeoutExpired."""
+    trace = runs / f"trace-{name}"
+    trace.mkdir(parents=True)
+    path = os.pathsep.join(filter(None, [str(_SABOTAGE), os.environ.get("PYTHONPATH", "")]))
+    chaos = {"PYTHONPATH": path, "CHAOS_FAULTS": json.dumps(faults or []), "CHAOS_TRACE": str(trace)}
+    given = [sys.executable, str(_ROOT / "launch.py"), *_flags(settings), "--runs", str(runs), "--name", name]
+    start = time.monotonic()
+    with (place / f"command-{name}.log").open("wb") as log:
+        inside = {**os.environ, **chaos}
+        process = subprocess.Popen(  # noqa: S603  # nosec B603  # the program itself
+            given, env=inside, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            code = process.wait(_LIMIT_S if settings.gpu is not None else 10 * _LIMIT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    return time.monotonic() - start, code
+
+
+def _flags(settings: Settings) -> list[str]:
+    model = ("resnet18", "128") if settings.gpu is not None else ("test_resnet", "32")
+    return [
+        *("--data", str(settings.data or "demo"), "--gpus", "0" if settings.gpu is None else "1"),
+        *("--backbone", model[0], "--image-size", model[1], "--weights", "none", "--labels", "melanoma"),
+        *("--augment", "dermoscopy", "--lr", "1e-3", "--folds", "2", "--epochs", "2", "--checkpoint-every", "3"),
+    ]
+
+
+def _about(run: Path) -> str:
+    """What the run's summary says of its speed; nothing where there is none."""
+    if not (run / "summary.json").is_file():
+        return "no summary"
+    training = json.loads((run / "summary.json").read_text())["training"]
+    return "; ".join(f"fold {fold}: {each['images_per_s']:.0f} images/s" for fold, each in training.items())

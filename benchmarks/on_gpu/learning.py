@@ -1,0 +1,104 @@
+"""What is trained, on what: images through the graph or already on the device, our learner, the kernels it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from melanoma_dist.config import HardwareConfig, InputConfig, ModelConfig, RunConfig
+from melanoma_dist.data.demo import demo_dataset
+from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.manifest import Dataset, load_dataset
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.dist.world import detect
+from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
+from melanoma_dist.models.backbones import expectation
+from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.train.learner import Learner
+from melanoma_dist.world import World
+from on_gpu.settings import Settings
+from on_gpu.speed import Step
+
+MAIN_BACKBONE = "inceptionresnetv2"  # the one that what is tried on one backbone only is tried on
+LABELS = len(LABEL_SETS["isic2019"])
+_RATE = 1e-4  # small: steps on noise must not diverge, for those that do are skipped
+
+
+def as_in_a_run(settings: Settings) -> World:
+    """Set this process up as a rank of a run is: deterministic kernels."""
+    return detect(settings.gpu, settings.world.threads)
+
+
+def fastest_kernels() -> None:
+    """The usual settings where nothing has to be repeatable: whatever kernels are fastest."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = True
+
+
+def dataset(settings: Settings) -> Dataset:
+    return load_dataset(settings.data or demo_dataset())
+
+
+def samples(settings: Settings) -> Samples:
+    """All images, with eight labels."""
+    given = dataset(settings)
+    manifest = given.manifest
+    largest = (int(manifest["width"].max()), int(manifest["height"].max()))
+    return Samples(ShardReader(given), np.arange(len(manifest)), targets(manifest, LABEL_SETS["isic2019"]), largest)
+
+
+def frame(backbone: str, settings: Settings) -> Frame:
+    """The square that a backbone takes."""
+    expected = expectation(backbone)
+    return Frame(settings.size(backbone), expected.mean, expected.std)
+
+
+def loader(images: Samples, backbone: str, policy: str, settings: Settings) -> TrainingLoader:
+    return TrainingLoader(images, frame(backbone, settings), settings.batch_size, policy, False, 0, settings.world)
+
+
+def endless(batches: TrainingLoader) -> Iterator[TrainingBatch]:
+    """Epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from batches.epoch(epoch)
+        epoch += 1
+
+
+def learner(backbone: str, settings: Settings, hardware: HardwareConfig) -> Learner:
+    config = RunConfig(
+        input=InputConfig(batch_size=settings.batch_size),
+        model=ModelConfig(backbone=backbone, weights="none"),
+        hardware=hardware,
+    )
+    model = build_classifier(config.model, settings.size(backbone), LABELS, seed=0)
+    made = Learner(model, np.eye(LABELS, dtype=np.float32), config, settings.world)
+    made.begin_epoch(frozen=False)
+    return made
+
+
+def synthetic(size: int, settings: Settings, contiguous: bool = False) -> TrainingBatch:
+    """Images that already lie on the device, in the layout that the graph gives them."""
+    count = settings.batch_size
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.randn(count, 3, size, size, generator=drawn).to(settings.device)
+    images = images if contiguous else images.to(memory_format=torch.channels_last)
+    labels = torch.eye(LABELS).repeat(-(-count // LABELS), 1)[:count].to(settings.device)
+    return TrainingBatch(images, labels, np.arange(count), labels.numel())
+
+
+def stepper(trained: Learner, batch: Callable[[], TrainingBatch]) -> Step:
+    """A step of the learner on the next batch."""
+    number = 0
+
+    def step() -> int:
+        nonlocal number
+        given = batch()
+        trained.step(given, number, _RATE)
+        number += 1
+        return len(given.images)
+
+    return step

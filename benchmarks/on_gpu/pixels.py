@@ -1,0 +1,88 @@
+"""The pixels of the GPU's graph against those of the CPU's; against its own, again and again; and how fast it is."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from nvidia.dali import fn
+
+from melanoma_dist.input import stream
+from melanoma_dist.input.graph import Frame, Graph, GraphInput, plain, varied
+from melanoma_dist.input.loader import TrainingBatch
+from on_gpu.learning import MAIN_BACKBONE, endless, frame, loader, samples
+from on_gpu.settings import Row, Settings
+from on_gpu.speed import images_per_s
+
+_AGAIN = 3
+_BATCHES = 4
+
+
+def pixels(settings: Settings) -> Iterator[Row]:
+    """The same images through the graph on the CPU and on the GPU, in grey levels of 255; then twice on the GPU."""
+    images, square = samples(settings), frame(MAIN_BACKBONE, settings)
+    encoded = images.encoded(np.arange(min(settings.batch_size, len(images.rows))))
+    for policy in (None, *stream.POLICIES):
+        given = _graph_input(encoded, policy, square)
+        rotate = policy is not None and stream.POLICIES[policy].rotation > 0
+        ours, theirs = (
+            _once(given, square, settings.world.threads, gpu, rotate, images.largest) for gpu in (None, settings.gpu)
+        )
+        levels = (ours - theirs).abs() * 255 * torch.tensor(square.std).view(1, 3, 1, 1)
+        share = (levels > 1.5).double().mean().item()
+        value = f"max {levels.max().item():.2f}, mean {levels.mean().item():.3f} levels"
+        yield Row(f"GPU against CPU, {policy or 'evaluation'}", value, f"{share:.3%} differ by more than 1.5")
+    yield from _again(settings)
+
+
+def input_speed(settings: Settings) -> Iterator[Row]:
+    """Images/s of the graph alone."""
+    images = samples(settings)
+    for policy, without in (("light", False), ("dermoscopy", False), ("dermoscopy", True)):
+        with _no_decoder_chip() if without else nullcontext():
+            batches = endless(loader(images, MAIN_BACKBONE, policy, settings))
+            speed = images_per_s(lambda batches=batches: len(next(batches).images), settings)  # type: ignore[misc]
+        how = "without the decoding chip" if without else "with the decoding chip as DALI likes"
+        yield Row(f"graph alone, {policy}, {how}", f"{speed:.0f} images/s", f"{settings.world.threads} DALI threads")
+
+
+def _again(settings: Settings) -> Iterator[Row]:
+    """The same batches, decoded again: a run can only end alike if every bit is."""
+    images = samples(settings)
+    for how, without in {"as DALI likes": False, "without the decoding chip": True}.items():
+        with _no_decoder_chip() if without else nullcontext():
+            found = [_hashes(loader(images, MAIN_BACKBONE, "dermoscopy", settings).epoch(0)) for _ in range(_AGAIN)]
+        different = sum(len(set(hashes)) > 1 for hashes in zip(*found, strict=True))
+        value = "the same bits" if not different else f"{different} of {len(found[0])} batches DIFFER"
+        yield Row(f"{_AGAIN} times the same batches, {how}", value)
+
+
+def _hashes(batches: Iterator[TrainingBatch]) -> list[str]:
+    first = itertools.islice(batches, _BATCHES)
+    return [hashlib.sha256(batch.images.cpu().contiguous().numpy().tobytes()).hexdigest() for batch in first]
+
+
+def _no_decoder_chip() -> mock._patch[object]:
+    """Decoding by the general cores alone: the chip for JPEGs gets its share by time, or so it may be."""
+    return mock.patch.object(fn.decoders, "image_slice", partial(fn.decoders.image_slice, hw_decoder_load=0.0))
+
+
+def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: str | None, square: Frame) -> GraphInput:
+    if policy is None:
+        return plain(encoded, square)
+    return varied(encoded, stream.parameters(stream.POLICIES[policy], 0, 0, 0, len(encoded)), square)
+
+
+def _once(
+    given: GraphInput, square: Frame, threads: int, gpu: int | None, rotate: bool, largest: tuple[int, int]
+) -> torch.Tensor:
+    """One batch through a graph of its own, on the CPU in the end."""
+    graph = Graph(lambda step: given if step == 0 else None, square, len(given.encoded), threads, gpu, rotate, largest)
+    return next(iter(graph)).float().cpu().contiguous()

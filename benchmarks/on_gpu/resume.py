@@ -1,0 +1,75 @@
+"""Whether a training that was left in the middle of an epoch, twice, ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from melanoma_dist.train.events import Event, Left
+from melanoma_dist.train.loop import train_unit
+from melanoma_dist.train.unit import Unit
+from on_gpu.learning import as_in_a_run
+from on_gpu.settings import Row, Settings
+from on_gpu.units import unit_in
+from tests.chaos.outcome import of_unit
+
+_CASES = {"resnet10t": 160, "densenet201": 224}  # backbones, each with the side of its input
+_STEPS_BETWEEN = (3, 4)  # after so many it is left, and after so many more again: neither is the end of an epoch
+_LOOSE = re.compile(r"(\S+) does not have a deterministic implementation")
+
+
+def resume(settings: Settings) -> Iterator[Row]:
+    """Two undisturbed trainings, and one that is left twice; mixed precision and mixed decoding, without Ray."""
+    for backbone, size in _CASES.items() if settings.gpu is not None else [("test_resnet", 64)]:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            yield from _compared(backbone, size, Path(folder), settings)
+        if loose := sorted({match[1] for each in heard if (match := _LOOSE.match(str(each.message)))}):
+            yield Row(f"{backbone}, kernels without a repeatable form", str(len(loose)), ", ".join(loose))
+
+
+def _compared(backbone: str, size: int, place: Path, settings: Settings) -> Iterator[Row]:
+    def unit(name: str) -> Unit:
+        return unit_in(
+            place / name, settings, model__backbone=backbone, input__image_size=size, data__folds=3, schedule__epochs=2
+        )
+
+    start = time.monotonic()
+    one, other, left = unit("one"), unit("other"), unit("left")
+    _train(one, settings)
+    seconds = time.monotonic() - start
+    _train(other, settings)
+    yield Row(f"{backbone} at {size}, two undisturbed", told(one, other), f"{seconds:.0f} s each")
+    where = [_train(left, settings, steps) for steps in _STEPS_BETWEEN]
+    _train(left, settings)
+    yield Row(f"{backbone} at {size}, left at {' and '.join(where)}", told(one, left))
+
+
+def _train(unit: Unit, settings: Settings, steps: int | None = None) -> str:
+    """Train a unit to its end, or for so many steps. Returns where it was left."""
+    events: list[Event] = []
+    train_unit(unit, as_in_a_run(settings), events.append, _after(steps))
+    return next((event.where for event in events if isinstance(event, Left)), "the end")
+
+
+def _after(steps: int | None) -> Callable[[], bool]:
+    """Asked after each step: true from the ``steps``-th time on."""
+    asked = 0
+
+    def leave() -> bool:
+        nonlocal asked
+        asked += 1
+        return steps is not None and asked >= steps
+
+    return leave
+
+
+def told(one: Unit, other: Unit) -> str:
+    """Whether two units left the same, but for what the clock says."""
+    first, second = (of_unit(unit.run, unit.fold) for unit in (one, other))
+    different = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+    return f"DIFFERENT: {', '.join(different)}" if different else "the same bytes"

@@ -1,0 +1,49 @@
+"""What went otherwise than asked for while a run was trained, as sentences: a reader of its figures has to know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from melanoma_dist.config import RunConfig
+from melanoma_dist.record import RunFolder, trainings
+from melanoma_dist.train.concessions import read_concessions
+
+
+def incidents(config: RunConfig, folder: RunFolder) -> list[str]:
+    """Of every fold of every seed: steps that were skipped, micro-batches that were halved, images left out."""
+    found = []
+    for seeded, place in trainings(config, folder):
+        seed = "" if seeded.seed == config.seed else f"seed {seeded.seed} "
+        for fold in range(config.data.folds):
+            found += [f"{seed}fold {fold} {text}" for text in _of_fold(place / f"fold-{fold}", config)]
+    return found
+
+
+def _of_fold(folder: Path, config: RunConfig) -> list[str]:
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [*_skipped(epochs), *_halved(epochs, config), *_left_out(folder)]
+
+
+def _skipped(epochs: list[dict[str, Any]]) -> list[str]:
+    steps = {each["epoch"]: each["skipped_steps"] for each in epochs if each["skipped_steps"]}
+    if not steps:
+        return []
+    where = ", ".join(f"{count} in epoch {epoch}" for epoch, count in steps.items())
+    return [f"skipped steps whose gradient was not finite: {where}."]
+
+
+def _halved(epochs: list[dict[str, Any]], config: RunConfig) -> list[str]:
+    asked = config.optimizer.accumulate
+    pieces = {each["accumulate"]: each["epoch"] for each in reversed(epochs) if each["accumulate"] != asked}
+    return [
+        f"computed each rank's share of a step in {count} micro-batches instead of {asked} from epoch {first} on, for "
+        "want of memory."
+        for count, first in sorted(pieces.items())
+    ]
+
+
+def _left_out(folder: Path) -> list[str]:
+    damaged = read_concessions(folder).damaged
+    return [f"did not learn from {len(damaged)} damaged images: {', '.join(damaged)}."] if damaged else []

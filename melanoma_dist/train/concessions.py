@@ -1,0 +1,85 @@
+"""What a unit gave up to its circumstances: micro-batches as large as asked for, images that turned out damaged.
+
+It is kept in a file of the unit, which the command writes between two attempts and every rank reads at its start. So
+all ranks do alike, and so does a unit that goes on another day.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from melanoma_dist import commit
+from melanoma_dist.config import with_values
+from melanoma_dist.errors import DamagedImages, OutOfMemory, TrainingError
+from melanoma_dist.foreign import read_json
+from melanoma_dist.train.unit import Unit
+
+_FILE = "concessions.json"
+_MOST_MICRO_BATCHES = 1024
+
+
+@dataclass(frozen=True)
+class Concessions:
+    """Made so far."""
+
+    accumulate: int = 0
+    """Micro-batches that each rank cuts its share of a step into; 0: as many as were asked for."""
+    damaged: tuple[str, ...] = ()
+    """Ids of images that are not learnt from."""
+
+    def applied(self, unit: Unit) -> Unit:
+        """The unit as it is trained."""
+        if not self.accumulate:
+            return unit
+        return replace(unit, config=with_values(unit.config, {"optimizer.accumulate": self.accumulate}))
+
+    def told(self) -> list[str]:
+        """In words."""
+        parts = []
+        if self.accumulate:
+            parts.append(f"cuts its share of a step into {self.accumulate} micro-batches, for want of memory")
+        if self.damaged:
+            parts.append(f"does not learn from {len(self.damaged)} damaged images: {', '.join(self.damaged)}")
+        return parts
+
+
+def read_concessions(folder: Path) -> Concessions:
+    """What a unit with that folder conceded before. Raises TrainingError for a file that is not ours."""
+    path = folder / _FILE
+    if not path.is_file():
+        return Concessions()
+    try:
+        content = read_json(path)
+        made = Concessions(int(content["accumulate"]), tuple(map(str, content["damaged"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold anew.") from error
+    if not 0 <= made.accumulate <= _MOST_MICRO_BATCHES:
+        raise TrainingError(f"{path}: accumulate {made.accumulate} must be 0 to {_MOST_MICRO_BATCHES}.")
+    return made
+
+
+def concede(error: BaseException, unit: Unit) -> str | None:
+    """Write down what the unit has to do without after ``error``, and say it. None where nothing can be conceded."""
+    before = read_concessions(unit.folder)
+    if isinstance(error, OutOfMemory):
+        made = _smaller(unit, before)
+    elif isinstance(error, DamagedImages):
+        made = _without(error.image_ids, unit, before)
+    else:
+        return None
+    if made is None:
+        return None
+    commit.write_text(unit.folder / _FILE, json.dumps(asdict(made), indent=1) + "\n")
+    return "goes on from its last checkpoint, and " + " and ".join(made.told())
+
+
+def _smaller(unit: Unit, before: Concessions) -> Concessions | None:
+    pieces = 2 * max(before.accumulate, unit.config.optimizer.accumulate)
+    return replace(before, accumulate=pieces) if pieces <= _MOST_MICRO_BATCHES else None
+
+
+def _without(image_ids: tuple[str, ...], unit: Unit, before: Concessions) -> Concessions | None:
+    damaged = sorted({*before.damaged, *image_ids})
+    return replace(before, damaged=tuple(damaged)) if len(damaged) <= unit.config.hardware.max_damaged_images else None

@@ -1,0 +1,37 @@
+"""What it means that a device ran out of memory: with fewer images at once, a unit may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from melanoma_dist.errors import OutOfMemory, TrainingError, is_of_memory
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+
+@contextmanager
+def memory_told(unit: Unit, world: World) -> Iterator[None]:
+    """Raise OutOfMemory where a device had too little of it; TrainingError where there is nothing left to halve."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_of_memory(error):
+            raise
+        raise _told(unit, world) from error
+
+
+def _told(unit: Unit, world: World) -> TrainingError:
+    batch, pieces = unit.config.input.batch_size, unit.config.optimizer.accumulate
+    share = -(-batch // world.size)
+    at_once = -(-share // pieces)
+    device = "the CPU" if world.gpu is None else f"GPU {world.gpu}"
+    what = f"{device} ran out of memory with {_count(at_once)} at once"
+    how = f"(--batch-size {batch} over {world.size} ranks, --accumulate {pieces})"
+    if at_once > 1:
+        return OutOfMemory(f"{what} {how}")
+    return TrainingError(f"{what} {how}: nothing is left to halve. Lower --image-size, or free the device.")
+
+
+def _count(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"

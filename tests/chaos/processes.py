@@ -1,0 +1,43 @@
+"""The processes of a command and of its cluster, wherever they went: their environment says whose they are."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+MARK = "CHAOS_PLACE"
+_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # idle after a kill, and gone a minute later
+
+
+def working(place: Path) -> list[psutil.Process]:
+    """The processes whose ``MARK`` names the place, but for Ray's agents and what is dead and not yet buried."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == str(place) and not title(process).startswith(_AGENTS):
+                found.append(process)
+    return found
+
+
+def title(process: psutil.Process) -> str:
+    """What a process calls itself; nothing where it is gone."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline()).strip()
+    return ""
+
+
+def alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended by then; returns as soon as all have."""
+    limit = time.monotonic() + seconds
+    while (processes := [each for each in processes if _runs(each)]) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return processes
+
+
+def _runs(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False

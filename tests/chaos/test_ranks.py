@@ -1,0 +1,45 @@
+"""Ranks that train one fold together: their number changes in the middle of an epoch, and one of them dies or hangs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from .conftest import Command
+from .outcome import leftovers, repeated_steps
+
+pytestmark = pytest.mark.slow
+# No batch statistics, which ranks compute on their own shares, and nothing random in a step.
+ALIKE = ["--backbone", "test_vit", "--head-norm", "none", "--dropout", "0", "--optimizer", "sgd", "--lr", "1e-2"]
+
+
+def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that_hangs(
+    command: Command, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Promises b, c: one rank, two, one again; what is predicted differs by 1e-4 at most."""
+    whole = Command(tmp_path_factory.mktemp("alike"), command.environment)
+    assert whole.give(*ALIKE).returncode == 0
+    command.plan("train.learner:Learner.step", 2, do="signal command 15", fold=0)
+    assert command.give(*ALIKE).returncode == 75
+
+    two = [*ALIKE, "--ranks-per-unit", "2", "--collective-timeout-s", "5"]
+    refused = command.give(*two)
+    assert refused.returncode == 1
+    assert "begun on 1 ranks and cannot go on alike on 2" in refused.stderr
+
+    command.plan("train.learner:Learner.step", 2, fold=0, rank=1)
+    command.plan("train.learner:Learner.step", 3, do="hang", fold=0, rank=1)
+    command.plan("train.learner:Learner.step", 4, do="signal command 15", fold=0, rank=0)
+    second = command.give(*two, "--allow-resize")
+    assert second.returncode == 75, second.stdout + second.stderr
+    assert "goes on with 2 ranks where there were 1 (--allow-resize)" in second.stdout
+    assert "of 2 ranks, lost or hanging: 1; no answer within 5 s (--collective-timeout-s)" in second.stdout
+    assert "restart 2 of 3 from its last checkpoint" in second.stdout
+
+    done = command.give(*ALIKE, "--allow-resize")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "goes on with 1 ranks where there were 2 (--allow-resize)" in done.stdout
+    tables = [pd.read_parquet(each.run / "predictions.parquet") for each in (command, whole)]
+    pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=0, atol=1e-4)
+    assert leftovers(command.run) == []
+    assert max(repeated_steps(command.trace)) <= 4  # an interval, and the step in which two ranks agree to save

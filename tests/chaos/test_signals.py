@@ -1,0 +1,51 @@
+"""Signals at awkward moments, and commands that must not wait: what ends afterwards is what nothing had disturbed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command, assert_whole
+
+pytestmark = pytest.mark.slow
+SAVED = "saved, and ended as asked: the same command goes on from the very step."
+KEPT = "Checkpoints are kept: the same command goes on from the last ones."
+
+
+def test_a_signal_while_something_starts_and_in_a_validation(command: Command, whole: Path) -> None:
+    """Promise a: before Ray is up, while it starts, while a unit starts, in a validation; to the command alone and to
+    its whole process group, as Slurm, systemd and `timeout` send it."""
+    for at, do, code, told in (
+        ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
+        ("dist.cluster:_init", "signal soon 15", 143, KEPT),
+        ("train.loop:Training._resume", "signal command 15", 75, SAVED),
+        ("train.learner:Learner.predict", "signal group 15", 75, SAVED),
+        ("train.learner:Learner.step", "signal group 10", 75, SAVED),
+    ):
+        mark = command.plan(at, do=do)
+        done = command.give()
+        assert mark.exists(), (at, done.stdout, done.stderr)
+        assert done.returncode == code, (at, done.stdout, done.stderr)
+        assert told in done.stderr, at
+    assert_whole(command, whole, command.give())
+
+
+def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command: Command, whole: Path) -> None:
+    """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; what was saved before stays."""
+    start = time.monotonic()
+    command.plan("train.learner:Learner.step", 5, do="hang", fold=0)
+    command.plan("train.learner:Learner.step", 5, do="signal command 2 2", fold=0)
+    twice = command.give("--grace-s", "350")
+    assert twice.returncode == 130, twice.stdout + twice.stderr
+    assert "a second signal ends at once" in twice.stdout
+    assert time.monotonic() - start < 300
+    command.plan("train.learner:Learner.step", 2, do="hang", fold=0)
+    command.plan("train.learner:Learner.step", 2, do="signal command 15", fold=0)
+    without = command.give("--grace-s", "0")
+    assert without.returncode == 143, without.stdout + without.stderr
+    assert [f"interrupted. {KEPT}", f"terminated. {KEPT}"] == [twice.stderr.strip(), without.stderr.strip()]
+    done = command.give()
+    assert "goes on after" in done.stdout
+    assert_whole(command, whole, done)
