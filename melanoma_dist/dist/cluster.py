@@ -26,6 +26,7 @@ from melanoma_dist.dist.plan import Machines
 from melanoma_dist.dist.token import check_token_files, make_own_token
 from melanoma_dist.errors import ConfigError, MelanomaDistError, UserError
 from melanoma_dist.log import say
+from melanoma_dist.preflight import temporary_base
 from melanoma_dist.terminate import heed_signals, interrupted_by
 
 _RAY = {
@@ -42,7 +43,6 @@ _OF_TOKENS = (
 )
 _OF_OPEN_ONES = "Start it with RAY_AUTH_MODE=token, as cluster/README.md says, or leave --address out."
 _STORE = 128 * 2**20  # bytes of Ray's object store, through which next to nothing goes here
-_LONGEST_FOLDER = 24  # characters: Ray puts sockets below it, whose paths have at most 107
 _PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
 _OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
@@ -73,7 +73,7 @@ def _own(environment: dict[str, str]) -> Iterator[None]:
     folder, failed = _own_folder(), False
     private: dict[str, Any] = {"address": "local", "include_dashboard": False, "_temp_dir": str(folder / "ray")}
     try:
-        _start(**private, num_cpus=_cores(), object_store_memory=_STORE, **_OPTIONS)
+        _start(**private, num_cpus=cores(), object_store_memory=_STORE, **_OPTIONS)
         yield
     except Exception as error:
         failed = not isinstance(error, UserError)
@@ -88,8 +88,7 @@ def _own(environment: dict[str, str]) -> Iterator[None]:
 
 def _own_folder() -> Path:
     """A folder for a cluster's sockets and logs that others cannot enter: what Ray makes, it opens to everybody."""
-    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="ray-", dir=base if len(base) <= _LONGEST_FOLDER else os.sep + "tmp"))
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=temporary_base()))
 
 
 @contextmanager
@@ -192,7 +191,7 @@ def alive_machines() -> Machines:
     )
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use: not all of the machine's inside a container or a batch job."""
     return len(os.sched_getaffinity(0))
 
