@@ -6,8 +6,8 @@
 36 real images of ISIC 2017 are prepared (or DATA is taken), and two folds of a small backbone trained on them once,
 undisturbed. Then the same run is disturbed and its command given again until it is finished; and again, as another run,
 until there were enough kills. Three runs of four are trained on a Ray cluster of nodes that can be lost, the fourth on
-a private one. A kill takes a rank, a node with everything on it, or the command; SIGTERM, which asks for an end, is none.
-Each waits at random for a process that is at its start, in a step, a validation, a checkpoint or at its end.
+a private one. A kill takes a rank, a node with everything on it, or the command; SIGTERM, which asks for an end, is
+none. Each waits at random for a process at its start, in a step, in a validation, in a checkpoint or at its end.
 
 Each finished run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`). Exit code 1 where one
 differs, lost more than a checkpoint interval, or left a file or a process behind; its folder is kept then.

@@ -71,7 +71,11 @@ class Nodes:
 
 def main() -> None:
     """Be the cluster."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": "300",
+    }
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
