@@ -30,6 +30,7 @@ _RAY = {
     "RAY_worker_niceness": "0",  # training is what the machine is there for
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
+_DEAF_TO = {signal.SIGTERM, signal.SIGUSR1}  # its processes; Ray itself makes them deaf to Ctrl-C
 _STARTS = 3
 _PROBE_S = 5.0
 _OF_TOKENS = (
@@ -50,14 +51,14 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if hardware.address is None:
-        # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
-        os.environ.update(environment)
-        _make_token()
-        _start(address="local", include_dashboard=False, num_cpus=_cores(), **options)
-    else:
-        _join(hardware.address, runtime_env={"env_vars": environment}, **options)
     try:
+        if hardware.address is None:
+            # Processes of a private cluster inherit the environment: no runtime environment has to be set up.
+            os.environ.update(environment)
+            _make_token()
+            _start(address="local", include_dashboard=False, num_cpus=_cores(), **options)
+        else:
+            _join(hardware.address, runtime_env={"env_vars": environment}, **options)
         machines = alive_machines()
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
@@ -79,13 +80,21 @@ def _start(**options: Any) -> None:
 
 
 def _init(**options: Any) -> None:
-    """Ray takes SIGTERM over while it starts, and would end the program its own way: it is taken back."""
+    """Start or join Ray.
+
+    What is started hears no signal that asks the program to end: batch systems, systemd and `timeout` send it to every
+    process of a job, and folds are to save. Ray also takes SIGTERM over, and would end the program its own way: it is
+    taken back.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)  # what is started inherits it
     try:
         ray.init(**options)
     except SystemExit:
         interrupted_by(signal.SIGTERM)
         raise KeyboardInterrupt from None
-    heed_signals()
+    finally:
+        heed_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _make_token() -> None:

@@ -182,13 +182,8 @@ def patch(module):
 
 
 current = Phase()
-WANTED = {
-    RAY,
-    LOOP,
-    LEARNER,
-    *(at.partition(":")[0] for at in PHASES),
-    *(fault["at"].partition(":")[0] for fault in FAULTS),
-}
+PLACES = [*PHASES, *(fault["at"] for fault in FAULTS)]
+WANTED = {RAY, LOOP, LEARNER, *(at.partition(":")[0] for at in PLACES)}
 
 
 class Finder(importlib.abc.MetaPathFinder):
