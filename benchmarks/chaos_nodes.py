@@ -17,7 +17,7 @@ from types import TracebackType
 
 import psutil
 
-_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_worker_register_timeout_seconds": "300"}
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _COUNT = 2
 _STARTS = 10  # Ray waits 30 s for its own processes, too short on a busy machine
 
