@@ -90,21 +90,13 @@ class Soak:
 
     def whole(self) -> None:
         """The run that nothing disturbs."""
-        environment, command = self._command("whole")
-        _Run(self._trace("whole"), environment, command, None, self).finish(disturb=False)
+        self._train("whole", on_nodes=True, disturb=False)
 
     def disturbed(self, number: int) -> list[str]:
         """One run under faults until it is finished; what is wrong with it then."""
         name = f"killed-{number}"
-        environment, command = self._command(name)
         before = len(self.kills)
-        with ExitStack() as stack:
-            nodes = None
-            if number % 4 != 3:
-                nodes = stack.enter_context(Nodes(self._trace(name), environment))
-                environment |= nodes.secret
-                command += ["--address", nodes.address]
-            _Run(self._trace(name), environment, command, nodes, self).finish()
+        self._train(name, on_nodes=number % 4 != 3)
         kills = self.kills[before:]
         wrong = self._judged(name)
         for kill in kills:
@@ -132,6 +124,16 @@ class Soak:
         self._hits[kill.fault, kill.moment] += 1
         self.kills.append(kill)
         say(f"{len(self.kills)}: {kill.fault}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
+
+    def _train(self, name: str, on_nodes: bool, disturb: bool = True) -> None:
+        environment, command = self._command(name)
+        with ExitStack() as stack:
+            nodes = None
+            if on_nodes:
+                nodes = stack.enter_context(Nodes(self._trace(name), environment))
+                environment |= nodes.secret
+                command += ["--address", nodes.address]
+            _Run(self._trace(name), environment, command, nodes, self).finish(disturb)
 
     def _judged(self, name: str) -> list[str]:
         again = max(repeated_steps(self._trace(name)), default=0)
@@ -161,7 +163,7 @@ class _Run:
     nodes: Nodes | None
     soak: Soak
 
-    def finish(self, disturb: bool = True) -> None:
+    def finish(self, disturb: bool) -> None:
         plan = self.soak.plan() if disturb else []
         output = self.trace / "output.log"
         with output.open("ab") as log:

@@ -80,7 +80,7 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False))
+    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False, include_log_monitor=False, no_monitor=True))
     for _ in range(_COUNT):
         _start(lambda: cluster.add_node(num_cpus=1))
     print("address", cluster.address, flush=True)
