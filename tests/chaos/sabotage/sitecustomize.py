@@ -8,6 +8,8 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
                machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
+
+Ray gives its own processes 30 s to start, too short on a machine that does much else; here it waits for minutes.
 """
 
 import collections
@@ -23,6 +25,7 @@ import time
 
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
+RAY, RAY_STARTS_S = "ray._private.services", 300
 LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.learner"
 PHASES = {
     "melanoma_dist.run:train": "start",
@@ -143,6 +146,21 @@ def phased(function, phase):
     return wrapped
 
 
+def patient(get_node):
+    @functools.wraps(get_node)
+    def wrapped(*args):
+        limit = time.monotonic() + RAY_STARTS_S
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.5)
+
+    return wrapped
+
+
 def tells_place(begin):
     @functools.wraps(begin)
     def wrapped(self, unit, world, *args, **kwargs):
@@ -163,6 +181,8 @@ def patch(module):
         name, _, path = at.partition(":")
         if name == module.__name__:
             replace(module, path, phased, phase)
+    if module.__name__ == RAY:
+        module.get_node = patient(module.get_node)
     if module.__name__ == LOOP:
         module.Training.__init__ = tells_place(module.Training.__init__)
     if module.__name__ == LEARNER and TRACE:
@@ -174,7 +194,8 @@ def patch(module):
 
 
 current = Phase()
-WANTED = {LOOP, LEARNER, *(at.partition(":")[0] for at in PHASES), *(fault["at"].partition(":")[0] for fault in FAULTS)}
+PLACES = [*PHASES, *(fault["at"] for fault in FAULTS)]
+WANTED = {RAY, LOOP, LEARNER, *(at.partition(":")[0] for at in PLACES)}
 
 
 class Finder(importlib.abc.MetaPathFinder):
