@@ -4,9 +4,9 @@
 
 For each parser (``fuzzing/parsers``) a process of its own reads damaged copies of real files
 (``fuzzing/samples.py``), one after the other, with 1 GiB of memory more than it had when it began. A finding is an
-exception that is none of the program's own, a crash, an input that takes longer than 10 s, a file that is changed
-outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what happened.
-The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
+exception that is none of the program's own, a crash, an input that takes 10 s of the processor or 60 s, a file that is
+changed outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what
+happened. The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
 
 Only ``judged-run`` and the making of samples need DALI, and only ``sweep-journal`` needs Ray.
 """
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tyro
 from conditions import commit, ended, machine
 from fuzzing.parsers import NAMES, module_of
@@ -32,7 +33,8 @@ from fuzzing.parsers import NAMES, module_of
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.log import say, show_table
 
-_PATIENCE_S = 10.0  # for one input
+_PATIENCE_S = 10.0  # of the processor, for one input
+_LONGEST_S = 60.0  # for one input, on a machine that others use too
 _BEGIN_S = 120.0  # for a process to begin
 _LOOK_S = 0.2  # between two looks at a process
 _MANY = 10**9
@@ -168,12 +170,22 @@ async def _watch(process: Any, box: Path) -> bool:
     while process.is_alive():
         await asyncio.sleep(_LOOK_S)
         state = _state(box)
-        since, patience = (state["since"], _PATIENCE_S) if "since" in state else (begun, _BEGIN_S)
-        if process.is_alive() and not state.get("done") and time.time() - since > patience:
+        since, patience = (state["since"], _LONGEST_S) if "since" in state else (begun, _BEGIN_S)
+        busy = "since" in state and _processor_s(process.pid) - state["processor"] > _PATIENCE_S
+        if process.is_alive() and not state.get("done") and (busy or time.time() - since > patience):
             process.kill()
             process.join()
             return True
     return False
+
+
+def _processor_s(pid: int) -> float:
+    """What a process has computed; nothing where it has ended."""
+    try:
+        spent = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(spent.user + spent.system)
 
 
 def _state(box: Path) -> dict[str, Any]:
@@ -185,7 +197,7 @@ def _take(result: Result, box: Path, code: int | None, hung: bool, settings: Set
     state = _state(box)
     result.inputs, result.accepted = state["next"], result.accepted + state["accepted"]
     result.refused += state["refused"]
-    what = state["finding"] or (f"took longer than {_PATIENCE_S:.0f} s" if hung else f"ended its process ({code})")
+    what = state["finding"] or ("took too long" if hung else f"ended its process ({code})")
     if code == 0 and not state["finding"]:
         return
     if not state["finding"]:

@@ -16,6 +16,7 @@ MEBIBYTE = 2**20
 _MOST = 64 * MEBIBYTE  # of a file of text; a run's own are a hundredth of it
 _DEEPEST = 50  # levels; the deepest of our own files has nine
 _DIGITS = 18  # more do not fit into 64 bits
+_VALUES = 1_000_000  # of a JSON text; each takes a hundred bytes of memory, and may take two of the file
 
 
 def read_bytes(path: Path, most: int = _MOST) -> bytes:
@@ -41,6 +42,8 @@ def read_json(path: Path) -> Any:
 def parse_json(content: str | bytes) -> Any:
     """What a JSON text holds: nested at most 50 deep, finite numbers of at most 64 bits, text that can be written."""
     text = content if isinstance(content, str) else content.decode()
+    if sum(map(text.count, ",:[{")) > _VALUES:
+        raise ValueError(f"it has more than {_VALUES:,} values, and no such file of ours has")
     try:
         tree = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=_number)
     except RecursionError:
@@ -50,12 +53,14 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def require_plain(tree: Any) -> None:
-    """Raise ValueError for nesting that would exhaust the stack later, and for text that no file can hold."""
+    """Raise ValueError for nesting that would exhaust the stack later, and for text and numbers that cannot be told."""
     waiting = [(tree, 1)]
     while waiting:
         value, level = waiting.pop()
         if isinstance(value, str):
             value.encode()  # lone surrogates
+        elif isinstance(value, int) and abs(value) >= 10**_DIGITS:  # Python refuses to write what has 4,300 digits
+            raise ValueError("it holds too large a number")
         elif isinstance(value, dict | list) and level > _DEEPEST:
             raise ValueError("it is nested too deep")
         elif isinstance(value, dict):

@@ -214,10 +214,13 @@ def _refuse_other_folds(folder: RunFolder, folds: pd.DataFrame) -> None:
 
 def refuse_other_makers(path: Path, record: Path, accepted: bool) -> None:
     """Raise ConfigError, field by field, where other code or libraries would finish a run; ``accepted``: note them."""
-    told = read_json(record)
-    makers = [told.get("made_with"), *(told.get("gone_on_with") or [])]
     here = made_with()
-    before, after = _makers(makers[-1]), _makers(here)
+    try:
+        told = read_json(record)
+        makers = [told.get("made_with"), *(told.get("gone_on_with") or [])]
+        before, after = _makers(makers[-1]), _makers(here)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{record}: is damaged ({error!r}). Choose another --name.") from error
     different = [f"{key}: {before.get(key)} then, {after[key]} now" for key in after if before.get(key) != after[key]]
     if not different:
         return

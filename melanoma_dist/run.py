@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,13 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
 from melanoma_dist.display import Display
-from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
+from melanoma_dist.foreign import read_json
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
 from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
 from melanoma_dist.preflight import ModelSize, check_room, check_shared_memory, check_temporary
-from melanoma_dist.record import RunFolder, open_run, run_folder, trainings
+from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, open_run, run_folder, trainings
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.dist.plan import Layout, Machines
@@ -47,7 +47,7 @@ def train(config: RunConfig) -> None:
     introduce_data(config, dataset, folds)
     if folder.finished():
         say("This run is finished. Its figures:")
-        _show(json.loads(folder.summary.read_text()), folder)
+        show_again(folder)
         with alone_in(folder.path, busy), mirrored(copies, say):
             return
     with alone_in(folder.path, busy), mirrored(copies, say):
@@ -232,6 +232,16 @@ def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
         f"weights {config.model.weights}"
     )
     check_room(config, ModelSize.of(model), folder.path)
+
+
+def show_again(folder: RunFolder) -> None:
+    """Show the figures of a finished run. Raises DataError for a summary that is damaged."""
+    try:
+        _show(read_json(folder.summary), folder)
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder.summary}: does not tell the figures of a run ({error!r}). {CONCLUDE_AGAIN}"
+        ) from error
 
 
 def _show(summary: dict[str, Any], folder: RunFolder) -> None:

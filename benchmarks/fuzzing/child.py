@@ -83,7 +83,7 @@ def fuzz(name: str, samples: Path, box: Path, seed: int, first: int, seconds: fl
         file, data = _damaged(whole, name, seed, state["next"])
         (box / "input").write_bytes(data)
         (place / file).write_bytes(data)
-        _tell(box, state | {"file": file, "since": time.time()})
+        _tell(box, state | {"file": file, "since": time.time(), "processor": time.process_time()})
         finding = _read(reader, place, guard)
         state["refused" if finding == "refused" else "accepted"] += 1
         state["next"] += 1

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 _DEEP = 100_000
 TOKENS = (
@@ -245,7 +246,27 @@ def _with_wide_end(archive: bytes) -> bytes:
     return archive[:-22] + end64 + b"PK\x06\x07" + struct.pack("<4xQI", len(archive) - 22, 1) + end
 
 
+def _events(data: bytes, rng: random.Random) -> bytes:
+    """TensorBoard's records with one of them damaged, and its checks right all the same."""
+    records, at = [], 0
+    while at < len(data):
+        (length,) = struct.unpack_from("<Q", data, at)
+        records.append(data[at + 12 : at + 12 + length])
+        at += length + 16
+    number = rng.randrange(len(records))
+    records[number] = mutated(records[number], "", records, rng)
+    claimed = [len(record) for record in records]
+    if rng.random() < 0.2:
+        claimed[number] = rng.choice((0, 2**31, 2**62, 2**64 - 1, rng.getrandbits(64)))
+    return b"".join(map(_record, records, claimed))
+
+
+def _record(content: bytes, length: int) -> bytes:
+    head = struct.pack("<Q", length)
+    return head + struct.pack("<I", masked_crc32c(head)) + content + struct.pack("<I", masked_crc32c(content))
+
+
 _KNOWING: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "json": _json, "jsonl": _jsonl, "yaml": _yaml, "csv": _csv, "parquet": _parquet, "zip": _zip,
-    "safetensors": _safetensors, "pt": _pt,
+    "safetensors": _safetensors, "pt": _pt, "host": _events,
 }  # fmt: skip

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from melanoma_dist import commit
+from melanoma_dist.foreign import parse_json
 from melanoma_dist.mirror.snapshot import Content, Snapshot, Watch, committed
 from melanoma_dist.mirror.store import Store
 
@@ -180,9 +181,9 @@ class Copy:
 
     def _files(self, content: bytes) -> dict[str, Content]:
         try:
-            told = json.loads(content)["files"]
+            told = parse_json(content)["files"]
             files = {path: Content(str(sha256), int(size)) for path, (sha256, size) in told.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise Damaged("it is no manifest") from None
         for path, found in files.items():
             if not self._belongs(path) or not _is_plain(path) or not _SHA256.fullmatch(found.sha256):

@@ -9,7 +9,6 @@ A part of the mirror that is ahead of the disk, or alone left, is brought back b
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from melanoma_dist import commit
 from melanoma_dist.backoff import Backoff
 from melanoma_dist.config import RunConfig
 from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.foreign import parse_json
 from melanoma_dist.lock import alone_in
 from melanoma_dist.mirror.copy import Copy, Damaged, Generation, Tell
 from melanoma_dist.mirror.courier import Courier
@@ -160,7 +160,7 @@ def _refuse_another(run: RunFolder, found: list[_Found]) -> None:
     for part, copy, generation in found:
         if part.fold is None and _RECORD in generation.files:
             try:
-                identity = dict(json.loads(copy.content(generation, _RECORD))["identity"])
+                identity = dict(parse_json(copy.content(generation, _RECORD))["identity"])
             except (Damaged, ValueError, KeyError, TypeError):
                 continue  # the record is made anew
             refuse_another(Path(part.url), identity, run.identity)

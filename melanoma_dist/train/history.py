@@ -8,9 +8,11 @@ every value up to its step once, in the order of steps, and nothing of what was 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -47,10 +49,11 @@ def rewrite(folder: Path, steps: int) -> None:
 
 
 def _events(file: Path) -> Iterator[Any]:
-    """What can be read: a killed process leaves half a record at the end."""
-    for event in LegacyEventFileLoader(str(file)).Load():
-        if event.HasField("summary"):
-            yield event
+    """What can be read: a killed process leaves half a record at the end, and a damaged one may claim any length."""
+    with suppress(DecodeError, MemoryError, OverflowError):
+        for event in LegacyEventFileLoader(str(file)).Load():
+            if event.HasField("summary"):
+                yield event
 
 
 def _tags(event: Any) -> str:

@@ -15,6 +15,8 @@ import pytest
 
 from melanoma_dist import commit
 
+from .hostile import require_read_or_refused
+
 CALLS = ("open", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink")
 
 
@@ -324,3 +326,14 @@ def test_what_is_wrong_has_a_name(parent: Path) -> None:
     os.mkfifo(step / "b")
     assert commit.damage(step) == "b cannot be read (no regular file)"
     assert commit.damage(parent / "none") == "manifest.json cannot be read (No such file or directory)"
+
+
+def test_a_manifest_is_read_or_its_folder_is_damaged(tmp_path: Path) -> None:
+    commit.write_folder(tmp_path / "one", lambda aside: (aside / "a").write_text("a"))
+    manifest = tmp_path / "one" / commit.MANIFEST
+
+    def read(data: bytes) -> None:
+        manifest.write_bytes(data)
+        commit.damage(tmp_path / "one", ["a"])
+
+    require_read_or_refused(read, manifest.read_bytes())

@@ -12,9 +12,10 @@ import yaml
 
 from melanoma_dist.cli import _PARSER, main
 from melanoma_dist.config import RunConfig, differences, dotted, nested
-from melanoma_dist.config_file import as_flags, read_yaml, with_file
+from melanoma_dist.config_file import as_flags, read_yaml, saved_config, with_file
 from melanoma_dist.errors import ConfigError
 
+from .hostile import require_read_or_refused
 from .samples import config
 
 FLAGS = [
@@ -283,3 +284,14 @@ def test_the_parser_boxes_what_breaks_a_rule(arguments: list[str], capsys: pytes
     shown = capsys.readouterr().err
     assert arguments[0] in shown
     assert "Traceback" not in shown
+
+
+def test_a_damaged_configuration_is_refused_in_one_way(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        list(as_flags(read_yaml(path)))
+        saved_config(path)
+
+    require_read_or_refused(read, yaml.safe_dump(nested(config(lr=0.01))).encode(), ConfigError)

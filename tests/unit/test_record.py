@@ -19,8 +19,9 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.record import open_run, run_folder, write_json
+from melanoma_dist.record import open_run, read_identity, run_folder, write_json
 
+from .hostile import require_read_or_refused
 from .samples import config
 
 
@@ -127,6 +128,20 @@ def test_a_damaged_record_is_told(dataset: Dataset, folds: pd.DataFrame, tmp_pat
 
 
 @pytest.mark.parametrize(
+    "changed", [{"gone_on_with": 7}, {"gone_on_with": [{"libraries": [1]}]}, {"made_with": {"libraries": "x"}}]
+)
+def test_a_record_of_makers_that_is_none_is_told(
+    changed: dict[str, Any], dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    chosen = config(runs=tmp_path, name="mine")
+    open_run(run_folder(chosen, dataset), chosen, folds)
+    path = tmp_path / "mine" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+        open_run(run_folder(chosen, dataset), chosen, folds)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {},
@@ -177,3 +192,11 @@ def test_other_libraries_finish_a_run_only_where_that_is_accepted(
         open_run(folder, begun, folds)
     write_json(folder.summary, {})  # a finished one is only shown
     open_run(folder, begun, folds)
+
+
+def test_a_record_is_read_or_refused(tmp_path: Path) -> None:
+    def read(data: bytes) -> None:
+        (tmp_path / "record.json").write_bytes(data)
+        read_identity(tmp_path / "record.json")
+
+    require_read_or_refused(read, b'{"identity": {"seed": 0, "data": "x"}, "begun": "2024"}', DataError)

@@ -11,7 +11,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.dist import cluster, nodes, units
 from melanoma_dist.dist.plan import Layout, Machines
 from melanoma_dist.dist.units import Agenda
-from melanoma_dist.errors import ConfigError
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.record import RunFolder
 
 from .samples import tiny
@@ -59,3 +59,10 @@ def test_nodes_that_do_not_share_the_folder_train_nothing(
     monkeypatch.setattr(units, "train_units", lambda *_: pytest.fail("it trains"))
     with pytest.raises(ConfigError, match=f"--runs {tmp_path}: is not shared"):
         run._train_folds(tiny(folds=2), dataset, RunFolder(tmp_path, {}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"synthetic": false}', '{"synthetic": 1, "folds": 7}'])
+def test_a_damaged_summary_is_told_with_what_to_do(text: str, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(DataError, match=r"summary\.json: does not tell the figures.*delete summary\.json"):
+        run.show_again(RunFolder(tmp_path, {}))

@@ -16,6 +16,8 @@ import torch
 
 from melanoma_dist.tensors import load_tensors
 
+from .hostile import require_read_or_refused
+
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "rng": torch.get_rng_state(), "epoch": 3, "names": ["a", None]}
 
 
@@ -157,3 +159,11 @@ def test_a_value_that_pytorch_cannot_make_is_refused(saved: Path) -> None:
     again(saved, wrong)
     with pytest.raises(ValueError, match=r"."):
         load_tensors(saved)
+
+
+def test_any_other_damage_is_refused_in_one_way(saved: Path) -> None:
+    def load(data: bytes) -> None:
+        saved.write_bytes(data)
+        load_tensors(saved)
+
+    require_read_or_refused(load, saved.read_bytes(), OSError, ValueError, examples=60)

@@ -15,9 +15,8 @@ _NAMES = {
         "tables", "downloaded-table", "archive", "partial-download", "licences", "download-record", "photographs",
         "preparation", "description", "manifest", "joins", "shards",
     ),
-    "runs": (
-        "configuration", "folds", "weights", "compared-run", "compared-look", "earlier-looks", "report",
-    ),
+    "runs": ("configuration", "folds", "weights", "compared-run", "compared-look", "earlier-looks", "report"),
+    "training": ("begun-run", "finished-run", "checkpoint", "curves", "mirror"),
     "judged": ("judged-run",),
     "sweep": ("sweep-journal",),
 }  # fmt: skip

@@ -11,6 +11,8 @@ from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
+from ..hostile import require_read_or_refused
+
 FOLDS = 5
 
 
@@ -117,3 +119,14 @@ def test_rare_strata_are_joined_instead_of_failing() -> None:
     assert (melanomas >= 1).all()
     shuffled = make_folds(manifest.sample(frac=1, random_state=1), ("MEL",), 4, 0)
     pd.testing.assert_frame_equal(folds, shuffled)
+
+
+def test_a_damaged_file_of_folds_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folds.parquet"
+    make_folds(table(), DIAGNOSES, FOLDS, 0).to_parquet(path, index=False)
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        read_folds(path)
+
+    require_read_or_refused(read, path.read_bytes(), DataError)

@@ -12,6 +12,7 @@ from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.merge import merge_files, merge_masks, merge_years
 from melanoma_dist.errors import DataError
 
+from ..hostile import require_read_or_refused
 from .conftest import Raw, write_image, write_table
 
 
@@ -266,3 +267,18 @@ def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
     assert years[2].records["downsampled"].sum() == 2074
     named = years[2].records["lesion_id"].dropna()
     assert (named.nunique(), len(named)) == (11847, 23247)
+
+
+def test_a_damaged_table_is_read_or_refused(raw: Raw) -> None:
+    for number in range(3):
+        raw.image_2019(number, "MEL", lesion=f"L{number}")
+    for name in ("GroundTruth", "Metadata"):
+        table = raw.folder / f"2019/ISIC_2019_Training_{name}.csv"
+        whole = table.read_bytes()
+
+        def merged(data: bytes, table: Path = table) -> None:
+            table.write_bytes(data)
+            merge_years(read_years(raw.folder, (2019,)), "refuse")
+
+        require_read_or_refused(merged, whole, DataError, examples=12)
+        table.write_bytes(whole)

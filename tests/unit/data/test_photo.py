@@ -9,6 +9,8 @@ from PIL import Image, ImageOps
 
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 
+from ..hostile import require_read_or_refused
+
 
 def run(*files: Path, mask: Path | None = None, size: int = 24) -> Photo:
     return prepare_photo(PhotoJob("ISIC_0000001", files, mask, size))
@@ -185,3 +187,15 @@ def test_the_broken_downloads_fail_and_the_native_images_do_not(isic: Path) -> N
     for path in sorted((isic / "native").glob("*.jpg"))[:4]:
         photo = run(path, size=512)
         assert min(photo.width, photo.height) == min(512, photo.source_width, photo.source_height)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_whatever_is_in_a_file_is_a_photograph_or_a_failure(tmp_path: Path, suffix: str) -> None:
+    picture().save(tmp_path / f"a.{suffix}")
+
+    def prepare(data: bytes) -> None:
+        (tmp_path / f"b.{suffix}").write_bytes(data)
+        photo = run(tmp_path / f"b.{suffix}")
+        assert (photo.jpeg is None) == bool(photo.failures)
+
+    require_read_or_refused(prepare, (tmp_path / f"a.{suffix}").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -13,13 +14,14 @@ import numpy as np
 import psutil
 import pytest
 
-from melanoma_dist.data import shards, storing
+from melanoma_dist.data import journal, shards, storing
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 from melanoma_dist.lock import alone_in
 
+from ..hostile import require_read_or_refused
 from .conftest import Raw, write_image
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -160,3 +162,20 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
         assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300).returncode == 0
     assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_damaged_journal_is_gone_on_with_as_far_as_it_reads(request_of_50: Request, tmp_path: Path) -> None:
+    jobs = [
+        PhotoJob(path.stem, (path,), None, 24)
+        for path in sorted((request_of_50.raw / "2017/ISIC-2017_Training_Data").iterdir())[:3]
+    ]
+    place = shards.Place("shard-00000.tar", 512, 9, 1, -1, -1, -1)
+    lines = [{"request": "x"}, *(storing._record(tmp_path, prepare_photo(job), place) for job in jobs)]
+
+    def read(data: bytes) -> None:
+        (tmp_path / "journal.jsonl").write_bytes(data)
+        with journal.opened(tmp_path) as finished:
+            if finished.resume("x"):
+                storing.outcome(finished)
+
+    require_read_or_refused(read, "".join(json.dumps(line) + "\n" for line in lines).encode(), DataError)

@@ -19,6 +19,7 @@ from melanoma_dist.data.prepare import prepare
 from melanoma_dist.data.schema import AGAIN, MANIFEST_RULES
 from melanoma_dist.errors import DataError
 
+from ..hostile import require_read_or_refused
 from .conftest import Raw, rewrite, small
 
 
@@ -150,3 +151,11 @@ def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
         prepare(request, out)
     shutil.rmtree(out)
     assert len(prepare(request, out).manifest) == 4
+
+
+def test_a_damaged_description_is_read_or_refused(copy: Path) -> None:
+    def read(data: bytes) -> None:
+        (copy / "dataset.json").write_bytes(data)
+        load_dataset(copy)
+
+    require_read_or_refused(read, (copy / "dataset.json").read_bytes(), DataError)

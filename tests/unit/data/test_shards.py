@@ -15,9 +15,10 @@ from nvidia.dali import fn, pipeline_def
 from PIL import Image
 
 from melanoma_dist.data.manifest import load_dataset
-from melanoma_dist.data.shards import ShardReader, ShardWriter
+from melanoma_dist.data.shards import ShardReader, ShardWriter, verify
 from melanoma_dist.errors import DataError
 
+from ..hostile import require_read_or_refused
 from .conftest import Raw, small
 
 
@@ -114,3 +115,14 @@ def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
             assert f"ISIC_{number:07d}.mask.png" in tar.getnames()
         content = (tmp_path / place.shard).read_bytes()
         assert content[place.mask_offset : place.mask_offset + place.mask_length] == b"mask"
+
+
+def test_a_damaged_shard_is_as_it_was_or_refused(raw: Raw, out: Path) -> None:
+    dataset = small(raw, out)
+    shard = out / "shard-00000.tar"
+
+    def read(data: bytes) -> None:
+        shard.write_bytes(data)
+        verify(dataset)
+
+    require_read_or_refused(read, shard.read_bytes(), DataError)

@@ -10,6 +10,9 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_au
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.frozen import KINDS, RULES, USED, YOUDEN, Frozen, calibration, cross_fitted, decision, judge
 from melanoma_dist.evaluate.statistics.calibration import Logistic
+from melanoma_dist.foreign import parse_json
+
+from ..hostile import require_read_or_refused
 
 LABELS = ("MEL", "BKL")
 FOLDS = 4
@@ -138,3 +141,14 @@ def test_a_decision_needs_known_truths() -> None:
     assert found["thresholds"][0] == 0.01
     assert len(found["model"]) == len(found["call_all"]) == len(found["thresholds"]) == 60
     assert decision(np.full(3, np.nan), np.full(3, 0.5)) is None
+
+
+def test_what_is_damaged_is_read_or_refused() -> None:
+    table = predictions(300)
+
+    def read(data: bytes) -> None:
+        frozen = Frozen.of(parse_json(data))
+        frozen.calibrate(table, LABELS)
+        frozen.thresholds(LABELS, 0.5)
+
+    require_read_or_refused(read, json.dumps(Frozen.fit(table, LABELS).to_dict()).encode(), DataError, ValueError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 from melanoma_dist import commit
 from melanoma_dist.mirror.copy import Copy
 
+from ..hostile import require_read_or_refused
 from .storage import Flaky, checkpoint, everything
 
 
@@ -270,12 +272,27 @@ HASH = "0" * 64
 @pytest.mark.parametrize("files", [
     {"../a": [HASH, 1]}, {"/etc/passwd": [HASH, 1]}, {"a/../b": [HASH, 1]}, {".hidden": [HASH, 1]}, {"a//b": [HASH, 1]},
     {"a\\b": [HASH, 1]}, {"": [HASH, 1]}, {"private": [HASH, 1]}, {"a": ["../../x", 1]}, {"a": [HASH]}, {"a": 7}, ["a"],
-    {"a": [HASH, "many"]}, 7, None,
+    {"a": [HASH, "many"]}, {"a": [HASH, float("inf")]}, 7, None,
 ])  # fmt: skip
 def test_a_manifest_that_cannot_be_ours_is_damage(flaky: Mirrored, files: Any) -> None:
-    import hashlib
-
     text = json.dumps({"files": files}).encode()
     flaky.copy._store.write(f"manifests/00000001-{hashlib.sha256(text).hexdigest()}.json", [text], len(text))
     assert flaky.back() == ({}, [])
     assert "is damaged" in flaky.told[0]
+
+
+def test_a_damaged_manifest_is_whole_or_damage(flaky: Mirrored) -> None:
+    (flaky.root / "a").write_text("one")
+    checkpoint(flaky.root, "epoch-1", "two")
+    flaky.copy.update()
+    (path,) = manifests()
+    whole = Flaky.store[path].getvalue()
+
+    def back(data: bytes) -> None:
+        Flaky.store.pop(manifests()[0])
+        name = f"manifests/00000001-{hashlib.sha256(data).hexdigest()}.json"
+        flaky.copy._store.write(name, [data], len(data))
+        newest = flaky.copy.newest()
+        assert newest is None or all(flaky.copy._belongs(path) for path in newest.files)
+
+    require_read_or_refused(back, whole)

@@ -221,6 +221,14 @@ def test_a_damaged_file_of_the_run_is_made_anew(run: Run) -> None:
     assert "fold-0/predictions.parquet" in found
 
 
+def test_a_record_that_nests_without_end_is_made_anew(run: Run) -> None:
+    run.begin()
+    run.write("record.json", "[" * 100_000)
+    run.copy()
+    run.lose()
+    assert "record.json" in run.back()
+
+
 def test_the_mirror_of_another_run_is_refused(run: Run) -> None:
     run.begin()
     run.copy()

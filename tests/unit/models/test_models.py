@@ -14,6 +14,8 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import build_trunk, expectation, timm_name
 from melanoma_dist.models.classifier import Classifier, build_classifier
 
+from ..hostile import require_read_or_refused
+
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -179,3 +181,26 @@ def test_freezing_and_thawing_leave_alone_what_never_learns() -> None:
     assert model.linear.weight.requires_grad
     model.freeze_trunk(False)
     assert {name: each.requires_grad for name, each in model.named_parameters()} == before
+
+
+def test_a_damaged_file_of_weights_is_read_or_refused(published: tuple[Any, Path], tmp_path: Path) -> None:
+    path = tmp_path / "damaged.safetensors"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        build_trunk("test_resnet", str(path), 64)
+
+    require_read_or_refused(read, (published[1] / "good.safetensors").read_bytes(), ConfigError, examples=20)
+
+
+@pytest.mark.parametrize("wrong", ["names", "meta", "sparse"])
+def test_tensors_that_are_no_weights_are_refused(wrong: str, published: tuple[Any, Path], tmp_path: Path) -> None:
+    whole = published[0].state_dict()
+    states: dict[str, dict[Any, torch.Tensor]] = {
+        "names": {**whole, 1: torch.ones(1)},
+        "meta": {key: value.to("meta") for key, value in whole.items()},
+        "sparse": {key: value.to_sparse() for key, value in whole.items()},
+    }
+    torch.save(states[wrong], tmp_path / "odd.pt")
+    with pytest.raises(ConfigError, match=r"holds no state dict|does not fit test_resnet|could not be read"):
+        build_trunk("test_resnet", str(tmp_path / "odd.pt"), 64)

@@ -13,6 +13,7 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.journal import Journal, Record, as_written, read_journal, retell, settle
 
+from ..hostile import require_read_or_refused
 from .player import conductor_of, play, settings_of
 
 
@@ -140,3 +141,15 @@ def test_every_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
     assert [record["why"] for record in read_journal(path)] == ["because"]
     with pytest.raises(ValueError, match="Out of range float"):
         journal.write("epoch", auc=float("nan"))
+
+
+def test_a_damaged_journal_is_told_again_or_refused(tmp_path: Path) -> None:
+    settings = {"scheduler": "asha", "searcher": "random"}
+    whole(tmp_path / "whole", 1, **settings)
+    path = tmp_path / "whole" / "journal.jsonl"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        retell(read_journal(path), conductor_of(settings_of(**settings), tmp_path), path)
+
+    require_read_or_refused(read, path.read_bytes(), DataError)

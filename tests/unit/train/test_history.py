@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist import commit
 from melanoma_dist.train import history
+
+from ..hostile import require_read_or_refused
 
 
 def write(folder: Path, *steps: int, name: str = "") -> None:
@@ -44,6 +48,17 @@ def test_half_a_record_at_the_end_of_a_killed_process(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-5])
     history.rewrite(tmp_path, 9)
     assert seen(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]  # of step 3, the rate alone was torn
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**62, 2**64 - 1])
+def test_what_is_no_event_ends_what_is_read(tmp_path: Path, length: int) -> None:
+    write(tmp_path, 1, 2)
+    (file,) = tmp_path.iterdir()
+    head = struct.pack("<Q", length)
+    record = head + struct.pack("<I", masked_crc32c(head)) + b"\xff" + struct.pack("<I", masked_crc32c(b"\xff"))
+    file.write_bytes(file.read_bytes() + record)
+    history.rewrite(tmp_path, 9)
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_clock_that_went_backwards_changes_no_order(tmp_path: Path) -> None:
@@ -81,3 +96,16 @@ def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="No space left"):
         history.rewrite(tmp_path, 2)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_whatever_is_there_is_rewritten(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    (file,) = tmp_path.iterdir()
+
+    def rewritten(data: bytes) -> None:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        file.write_bytes(data)
+        history.rewrite(tmp_path, 9)
+
+    require_read_or_refused(rewritten, file.read_bytes())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import stat
 import warnings
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 from melanoma_dist.data.download.archive import Contents, DamagedFile, Limits, contents, unpacked
 from melanoma_dist.errors import DataError
 
+from ...hostile import require_read_or_refused
 from .site import pack
 
 USUAL = Limits()
@@ -194,3 +196,15 @@ def test_it_can_be_stopped(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), unpacked(archive, target, check=stop):
         pass
     assert not list(target.parent.iterdir())
+
+
+def test_a_damaged_archive_is_unpacked_or_refused_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    def unpack_it(data: bytes) -> None:
+        try:
+            unpack(tmp_path, data)
+        finally:
+            shutil.rmtree(tmp_path / "raw" / "Data", ignore_errors=True)
+            left = [path for path in tmp_path.rglob("*") if path.is_file()]
+            assert left == [tmp_path / "downloads" / "Data.zip.part"]
+
+    require_read_or_refused(unpack_it, pack(GOOD), DataError)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from melanoma_dist.data.download.archive import DamagedFile
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.counting import require_rows
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import DownloadError
 
+from ...hostile import require_read_or_refused
 from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, pack, record
 
@@ -95,3 +97,14 @@ def test_the_real_tables_are_whole(isic: Path) -> None:
     assert items
     for item in items:
         require_rows(item, isic / str(item.year) / item.name)
+
+
+def test_a_damaged_table_is_counted_or_refused(tmp_path: Path) -> None:
+    item = next(item for item in catalogue((2017, 2018, 2019)) if TABLE.endswith(item.name))
+    path = tmp_path / item.name
+
+    def count(data: bytes) -> None:
+        path.write_bytes(data)
+        require_rows(item, path)
+
+    require_read_or_refused(count, FILES[TABLE], DamagedFile)

@@ -1,0 +1,116 @@
+"""Readers of what a training that goes on finds in its run's folder and in the mirror of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+
+from fuzzing.files import RUN
+from fuzzing.parsers import Parser
+from fuzzing.parsers.runs import inside, rehash
+from melanoma_dist import record
+from melanoma_dist.backoff import Backoff
+from melanoma_dist.config import HardwareConfig, RunConfig
+from melanoma_dist.data.folds import read_folds
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.mirror import of_run
+from melanoma_dist.record import RunFolder, open_run, read_identity
+from melanoma_dist.run import show_again
+from melanoma_dist.train import history
+from melanoma_dist.train.checkpoint import Checkpoints, Cursor
+
+_CURSOR = Cursor(1)
+_STATE = f"checkpoints/{_CURSOR.name}/state.pt"
+_EVENTS = "events.out.tfevents.1.host"
+
+
+def _begin_run(place: Path) -> None:
+    record._commit = lambda: None  # it asks git
+    (place / RUN / "summary.json").unlink()
+    for name in ("record.json", "folds.parquet"):
+        shutil.copyfile(place / RUN / name, place / name)
+
+
+def _begun_run(place: Path) -> None:
+    folder = RunFolder(place / RUN, read_identity(place / "record.json"))
+    open_run(folder, RunConfig(hardware=HardwareConfig(accept_changes=True)), read_folds(place / "folds.parquet"))
+
+
+def _checkpoints(place: Path) -> Checkpoints:
+    return Checkpoints(place / "checkpoints", lambda text: None)
+
+
+def _begin_checkpoint(place: Path) -> None:
+    weights = {f"layer.{number}": torch.arange(12.0).reshape(3, 4) for number in range(4)}
+    state = {"model": weights, "rng": torch.get_rng_state(), "history": [{"auc": 0.5}, {}], "epoch": 1, "best": None}
+    _checkpoints(place).save(_CURSOR, state, keep_best=0)
+
+
+def _checkpoint(place: Path) -> None:
+    """With the right hash: whoever makes a state can make its manifest."""
+    rehash(place / "checkpoints" / _CURSOR.name, "manifest.json", ("state.pt", "best.txt"))
+    found = _checkpoints(place)
+    if name := found.newest():
+        found.load(name)
+
+
+def _begin_curves(place: Path) -> None:
+    (place / "kept").mkdir()
+    shutil.copyfile(next((place / RUN / "fold-0").glob("events.*")), place / _EVENTS)
+
+
+def _curves(place: Path) -> None:
+    shutil.rmtree(place / "kept")
+    (place / "kept").mkdir()
+    shutil.copyfile(place / _EVENTS, place / "kept" / _EVENTS)
+    history.rewrite(place / "kept", 10**9)
+
+
+def _part(place: Path) -> of_run.Part:
+    return of_run.Part((place / "mirror").as_uri(), place / "restored")
+
+
+def _begin_mirror(place: Path) -> None:
+    of_run._BACKOFF = Backoff(first_s=0.0, longest_s=0.0)
+    shutil.copytree(place / RUN, place / "restored")
+    _part(place).copy(lambda text: None).update()
+    shutil.rmtree(place / "restored")
+    next((place / "mirror" / "manifests").iterdir()).rename(place / "manifest.json")
+    shutil.copyfile(place / RUN / "record.json", place / "record.json")
+
+
+def _mirror(place: Path) -> None:
+    """With a manifest of the right name, which tells the right hash of the record."""
+    told, damaged = (place / "manifest.json").read_bytes(), (place / "record.json").read_bytes()
+    whole = (place / RUN / "record.json").read_bytes()
+    told = told.replace(_digest(whole).encode(), _digest(damaged).encode())
+    manifests, objects = place / "mirror" / "manifests", place / "mirror" / "objects"
+    shutil.rmtree(manifests)
+    manifests.mkdir()
+    (manifests / f"00000001-{_digest(told)}.json").write_bytes(told)
+    (objects / _digest(damaged)).write_bytes(damaged)
+    folder = RunFolder(place / "restored", read_identity(place / RUN / "record.json"))
+    try:
+        of_run.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
+    finally:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if damaged != whole:
+            (objects / _digest(damaged)).unlink()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+PARSERS: dict[str, Parser] = {
+    "begun-run": Parser(_begun_run, ("runs",), inside(RUN, "record.json", "folds.parquet"), _begin_run),
+    "finished-run": Parser(
+        lambda place: show_again(RunFolder(place / RUN, {})), ("runs",), inside(RUN, "summary.json")
+    ),
+    "checkpoint": Parser(_checkpoint, (), (_STATE,), _begin_checkpoint),
+    "curves": Parser(_curves, ("runs",), (_EVENTS,), _begin_curves),
+    "mirror": Parser(_mirror, ("runs",), ("manifest.json", "record.json"), _begin_mirror),
+}
