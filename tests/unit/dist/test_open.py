@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         log = (tmp_path / "log").open("wb")
         with log:
             running.append(
-                subprocess.Popen(  # noqa: S603  # the test's own command
+                subprocess.Popen(
                     [*command, f"--log_dir={tmp_path}"], env={**os.environ, **environment}, stdout=log, stderr=log
                 )
             )
