@@ -7,7 +7,7 @@
 undisturbed. Then the same run is disturbed and its command given again until it is finished; and again, as another run,
 until there were enough kills. Three runs of four are trained on a Ray cluster of nodes that can be lost, the fourth on
 a private one. A kill takes a rank, a node with everything on it, or the command; SIGTERM, which asks for an end, is
-none. Each waits at random for a process that is at its start, in a step, a validation, a checkpoint or at its end.
+none. Each waits at random for a process at its start, in a step, in a validation, in a checkpoint or at its end.
 
 Each finished run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`). Exit code 1 where one
 differs, lost more than a checkpoint interval, or left a file or a process behind; its folder is kept then.
@@ -43,7 +43,7 @@ from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
-from tests.chaos.processes import MARK, alive_after, title, working  # noqa: E402
+from tests.chaos.processes import MARK, PATIENCE, alive_after, title, working  # noqa: E402
 
 _FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
 _MOMENTS = ("start", "step", "validation", "checkpoint")
@@ -90,21 +90,13 @@ class Soak:
 
     def whole(self) -> None:
         """The run that nothing disturbs."""
-        environment, command = self._command("whole")
-        _Run(self._trace("whole"), environment, command, None, self).finish(disturb=False)
+        self._train("whole", on_nodes=True, disturb=False)
 
     def disturbed(self, number: int) -> list[str]:
         """One run under faults until it is finished; what is wrong with it then."""
         name = f"killed-{number}"
-        environment, command = self._command(name)
         before = len(self.kills)
-        with ExitStack() as stack:
-            nodes = None
-            if number % 4 != 3:
-                nodes = stack.enter_context(Nodes(self._trace(name), environment))
-                environment |= nodes.secret
-                command += ["--address", nodes.address]
-            _Run(self._trace(name), environment, command, nodes, self).finish()
+        self._train(name, on_nodes=number % 4 != 3)
         kills = self.kills[before:]
         wrong = self._judged(name)
         for kill in kills:
@@ -133,6 +125,16 @@ class Soak:
         self.kills.append(kill)
         say(f"{len(self.kills)}: {kill.fault}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
 
+    def _train(self, name: str, on_nodes: bool, disturb: bool = True) -> None:
+        environment, command = self._command(name)
+        with ExitStack() as stack:
+            nodes = None
+            if on_nodes:
+                nodes = stack.enter_context(Nodes(self._trace(name), environment))
+                environment |= nodes.secret
+                command += ["--address", nodes.address]
+            _Run(self._trace(name), environment, command, nodes, self).finish(disturb)
+
     def _judged(self, name: str) -> list[str]:
         again = max(repeated_steps(self._trace(name)), default=0)
         wrong = [f"different: {each}" for each in differences(self._place / "whole", self._place / name)]
@@ -147,7 +149,7 @@ class Soak:
         trace = self._trace(name)
         trace.mkdir()
         path = os.pathsep.join([str(ROOT / "tests" / "chaos" / "sabotage"), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path, "CHAOS_TRACE": str(trace), MARK: str(trace)}
+        environment = {**os.environ, **PATIENCE, "PYTHONPATH": path, "CHAOS_TRACE": str(trace), MARK: str(trace)}
         return environment, [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
 
 
@@ -161,7 +163,7 @@ class _Run:
     nodes: Nodes | None
     soak: Soak
 
-    def finish(self, disturb: bool = True) -> None:
+    def finish(self, disturb: bool) -> None:
         plan = self.soak.plan() if disturb else []
         output = self.trace / "output.log"
         with output.open("ab") as log:

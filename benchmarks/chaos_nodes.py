@@ -17,6 +17,7 @@ from types import TracebackType
 
 import psutil
 
+_RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 _COUNT = 2
 _STARTS = 10  # Ray waits 30 s for its own processes, too short on a busy machine
 
@@ -70,11 +71,15 @@ class Nodes:
 
 def main() -> None:
     """Be the cluster."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": "300",
+    }
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False))
+    _start(lambda: cluster.add_node(num_cpus=0, include_dashboard=False, include_log_monitor=False, no_monitor=True))
     for _ in range(_COUNT):
         _start(lambda: cluster.add_node(num_cpus=1))
     print("address", cluster.address, flush=True)

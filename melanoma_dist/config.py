@@ -41,6 +41,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _between(self, "folds", 2, 20)
+        check_url("data", self.data)
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,7 @@ class RunConfig:
             self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"
         )
         _check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
+        check_url("mirror", self.mirror)
         plain = self.mirror is None or ("://" in self.mirror and "@" not in self.mirror)
         _check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
         _check(
@@ -324,6 +326,16 @@ def nested(config: RunConfig) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return {key: plain(value) for key, value in asdict(config).items()}
+
+
+def check_url(name: str, url: str | None) -> None:
+    """Raise ConfigError, which hides it, for a URL with a secret in it: URLs are shown, and kept with the run."""
+    scheme, there, rest = (url or "").partition("://")
+    before, _, place = rest.rpartition("@")
+    if there and (":" in before or "?" in place):
+        rule = "must hold no password and no signature, for it is shown and kept with the run"
+        shown = f"{scheme}://...{place.partition('?')[0]}"
+        raise ConfigError.of(name, shown, rule, "Set the storage's credentials in its own files or variables.")
 
 
 def _check(section: Any, name: str, holds: bool, rule: str, value: Any = None) -> None:

@@ -21,6 +21,7 @@ from melanoma_dist.foreign import read_json
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say, show_table
 from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
+from melanoma_dist.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, open_run, run_folder, trainings
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
@@ -40,7 +41,7 @@ def train(config: RunConfig) -> None:
     copies = parts(config, folder)
     restore(folder, copies, busy, say)
     if not folder.finished():
-        _check_model_and_machine(config)
+        _check_model_and_machine(config, folder)
     open_run(folder, config, folds)
     _introduce(config, folder)
     introduce_data(config, dataset, folds)
@@ -158,14 +159,18 @@ def _remove_scratch(folder: RunFolder) -> None:
 
 def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
     """Lay units out on what there is, and say how."""
+    layout = _layout(config, machines, units)
+    say(f"plan: {layout.reason}")
+    return layout
+
+
+def _layout(config: RunConfig, machines: Machines, units: int) -> Layout:
     from melanoma_dist.dist.plan import lay_out
 
     hardware = config.hardware
     gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
     wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
-    layout = lay_out(machines, units, config.input.batch_size, gpus, wanted)
-    say(f"plan: {layout.reason}")
-    return layout
+    return lay_out(machines, units, config.input.batch_size, gpus, wanted)
 
 
 class _Folds:
@@ -196,16 +201,29 @@ def _called(unit: Unit) -> str:
     return f"seed {unit.config.seed} fold {unit.fold}" if repeated else f"fold {unit.fold}"
 
 
-def _check_model_and_machine(config: RunConfig) -> None:
-    """Build the model once and count the GPUs, so that what is wrong is told before anything is written or started."""
+def check_machine(config: RunConfig, units: int) -> None:
+    """Raise ConfigError unless this machine can train so many units; on a cluster that is joined, its nodes will."""
+    if config.hardware.address is not None:
+        return
     import torch
 
-    from melanoma_dist.dist.cluster import check_gpus
+    from melanoma_dist.dist.cluster import check_gpus, cores
+    from melanoma_dist.dist.plan import Machines
+
+    gpus = torch.cuda.device_count()
+    check_gpus(config.hardware.gpus, gpus)
+    check_temporary()
+    layout = _layout(config, Machines((gpus,), (cores(),)), units)
+    if layout.gpu and layout.ranks > 1:
+        check_shared_memory(layout.ranks * layout.side_by_side)
+
+
+def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
+    """Build the model once and look at the machine, so that what is wrong is told before anything is begun."""
     from melanoma_dist.models.backbones import expectation
     from melanoma_dist.models.classifier import build_classifier
 
-    if config.hardware.address is None:
-        check_gpus(config.hardware.gpus, torch.cuda.device_count())
+    check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or expectation(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -213,6 +231,7 @@ def _check_model_and_machine(config: RunConfig) -> None:
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "
         f"weights {config.model.weights}"
     )
+    check_room(config, ModelSize.of(model), folder.path)
 
 
 def show_again(folder: RunFolder) -> None:

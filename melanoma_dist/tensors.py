@@ -7,7 +7,7 @@ the archives that it writes today are opened: zips of stored records, none large
 
 from __future__ import annotations
 
-import pickle  # nosec B403 - for the name of its error
+import pickle  # nosec B403  # for the name of its error
 import struct
 import zipfile
 from pathlib import Path

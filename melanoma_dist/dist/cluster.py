@@ -26,6 +26,7 @@ from melanoma_dist.dist.plan import Machines
 from melanoma_dist.dist.token import check_token_files, make_own_token
 from melanoma_dist.errors import ConfigError, MelanomaDistError, UserError
 from melanoma_dist.log import say
+from melanoma_dist.preflight import temporary_base
 from melanoma_dist.terminate import heed_signals, interrupted_by
 
 _RAY = {
@@ -34,6 +35,7 @@ _RAY = {
     "RAY_worker_niceness": "0",  # training is what the machine is there for
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
+_DEAF_TO = {signal.SIGTERM, signal.SIGUSR1}  # its processes; Ray itself makes them deaf to Ctrl-C
 _STARTS = 3
 _PROBE_S = 5.0
 _OF_TOKENS = (
@@ -42,7 +44,6 @@ _OF_TOKENS = (
 )
 _OF_OPEN_ONES = "Start it with RAY_AUTH_MODE=token, as cluster/README.md says, or leave --address out."
 _STORE = 128 * 2**20  # bytes of Ray's object store, through which next to nothing goes here
-_LONGEST_FOLDER = 24  # characters: Ray puts sockets below it, whose paths have at most 107
 _PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
 _OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
@@ -71,9 +72,9 @@ def _own(environment: dict[str, str]) -> Iterator[None]:
     os.environ.update(environment)  # which its processes inherit: no runtime environment has to be set up
     make_own_token()
     folder, failed = _own_folder(), False
-    private: dict[str, Any] = {"address": "local", "include_dashboard": False, "_temp_dir": str(folder / "ray")}
+    private: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     try:
-        _start(**private, num_cpus=_cores(), object_store_memory=_STORE, **_OPTIONS)
+        _start(folder, num_cpus=cores(), **private, **_OPTIONS)
         yield
     except Exception as error:
         failed = not isinstance(error, UserError)
@@ -88,8 +89,7 @@ def _own(environment: dict[str, str]) -> Iterator[None]:
 
 def _own_folder() -> Path:
     """A folder for a cluster's sockets and logs that others cannot enter: what Ray makes, it opens to everybody."""
-    base = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="ray-", dir=base if len(base) <= _LONGEST_FOLDER else os.sep + "tmp"))
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=temporary_base()))
 
 
 @contextmanager
@@ -102,11 +102,14 @@ def _others(address: str, environment: dict[str, str]) -> Iterator[None]:
         _leave(private=False)
 
 
-def _start(**options: Any) -> None:
-    """Start a private cluster. Ray waits 30 s for its own processes, too short on a busy machine: three tries."""
+def _start(folder: Path, **options: Any) -> None:
+    """Start a private cluster. Ray waits 30 s for its own processes, too short on a busy machine: three tries.
+
+    Each has a place of its own in ``folder``: the end of the one before may clear its own away late.
+    """
     for attempt in range(_STARTS):
         try:
-            _init(**options)
+            _init(_temp_dir=str(folder / str(attempt)), **options)
             return
         except Exception as error:  # Ray raises no class of its own here
             ray.shutdown()
@@ -116,13 +119,21 @@ def _start(**options: Any) -> None:
 
 
 def _init(**options: Any) -> None:
-    """Ray takes SIGTERM over while it starts, and would end the program its own way: it is taken back."""
+    """Start or join Ray.
+
+    What is started hears no signal that asks the program to end: batch systems, systemd and `timeout` send it to every
+    process of a job, and folds are to save. Ray also takes SIGTERM over, and would end the program its own way: it is
+    taken back.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)  # what is started inherits it
     try:
         ray.init(**options)
     except SystemExit:
         interrupted_by(signal.SIGTERM)
         raise KeyboardInterrupt from None
-    heed_signals()
+    finally:
+        heed_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _join(address: str, **options: Any) -> None:
@@ -192,7 +203,7 @@ def alive_machines() -> Machines:
     )
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use: not all of the machine's inside a container or a batch job."""
     return len(os.sched_getaffinity(0))
 

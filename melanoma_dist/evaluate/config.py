@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from melanoma_dist.config import check_url
 from melanoma_dist.errors import ConfigError
 
 MOST_VIEWS = 8
@@ -40,6 +41,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         for name, value in (("holdout", self.holdout), ("data", self.data), ("dataset", self.dataset)):
             _check(name, value, value is None or bool(value.strip()), "is empty: name what is meant, or leave it out")
+        check_url("data", self.data)
+        check_url("dataset", self.dataset)
         if (self.holdout is None) == (self.data is None):
             raise ConfigError(
                 "--holdout, --data: give one of them: --holdout NAME for a holdout of the run's own data set, "

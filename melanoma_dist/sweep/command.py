@@ -10,12 +10,14 @@ from pathlib import Path
 
 from melanoma_dist import commit
 from melanoma_dist.config import RunConfig, with_values
+from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.dist.plan import Layout
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say
+from melanoma_dist.preflight import ModelSize, check_room
 from melanoma_dist.record import (
     identity_of,
     made_with,
@@ -25,7 +27,7 @@ from melanoma_dist.record import (
     refuse_other_makers,
     write_json,
 )
-from melanoma_dist.run import introduce_data, open_data, plan, plan_folds
+from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
@@ -52,7 +54,8 @@ def sweep(settings: SweepConfig) -> None:
     ground = Ground(config, dataset, folds, folder, tuple(space.domains))
     _check_samples(space, ground)
     build_searcher(settings, space, config.seed).suggest()  # what it cannot search is told before anything is written
-    _check_machine(config)
+    check_machine(config, trials or _MANY)
+    _check_room(config, space, folder)
     _open(folder, identity, settings, space)
     say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
@@ -67,13 +70,16 @@ def sweep(settings: SweepConfig) -> None:
         _conclude(ground, conductor, journal)
 
 
-def _check_machine(config: RunConfig) -> None:
-    if config.hardware.address is None:
-        import torch
+def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
+    """Raise ConfigError unless there is room for one configuration; where backbones vary, none is told in advance."""
+    if "model.backbone" in space.domains:
+        return
+    from melanoma_dist.models.backbones import expectation
+    from melanoma_dist.models.classifier import build_classifier
 
-        from melanoma_dist.dist.cluster import check_gpus
-
-        check_gpus(config.hardware.gpus, torch.cuda.device_count())
+    size = config.input.image_size or expectation(config.model.backbone).size
+    model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed, "none")
+    check_room(config, ModelSize.of(model), folder)
 
 
 def _conclude(ground: Ground, conductor: Conductor, journal: Journal) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.outcome import differences, leftovers, repeated_steps
-from tests.chaos.processes import MARK, alive_after, working
+from tests.chaos.processes import MARK, PATIENCE, alive_after, working
 from tests.ray.conftest import ROOT, SMALL, environment
 
 __all__ = ["environment"]
@@ -43,15 +43,15 @@ class Command:
         self.faults.append({"at": f"melanoma_dist.{at}", "call": call, "do": do, "mark": str(mark), **more})
         return mark
 
-    def give(self, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The command, to its end; when it has ended, none of its processes works on."""
+    def give(self, *flags: str, program: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
+        """The command, run by ``program``, to its end; when it has ended, none of its processes works on."""
         self.trace.mkdir(exist_ok=True)
         sabotage = os.pathsep.join([str(Path(__file__).parent / "sabotage"), os.environ.get("PYTHONPATH", "")])
         chaos = {"PYTHONPATH": sabotage, "CHAOS_FAULTS": json.dumps(self.faults), "CHAOS_TRACE": str(self.trace)}
         command = [sys.executable, str(ROOT / "launch.py"), *FLAGS, "--runs", str(self.place), "--name", "run", *flags]
         # A fault that signals the command, or its group, needs its number, which a shell knows of itself.
-        shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *command]
-        inside = {**self.environment, **chaos, MARK: str(self.place), **environment}
+        shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *program, *command]
+        inside = {**self.environment, **PATIENCE, **chaos, MARK: str(self.place), **environment}
         done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400, start_new_session=True)
         assert alive_after(40, working(self.place)) == []
         return done

@@ -11,6 +11,9 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from melanoma_dist.config_file import saved_config
+from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.preflight import ModelSize, run_bytes
 from tests.ray.conftest import SMALL, Launch
 
 LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -24,6 +27,15 @@ def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
     assert [name for name in expected if not (finished / name).is_file()] == []
     assert not list(finished.rglob(".ray-*"))
     assert not list(finished.rglob("*.tmp"))
+
+
+def test_what_was_asked_for_in_advance_is_what_it_took(finished: Path) -> None:
+    """No run is refused that would have had room; and one that has not is nearly always seen."""
+    config = saved_config(finished / "config.yaml")
+    model = build_classifier(config.model, 32, len(LABELS), config.seed)
+    checkpoints = [*finished.glob("fold-*/checkpoints/*/*"), *finished.glob("model/*.safetensors")]
+    taken = sum(path.stat().st_size for path in checkpoints)
+    assert 0.7 * taken < run_bytes(config, ModelSize.of(model)) <= taken
 
 
 def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(finished: Path) -> None:

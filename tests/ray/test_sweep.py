@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.ray.conftest import ROOT, Launch
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 SPACE = """from ray import tune
 SPACE = {"optimizer.lr": tune.choice([1e-5, 1e-4, 1e-3, 1e-2]), "model.pooling": tune.choice(["avg", "max"])}
 """
@@ -153,7 +155,7 @@ def test_killed_command_and_lost_node_change_nothing(
         process.kill()
     with (
         simulated(nodes=1, cores=1) as (cluster, nodes),
-        started([*command, "--address", cluster.address], environment) as process,
+        started([*command, "--address", cluster.address], environment | TOKEN) as process,
     ):
         wait_for(lambda: epochs_of(sweep) >= 6, process)
         cluster.remove_node(nodes[0], allow_graceful=False)
@@ -193,7 +195,7 @@ def test_two_nodes_share_a_sweep_of_worker_groups_and_everything_is_released(
     with simulated(nodes=2, cores=2) as (cluster, nodes):
         flags = ["sweep", "--space", str(space), "--trials", "4", *SMALL, "--ranks-per-unit", "2"]
         flags += ["--address", cluster.address, "--runs", str(tmp_path), "--name", "two"]
-        with started(flags, environment) as process:
+        with started(flags, environment | TOKEN) as process:
             wait_for(lambda: epochs_of(tmp_path / "two") >= 2, process)
             cluster.remove_node(nodes[0], allow_graceful=False)
             output, errors = process.communicate(timeout=1500)
@@ -210,16 +212,22 @@ def test_two_nodes_share_a_sweep_of_worker_groups_and_everything_is_released(
 
 @contextmanager
 def simulated(nodes: int, cores: int) -> Iterator[tuple[Any, list[Any]]]:
-    """A cluster on this machine: a head that trains nothing, and nodes."""
+    """A cluster on this machine, guarded by ``TOKEN``: a head that trains nothing, and nodes."""
     import ray
+    from ray._raylet import Config
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield cluster, [cluster.add_node(num_cpus=cores) for _ in range(nodes)]
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in TOKEN.items():
+            patch.setenv(name, value)
+        Config.initialize("")  # Ray may have read the environment already
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        try:
+            yield cluster, [cluster.add_node(num_cpus=cores) for _ in range(nodes)]
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    Config.initialize("")
 
 
 def epochs_of(sweep: Path) -> int:

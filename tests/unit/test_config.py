@@ -23,9 +23,9 @@ FLAGS = [
     "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss",
-    "lr", "max_preemptions", "max_restarts", "min_gain", "mirror", "name", "optimizer", "patience", "plateau_factor",
-    "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs", "schedule", "seed", "sync_batchnorm",
-    "threshold", "warmup_epochs", "weight_decay", "weights",
+    "lr", "max_damaged_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
+    "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
+    "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
 
 BROKEN: list[tuple[str, Any, str]] = [
@@ -74,13 +74,15 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("decode_threads", 0, "must be at least 1"),
     ("max_restarts", -1, "must not be negative"),
     ("max_preemptions", -1, "must not be negative"),
+    ("max_skipped_steps", -1, "must not be negative"),
+    ("max_damaged_images", -1, "must not be negative"),
     ("grace_s", -1, "must not be negative"),
     *[
         ("checkpoint_every", each, "must be a number of steps, or a time such as 90s, 10m or 2h")
         for each in ("0", "0m", "", "5d", "-1", "1.5h")
     ],
     ("mirror", "folder", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
-    ("mirror", "ftp://me:secret@host/runs", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
+    ("mirror", "ftp://me@host/runs", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
     ("collective_timeout_s", 4, "must be 5 to 86400"),
     ("collective_timeout_s", 86401, "must be 5 to 86400"),
     ("seed", -1, "must be 0 to 4294967295"),
@@ -118,6 +120,27 @@ def sections() -> list[Any]:
 
 def test_the_defaults_are_valid_and_differ_from_themselves_in_nothing() -> None:
     assert differences(RunConfig()) == {}
+
+
+@pytest.mark.parametrize("field", ["data", "mirror"])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hush/@1@host/isic", "https://...host/isic"),
+        ("s3://bucket/isic?X-Amz-Signature=hush", "s3://...bucket/isic"),
+        ("ftp://:hush@host", "ftp://...host"),
+    ],
+)
+def test_a_secret_in_a_url_is_neither_taken_nor_shown(field: str, url: str, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**{field: url})
+    assert str(caught.value).startswith(f"--{field} {shown}: must hold no password and no signature")
+    assert "hush" not in str(caught.value)
+
+
+def test_an_address_without_a_secret_is_a_url() -> None:
+    assert config(data="abfs://container@account.dfs.core.windows.net/isic").data.data
+    assert config(data="folder/with:colon@sign").data.data
 
 
 @pytest.mark.parametrize(("field", "value", "rule"), BROKEN, ids=lambda value: str(value)[:24])

@@ -22,7 +22,7 @@ ORDER = (
     {"config"},
     {"config_file"},
     {"data"},
-    {"record", "input", "models"},
+    {"record", "input", "models", "preflight"},
     {"mirror"},
     {"train"},
     {"evaluate", "dist"},

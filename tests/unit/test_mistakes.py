@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,20 @@ def test_a_mistake_is_told_in_one_message(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_more_gpus_than_there_are(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "there is no GPU here" in told(capfd, *good(data, tmp_path), "--gpus", "8")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_disk_that_is_too_small(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.disk_usage
+
+    def nearly_full(path: Path | str) -> object:
+        return SimpleNamespace(total=10**7, free=10**6) if Path(path).is_relative_to(tmp_path) else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", nearly_full)
+    said = told(capfd, *good(data, tmp_path))
+    assert re.search(r"--runs \S*: the run will write at least \d+ MB more there, and 1 MB are free. Make room", said)
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,9 +4,12 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
                after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
                an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
-               "signal soon N" (to the command, from a thread)
+               "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
+               images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
                machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
+
+Ray gives its own processes 30 s to start, too short on a machine that does much else; here it waits for minutes.
 """
 
 import collections
@@ -22,6 +25,7 @@ import time
 
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
+RAY, RAY_STARTS_S = "ray._private.services", 300
 LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.learner"
 PHASES = {
     "melanoma_dist.run:train": "start",
@@ -40,7 +44,7 @@ here = {"fold": None, "rank": None}
 BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
 
 
-def do(kind):
+def do(kind, args):
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
@@ -51,6 +55,17 @@ def do(kind):
             threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
+    elif kind == "memory":
+        from torch import OutOfMemoryError
+
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    elif kind == "nan":
+        args[1].images.fill_(float("nan"))
+    elif kind.startswith("spoil "):
+        _, byte, length, path = kind.split()
+        with open(path, "r+b") as file:
+            file.seek(int(byte))
+            file.write(bytes(int(length)))
     else:
         code = int(kind)
         raise OSError(code, os.strerror(code))
@@ -84,10 +99,10 @@ def sabotaged(function, fault):
         late = fault.get("when") == "after"
         hit = due()
         if hit and not late:
-            do(fault["do"])
+            do(fault["do"], args)
         found = function(*args, **kwargs)
         if hit and late:
-            do(fault["do"])
+            do(fault["do"], args)
         return found
 
     return wrapped
@@ -131,6 +146,21 @@ def phased(function, phase):
     return wrapped
 
 
+def patient(get_node):
+    @functools.wraps(get_node)
+    def wrapped(*args):
+        limit = time.monotonic() + RAY_STARTS_S
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > limit:
+                    raise
+                time.sleep(0.5)
+
+    return wrapped
+
+
 def tells_place(begin):
     @functools.wraps(begin)
     def wrapped(self, unit, world, *args, **kwargs):
@@ -151,6 +181,8 @@ def patch(module):
         name, _, path = at.partition(":")
         if name == module.__name__:
             replace(module, path, phased, phase)
+    if module.__name__ == RAY:
+        module.get_node = patient(module.get_node)
     if module.__name__ == LOOP:
         module.Training.__init__ = tells_place(module.Training.__init__)
     if module.__name__ == LEARNER and TRACE:
@@ -162,7 +194,8 @@ def patch(module):
 
 
 current = Phase()
-WANTED = {LOOP, LEARNER, *(at.partition(":")[0] for at in PHASES), *(fault["at"].partition(":")[0] for fault in FAULTS)}
+PLACES = [*PHASES, *(fault["at"] for fault in FAULTS)]
+WANTED = {RAY, LOOP, LEARNER, *(at.partition(":")[0] for at in PLACES)}
 
 
 class Finder(importlib.abc.MetaPathFinder):

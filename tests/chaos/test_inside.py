@@ -1,0 +1,72 @@
+"""Faults inside a training, by the real command: it goes on without what it cannot have, and says so to the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from melanoma_dist.data.manifest import load_dataset
+
+from .conftest import Command
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(command: Command) -> None:
+    """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
+    command.plan("train.learner:Learner.step", 3, do="nan", fold=0)
+    command.plan("train.learner:Learner.step", 5, do="memory", fold=1)
+    done = command.give()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch 1: 1 steps skipped, their gradient was not finite" in done.stdout
+    assert "goes on from its last checkpoint, and cuts its share of a step into 2 micro-batches" in done.stdout
+    assert "restart 1 of" not in done.stdout  # it is no crash
+    assert incidents(command) == [
+        "fold 0 skipped steps whose gradient was not finite: 1 in epoch 1.",
+        "fold 1 computed each rank's share of a step in 2 micro-batches instead of 1 from epoch 1 on, for want of "
+        "memory.",
+    ]
+    assert "note: fold 0 skipped steps" in done.stdout
+    assert "fold 0 skipped steps" in (command.run / "report.html").read_text()
+    assert "fold 0 skipped steps" in (command.run / "model" / "README.md").read_text()
+    assert pd.read_parquet(command.run / "predictions.parquet").filter(regex="^[A-Z]+$").notna().all(axis=None)
+
+
+def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Command) -> None:
+    command.plan("train.learner:Learner.step", 3, do="nan", fold=0)
+    done = command.give("--max-skipped-steps", "0")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "lastly of step 3, is not finite" in done.stderr
+    assert not (command.run / "summary.json").exists()
+
+
+def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
+    command: Command, whole: Path, tmp_path: Path
+) -> None:
+    """Promise e. It is one that fold 0, which is finished by then, has judged."""
+    (demo,) = (Path(command.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
+    data = tmp_path / "data"
+    shutil.copytree(demo, data)
+    folds = pd.read_parquet(whole / "folds.parquet")
+    name = folds.loc[folds["fold"] == 0, "image_id"].iloc[7]
+    place = load_dataset(data).manifest.set_index("image_id").loc[name]
+    middle = int(place["offset"]) + int(place["length"]) // 2
+    command.plan("train.learner:Learner.step", 4, do=f"spoil {middle} 40 {data / place['shard']}", fold=1)
+    one_core = command.give("--data", str(data), program=("taskset", "--cpu-list", "0"))
+    left_out = f"does not learn from 1 damaged images: {name}"
+    assert left_out in one_core.stdout, one_core.stdout + one_core.stderr
+    assert one_core.returncode in (0, 2)  # its report may want to show that very image
+    shutil.copyfile(demo / place["shard"], data / place["shard"])
+    done = command.give("--data", str(data))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert incidents(command) == [f"fold 1 did not learn from 1 damaged images: {name}."]
+
+
+def incidents(command: Command) -> list[str]:
+    found: list[str] = json.loads((command.run / "summary.json").read_text())["incidents"]
+    return found
