@@ -70,7 +70,7 @@ class ModelConfig:
     backbone: str = "inceptionresnetv2"
     """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any name that timm knows."""
     weights: str = "imagenet"
-    """imagenet (published weights), none (random start) or a file (.safetensors, or a state dict saved by PyTorch 1.6+)."""
+    """imagenet (published weights), none (random start) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
     pooling: Pooling = "avg"
     """How the trunk's feature map becomes one vector: avg, max, avgmax (their mean) or gem."""
     hidden: int = 0
