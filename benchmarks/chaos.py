@@ -62,7 +62,7 @@ class Settings:
     kills: int = 50
     """Runs are begun until there were so many kills,"""
     minutes: float = 120.0
-    """or this time is up."""
+    """or this time is up; the last run then goes to its end in peace."""
     seed: int = 0
     """Of the moments and kinds of faults."""
     data: str | None = None
@@ -85,6 +85,7 @@ class Soak:
             *("--checkpoint-every", str(_EVERY), "--max-restarts", "1000", "--max-preemptions", "1000"),
             *("--runs", str(place / "runs")),
         ]
+        self.until = time.monotonic() + 60 * settings.minutes
         self._hits: Counter[tuple[str, str]] = Counter()
         self.kills: list[Kill] = []
         self.trace = place / "trace"
@@ -169,7 +170,7 @@ class _Run:
             while True:
                 begin = output.stat().st_size
                 process = psutil.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-                while self.plan and process.poll() is None:
+                while self.plan and process.poll() is None and time.monotonic() < self.soak.until:
                     if self._strike(process, self.plan[0]):
                         self.plan.pop(0)
                 if (code := process.wait()) == 0:
@@ -256,10 +257,10 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     soak = Soak(settings, place, settings.data or _real(place))
-    runs, bad, until = 0, 0, time.monotonic() + 60 * settings.minutes
+    runs, bad = 0, 0
     with soak.nodes:
         soak.whole()
-        while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < until:
+        while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < soak.until:
             bad += bool(soak.disturbed(runs))
             runs += 1
     tabulate(soak.kills)
