@@ -37,7 +37,7 @@ import pandas as pd
 
 from melanoma_dist import commit
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.parquet import read_parquet
+from melanoma_dist.data.parquet import MOST_ENCODED, read_parquet
 from melanoma_dist.data.schema import (
     AGAIN,
     JOINS_RULES,
@@ -146,7 +146,7 @@ def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
     """
     path = dataset.folder / name
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MOST_ENCODED)
         table = read_parquet(content)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from melanoma_dist.foreign import MEBIBYTE, read_bytes
 
-_MOST_ENCODED = 512 * MEBIBYTE  # of the file
+MOST_ENCODED = 512 * MEBIBYTE  # of the file
 _MOST = 512 * MEBIBYTE  # of the table in memory; a million images take 400
 _COLUMNS = 1000
 _NUMBER_BYTES = 8
@@ -27,7 +27,7 @@ _NUMBER_BYTES = 8
 
 def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A table, or the named ``columns`` of it. Raises OSError or ValueError, and nothing else, for what is none."""
-    content = source if isinstance(source, bytes) else read_bytes(source, _MOST_ENCODED)
+    content = source if isinstance(source, bytes) else read_bytes(source, MOST_ENCODED)
     try:
         return _read(content, columns)
     except (OSError, ValueError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from melanoma_dist.config import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.evaluate.epochs import read_epochs
 from melanoma_dist.evaluate.frozen import Frozen
 from melanoma_dist.evaluate.incidents import incidents
 from melanoma_dist.evaluate.report.card import write_card
@@ -132,8 +132,7 @@ def _training(place: Path, folds: int) -> dict[str, Any]:
     """Epochs, best epoch, time, cost and speed of each fold, from its ``metrics.jsonl``."""
     told = {}
     for fold in range(folds):
-        lines = (place / f"fold-{fold}" / "metrics.jsonl").read_text().splitlines()
-        epochs = [json.loads(line) for line in lines]
+        epochs = read_epochs(place / f"fold-{fold}")
         told[str(fold)] = {
             "epochs": len(epochs),
             "best_epoch": epochs[-1]["best_epoch"],

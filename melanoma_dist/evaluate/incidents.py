@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from melanoma_dist.config import RunConfig
+from melanoma_dist.evaluate.epochs import read_epochs
 from melanoma_dist.record import RunFolder, trainings
 from melanoma_dist.train.concessions import read_concessions
 
@@ -22,7 +22,7 @@ def incidents(config: RunConfig, folder: RunFolder) -> list[str]:
 
 
 def _of_fold(folder: Path, config: RunConfig) -> list[str]:
-    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs = read_epochs(folder)
     return [*_skipped(epochs), *_halved(epochs, config), *_left_out(folder)]
 
 

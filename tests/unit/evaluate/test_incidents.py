@@ -12,8 +12,9 @@ from melanoma_dist.record import RunFolder, trainings
 
 from ..samples import tiny
 
-SMOOTH = {"skipped_steps": 0, "accumulate": 2}
-ROUGH = [SMOOTH, {"skipped_steps": 3, "accumulate": 4}, {"skipped_steps": 1, "accumulate": 4}]
+SMOOTH = {"best_epoch": 1, "seconds": 2.5, "device": "GPU", "devices": 1, "images_per_s": 40.0, "wait_share": 0.1,
+          "skipped_steps": 0, "accumulate": 2}  # fmt: skip
+ROUGH = [SMOOTH, {**SMOOTH, "skipped_steps": 3, "accumulate": 4}, {**SMOOTH, "skipped_steps": 1, "accumulate": 4}]
 
 
 def trained(runs: Path, rough: tuple[int, int] | None) -> tuple[RunConfig, RunFolder]:
