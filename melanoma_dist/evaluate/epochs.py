@@ -10,7 +10,7 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.foreign import read_text
 
 _NUMBER = (int, float)
-_KINDS = {
+_KINDS: dict[str, type | tuple[type, ...]] = {
     "epoch": int, "best_epoch": int, "seconds": _NUMBER, "device": str, "devices": int, "images_per_s": _NUMBER,
     "wait_share": _NUMBER, "skipped_steps": int, "accumulate": int,
 }  # fmt: skip
