@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Settings:
     kills: int = 50
     """Runs are begun until there were so many kills,"""
     minutes: float = 120.0
-    """or this time is up."""
+    """or this time is up; the last run then goes to its end in peace."""
     seed: int = 0
     """Of the moments and kinds of faults."""
     data: str | None = None
@@ -83,24 +83,29 @@ class Soak:
             *("--weights", "none", "--image-size", "64", "--augment", "light", "--lr", "1e-3", "--folds", "2"),
             *("--batch-size", "4", "--epochs", str(settings.epochs), "--patience", str(settings.epochs)),
             *("--checkpoint-every", str(_EVERY), "--max-restarts", "1000", "--max-preemptions", "1000"),
-            *("--runs", str(place)),
+            *("--runs", str(place / "runs")),
         ]
+        self.until = time.monotonic() + 60 * settings.minutes
         self._hits: Counter[tuple[str, str]] = Counter()
         self.kills: list[Kill] = []
+        self.trace = place / "trace"
+        self.trace.mkdir()
+        self.nodes = Nodes(place, self._environment("nodes"))
 
     def whole(self) -> None:
         """The run that nothing disturbs."""
-        self._train("whole", on_nodes=True, disturb=False)
+        self._train("whole", on_nodes=True, plan=[])
 
     def disturbed(self, number: int) -> list[str]:
         """One run under faults until it is finished; what is wrong with it then."""
         name = f"killed-{number}"
         before = len(self.kills)
-        self._train(name, on_nodes=number % 4 != 3)
+        on_nodes = number % 4 != 3
+        self._train(name, on_nodes, [*self._random.choices(_MOMENTS, k=_PER_RUN), *["end"] * _AT_END])
         kills = self.kills[before:]
-        wrong = self._judged(name)
+        wrong = self._judged(name, on_nodes)
         for kill in kills:
-            fate(kill, self._trace(name), self._place / name)
+            fate(kill, self.trace / name, self._place / "runs" / name)
             kill.identical = not wrong
         say(f"{name}: {', '.join(f'{kill.fault} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
         return wrong
@@ -110,10 +115,6 @@ class Soak:
         faults = [fault for fault in _FAULTS if nodes or fault != "node"]
         weights = [_FAULTS[fault] / (1 + self._hits[fault, moment]) for fault in faults]
         return self._random.choices(faults, weights)[0]
-
-    def plan(self) -> list[str]:
-        """The moments of the faults of one run."""
-        return [*self._random.choices(_MOMENTS, k=_PER_RUN), *["end"] * _AT_END]
 
     def within(self, seconds: float) -> float:
         """A random time."""
@@ -125,54 +126,53 @@ class Soak:
         self.kills.append(kill)
         say(f"{len(self.kills)}: {kill.fault}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
 
-    def _train(self, name: str, on_nodes: bool, disturb: bool = True) -> None:
-        environment, command = self._command(name)
-        with ExitStack() as stack:
-            nodes = None
-            if on_nodes:
-                nodes = stack.enter_context(Nodes(self._trace(name), environment))
-                environment |= nodes.secret
-                command += ["--address", nodes.address]
-            _Run(self._trace(name), environment, command, nodes, self).finish(disturb)
+    def running(self, name: str, on_nodes: bool) -> list[psutil.Process]:
+        """The processes of a run's command, and of the cluster those that work for one."""
+        mine = working(self._place / name)
+        workers = working(self._place / "nodes") if on_nodes else []
+        return mine + [each for each in workers if title(each).startswith("ray::") and "IDLE" not in title(each)]
 
-    def _judged(self, name: str) -> list[str]:
-        again = max(repeated_steps(self._trace(name)), default=0)
-        wrong = [f"different: {each}" for each in differences(self._place / "whole", self._place / name)]
-        wrong += [f"left over: {each}" for each in leftovers(self._place / name)]
-        wrong += [f"left running: {title(each)}" for each in alive_after(40, working(self._trace(name)))]
+    def _train(self, name: str, on_nodes: bool, plan: list[str]) -> None:
+        command = [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
+        environment = self._environment(name)
+        if on_nodes:
+            command += ["--address", self.nodes.address]
+            environment |= self.nodes.secret
+        _Run(name, command, environment, on_nodes, plan, self).finish(self._place / f"{name}.log")
+
+    def _judged(self, name: str, on_nodes: bool) -> list[str]:
+        again = max(repeated_steps(self.trace / name), default=0)
+        whole, run = (self._place / "runs" / each for each in ("whole", name))
+        wrong = [f"different: {each}" for each in differences(whole, run)]
+        wrong += [f"left over: {each}" for each in leftovers(run)]
+        wrong += [f"left running: {title(each)}" for each in alive_after(40, self.running(name, on_nodes))]
         return wrong + ([f"{again} steps taken again"] if again > _EVERY else [])
 
-    def _trace(self, name: str) -> Path:
-        return self._place / f"trace-{name}"
-
-    def _command(self, name: str) -> tuple[dict[str, str], list[str]]:
-        trace = self._trace(name)
-        trace.mkdir()
+    def _environment(self, name: str) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT / "tests" / "chaos" / "sabotage"), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, **PATIENCE, "PYTHONPATH": path, "CHAOS_TRACE": str(trace), MARK: str(trace)}
-        return environment, [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
+        chaos = {"PYTHONPATH": path, "CHAOS_TRACE": str(self.trace), MARK: str(self._place / name)}
+        return {**os.environ, **PATIENCE, **chaos}
 
 
 @dataclass
 class _Run:
-    """One run, its command given until it is finished."""
+    """One run, its command given until it is finished, with a fault at each moment of the plan."""
 
-    trace: Path
-    environment: dict[str, str]
+    name: str
     command: list[str]
-    nodes: Nodes | None
+    environment: dict[str, str]
+    on_nodes: bool
+    plan: list[str]
     soak: Soak
 
-    def finish(self, disturb: bool) -> None:
-        plan = self.soak.plan() if disturb else []
-        output = self.trace / "output.log"
+    def finish(self, output: Path) -> None:
         with output.open("ab") as log:
             while True:
                 begin = output.stat().st_size
                 process = psutil.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-                while plan and process.poll() is None:
-                    if self._strike(process, plan[0]):
-                        plan.pop(0)
+                while self.plan and process.poll() is None and time.monotonic() < self.soak.until:
+                    if self._strike(process, self.plan[0]):
+                        self.plan.pop(0)
                 if (code := process.wait()) == 0:
                     return
                 if code not in _CODES and _SLOW not in output.read_bytes()[begin:]:
@@ -180,7 +180,7 @@ class _Run:
 
     def _strike(self, process: psutil.Popen, moment: str) -> bool:
         """Wait for a process at the moment and do a fault to it. Returns whether it came to that."""
-        fault = self.soak.draw(moment, self.nodes is not None)
+        fault = self.soak.draw(moment, self.on_nodes)
         self._pause(process, self.soak.within(2.0 if moment != "start" else 0.2))
         pid = self._aim(process, fault in ("rank", "node"), moment)
         if pid is None:
@@ -197,7 +197,7 @@ class _Run:
         """A process at the moment, at a random time within it; None where none comes there."""
         limit = time.monotonic() + _AIM_S
         while process.poll() is None and time.monotonic() < limit:
-            for file in self.trace.glob("phase-*"):
+            for file in self.soak.trace.glob("phase-*"):
                 pid = int(file.name.partition("-")[2])
                 if self._is_at(pid, moment) and not (of_rank and pid == process.pid):
                     self._pause(process, self.soak.within(_LATER_S[moment == "start"]))
@@ -211,7 +211,7 @@ class _Run:
 
     def _phase(self, pid: int) -> tuple[str, int | None]:
         with suppress(FileNotFoundError, ValueError):
-            phase, fold = (self.trace / f"phase-{pid}").read_text().split()
+            phase, fold = (self.soak.trace / f"phase-{pid}").read_text().split()
             return phase, None if fold == "None" else int(fold)
         return "between", None
 
@@ -219,8 +219,8 @@ class _Run:
         family = [rank, *rank.children(recursive=True)]
         if kill.fault == "rank":
             rank.kill()
-        elif self.nodes is not None:
-            self.nodes.lose(rank)
+        else:
+            self.soak.nodes.lose(rank)
         kill.orphans = len(alive_after(40, family))
         kill.moment, kill.fold = self._phase(rank.pid)  # as it died, which is not always as it was seen
 
@@ -228,10 +228,7 @@ class _Run:
         process.send_signal(signal.SIGKILL if kill.fault == "command" else signal.SIGTERM)
         if process.wait(180) == 0:
             return False  # it was finished before it heard
-        mine = working(self.trace)
-        if self.nodes is not None:  # the cluster lives on
-            mine = [each for each in mine if title(each).startswith("ray::") and "IDLE" not in title(each)]
-        kill.orphans = len(alive_after(40, mine))
+        kill.orphans = len(alive_after(40, self.soak.running(self.name, self.on_nodes)))
         return True
 
     def _pause(self, process: psutil.Popen, seconds: float) -> None:
@@ -260,11 +257,12 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     soak = Soak(settings, place, settings.data or _real(place))
-    soak.whole()
-    until, runs, bad = time.monotonic() + 60 * settings.minutes, 0, 0
-    while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < until:
-        bad += bool(soak.disturbed(runs))
-        runs += 1
+    runs, bad = 0, 0
+    with soak.nodes:
+        soak.whole()
+        while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < soak.until:
+            bad += bool(soak.disturbed(runs))
+            runs += 1
     tabulate(soak.kills)
     say(f"{len(soak.kills)} faults in {runs} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
     if bad or any(kill.orphans for kill in soak.kills):

@@ -33,6 +33,9 @@ _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # training is what the machine is there for
+    # Ray gives up on processes of its own that a busy machine does not start within half a minute.
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
     "RAY_worker_maximum_startup_concurrency": "16",  # so many processes are meant to start, whatever the cores
 }
 _DEAF_TO = {signal.SIGTERM, signal.SIGUSR1}  # its processes; Ray itself makes them deaf to Ctrl-C

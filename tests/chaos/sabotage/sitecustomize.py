@@ -6,10 +6,10 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
                "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
                images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
-CHAOS_TRACE    a folder: each training appends "process step seconds" to a file per fold, before each step, by the
-               machine's monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
+CHAOS_TRACE    a folder: each training appends "process step seconds" to RUN/fold-N, before each step, by the machine's
+               monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
 
-Ray gives its own processes 30 s to start, too short on a machine that does much else; here it waits for minutes.
+Ray gives its own processes 30 s to start, too short on a machine that does much else; here it waits a little longer.
 """
 
 import collections
@@ -25,7 +25,7 @@ import time
 
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
-RAY, RAY_STARTS_S = "ray._private.services", 300
+RAY, RAY_STARTS_S = "ray._private.services", 60
 LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.learner"
 PHASES = {
     "melanoma_dist.run:train": "start",
@@ -40,7 +40,7 @@ PHASES = {
     "melanoma_dist.commit:write_folder": "checkpoint",
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
-here = {"fold": None, "rank": None}
+here = {"run": None, "fold": None, "rank": None}
 BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
 
 
@@ -112,7 +112,8 @@ def traced(step):
     @functools.wraps(step)
     def wrapped(self, batch, number, rate):
         if here["rank"] == 0:
-            with open(os.path.join(TRACE, f"fold-{here['fold']}"), "a") as file:
+            os.makedirs(os.path.join(TRACE, here["run"]), exist_ok=True)
+            with open(os.path.join(TRACE, here["run"], f"fold-{here['fold']}"), "a") as file:
                 file.write(f"{os.getpid()} {number} {time.monotonic()}\n")
         return step(self, batch, number, rate)
 
@@ -164,7 +165,7 @@ def patient(get_node):
 def tells_place(begin):
     @functools.wraps(begin)
     def wrapped(self, unit, world, *args, **kwargs):
-        here.update(fold=unit.fold, rank=world.rank)
+        here.update(run=unit.run.name, fold=unit.fold, rank=world.rank)
         return begin(self, unit, world, *args, **kwargs)
 
     return wrapped
