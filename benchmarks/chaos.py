@@ -43,7 +43,7 @@ from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
-from tests.chaos.processes import MARK, PATIENCE, alive_after, title, working  # noqa: E402
+from tests.chaos.processes import MARK, PATIENCE, alive_after, runs, title, working  # noqa: E402
 
 _FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
 _MOMENTS = ("start", "step", "validation", "checkpoint")
@@ -207,7 +207,7 @@ class _Run:
         return None
 
     def _is_at(self, pid: int, moment: str) -> bool:
-        return self._phase(pid)[0] == moment and psutil.pid_exists(pid)
+        return self._phase(pid)[0] == moment and runs(pid)
 
     def _phase(self, pid: int) -> tuple[str, int | None]:
         with suppress(FileNotFoundError, ValueError):
@@ -257,14 +257,14 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     soak = Soak(settings, place, settings.data or _real(place))
-    runs, bad = 0, 0
+    count, bad = 0, 0
     with soak.nodes:
         soak.whole()
         while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < soak.until:
-            bad += bool(soak.disturbed(runs))
-            runs += 1
+            bad += bool(soak.disturbed(count))
+            count += 1
     tabulate(soak.kills)
-    say(f"{len(soak.kills)} faults in {runs} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
+    say(f"{len(soak.kills)} faults in {count} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
     if bad or any(kill.orphans for kill in soak.kills):
         raise MelanomaDistError(f"not every run ended as the undisturbed one: see {place}")
     shutil.rmtree(place)
