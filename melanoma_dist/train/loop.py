@@ -144,7 +144,7 @@ class Training:
             self.load_state_dict(self._checkpoints.load(name))
             self._note(f"goes on after {self._cursor.told(self._batches.steps)}")
         if self._board is not None:
-            self._board.open(self._step())
+            self._board.open(self._step(), validated=self._cursor.step == 0)
             self._write_metrics()  # the process may have ended before it had
         # ... or between the checkpoint and the report of its epoch.
         between = name is not None and self._cursor.step == 0
