@@ -43,14 +43,15 @@ from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
-from tests.chaos.processes import MARK, PATIENCE, alive_after, title, working  # noqa: E402
+from tests.chaos.processes import MARK, PATIENCE, alive_after, runs, title, working  # noqa: E402
 
 _FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
 _MOMENTS = ("start", "step", "validation", "checkpoint")
 _PER_RUN, _AT_END = 7, 3  # faults of a run at these moments, and then at its end
 _EVERY = 2  # steps between checkpoints
-_LATER_S = {True: 4.0, False: 0.05}  # at most within a start, and within any other moment
-_AIM_S = 120.0  # for a process to come to the moment
+_LATER_S = 0.05  # at most within a moment
+_LATER_IN_START_S = 4.0  # of the command
+_AIM_S = 10.0  # of training, for a process to come to the moment; then another one is aimed at
 _SLOW = b"Ray could not be started on this machine"  # within 30 s: a machine that does too much else
 _CODES = (-signal.SIGKILL, -signal.SIGTERM, 75, 143)
 
@@ -173,6 +174,8 @@ class _Run:
                 while self.plan and process.poll() is None and time.monotonic() < self.soak.until:
                     if self._strike(process, self.plan[0]):
                         self.plan.pop(0)
+                    elif self.plan[0] == "start":  # nothing starts any more
+                        self.plan[0] = "step"
                 if (code := process.wait()) == 0:
                     return
                 if code not in _CODES and _SLOW not in output.read_bytes()[begin:]:
@@ -195,19 +198,22 @@ class _Run:
 
     def _aim(self, process: psutil.Popen, of_rank: bool, moment: str) -> int | None:
         """A process at the moment, at a random time within it; None where none comes there."""
+        later = _LATER_IN_START_S if moment == "start" and not of_rank else _LATER_S
         limit = time.monotonic() + _AIM_S
         while process.poll() is None and time.monotonic() < limit:
-            for file in self.soak.trace.glob("phase-*"):
-                pid = int(file.name.partition("-")[2])
+            pids = [int(file.name.partition("-")[2]) for file in self.soak.trace.glob("phase-*")]
+            if not any(self._is_at(pid, trained) for pid in pids for trained in _MOMENTS[1:]):
+                limit = time.monotonic() + _AIM_S
+            for pid in pids:
                 if self._is_at(pid, moment) and not (of_rank and pid == process.pid):
-                    self._pause(process, self.soak.within(_LATER_S[moment == "start"]))
+                    self._pause(process, self.soak.within(later))
                     if self._is_at(pid, moment):
                         return pid
             time.sleep(0.002)
         return None
 
     def _is_at(self, pid: int, moment: str) -> bool:
-        return self._phase(pid)[0] == moment and psutil.pid_exists(pid)
+        return self._phase(pid)[0] == moment and runs(pid)
 
     def _phase(self, pid: int) -> tuple[str, int | None]:
         with suppress(FileNotFoundError, ValueError):
@@ -257,14 +263,14 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     soak = Soak(settings, place, settings.data or _real(place))
-    runs, bad = 0, 0
+    count, bad = 0, 0
     with soak.nodes:
         soak.whole()
         while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < soak.until:
-            bad += bool(soak.disturbed(runs))
-            runs += 1
+            bad += bool(soak.disturbed(count))
+            count += 1
     tabulate(soak.kills)
-    say(f"{len(soak.kills)} faults in {runs} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
+    say(f"{len(soak.kills)} faults in {count} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
     if bad or any(kill.orphans for kill in soak.kills):
         raise MelanomaDistError(f"not every run ended as the undisturbed one: see {place}")
     shutil.rmtree(place)

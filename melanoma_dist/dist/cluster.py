@@ -47,7 +47,7 @@ _OF_TOKENS = (
 )
 _OF_OPEN_ONES = "Start it with RAY_AUTH_MODE=token, as cluster/README.md says, or leave --address out."
 _STORE = 128 * 2**20  # bytes of Ray's object store, through which next to nothing goes here
-_PATIENCE_S = 5.0  # for processes of a cluster that has ended, before they are killed
+_PATIENCE_S = 1.0  # for processes of a cluster that has ended, before they are killed
 _OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
@@ -115,7 +115,7 @@ def _start(folder: Path, **options: Any) -> None:
             _init(_temp_dir=str(folder / str(attempt)), **options)
             return
         except Exception as error:  # Ray raises no class of its own here
-            ray.shutdown()
+            _leave(private=True)  # what it had started would be in the way of the next try
             if attempt == _STARTS - 1:
                 raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
             say(f"Ray did not start in time ({error}); trying again")
@@ -175,6 +175,10 @@ def _is_open(address: str) -> bool:
 def _leave(private: bool) -> None:
     """Leave the cluster; a private one ends, and with it every process it started."""
     started = psutil.Process().children(recursive=True) if private else []
+    if private and (node := ray._private.worker._global_node) is not None:
+        # Ray would ask one process after the other, and wait a second for each: they are deaf.
+        end = node.kill_all_processes
+        node.kill_all_processes = lambda **_: end(check_alive=False)
     ray.shutdown()
     _, alive = psutil.wait_procs(started, timeout=_PATIENCE_S)
     for process in alive:

@@ -22,18 +22,23 @@ from melanoma_dist import commit
 _FILES = "events.out.tfevents.*"
 _KEPT = "events.out.tfevents.0000000000.kept"  # read before any other
 _VERSION = "brain.Event:2"
+_OF_STEPS = ("train/loss_running", "train/learning_rate", "input/")
 
 
-def rewrite(folder: Path, steps: int) -> None:
-    """Keep what was written of the first ``steps`` steps. A kill in the middle loses nothing and doubles nothing."""
+def rewrite(folder: Path, steps: int, validated: bool = True) -> None:
+    """Keep what was written of the first ``steps`` steps. A kill in the middle loses nothing and doubles nothing.
+
+    An epoch's figures stand at its last step: where it is still to be ``validated``, those of this step go.
+    """
     files = sorted(folder.glob(_FILES))
     if not files:
         return
     kept: dict[tuple[int, str], Any] = {}
     for file in files:
         for event in _events(file):
-            if event.step <= steps:
-                kept[event.step, _tags(event)] = event  # the later one is the same: it was computed anew
+            tags = _tags(event)
+            if event.step < steps or (event.step == steps and (validated or tags.startswith(_OF_STEPS))):
+                kept[event.step, tags] = event  # the later one is the same: it was computed anew
 
     def write(aside: Path) -> None:
         with aside.open("wb") as stream:

@@ -149,7 +149,7 @@ class Training:
             self.load_state_dict(self._checkpoints.load(name))
             self._note(f"goes on after {self._cursor.told(self._batches.steps)}")
         if self._keeper is not None:
-            self._keeper.board.open(self._step())
+            self._keeper.board.open(self._step(), validated=self._cursor.step == 0)
         # The process may have ended between the checkpoint and the report of its epoch.
         between = name is not None and self._cursor.step == 0
         return between and self._unit.judged and self._tell(self._history[-1])

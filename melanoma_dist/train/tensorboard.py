@@ -52,9 +52,12 @@ class Board:
         self._writer: SummaryWriter | None = None
 
     @_tolerant
-    def open(self, steps: int) -> None:
-        """Begin to write after ``steps`` steps; what an earlier process wrote of later ones goes."""
-        history.rewrite(self._folder, steps)
+    def open(self, steps: int, validated: bool) -> None:
+        """Begin to write after ``steps`` steps; what an earlier process wrote of later ones goes.
+
+        ``validated``: no epoch is unfinished there.
+        """
+        history.rewrite(self._folder, steps, validated)
         self._writer = SummaryWriter(str(self._folder))
 
     @_tolerant

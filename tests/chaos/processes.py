@@ -34,12 +34,15 @@ def title(process: psutil.Process) -> str:
 def alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended by then; returns as soon as all have."""
     limit = time.monotonic() + seconds
-    while (processes := [each for each in processes if _runs(each)]) and time.monotonic() < limit:
+    while (
+        processes := [each for each in processes if each.is_running() and runs(each.pid)]
+    ) and time.monotonic() < limit:
         time.sleep(0.05)
     return processes
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and it is not dead and yet to be buried."""
     with suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False

@@ -45,7 +45,8 @@ def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command
     command.plan("train.learner:Learner.step", 2, do="signal command 15", fold=0)
     without = command.give("--grace-s", "0")
     assert without.returncode == 143, without.stdout + without.stderr
-    assert [f"interrupted. {KEPT}", f"terminated. {KEPT}"] == [twice.stderr.strip(), without.stderr.strip()]
+    assert f"interrupted. {KEPT}" in twice.stderr
+    assert f"terminated. {KEPT}" in without.stderr
     done = command.give()
     assert "goes on after" in done.stdout
     assert_whole(command, whole, done)

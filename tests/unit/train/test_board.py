@@ -23,7 +23,7 @@ def test_a_full_disk_silences_the_board_and_fails_nothing(tmp_path: Path) -> Non
     before = set(threading.enumerate())
     unit = Unit(tiny(), 0, "data", "fingerprint", tmp_path)
     board = Board(unit, ("MEL",), warnings.append)
-    board.open(0)
+    board.open(0, validated=True)
     board.step(0, 0.5, 0.1, SPEED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))

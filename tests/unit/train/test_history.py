@@ -109,3 +109,15 @@ def test_whatever_is_there_is_rewritten(tmp_path: Path) -> None:
         history.rewrite(tmp_path, 9)
 
     require_read_or_refused(rewritten, file.read_bytes())
+
+
+def test_figures_of_an_epoch_that_is_validated_again_go(tmp_path: Path) -> None:
+    """A checkpoint may lie between an epoch's last step, where its figures stand, and its end."""
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (4, 5):
+            writer.add_scalar("train/loss_running", float(step), step)
+            writer.add_scalar("train/loss", float(step), step)
+    history.rewrite(tmp_path, 5, validated=False)
+    kept = EventAccumulator(str(tmp_path)).Reload()
+    assert [each.step for each in kept.Scalars("train/loss_running")] == [4, 5]
+    assert [each.step for each in kept.Scalars("train/loss")] == [4]
