@@ -164,6 +164,7 @@ EVALUATION: Rules = {
     "labels": _LABELS,
     "ensemble": _OBJECT,
     "ensemble.by_image": _FIGURES,
+    "ensemble.settings?": _OBJECT,
     "ensemble.settings.thresholds?": (_thresholds, "an object with a number from 0 to 1 for each label"),
     "earlier?": (_looks, "a list of looks, each with run and number"),
     "labels_absent?": _OBJECT,

@@ -70,6 +70,12 @@ def test_looks_that_differ_in_tta_or_are_damaged(
     assert expected in refused(capfd, *evaluated, "--holdout", "2017-test")
 
 
+def test_damaged_settings_of_a_look(evaluated: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
+    path = evaluated[1] / "evaluations" / "001-2017-test" / "evaluation.json"
+    change(path, ensemble=json.loads(path.read_text())["ensemble"] | {"settings": "x"})
+    assert 'ensemble.settings is "x": must be an object' in refused(capfd, *evaluated, "--holdout", "2017-test")
+
+
 def test_changed_predictions_of_a_look(evaluated: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
     swap(evaluated[1] / "evaluations" / "001-2017-test")
     assert "by evaluation.json: one of" in refused(capfd, *evaluated, "--holdout", "2017-test")
