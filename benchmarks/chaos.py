@@ -190,7 +190,10 @@ class _Run:
             return False
         kill = Kill(fault, *self._phase(pid), time.monotonic())
         if fault in ("rank", "node"):
-            self._kill(psutil.Process(pid), kill)
+            try:
+                self._kill(psutil.Process(pid), kill)
+            except psutil.NoSuchProcess:  # it was quicker
+                return False
         elif not self._end(process, kill):
             return False
         self.soak.hit(kill)

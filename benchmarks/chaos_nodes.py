@@ -52,8 +52,13 @@ class Nodes:
         self._process.kill()
 
     def lose(self, member: psutil.Process) -> None:
-        """The node that a process runs on dies with everything on it; another one comes."""
-        raylet = next(parent for parent in member.parents() if parent.name() == "raylet")
+        """The node that a process runs on dies with everything on it; another one comes.
+
+        Raises psutil.NoSuchProcess where it runs on none any more.
+        """
+        raylet = next((parent for parent in member.parents() if parent.name() == "raylet"), None)
+        if raylet is None:
+            raise psutil.NoSuchProcess(member.pid)
         for each in (raylet, *raylet.children(recursive=True)):
             with suppress(psutil.Error):
                 each.kill()
