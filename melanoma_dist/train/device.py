@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+
+from melanoma_dist.config import HardwareConfig
+from melanoma_dist.world import World
 
 
 def settle(gpu: int | None, threads: int) -> None:
@@ -15,3 +20,11 @@ def settle(gpu: int | None, threads: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory it did not write, and filling it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, Any]:
+    """What decides how numbers are rounded, by name: a training that goes on with other values ends as another one."""
+    if world.gpu is None:
+        return {"device": "CPU", "compile": hardware.compile}
+    names = ("amp", "channels_last", "compile", "sync_batchnorm")
+    return {"device": "GPU", **{name: getattr(hardware, name) for name in names}}

@@ -21,6 +21,7 @@ from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.collective import from_main, gather_values, total
 from melanoma_dist.train.concessions import Concessions, read_concessions
+from melanoma_dist.train.device import arithmetic
 from melanoma_dist.train.events import EpochDone, Event, Left, Note, StepDone, UnitDone, Validating
 from melanoma_dist.train.keeper import Keeper
 from melanoma_dist.train.learner import Learner, shared_out
@@ -99,6 +100,7 @@ class Training:
         Order and random numbers are functions of epoch and step and need no state.
         """
         return {
+            "arithmetic": arithmetic(self._config.hardware, self._world),
             "cursor": self._cursor.state_dict(),
             "learner": self._learner.state_dict(),
             "ranks": gather_values(self._learner.own_state(), self._world),
@@ -108,7 +110,11 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what ``state_dict`` gave. Raises TrainingError for another number of ranks, unless asked for."""
+        """Take over what ``state_dict`` gave.
+
+        Raises TrainingError for another number of ranks or other arithmetic, unless that was asked for.
+        """
+        self._require_arithmetic(state["arithmetic"])
         own, size = state["ranks"], self._world.size
         if len(own) != size:
             self._require_resize(len(own))
@@ -128,6 +134,17 @@ class Training:
                 "holds the same images, and figures differ in their last digits."
             )
         self._note(f"goes on with {self._world.size} ranks where there were {ranks} (--allow-resize)")
+
+    def _require_arithmetic(self, begun: dict[str, Any]) -> None:
+        now = arithmetic(self._config.hardware, self._world)
+        changed = [f"{key} {begun.get(key)} then, {value} now" for key, value in now.items() if begun.get(key) != value]
+        if not changed:
+            return
+        told = f"was begun with other arithmetic: {'; '.join(changed)}"
+        if not self._config.hardware.accept_changes:
+            remedy = "Go on as it was begun, or give --accept-changes: the end is then no longer that of one training."
+            raise TrainingError(f"Fold {self._unit.fold} {told}. {remedy}")
+        self._note(f"{told} (--accept-changes)")
 
     def _note(self, text: str) -> None:
         self._report(Note(self._unit.fold, text))

@@ -142,6 +142,16 @@ def test_another_number_of_ranks_is_refused(data: Path, tmp_path: Path) -> None:
         jobs.whole_unit(World(), unit)
 
 
+def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", data, 1, "1")
+    on_ranks(1, jobs.whole_unit, unit, 3)
+    state = last_state(unit)
+    assert state["arithmetic"] == {"device": "CPU", "compile": False}
+    other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
+    with pytest.raises(TrainingError, match=r"compile False then, True now\. .*--accept-changes"):
+        jobs.whole_unit(World(), other)
+
+
 def test_from_one_rank_to_two_and_back_in_the_middle_of_an_epoch(data: Path, tmp_path: Path) -> None:
     """Each global batch holds the same images; a model without batch statistics ends the same within float sums."""
     config = tiny(labels="melanoma", folds=3, epochs=2, batch_size=9, checkpoint_every="1", allow_resize=True)
