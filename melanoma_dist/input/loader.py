@@ -226,4 +226,4 @@ def _not_judged(ids: tuple[str, ...]) -> DataError:
 
 def _damage(ids: tuple[str, ...]) -> str:
     few = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-    return f"{len(ids)} images can no longer be read, for the shards were damaged after they were prepared: {few}."
+    return f"{len(ids)} prepared images can no longer be decoded: {few}. The shards were damaged since."

@@ -172,7 +172,7 @@ def test_more_damaged_images_than_allowed_end_it(dataset: Dataset, tmp_path: Pat
     config = chosen(max_damaged_images=2)
     names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
     unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
-    with pytest.raises(DamagedImages, match=f"3 images .*{', '.join(names)}.*--max-damaged-images") as caught:
+    with pytest.raises(DamagedImages, match=f"3 prepared images .*{', '.join(names)}.*--max-damaged-images") as caught:
         train_as_the_command_does(unit)
     assert caught.value.image_ids == tuple(names)
     assert read_concessions(unit.folder) == Concessions()
