@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.outcome import differences, leftovers, repeated_steps
-from tests.chaos.processes import MARK, PATIENCE, alive_after, working
+from tests.chaos.processes import MARK, alive_after, working
 from tests.ray.conftest import ROOT, SMALL, environment
 
 __all__ = ["environment"]
@@ -51,7 +51,7 @@ class Command:
         command = [sys.executable, str(ROOT / "launch.py"), *FLAGS, "--runs", str(self.place), "--name", "run", *flags]
         # A fault that signals the command, or its group, needs its number, which a shell knows of itself.
         shell = ["sh", "-c", 'CHAOS_COMMAND=$$ exec "$@"', "sh", *program, *command]
-        inside = {**self.environment, **PATIENCE, **chaos, MARK: str(self.place), **environment}
+        inside = {**self.environment, **chaos, MARK: str(self.place), **environment}
         done = subprocess.run(shell, env=inside, capture_output=True, text=True, timeout=400, start_new_session=True)
         assert alive_after(40, working(self.place)) == []
         return done

@@ -9,8 +9,6 @@ from pathlib import Path
 import psutil
 
 MARK = "CHAOS_PLACE"
-# Ray gives up what does not start within half a minute: too early on a machine that does much else.
-PATIENCE = {"RAY_agent_register_timeout_ms": "300000", "RAY_worker_register_timeout_seconds": "300"}
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # idle after a kill, and gone a minute later
 
 
