@@ -43,7 +43,7 @@ from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
-from tests.chaos.processes import MARK, PATIENCE, alive_after, runs, title, working  # noqa: E402
+from tests.chaos.processes import MARK, alive_after, runs, title, working  # noqa: E402
 
 _FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
 _MOMENTS = ("start", "step", "validation", "checkpoint")
@@ -152,7 +152,7 @@ class Soak:
     def _environment(self, name: str) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT / "tests" / "chaos" / "sabotage"), os.environ.get("PYTHONPATH", "")])
         chaos = {"PYTHONPATH": path, "CHAOS_TRACE": str(self.trace), MARK: str(self._place / name)}
-        return {**os.environ, **PATIENCE, **chaos}
+        return {**os.environ, **chaos}
 
 
 @dataclass
