@@ -67,9 +67,14 @@ class Rhythm:
         """A checkpoint was written."""
         self._at, self._taken = time.monotonic(), 0
 
-    def due(self) -> bool:
-        """Called after every step: whether the next checkpoint is due."""
+    def due(self, ahead_s: float = 0.0) -> bool:
+        """Called after every step: whether the next checkpoint is due, or will be in ``ahead_s`` seconds.
+
+        No sooner than after half of an interval in seconds: a slow disk is not to be written to all the time.
+        """
         self._taken += 1
         if self._steps is not None:
             return self._taken >= self._steps
-        return self._seconds is not None and time.monotonic() - self._at >= self._seconds
+        return self._seconds is not None and time.monotonic() - self._at >= self._seconds - min(
+            ahead_s, self._seconds / 2
+        )

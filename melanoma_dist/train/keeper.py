@@ -1,11 +1,14 @@
 """What a unit leaves on the disk while it is trained: curves, checkpoints, a line per epoch; and a mirror's copy.
 
 Only the main rank has a keeper. It writes checkpoints beside the training, in a thread; the state that it is given is
-copied first, so that the next steps do not wait for the disk.
+copied first, so that the next steps do not wait for the disk. So that a kill loses no more than the interval that was
+asked for, a checkpoint is begun earlier by the time that the last one took; where the interval is a number of steps, no
+step is taken until it is on the disk.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,7 +40,9 @@ class Keeper:
         self._unit, self._labels = unit, LABEL_SETS[unit.config.data.labels]
         self.board = Board(unit, self._labels, note)
         self._checkpoints, self._saver, self._background = checkpoints, Saver(checkpoints, note), Background()
-        self._rhythm = Rhythm(*unit.config.hardware.checkpoint_interval)
+        steps, seconds = unit.config.hardware.checkpoint_interval
+        self._rhythm, self._by_steps = Rhythm(steps, seconds), steps is not None
+        self._writing_s = 0.0  # the last time
         self._courier: Courier | None = None
         if unit.mirror is not None:
             self._courier = Part(unit.mirror, unit.run, unit.fold).courier(note)
@@ -47,7 +52,7 @@ class Keeper:
 
         Raises TrainingError where the storage has refused for too long.
         """
-        return self._rhythm.due() or (not self._background.busy() and self._saver.due())
+        return self._rhythm.due(self._writing_s) or (not self._background.busy() and self._saver.due())
 
     def best(self, epoch: int, model: torch.nn.Module, probability: npt.NDArray[Any]) -> Best:
         """The epoch's weights and what they predict for the validation, as ``save`` takes them."""
@@ -59,6 +64,8 @@ class Keeper:
         self.board.flush()
         self._background.start(partial(self._write, cursor, copied(state), keep_best, best))
         self._rhythm.saved()
+        if self._by_steps:
+            self.settle()
 
     def save_now(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
         """The same, for the last time. Raises TrainingError where the storage refuses."""
@@ -92,7 +99,9 @@ class Keeper:
         self._background.close()
 
     def _write(self, cursor: Cursor, state: dict[str, Any], keep_best: int, best: Best | None) -> None:
+        start = time.monotonic()
         self._saver.save(cursor, state, keep_best, best)
+        self._writing_s = time.monotonic() - start
         self._saver.attempt(lambda: write_metrics(self._unit, state["history"]))
         if self._courier is not None:
             self._courier.nudge()

@@ -20,7 +20,7 @@ def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(com
     """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
     command.plan("train.learner:Learner.step", 3, do="nan", fold=0)
     command.plan("train.learner:Learner.step", 5, do="memory", fold=1)
-    done = command.give()
+    done = command.give("--checkpoint-every", "1s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 1: 1 steps skipped, their gradient was not finite" in done.stdout
     assert "goes on from its last checkpoint, and cuts its share of a step into 2 micro-batches" in done.stdout

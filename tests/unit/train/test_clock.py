@@ -40,6 +40,19 @@ def test_time_is_counted_from_the_last_checkpoint(now: list[float]) -> None:
     assert not rhythm.due()
 
 
+def test_a_checkpoint_begins_earlier_by_the_time_that_it_takes_but_not_all_the_time(now: list[float]) -> None:
+    rhythm = Rhythm(None, 60.0)
+    now[0] += 49
+    assert not rhythm.due(ahead_s=10.0)
+    now[0] += 1
+    assert rhythm.due(ahead_s=10.0)
+    rhythm.saved()
+    now[0] += 29
+    assert not rhythm.due(ahead_s=1000.0)
+    now[0] += 1
+    assert rhythm.due(ahead_s=1000.0)
+
+
 def test_time_before_an_interruption_counts_and_the_interruption_does_not(now: list[float]) -> None:
     clock = Clock(8)
     now[0] += 2
