@@ -8,7 +8,7 @@ import pytest
 from .conftest import Command
 from .outcome import leftovers, repeated_steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 # No batch statistics, which ranks compute on their own shares, and nothing random in a step.
 ALIKE = ["--backbone", "test_vit", "--head-norm", "none", "--dropout", "0", "--optimizer", "sgd", "--lr", "1e-2"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import Command, assert_whole
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAVED = "saved, and ended as asked: the same command goes on from the very step."
 KEPT = "Checkpoints are kept: the same command goes on from the last ones."
 

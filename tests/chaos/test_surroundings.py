@@ -14,7 +14,7 @@ import pytest
 from .conftest import Command, assert_whole
 from .outcome import differences, leftovers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 OTHER = """
 import ray
 ray.init(address="local", include_dashboard=False, num_cpus=1)
