@@ -22,8 +22,9 @@ import torch
 import tyro
 from conditions import commit, ended, machine
 
-from melanoma_dist.config import HardwareConfig, InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config import InputConfig, ModelConfig, RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.log import say
 from melanoma_dist.models.classifier import build_classifier

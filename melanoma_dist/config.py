@@ -10,13 +10,13 @@ run may be trained on other machines.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from melanoma_dist.errors import ConfigError
+from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.rules import between, check, check_url
 
 LabelSet = Literal["isic2019", "isic2018", "isic2017", "melanoma"]
 Augmentation = Literal["none", "light", "dermoscopy"]
@@ -40,7 +40,7 @@ class DataConfig:
     """Number of cross-validation folds, 2 to 20. Whole lesions lie in one fold."""
 
     def __post_init__(self) -> None:
-        _between(self, "folds", 2, 20)
+        between(self, "folds", 2, 20)
         check_url("data", self.data)
 
 
@@ -59,8 +59,8 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         if self.image_size is not None:
-            _between(self, "image_size", 32, 1024)
-        _between(self, "batch_size", 2, 65536)
+            between(self, "image_size", 32, 1024)
+        between(self, "batch_size", 2, 65536)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class ModelConfig:
     """Dropout before the last layer, 0 up to but not 1."""
 
     def __post_init__(self) -> None:
-        _between(self, "hidden", 0, 8192)
-        _check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
+        between(self, "hidden", 0, 8192)
+        check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class LossConfig:
     """none, or balanced: the positives and the negatives of a label weigh the same in sum."""
 
     def __post_init__(self) -> None:
-        _between(self, "focal_gamma", 0.0, 10.0)
+        between(self, "focal_gamma", 0.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ class OptimizerConfig:
     """Epochs at the start that train the head alone."""
 
     def __post_init__(self) -> None:
-        _check(self, "lr", 0.0 < self.lr <= 1.0, "must be above 0 and at most 1")
-        _check(self, "head_lr_factor", 0.0 < self.head_lr_factor <= 1000.0, "must be above 0 and at most 1000")
-        _check(self, "layer_decay", 0.0 < self.layer_decay <= 1.0, "must be above 0 and at most 1")
-        _between(self, "weight_decay", 0.0, 1.0)
-        _check(self, "clip_norm", self.clip_norm > 0.0, "must be above 0 (inf for no clipping)")
-        _between(self, "accumulate", 1, 1024)
-        _check(self, "ema_decay", 0.0 <= self.ema_decay < 1.0, "must be at least 0 and below 1")
-        _check(self, "freeze_epochs", self.freeze_epochs >= 0, "must not be negative")
+        check(self, "lr", 0.0 < self.lr <= 1.0, "must be above 0 and at most 1")
+        check(self, "head_lr_factor", 0.0 < self.head_lr_factor <= 1000.0, "must be above 0 and at most 1000")
+        check(self, "layer_decay", 0.0 < self.layer_decay <= 1.0, "must be above 0 and at most 1")
+        between(self, "weight_decay", 0.0, 1.0)
+        check(self, "clip_norm", self.clip_norm > 0.0, "must be above 0 (inf for no clipping)")
+        between(self, "accumulate", 1, 1024)
+        check(self, "ema_decay", 0.0 <= self.ema_decay < 1.0, "must be at least 0 and below 1")
+        check(self, "freeze_epochs", self.freeze_epochs >= 0, "must not be negative")
 
 
 @dataclass(frozen=True)
@@ -154,87 +154,12 @@ class ScheduleConfig:
     """Smallest rise in AUC that counts as a gain, 0 to 0.5."""
 
     def __post_init__(self) -> None:
-        _between(self, "epochs", 1, 10000)
-        _check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, f"must be 0 to {self.epochs} (epochs)")
-        _check(self, "plateau_patience", self.plateau_patience >= 1, "must be at least 1")
-        _check(self, "plateau_factor", 0.0 < self.plateau_factor < 1.0, "must be above 0 and below 1")
-        _check(self, "patience", self.patience >= 1, "must be at least 1")
-        _between(self, "min_gain", 0.0, 0.5)
-
-
-@dataclass(frozen=True)
-class HardwareConfig:
-    """Where the run is trained. Nothing here is meant to change what is learnt."""
-
-    gpus: int | None = None
-    """GPUs to use; 0 trains on the CPU; all that the machine or the cluster has where not given."""
-    gpus_per_unit: float | None = None
-    """GPUs (ranks) that train one fold together, or a share of one, such as 0.5, that small backbones do with; chosen
-    from the number of GPUs where not given."""
-    ranks_per_unit: int | None = None
-    """Ranks that train one fold together on the CPU (with `--gpus 0`); 1 where not given."""
-    address: str | None = None
-    """Ray cluster to join (`auto`, or HOST:PORT); a private one on this machine where not given."""
-    amp: bool = True
-    """bfloat16 autocast on GPUs (the CPU always computes in float32)."""
-    channels_last: bool = True
-    """Channels-last memory layout on GPUs."""
-    compile: bool = False
-    """Compile the model with torch.compile: minutes at the start, faster steps after."""
-    sync_batchnorm: bool = False
-    """Batch statistics over all ranks of a fold (GPUs only)."""
-    decode_threads: int | None = None
-    """Threads that decode images, per rank; the CPUs divided among the ranks where not given."""
-    max_restarts: int = 3
-    """How often a fold whose processes died is restarted from its last checkpoint."""
-    max_preemptions: int = 20
-    """How often a fold whose node was taken away or died is started again elsewhere."""
-    grace_s: int = 25
-    """Seconds that folds are given to save when the command is asked to end (Ctrl-C, SIGTERM, SIGUSR1)."""
-    max_skipped_steps: int = 10
-    """How many steps of an epoch may be skipped because their gradient is not finite before the fold stops."""
-    max_damaged_images: int = 10
-    """How many images of a fold may turn out damaged, and are then not learnt from, before it stops."""
-    collective_timeout_s: int = 300
-    """Seconds after which a rank that waits for another one gives up."""
-    checkpoint_every: str = "10m"
-    """Time (`90s`, `10m`, `2h`) or steps (`500`) between checkpoints; at the end of each epoch there is one anyway."""
-    allow_resize: bool = False
-    """Let a fold go on with another number of ranks than it was begun with: the same images in each global batch,
-    figures that differ in their last digits."""
-    accept_changes: bool = False
-    """Let a run go on with other code, libraries or arithmetic (GPU or CPU, amp, channels_last, compile,
-    sync_batchnorm) than it was begun with; its record keeps both codes and libraries."""
-
-    def __post_init__(self) -> None:
-        _check(self, "gpus", self.gpus is None or self.gpus >= 0, "must not be negative")
-        for name in ("ranks_per_unit", "decode_threads"):
-            value = getattr(self, name)
-            _check(self, name, value is None or value >= 1, "must be at least 1")
-        share = self.gpus_per_unit
-        whole = share is None or 0.05 <= share <= 1 or (share > 1 and float(share).is_integer())
-        _check(self, "gpus_per_unit", whole, "must be a number of GPUs, or a share of one from 0.05 to 1")
-        if self.gpus == 0 and self.gpus_per_unit is not None:
-            raise ConfigError.of(
-                "gpus_per_unit", self.gpus_per_unit, "does not go with --gpus 0", "--ranks-per-unit does."
-            )
-        if self.gpus != 0 and self.ranks_per_unit is not None:
-            raise ConfigError.of(
-                "ranks_per_unit", self.ranks_per_unit, "is for the CPU, --gpus 0", "Use --gpus-per-unit."
-            )
-        for name in ("max_restarts", "max_preemptions", "max_skipped_steps", "max_damaged_images", "grace_s"):
-            _check(self, name, getattr(self, name) >= 0, "must not be negative")
-        _between(self, "collective_timeout_s", 5, 86400)
-        rule = "must be a number of steps, or a time such as 90s, 10m or 2h"
-        _check(self, "checkpoint_every", re.fullmatch(r"0*[1-9]\d{0,8}[smh]?", self.checkpoint_every) is not None, rule)
-
-    @property
-    def checkpoint_interval(self) -> tuple[int | None, float | None]:
-        """``checkpoint_every`` in steps or in seconds."""
-        seconds = {"s": 1, "m": 60, "h": 3600}.get(self.checkpoint_every[-1])
-        if seconds is None:
-            return int(self.checkpoint_every), None
-        return None, float(self.checkpoint_every[:-1]) * seconds
+        between(self, "epochs", 1, 10000)
+        check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, f"must be 0 to {self.epochs} (epochs)")
+        check(self, "plateau_patience", self.plateau_patience >= 1, "must be at least 1")
+        check(self, "plateau_factor", 0.0 < self.plateau_factor < 1.0, "must be above 0 and below 1")
+        check(self, "patience", self.patience >= 1, "must be at least 1")
+        between(self, "min_gain", 0.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -264,18 +189,18 @@ class RunConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
 
     def __post_init__(self) -> None:
-        _between(self, "seed", 0, 2**32 - 1)
-        _between(self, "repeats", 1, 100)
-        _check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")
-        _check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
+        between(self, "seed", 0, 2**32 - 1)
+        between(self, "repeats", 1, 100)
+        check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")
+        check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
         safe = self.name is None or (
             self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"
         )
-        _check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
+        check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
         check_url("mirror", self.mirror)
         plain = self.mirror is None or ("://" in self.mirror and "@" not in self.mirror)
-        _check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
-        _check(
+        check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
+        check(
             self,
             "freeze_epochs",
             self.optimizer.freeze_epochs <= self.schedule.epochs,
@@ -327,22 +252,3 @@ def nested(config: RunConfig) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return {key: plain(value) for key, value in asdict(config).items()}
-
-
-def check_url(name: str, url: str | None) -> None:
-    """Raise ConfigError, which hides it, for a URL with a secret in it: URLs are shown, and kept with the run."""
-    scheme, there, rest = (url or "").partition("://")
-    before, _, place = rest.rpartition("@")
-    if there and (":" in before or "?" in place):
-        rule = "must hold no password and no signature, for it is shown and kept with the run"
-        shown = f"{scheme}://...{place.partition('?')[0]}"
-        raise ConfigError.of(name, shown, rule, "Set the storage's credentials in its own files or variables.")
-
-
-def _check(section: Any, name: str, holds: bool, rule: str, value: Any = None) -> None:
-    if not holds:
-        raise ConfigError.of(name, getattr(section, name, value), rule)
-
-
-def _between(section: Any, name: str, low: float, high: float) -> None:
-    _check(section, name, low <= getattr(section, name) <= high, f"must be {low} to {high}")

@@ -27,6 +27,21 @@ def alone_in(folder: Path, refusal: MelanomaDistError) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds ``folder``. True as well where that cannot be told."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def turn_at(file: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Hold ``file``, made if it is not there, once no other process does; ``on_wait`` is called before a wait.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -144,6 +145,8 @@ def check_untouched(teller: Path, told: object, files: Sequence[Path], remedy: s
 
 
 def _sha256(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))  # a pipe would never end
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

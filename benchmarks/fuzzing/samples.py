@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fuzzing.files import BACKBONE, METADATA, TABLE
-from melanoma_dist.config import DataConfig, HardwareConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
+from melanoma_dist.config import DataConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.download.part import Version
 from melanoma_dist.data.folds import make_folds
@@ -25,6 +25,7 @@ from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.evaluate.conclusion import conclude
 from melanoma_dist.evaluate.config import EvaluateConfig
 from melanoma_dist.evaluate.unseen.command import evaluate
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.models.backbones import build_trunk
 from melanoma_dist.record import open_run, run_folder
 from melanoma_dist.train.loop import train_unit

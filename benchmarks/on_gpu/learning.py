@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from melanoma_dist.config import HardwareConfig, InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config import InputConfig, ModelConfig, RunConfig
 from melanoma_dist.data.demo import demo_dataset
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.dist.world import detect
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
 from melanoma_dist.models.backbones import expectation

@@ -12,8 +12,8 @@ from unittest import mock
 
 import torch
 
-from melanoma_dist.config import HardwareConfig
 from melanoma_dist.errors import OutOfMemory
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.concessions import concede, read_concessions
 from melanoma_dist.train.loop import train_unit

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,12 +19,12 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
 
-from melanoma_dist.config import HardwareConfig
+from melanoma_dist.dist.folder import own_folder
 from melanoma_dist.dist.plan import Machines
 from melanoma_dist.dist.token import check_token_files, make_own_token
-from melanoma_dist.errors import ConfigError, MelanomaDistError, UserError
+from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.log import say
-from melanoma_dist.preflight import temporary_base
 from melanoma_dist.terminate import heed_signals, interrupted_by
 
 _RAY = {
@@ -74,25 +72,13 @@ def _own(environment: dict[str, str]) -> Iterator[None]:
         say(f"RAY_ADDRESS ({elsewhere}) is not heeded: without --address, a run has a cluster of its own.")
     os.environ.update(environment)  # which its processes inherit: no runtime environment has to be set up
     make_own_token()
-    folder, failed = _own_folder(), False
     private: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
-    try:
-        _start(folder, num_cpus=cores(), **private, **_OPTIONS)
-        yield
-    except Exception as error:
-        failed = not isinstance(error, UserError)
-        raise
-    finally:
-        _leave(private=True)
-        if failed:
-            say(f"Ray's logs of this are in {folder}")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _own_folder() -> Path:
-    """A folder for a cluster's sockets and logs that others cannot enter: what Ray makes, it opens to everybody."""
-    return Path(tempfile.mkdtemp(prefix="ray-", dir=temporary_base()))
+    with own_folder() as folder:
+        try:
+            _start(folder, num_cpus=cores(), **private, **_OPTIONS)
+            yield
+        finally:
+            _leave(private=True)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ray.exceptions import RayActorError
 
-from melanoma_dist.config import HardwareConfig
 from melanoma_dist.errors import MelanomaDistError, RankError
+from melanoma_dist.hardware import HardwareConfig
 
 
 @dataclass(frozen=True)

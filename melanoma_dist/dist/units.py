@@ -24,8 +24,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from melanoma_dist.dist.cluster import alive_machines
 from melanoma_dist.dist.mailbox import Mailbox, Reporter
-from melanoma_dist.dist.plan import Layout, capacity
+from melanoma_dist.dist.plan import Layout
 from melanoma_dist.dist.retry import Decision, Failures, retry
+from melanoma_dist.dist.room import Room
 from melanoma_dist.errors import MelanomaDistError, RankError, TrainingError
 from melanoma_dist.log import say
 from melanoma_dist.terminate import asked_to_leave, everything_saved, postponed
@@ -34,8 +35,6 @@ from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.unit import SCRATCH, Unit
 
 _POLL_S = 0.25
-_LOOK_S = 3.0  # between looks at what the cluster has
-_NO_ROOM_S = 600.0  # to wait for a node to come back
 _SETTLE_S = 20.0  # until Ray has noticed that a node is gone, and starts nothing there
 
 
@@ -78,7 +77,7 @@ class _Engine:
         self._again: deque[_Attempt] = deque()  # that failed, to be started again
         self._drivers: list[Any] = []  # idle ones
         self._running: dict[Any, _Attempt] = {}
-        self._room = _Room(layout)
+        self._room = Room(layout)
         self._settled = 0.0  # from when on units are started, by the monotonic clock
         self._leave_by: float | None = None  # where units were asked to save and leave, by the monotonic clock
         self._saved = True
@@ -177,34 +176,6 @@ class _Engine:
             self._again.append(attempt)
         else:
             self._agenda.failed(unit, attempt.seconds, _told(error, unit, decision))
-
-
-class _Room:
-    """For how many units there is room now."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._units, self._looked = layout.side_by_side, time.monotonic()
-
-    def look_again(self) -> None:
-        """What was seen last may be wrong."""
-        self._looked = float("-inf")
-
-    def units(self, waiting: bool) -> int:
-        """Looks every few seconds. ``waiting``: nothing runs, so wait until there is room for one.
-
-        Raises TrainingError when there is none for minutes.
-        """
-        limit = time.monotonic() + _NO_ROOM_S
-        while time.monotonic() - self._looked > _LOOK_S or (waiting and self._units == 0):
-            self._units = min(self._layout.side_by_side, capacity(alive_machines(), self._layout))
-            self._looked = time.monotonic()
-            if self._units or not waiting:
-                break
-            if time.monotonic() > limit:
-                raise TrainingError("The cluster has no node left that has room for a fold. Finished epochs are kept.")
-            time.sleep(_LOOK_S)
-        return self._units
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from melanoma_dist.config import check_url
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.rules import check_url
 
 MOST_VIEWS = 8
 

@@ -17,7 +17,7 @@ PRIVATE = """
 import json, os
 from pathlib import Path
 import ray
-from melanoma_dist.config import HardwareConfig
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.dist.cluster import _is_open, joined
 
 @ray.remote(num_cpus=0)

@@ -13,9 +13,10 @@ from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import inside, rehash
 from melanoma_dist import record
 from melanoma_dist.backoff import Backoff
-from melanoma_dist.config import HardwareConfig, RunConfig
+from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.mirror import of_run
 from melanoma_dist.record import RunFolder, open_run, read_identity
 from melanoma_dist.run import show_again

@@ -5,7 +5,6 @@ Shapes: n images, k folds, L labels, V views.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from melanoma_dist.config import HardwareConfig
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.evaluate.trained import load_model
 from melanoma_dist.evaluate.unseen.images import Images
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.input.graph import VIEWS
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.record import hashes_of
 from melanoma_dist.train.checkpoint import best_hashes
 from melanoma_dist.train.device import settle
 from melanoma_dist.train.material import evaluation_batch, frame_of
@@ -57,7 +57,7 @@ def hashes(units: Sequence[Unit]) -> dict[str, str]:
     """The sha256 of each fold's weights. Raises DataError for weights that are missing or not those of the training."""
     found = {}
     for unit in units:
-        digest = hashlib.sha256(_content(unit.model)).hexdigest()
+        digest = _sha256(unit.model)
         trained = best_hashes(unit.folder / "checkpoints")
         if trained and digest not in trained:
             raise DataError(
@@ -112,9 +112,9 @@ def _loader(unit: Unit, images: Images, batch_size: int, world: World) -> Evalua
     return EvaluationLoader(samples, frame_of(unit), batch_size, world)
 
 
-def _content(path: Path) -> bytes:
+def _sha256(path: Path) -> str:
     try:
-        return path.read_bytes()
+        return hashes_of(path)[path.name]
     except OSError as error:
         raise DataError(
             f"{path}: the fold's model cannot be read ({error.strerror}). Copy it again; the best checkpoint of the "

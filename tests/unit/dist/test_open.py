@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.cluster import _is_open, joined
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.hardware import HardwareConfig
 
 SERVER = Path(ray.__file__).parent / "core" / "src" / "ray" / "gcs" / "gcs_server"
 Start = Callable[..., str]

@@ -5,9 +5,9 @@ import ray
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 
-from melanoma_dist.config import HardwareConfig
 from melanoma_dist.dist.retry import Decision, Failures, retry
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, RankError, TrainingError
+from melanoma_dist.hardware import HardwareConfig
 
 TWO = HardwareConfig(gpus=0, max_restarts=2, max_preemptions=1)
 NODE = "The actor died because its node has died. Node Id: 0123"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from melanoma_dist.config import HardwareConfig
+from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.train.clock import Clock, Rhythm
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,12 @@ def change_bytes(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 255
     path.write_bytes(bytes(content))
+
+
+def as_pipe(path: Path) -> None:
+    """Whoever opens it to read waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
 
 
 def forget_checkpoints(run: Path) -> None:
@@ -78,6 +85,7 @@ def edit_frozen(run: Path) -> None:
             "predictions.parquet is not what summary.json was",
         ),
         (lambda run: model(run).unlink(), "the fold's model cannot be read (No such file"),
+        (lambda run: as_pipe(model(run)), "the fold's model cannot be read (it is no regular file"),
         (lambda run: change_bytes(model(run), -1), "is not the file that the training left"),
         (cut_model, "does not fit the run's model, or is damaged"),
         (swap_models, "is not this fold's model: it says fold '1', not '0'"),
