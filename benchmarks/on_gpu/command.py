@@ -17,7 +17,7 @@ from tests.chaos.outcome import differences, leftovers, repeated_steps
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SABOTAGE = _ROOT / "tests" / "chaos" / "sabotage"
-_LIMIT_S = 120.0
+_LIMIT_S = 240.0
 _KILLED_AT = 8  # the step before which the rank dies, of either fold and counted within its process
 
 

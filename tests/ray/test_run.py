@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,17 @@ def test_what_was_asked_for_in_advance_is_what_it_took(finished: Path) -> None:
     checkpoints = [*finished.glob("fold-*/checkpoints/*/*"), *finished.glob("model/*.safetensors")]
     taken = sum(path.stat().st_size for path in checkpoints)
     assert 0.7 * taken < run_bytes(config, ModelSize.of(model)) <= taken
+
+
+def test_ids_of_images_and_lesions_are_where_security_md_says_and_nowhere_else(finished: Path) -> None:
+    table = pd.read_parquet(finished / "folds.parquet")
+    ids = re.compile(b"|".join({re.escape(each).encode() for each in {*table["image_id"], *table["group"]}}))
+    tables = {"folds.parquet", "predictions.parquet", *(f"fold-{fold}/predictions.parquet" for fold in (0, 1))}
+    files = {str(path.relative_to(finished)): path for path in finished.rglob("*") if path.is_file()}
+    found = {name for name, path in files.items() if ids.search(path.read_bytes()) or ids.search(name.encode())}
+    found -= {name for name in files if name.startswith("gallery/")}
+    assert "report.html" in found
+    assert found <= {*tables, "report.html"}
 
 
 def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(finished: Path) -> None:
