@@ -67,8 +67,27 @@ class TrainingError(MelanomaDistError):
     """A unit stopped for a reason that is not the user's typing and would come again: NaN, a full disk."""
 
 
+class StorageError(TrainingError):
+    """A unit's checkpoints could not be written. It goes on from the last one once the storage takes them again."""
+
+
+class ResumeError(TrainingError):
+    """A unit was asked to go on otherwise than it began: on other ranks, with other arithmetic."""
+
+
 class OutOfMemory(TrainingError):
     """A device had too little memory for so many images at once; with fewer at once the unit may well succeed."""
+
+    def __init__(self, message: str, micro_batches: int) -> None:
+        super().__init__(message, micro_batches)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def micro_batches(self) -> int:
+        """How many of them each rank may cut its share of a step into instead."""
+        return int(self.args[1])
 
 
 class RankError(MelanomaDistError):

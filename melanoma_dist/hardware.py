@@ -31,7 +31,7 @@ class HardwareConfig:
     sync_batchnorm: bool = False
     """Batch statistics over all ranks of a fold (GPUs only)."""
     decode_threads: int | None = None
-    """Threads that decode images, per rank; the CPUs divided among the ranks where not given."""
+    """Threads of a rank that decode images, and on the CPU compute; the CPUs divided among ranks where not given."""
     max_restarts: int = 3
     """How often a fold whose processes died is restarted from its last checkpoint."""
     max_preemptions: int = 20

@@ -22,7 +22,7 @@ class Mailbox:
         self._events: list[tuple[int | None, Unit, Event]] = []
         self._asked: dict[int, asyncio.Future[str | None]] = {}
         self._tickets = 0
-        self._leaving = asyncio.Event()
+        self._leaving = False
 
     async def put(self, unit: Unit, event: Event) -> None:
         """Leave an event."""
@@ -47,11 +47,11 @@ class Mailbox:
 
     async def leave(self) -> None:
         """Ask all units to save and leave."""
-        self._leaving.set()
+        self._leaving = True
 
-    async def leaving(self) -> None:
-        """Returns when units are asked to leave."""
-        await self._leaving.wait()
+    async def leaving(self) -> bool:
+        """Whether units are asked to leave."""
+        return self._leaving
 
 
 class Reporter:
@@ -59,7 +59,7 @@ class Reporter:
 
     def __init__(self, unit: Unit, mailbox: Any) -> None:
         self._unit, self._mailbox = unit, mailbox
-        self._leaving = mailbox.leaving.remote()
+        self._answer: Any = None  # that is awaited to the question whether to leave
         self._asked = time.monotonic()
 
     def __call__(self, event: Event) -> str | None:
@@ -73,9 +73,12 @@ class Reporter:
         return None
 
     def asked_to_leave(self) -> bool:
-        """Whether the unit is to save and leave; looks a few times a second."""
+        """Whether the unit is to save and leave. Asked a few times a second, and no step waits for the answer."""
         now = time.monotonic()
         if now - self._asked < _LOOK_S:
             return False
-        self._asked = now
-        return bool(ray.wait([self._leaving], timeout=0)[0])
+        self._asked, answer = now, self._answer
+        if answer is not None and not ray.wait([answer], timeout=0)[0]:
+            return False
+        self._answer = self._mailbox.leaving.remote()
+        return answer is not None and bool(ray.get(answer))

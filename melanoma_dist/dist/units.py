@@ -92,7 +92,7 @@ class _Engine:
                 for task in done:
                     self._conclude(task)
         if asked_to_leave():  # also where the signal came with the last unit's end
-            if self._saved and not self._running:
+            if self._saved and not self._running and not self._again:
                 everything_saved()
             raise KeyboardInterrupt
 
@@ -168,6 +168,7 @@ class _Engine:
             self._settled = time.monotonic() + _SETTLE_S  # its node may be lost: what starts there now dies too
         if self._leave_by is not None:  # it goes on with the next command
             self._saved = False
+            self._agenda.hear(unit, Note(unit.fold, f"not saved: {_last_line(error)}"))
             return
         conceded = concede(error, unit)
         decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.hardware)
@@ -266,7 +267,8 @@ def _rank(settings: dict[str, Any]) -> None:
     # A rank may see all GPUs of its node; Ray Train knows which one is its own.
     gpu = get_device().index if layout.gpu else None
     reporter = Reporter(unit, settings["mailbox"])
-    train_unit(unit, detect(gpu, layout.threads), reporter, reporter.asked_to_leave)
+    threads = unit.config.hardware.decode_threads or layout.threads
+    train_unit(unit, detect(gpu, threads), reporter, reporter.asked_to_leave)
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:

@@ -16,13 +16,13 @@ from melanoma_dist.config import RunConfig, with_values
 from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
-from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
+from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, ResumeError, StorageError
 from melanoma_dist.record import RunFolder, open_run, run_folder
 from melanoma_dist.run import check_batch
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.journal import Journal, as_written
 from melanoma_dist.sweep.race import Place
-from melanoma_dist.train.events import EpochDone, Event
+from melanoma_dist.train.events import EpochDone, Event, Left
 from melanoma_dist.train.unit import Unit
 
 _LONGEST_NAME = 60
@@ -80,6 +80,7 @@ class SweepAgenda:
         self._deadline, self._on_end = deadline, on_end
         self._left = list(conductor.running)
         self._units: dict[Unit, Place] = {}
+        self._paused: set[Unit] = set()  # that left as they were asked to
 
     def next(self) -> Unit | None:
         """The unit to start now."""
@@ -92,14 +93,18 @@ class SweepAgenda:
                 continue
             self._note_start(place, again)
             try:
-                return self._unit(place)
+                config = self._ground.configured(place.configuration, self._conductor.values[place.configuration])
             except ConfigError as error:  # values that are good alone and not together
                 self._fail(place, 0.0, error)
+                continue
+            return self._unit(place, config)
         return None
 
     def hear(self, unit: Unit, event: Event) -> str | None:
         """Show an event, and answer the end of an epoch."""
         self._display.show(unit.name, event)
+        if isinstance(event, Left):
+            self._paused.add(unit)
         return self._judge(self._units[unit], unit.name, event) if isinstance(event, EpochDone) else None
 
     def ended(self, unit: Unit, seconds: float) -> None:
@@ -108,7 +113,7 @@ class SweepAgenda:
         self._display.forget(unit.name)
         if place not in self._conductor.running:
             self._note(place, "end", state="stopped", seconds=round(seconds, 3))
-        elif self._is_finished(unit):
+        elif unit not in self._paused and self._is_finished(unit):
             self._note(place, "end", state="finished", seconds=round(seconds, 3))
             self._drop(place)
         else:
@@ -119,8 +124,8 @@ class SweepAgenda:
         self._on_end(place.configuration)
 
     def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
-        """A unit cannot be trained: its configuration is out. Damaged data would fail every one, and is raised."""
-        if isinstance(error, DataError):
+        """A unit cannot be trained: its configuration is out. What is no fault of it (data, disk) is raised."""
+        if isinstance(error, DataError | StorageError | ResumeError):
             raise error
         self._display.forget(unit.name)
         self._fail(self._units.pop(unit), seconds, error)
@@ -156,9 +161,8 @@ class SweepAgenda:
         self._display.tell(f"c{place.configuration:03d} failed: {error}")
         self._on_end(place.configuration)
 
-    def _unit(self, place: Place) -> Unit:
+    def _unit(self, place: Place, config: RunConfig) -> Unit:
         ground = self._ground
-        config = ground.configured(place.configuration, self._conductor.values[place.configuration])
         folder = ground.run_folder(config)
         open_run(folder, config, ground.folds)
         dataset = ground.dataset

@@ -6,14 +6,16 @@ import hashlib
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from melanoma_dist import commit
 from melanoma_dist.config import RunConfig, with_values
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
-from melanoma_dist.dist.plan import Layout
+from melanoma_dist.dist.plan import Layout, Machines, capacity
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.lock import alone_in
 from melanoma_dist.log import say
@@ -108,7 +110,7 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
             require_shared(ground.folder)
-        layout = plan(config, machines, conductor.trials or _MANY)
+        layout = _on_cores_as_begun(plan(config, machines, conductor.trials or _MANY), machines, journal, conductor)
         journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
@@ -121,10 +123,9 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
 
 def _as_begun(config: RunConfig, journal: Journal, conductor: Conductor) -> RunConfig:
     """With the ranks on which units in training began, unless others are asked for. Raises ConfigError for those."""
-    sessions = [record for record in journal.records if record["what"] == "session"]
-    if not conductor.running or not sessions:
+    last, hardware = _last_session(journal), config.hardware
+    if not conductor.running or last is None:
         return config
-    last, hardware = sessions[-1], config.hardware
     units = f"{len(conductor.running)} units of this sweep are in training"
     on_gpus = last["device"] == "GPU"
     if on_gpus != (hardware.gpus != 0):
@@ -134,6 +135,23 @@ def _as_begun(config: RunConfig, journal: Journal, conductor: Conductor) -> RunC
     if asked not in (None, began):
         raise ConfigError.of(flag, asked, f"{units} with {began:g} each", f"Leave the flag out, or give {began:g}.")
     return with_values(config, {f"hardware.{flag}": began})
+
+
+def _on_cores_as_begun(layout: Layout, machines: Machines, journal: Journal, conductor: Conductor) -> Layout:
+    """On the CPU, with the cores per rank with which units in training began: on others, numbers round otherwise."""
+    last = _last_session(journal)
+    if layout.gpu or not conductor.running or last is None:
+        return layout
+    began = replace(layout, cores=last["per_unit"] / last["ranks"])
+    room = capacity(machines, began)
+    if began.threads == layout.threads or room == 0:  # without room for them, they say themselves what is wrong
+        return layout
+    say(f"{began.threads} threads for each rank, with which {len(conductor.running)} units in training began")
+    return replace(began, side_by_side=min(layout.side_by_side, room))
+
+
+def _last_session(journal: Journal) -> dict[str, Any] | None:
+    return next((record for record in reversed(journal.records) if record["what"] == "session"), None)
 
 
 def _devices(layout: Layout) -> dict[str, object]:

@@ -46,7 +46,10 @@ class Agreement:
             self._roll = dist.new_group(backend="gloo", timeout=_ROLL_CALL)
 
     def on(self, wish: Wish) -> Wish:
-        """Called by every rank after every step. Among several, a wish is answered one step later, to all alike."""
+        """Called by every rank after every step. Among several, a wish is answered one step later, to all alike.
+
+        A wish that is answered right now is not carried further: it would come true twice.
+        """
         if self._group is None:
             return wish
         answer = Wish.GO_ON
@@ -54,7 +57,7 @@ class Agreement:
             work, told = self._round
             work.wait()
             answer = Wish(int(told))
-        mine = torch.tensor(int(wish))
+        mine = torch.tensor(int(wish if wish > answer else Wish.GO_ON))
         self._round = dist.all_reduce(mine, dist.ReduceOp.MAX, self._group, async_op=True), mine
         return answer
 

@@ -64,7 +64,7 @@ def concede(error: BaseException, unit: Unit) -> str | None:
     """Write down what the unit has to do without after ``error``, and say it. None where nothing can be conceded."""
     before = read_concessions(unit.folder)
     if isinstance(error, OutOfMemory):
-        made = _smaller(unit, before)
+        made = _smaller(error.micro_batches, before)
     elif isinstance(error, DamagedImages):
         made = _without(error.image_ids, unit, before)
     else:
@@ -75,9 +75,8 @@ def concede(error: BaseException, unit: Unit) -> str | None:
     return "goes on from its last checkpoint, and " + " and ".join(made.told())
 
 
-def _smaller(unit: Unit, before: Concessions) -> Concessions | None:
-    pieces = 2 * max(before.accumulate, unit.config.optimizer.accumulate)
-    return replace(before, accumulate=pieces) if pieces <= _MOST_MICRO_BATCHES else None
+def _smaller(micro_batches: int, before: Concessions) -> Concessions | None:
+    return replace(before, accumulate=micro_batches) if micro_batches <= _MOST_MICRO_BATCHES else None
 
 
 def _without(image_ids: tuple[str, ...], unit: Unit, before: Concessions) -> Concessions | None:

@@ -19,7 +19,7 @@ class StepDone:
     steps: int
     images_per_s: float  # all ranks of the unit together, since the epoch began
     wait_share: float  # of the time since the epoch began, spent waiting for input, 0 to 1
-    loss: float  # of this rank, since the last report
+    loss: float  # mean over the steps of the epoch so far, of the main rank's share
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def rewrite(folder: Path, steps: int, validated: bool = True) -> None:
 
     An epoch's figures stand at its last step: where it is still to be ``validated``, those of this step go.
     """
-    files = sorted(folder.glob(_FILES))
+    files = sorted(set(folder.glob(_FILES)) - set(folder.glob("*.tmp")))  # what a kill left of this very function
     if not files:
         return
     kept: dict[tuple[int, str], Any] = {}
@@ -50,7 +50,7 @@ def rewrite(folder: Path, steps: int, validated: bool = True) -> None:
     commit.write_file(folder / _KEPT, write)
     for file in files:
         if file.name != _KEPT:
-            file.unlink()
+            file.unlink(missing_ok=True)
 
 
 def _events(file: Path) -> Iterator[Any]:

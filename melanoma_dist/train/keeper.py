@@ -2,8 +2,8 @@
 
 Only the main rank has a keeper. It writes checkpoints beside the training, in a thread; the state that it is given is
 copied first, so that the next steps do not wait for the disk. So that a kill loses no more than the interval that was
-asked for, a checkpoint is begun earlier by the time that the last one took; where the interval is a number of steps, no
-step is taken until it is on the disk.
+asked for, a checkpoint is begun earlier by the time that the last one took; where the interval is a number of steps,
+training waits until it is on the disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.errors import TrainingError
+from melanoma_dist.errors import StorageError
 from melanoma_dist.mirror.courier import Courier
 from melanoma_dist.mirror.of_run import Part
 from melanoma_dist.train.background import Background, copied
@@ -50,7 +50,7 @@ class Keeper:
     def due(self) -> bool:
         """Called after every step: whether it is time for a checkpoint, or to try again what was refused.
 
-        Raises TrainingError where the storage has refused for too long.
+        Raises StorageError where the storage has refused for too long.
         """
         return self._rhythm.due(self._writing_s) or (not self._background.busy() and self._saver.due())
 
@@ -68,11 +68,11 @@ class Keeper:
             self.settle()
 
     def save_now(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
-        """The same, for the last time. Raises TrainingError where the storage refuses."""
+        """The same, for the last time. Raises StorageError where the storage refuses."""
         self.settle()
         self.board.flush()
         if not self._saver.save(cursor, state, keep_best, urgent=True):
-            raise TrainingError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
+            raise StorageError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
 
     def settle(self) -> None:
         """Wait until what is being saved is on the disk, or refused."""

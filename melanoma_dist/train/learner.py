@@ -28,6 +28,7 @@ from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.collective import average_buffers, same_buffers
 from melanoma_dist.train.loss import MaskedLoss
+from melanoma_dist.train.memory import most_micro_batches
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
 from melanoma_dist.train.predict import autocast, mixed, placed, predict
 from melanoma_dist.train.skipping import Skipping
@@ -174,7 +175,8 @@ class Learner:
     def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
         """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
         loss = torch.zeros_like(self._loss_sum)
-        micro = min(self._config.optimizer.accumulate, len(batch.targets))
+        # The same number on all ranks, though shares may differ by one image: SyncBatchNorm counts on it.
+        micro = min(self._config.optimizer.accumulate, most_micro_batches(self._config, self._world.size))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
         for position, (images, targets) in enumerate(parts):
             last = position == len(parts) - 1

@@ -14,7 +14,7 @@ import torch
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.errors import TrainingError
+from melanoma_dist.errors import ResumeError, TrainingError
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.agreement import Agreement, Wish
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
@@ -112,7 +112,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what ``state_dict`` gave.
 
-        Raises TrainingError for another number of ranks or other arithmetic, unless that was asked for.
+        Raises ResumeError for another number of ranks or other arithmetic, unless that was asked for.
         """
         self._require_arithmetic(state["arithmetic"])
         own, size = state["ranks"], self._world.size
@@ -128,7 +128,7 @@ class Training:
 
     def _require_resize(self, ranks: int) -> None:
         if not self._config.hardware.allow_resize:
-            raise TrainingError(
+            raise ResumeError(
                 f"Fold {self._unit.fold} was begun on {ranks} ranks and cannot go on alike on {self._world.size}. Give "
                 f"--gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or --allow-resize: each global batch then "
                 "holds the same images, and figures differ in their last digits."
@@ -143,7 +143,7 @@ class Training:
         told = f"was begun with other arithmetic: {'; '.join(changed)}"
         if not self._config.hardware.accept_changes:
             remedy = "Go on as it was begun, or give --accept-changes: the end is then no longer that of one training."
-            raise TrainingError(f"Fold {self._unit.fold} {told}. {remedy}")
+            raise ResumeError(f"Fold {self._unit.fold} {told}. {remedy}")
         self._note(f"{told} (--accept-changes)")
 
     def _note(self, text: str) -> None:
@@ -223,7 +223,7 @@ class Training:
         best = keeper.best(epoch, self._learner.trained(), probability) if new_best else None
         keeper.save(self._cursor, state, self._progress.best_epoch, best)
         if self._unit.judged:
-            keeper.settle()  # what is decided upon is on the disk
+            keeper.settle()  # what is decided upon is on the disk, unless the disk refuses
         if record["skipped_steps"]:
             self._note(f"epoch {epoch + 1}: {record['skipped_steps']} steps skipped, their gradient was not finite")
 

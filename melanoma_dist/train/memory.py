@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from melanoma_dist.config import RunConfig
 from melanoma_dist.errors import OutOfMemory, TrainingError, is_of_memory
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -23,14 +24,20 @@ def memory_told(unit: Unit, world: World) -> Iterator[None]:
 
 def _told(unit: Unit, world: World) -> TrainingError:
     batch, pieces = unit.config.input.batch_size, unit.config.optimizer.accumulate
-    share = -(-batch // world.size)
-    at_once = -(-share // pieces)
+    at_once = -(-batch // (world.size * pieces))
     device = "the CPU" if world.gpu is None else f"GPU {world.gpu}"
     what = f"{device} ran out of memory with {_count(at_once)} at once"
     how = f"(--batch-size {batch} over {world.size} ranks, --accumulate {pieces})"
-    if at_once > 1:
-        return OutOfMemory(f"{what} {how}")
+    more = min(2 * pieces, most_micro_batches(unit.config, world.size))
+    if more > pieces:
+        return OutOfMemory(f"{what} {how}", more)
     return TrainingError(f"{what} {how}: nothing is left to halve. Lower --image-size, or free the device.")
+
+
+def most_micro_batches(config: RunConfig, ranks: int) -> int:
+    """Into how many a share of a step can be cut: batch statistics of the head are of two images at least."""
+    least = 2 if config.model.head_norm == "batch" else 1
+    return max(1, config.input.batch_size // ranks // least)
 
 
 def _count(images: int) -> str:

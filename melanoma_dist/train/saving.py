@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from melanoma_dist.backoff import Backoff
-from melanoma_dist.errors import TrainingError
+from melanoma_dist.errors import StorageError
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor, NotSaved
 
 Tensors = dict[str, torch.Tensor]
@@ -72,7 +72,7 @@ class Saver:
         """Save the ``best`` epoch, if there is a new one, then the state; returns whether they are saved.
 
         A best epoch that is refused is kept in memory and saved before the next state. An ``urgent`` save does not wait
-        for its time. Raises TrainingError when patience is at its end.
+        for its time. Raises StorageError when patience is at its end.
         """
         if best is not None:
             self._owed = best
@@ -84,7 +84,7 @@ class Saver:
         return self.attempt(write, urgent)
 
     def attempt(self, write: Callable[[], object], urgent: bool = False) -> bool:
-        """Do ``write`` if it is time; returns whether it was done. Raises TrainingError when patience is at its end."""
+        """Do ``write`` if it is time; returns whether it was done. Raises StorageError when patience is at its end."""
         if self._failures and not urgent and not self.due():
             return False
         try:
@@ -96,7 +96,7 @@ class Saver:
         return True
 
     def insist(self, write: Callable[[], object]) -> None:
-        """Do ``write``, after what is owed, and wait as long as it takes. Raises TrainingError as ``save`` does."""
+        """Do ``write``, after what is owed, and wait as long as it takes. Raises StorageError as ``save`` does."""
 
         def all_of_it() -> None:
             self._pay()
@@ -115,7 +115,7 @@ class Saver:
         self._since = self._since if self._failures else now
         self._failures += 1
         if self._failures >= patience.failures or now - self._since >= patience.longest_s:
-            raise TrainingError(self._farewell(error, now - self._since)) from error
+            raise StorageError(self._farewell(error, now - self._since)) from error
         wait = patience.backoff.wait_s(self._failures)
         self._not_before = now + wait
         self._warn(

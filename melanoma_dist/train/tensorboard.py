@@ -81,7 +81,7 @@ class Board:
         writer.add_scalar("progress/epoch", record["epoch"], step)
         writer.add_scalar("progress/seconds_per_epoch", record["seconds"], step)
         for name in ("images_per_s", "wait_share"):
-            writer.add_scalar(f"input/{name}", record[name], step)
+            writer.add_scalar(f"progress/{name}", record[name], step)
         found = record["validation"]
         for figure in FIGURES:
             if found["macro"][figure] is not None:

@@ -16,6 +16,8 @@ _CLOCK = (
     "finished", "made_with",
 )  # fmt: skip
 
+_TIMED = ("images_per_s", "wait_share", "seconds_per_epoch")  # of TensorBoard's scalars
+
 
 class StepNoted(NamedTuple):
     """A step, before it was taken."""
@@ -85,9 +87,12 @@ def steps_noted(file: Path) -> list[StepNoted]:
 
 
 def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:
+    """By tag, steps and values as TensorBoard shows them; of what the clock says, the steps alone."""
     events = EventAccumulator(str(fold), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("input/") and "seconds" not in tag]
-    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in tags}
+    return {
+        tag: [(each.step, 0.0 if tag.endswith(_TIMED) else each.value) for each in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
 
 
 def _timeless(value: Any) -> Any:

@@ -24,7 +24,7 @@ from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import from_main, gather, total
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.learner import Learner
-from melanoma_dist.train.loop import train_unit
+from melanoma_dist.train.loop import Training, train_unit
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -180,6 +180,23 @@ def left_unit(world: World, unit: Unit, patience: int) -> list[Event]:
     asked = iter(range(10**6))
     train_unit(unit, world, events.append, lambda: next(asked) >= patience)
     return events
+
+
+def saving_unit(world: World, unit: Unit) -> list[int]:
+    """Train a unit; after which steps of their epochs it was saved."""
+    saved: list[int] = []
+    save = Training._save
+
+    def noting(training: Training, last: bool) -> None:
+        saved.append(training._cursor.step)
+        save(training, last)
+
+    Training._save = noting  # type: ignore[method-assign]
+    try:
+        train_unit(unit, world, lambda event: None)
+    finally:
+        Training._save = save  # type: ignore[method-assign]
+    return saved
 
 
 def collectives(world: World) -> tuple[list[int], float, Any]:

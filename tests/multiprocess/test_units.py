@@ -32,6 +32,7 @@ RUN = config(
 )  # fmt: skip
 
 CLOCK = ("clock", "seconds", "images_per_s", "wait_share")
+TIMED = ("images_per_s", "wait_share", "seconds_per_epoch")
 
 
 def unit_in(
@@ -79,10 +80,12 @@ def last_state(unit: Unit) -> dict[str, Any]:
 
 
 def scalars(unit: Unit) -> dict[str, list[tuple[int, float]]]:
-    """By tag, steps and values as TensorBoard shows them, without those of the clock."""
+    """By tag, steps and values as TensorBoard shows them; of the clock's, the steps alone."""
     events = EventAccumulator(str(unit.folder), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("input/") and "seconds" not in tag]
-    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in tags}
+    return {
+        tag: [(each.step, 0.0 if tag.endswith(TIMED) else each.value) for each in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
 
 
 def assert_same(unit: Unit, other: Unit) -> None:
@@ -120,6 +123,11 @@ def test_a_unit_killed_again_and_again_ends_as_one_that_never_was(
     assert_same(killed, whole)
 
 
+def test_a_checkpoint_that_several_ranks_agree_on_is_taken_once(data: Path, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", data, 2, "1")
+    assert on_ranks(2, jobs.saving_unit, unit) == [[2, 4, 2, 4]] * 2  # they answer a wish one step later
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, data: Path, tmp_path: Path) -> None:
     whole, left = (unit_in(tmp_path / name, data, ranks) for name in ("whole", "left"))
@@ -146,10 +154,12 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     unit = unit_in(tmp_path / "run", data, 1, "1")
     on_ranks(1, jobs.whole_unit, unit, 3)
     state = last_state(unit)
-    assert state["arithmetic"] == {"device": "CPU", "compile": False}
+    assert state["arithmetic"] == {"device": "CPU", "threads": 1, "compile": False}
     other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
     with pytest.raises(TrainingError, match=r"compile False then, True now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)
+    with pytest.raises(TrainingError, match=r"threads 1 then, 2 now\. .*--accept-changes"):
+        jobs.whole_unit(World(threads=2), unit)
 
 
 def test_from_one_rank_to_two_and_back_in_the_middle_of_an_epoch(data: Path, tmp_path: Path) -> None:

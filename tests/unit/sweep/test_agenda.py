@@ -12,7 +12,7 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
-from melanoma_dist.errors import DataError, TrainingError
+from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageError, TrainingError
 from melanoma_dist.sweep.agenda import Ground, SweepAgenda
 from melanoma_dist.sweep.conductor import Conductor
 from melanoma_dist.sweep.config import SweepConfig
@@ -20,7 +20,7 @@ from melanoma_dist.sweep.journal import Journal, retell, settle
 from melanoma_dist.sweep.ledger import make_ledger
 from melanoma_dist.sweep.race import Race
 from melanoma_dist.sweep.search import Stopper, build_searcher
-from melanoma_dist.train.events import EpochDone, UnitDone
+from melanoma_dist.train.events import EpochDone, Left, UnitDone
 from melanoma_dist.train.unit import Unit
 
 from ..samples import tiny
@@ -139,6 +139,54 @@ def test_a_unit_that_cannot_be_trained_takes_its_configuration_out_and_no_other(
     assert make_ledger(setting.journal.records, FOLDS).units["state"].tolist()[0] == "failed"
     setting.begin()
     assert setting.conductor.over()  # a later command does not try it again
+
+
+def test_units_that_left_as_they_were_asked_to_are_not_waited_for(setting: Setting) -> None:
+    """A second command kills what has not ended in time: ten seconds for each would be too many."""
+    agenda = setting.begin()
+    unit = agenda.next()
+    assert unit is not None
+    agenda.hear(unit, epoch_done(unit, 1))
+    (unit.folder / "checkpoints").mkdir(parents=True)
+    start = time.monotonic()
+    agenda.hear(unit, Left(unit.fold, "step 3 of 4 of epoch 2"))
+    agenda.ended(unit, 2.0)
+    assert time.monotonic() - start < 5
+    assert (unit.folder / "checkpoints").is_dir()
+    assert setting.journal.records[-1]["state"] == "paused"
+    assert setting.begin().next() == unit
+
+
+@pytest.mark.parametrize("error", [StorageError("the disk is full"), ResumeError("other ranks")], ids=repr)
+def test_what_is_no_fault_of_a_configuration_ends_the_sweep_and_keeps_its_checkpoints(
+    error: TrainingError, setting: Setting
+) -> None:
+    agenda = setting.begin()
+    unit = agenda.next()
+    assert unit is not None
+    (unit.folder / "checkpoints").mkdir(parents=True)
+    with pytest.raises(type(error)):
+        agenda.failed(unit, 1.0, error)
+    assert (unit.folder / "checkpoints").is_dir()
+    assert setting.begin().next() == unit  # a later command goes on with it
+
+
+def test_a_folder_that_cannot_be_made_ends_the_sweep_and_burns_no_configuration(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ConfigError("--runs: cannot be written (No space left on device)")
+
+    agenda = setting.begin()
+    monkeypatch.setattr("melanoma_dist.sweep.agenda.open_run", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        agenda.next()
+    monkeypatch.undo()
+    assert not [record for record in setting.journal.records if record["what"] == "fail"]
+    again = setting.begin()
+    unit = again.next()
+    assert unit is not None
+    assert train(again, unit) is None
 
 
 def test_data_that_changed_ends_the_sweep(setting: Setting) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config import HeadNorm, RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
@@ -47,7 +47,7 @@ def unit_in(folder: Path, dataset: Dataset, config: RunConfig) -> Unit:
 
 
 def chosen(**values: Any) -> RunConfig:
-    return tiny(labels="melanoma", folds=3, epochs=2, batch_size=8, **values)
+    return tiny(**{"labels": "melanoma", "folds": 3, "epochs": 2, "batch_size": 8, **values})
 
 
 def train_as_the_command_does(unit: Unit) -> tuple[list[str], Events]:
@@ -124,11 +124,25 @@ def test_it_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path
     assert [record["epoch"] for record in records(unit)] == [1, 2]
 
 
-def test_nothing_is_left_to_halve(dataset: Dataset, tmp_path: Path) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen())
-    with memory_for(0), pytest.raises(TrainingError, match=r"with 1 image at once .*--accumulate 8.*nothing is left"):
+@pytest.mark.parametrize(("head_norm", "batch", "pieces", "told"), [
+    ("none", 8, 8, "with 1 image at once"),
+    ("batch", 8, 4, "with 2 images at once"),  # of one image, the head has no batch statistics
+    ("batch", 7, 3, "with 3 images at once"),
+])  # fmt: skip
+def test_nothing_is_left_to_halve(
+    head_norm: HeadNorm, batch: int, pieces: int, told: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm=head_norm, batch_size=batch))
+    with memory_for(0), pytest.raises(TrainingError, match=rf"{told} .*--accumulate {pieces}.*nothing is left"):
         train_as_the_command_does(unit)
-    assert read_concessions(unit.folder).accumulate == 8
+    assert read_concessions(unit.folder).accumulate == pieces
+
+
+def test_micro_batches_that_were_asked_for_hold_two_images_each(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm="batch", accumulate=7))
+    with memory_for(8) as seen:
+        train_as_the_command_does(unit)
+    assert seen[:4] == [2, 2, 2, 2]
 
 
 def test_what_is_looked_at_is_no_larger_than_what_is_trained_on() -> None:
@@ -205,7 +219,12 @@ def test_other_errors_are_no_reason_to_concede(error: Exception, dataset: Datase
 def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", dataset, chosen(accumulate=3))
     unit.folder.mkdir()
-    for error in (OutOfMemory("full"), DamagedImages("b", ("b",)), OutOfMemory("full"), DamagedImages("a", ("a", "b"))):
+    for error in (
+        OutOfMemory("full", 6),
+        DamagedImages("b", ("b",)),
+        OutOfMemory("full", 12),
+        DamagedImages("a", ("a", "b")),
+    ):
         assert concede(error, unit)
     made = read_concessions(unit.folder)
     assert made == Concessions(12, ("a", "b"))

@@ -85,6 +85,23 @@ def test_a_kill_before_the_old_files_are_gone_doubles_nothing(tmp_path: Path, mo
     assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
+def test_a_kill_while_the_new_file_is_written_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1, 2, 3)
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commit, "_flush", killed)
+    with pytest.raises(KeyboardInterrupt):
+        history.rewrite(tmp_path, 2)
+    monkeypatch.undo()
+    left = [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+    history.rewrite(tmp_path, 2)
+    assert left
+    assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.0000000000.kept"]
+    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
+
+
 def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 1, 2, 3)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
