@@ -5,6 +5,7 @@ With no subcommand it trains. Nothing heavy is imported to parse.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from melanoma_dist.sweep.config import SweepConfig
 
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _OF_RUNS = (*_PARSER, tyro.conf.PositionalRequiredArgs)
+_OF_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 _USAGE = """Train k folds of a backbone and report what the folds predict for the images they did not train on.
 
     launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
@@ -47,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MelanomaDistError as error:
         complain(f"error: {error}")
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _OF_STORAGE:
+            raise
+        place = error.filename or "a file"
+        complain(f"error: {place}: {error.strerror}. Make room or mend the storage. {_remains(arguments)}")
+        return MelanomaDistError.exit_code
     except KeyboardInterrupt:
         complain(terminate.told(_remains(arguments)))
         return terminate.exit_code()

@@ -157,6 +157,18 @@ def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: py
     assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
 
 
+def test_a_disk_that_fills_where_nobody_expects_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "journal.jsonl")
+
+    monkeypatch.setattr("melanoma_dist.run.open_data", full)
+    assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
+    told = " ".join(capfd.readouterr().err.split())
+    assert "error: journal.jsonl: No space left on device. Make room or mend the storage. Checkpoints are kept" in told
+
+
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert "no command" in told(capfd, "trian")
     assert "data prepare" in told(capfd, "data", "prepar")
