@@ -144,12 +144,18 @@ def in_turn(space: Path, environment: dict[str, str], tmp_path_factory: pytest.T
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_command_and_lost_node_change_nothing(
+def test_signal_kill_and_lost_node_change_nothing(
     in_turn: Path, space: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """First the command is killed; continued on a cluster, its only node that trains is lost and another comes."""
+    """The command is asked to end, then killed; on a cluster, its only node that trains is lost and another comes."""
     sweep = tmp_path / "whole"
     command = ["sweep", "--space", str(space), "--trials", "5", *SMALL, "--runs", str(tmp_path), "--name", "whole"]
+    with started(command, environment, one_core=True) as process:
+        wait_for(lambda: epochs_of(sweep) >= 1, process)
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, output + errors
+    assert journal(sweep)[-1]["state"] == "paused"
     with started(command, environment, one_core=True) as process:
         wait_for(lambda: epochs_of(sweep) >= 2, process)
         process.kill()
@@ -176,7 +182,7 @@ def assert_nothing_repeated(records: list[dict[str, Any]]) -> None:
             continue
         unit = record["configuration"], record["fold"]
         assert unit not in ended, f"{record} after its end"
-        if record["what"] == "end":
+        if record["what"] == "end" and record["state"] != "paused":
             ended.add(unit)
         elif record["what"] == "epoch":
             assert (*unit, record["epoch"]) not in epochs
