@@ -108,7 +108,7 @@ class Soak:
         for kill in kills:
             fate(kill, self.trace / name, self._place / "runs" / name)
             kill.identical = not wrong
-        say(f"{name}: {', '.join(f'{kill.fault} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
+        say(f"{name}: {', '.join(f'{kill} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
         return wrong
 
     def draw(self, moment: str, nodes: bool) -> str:
@@ -125,7 +125,7 @@ class Soak:
         """A fault came."""
         self._hits[kill.fault, kill.moment] += 1
         self.kills.append(kill)
-        say(f"{len(self.kills)}: {kill.fault}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
+        say(f"{len(self.kills)}: {kill}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
 
     def running(self, name: str, on_nodes: bool) -> list[psutil.Process]:
         """The processes of a run's command, and of the cluster those that work for one."""
@@ -235,8 +235,9 @@ class _Run:
 
     def _end(self, process: psutil.Popen, kill: Kill) -> bool:
         process.send_signal(signal.SIGKILL if kill.fault == "command" else signal.SIGTERM)
-        if process.wait(180) == 0:
+        if (code := process.wait(180)) == 0:
             return False  # it was finished before it heard
+        kill.code = None if kill.fault == "command" else code
         kill.orphans = len(alive_after(40, self.soak.running(self.name, self.on_nodes)))
         return True
 

@@ -29,6 +29,8 @@ class Kill:
     """Which it trained; None: it was the command."""
     at: float
     """By the machine's monotonic clock."""
+    code: int | None = None
+    """With which the command ended that was asked to."""
     orphans: int = 0
     again: list[int] = field(default_factory=list)
     """Steps that its folds took again."""
@@ -36,6 +38,9 @@ class Kill:
     """Until the fold's next step, or until its result where there was none; None: never."""
     identical: bool = False
     """Whether its run ended as it should."""
+
+    def __str__(self) -> str:
+        return self.fault if self.code is None else f"{self.fault}, exit code {self.code}"
 
 
 def fate(kill: Kill, trace: Path, run: Path) -> None:
@@ -57,7 +62,7 @@ def tabulate(kills: list[Kill]) -> None:
     """Show the kills by fault and moment."""
 
     def place(kill: Kill) -> tuple[str, int]:
-        return kill.fault, _MOMENTS.index(kill.moment)
+        return str(kill), _MOMENTS.index(kill.moment)
 
     rows = [_row(list(group)) for _, group in groupby(sorted(kills, key=place), key=place)]
     show_table("Faults, the moments at which they came, and what became of them", _HEADER, [*rows, _row(kills, "all")])
@@ -67,7 +72,7 @@ def _row(kills: list[Kill], name: str | None = None) -> list[object]:
     back = [kill.seconds for kill in kills if kill.seconds is not None]
     again = [steps for kill in kills for steps in kill.again]
     return [
-        name or kills[0].fault,
+        name or str(kills[0]),
         "" if name else kills[0].moment,
         len(kills),
         len(back),
