@@ -11,7 +11,7 @@ import ray
 from melanoma_dist.train.events import EpochDone, Event, Left, UnitDone
 from melanoma_dist.train.unit import Unit
 
-_LOOK_S = 0.2
+_LOOK_S = 0.1
 
 
 @ray.remote

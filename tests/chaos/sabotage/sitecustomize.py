@@ -3,7 +3,8 @@
 CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call,
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
                after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
-               an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started),
+               an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started): both
+               make the call a second long, so that it is heard before a small training is over;
                "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
                images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to RUN/fold-N, before each step, by the machine's
@@ -41,7 +42,7 @@ PHASES = {
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
 here = {"run": None, "fold": None, "rank": None}
-BETWEEN_S = 1.0  # two signals, or the fault and the signal that comes soon
+BETWEEN_S = 1.0  # two signals, the fault and the signal that comes soon, a signal and what follows
 
 
 def do(kind, args):
@@ -55,6 +56,7 @@ def do(kind, args):
             threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
+            time.sleep(BETWEEN_S)
     elif kind == "memory":
         from torch import OutOfMemoryError
 
