@@ -4,7 +4,7 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
                after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
                an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started): both
-               make the call a second long, so that it is heard before a small training is over;
+               make the call seconds long, so that they are heard before a small training is over;
                "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
                images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to RUN/fold-N, before each step, by the machine's
@@ -42,7 +42,8 @@ PHASES = {
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
 here = {"run": None, "fold": None, "rank": None}
-BETWEEN_S = 1.0  # two signals, the fault and the signal that comes soon, a signal and what follows
+SOON_S = 1.0
+HEARD_S = 5.0  # what a command that shares two cores with its ranks may take
 
 
 def do(kind, args):
@@ -53,10 +54,10 @@ def do(kind, args):
     elif kind.startswith("signal "):
         _, target, *numbers = kind.split()
         if target == "soon":
-            threading.Timer(BETWEEN_S, send, [target, *numbers]).start()
+            threading.Timer(SOON_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
-            time.sleep(BETWEEN_S)
+            time.sleep(HEARD_S)
     elif kind == "memory":
         from torch import OutOfMemoryError
 
@@ -75,7 +76,7 @@ def do(kind, args):
 
 def send(target, *numbers):
     for following, number in enumerate(numbers):
-        time.sleep(BETWEEN_S if following else 0)
+        time.sleep(HEARD_S if following else 0)
         (os.killpg if target == "group" else os.kill)(int(os.environ["CHAOS_COMMAND"]), int(number))
 
 
