@@ -50,8 +50,8 @@ class HardwareConfig:
     """Let a fold go on with another number of ranks than it was begun with: the same images in each global batch,
     figures that differ in their last digits."""
     accept_changes: bool = False
-    """Let a run go on with other code, libraries or arithmetic (GPU or CPU, amp, channels_last, compile,
-    sync_batchnorm) than it was begun with; its record keeps both codes and libraries."""
+    """Let a run go on with other code, libraries or arithmetic (GPU or CPU, threads of the CPU, amp, channels_last,
+    compile, sync_batchnorm) than it was begun with; its record keeps both codes and libraries."""
 
     def __post_init__(self) -> None:
         check(self, "gpus", self.gpus is None or self.gpus >= 0, "must not be negative")
