@@ -22,7 +22,7 @@ def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that
     command.plan("train.learner:Learner.step", 2, do="signal command 15", fold=0)
     assert command.give(*ALIKE).returncode == 75
 
-    two = [*ALIKE, "--ranks-per-unit", "2", "--collective-timeout-s", "5"]
+    two = [*ALIKE, "--ranks-per-unit", "2", "--collective-timeout-s", "15"]
     refused = command.give(*two)
     assert refused.returncode == 1
     assert "begun on 1 ranks and cannot go on alike on 2" in refused.stderr
@@ -33,7 +33,7 @@ def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that
     second = command.give(*two, "--allow-resize")
     assert second.returncode == 75, second.stdout + second.stderr
     assert "goes on with 2 ranks where there were 1 (--allow-resize)" in second.stdout
-    assert "of 2 ranks, lost or hanging: 1; no answer within 5 s (--collective-timeout-s)" in second.stdout
+    assert "of 2 ranks, lost or hanging: 1; no answer within 15 s (--collective-timeout-s)" in second.stdout
     assert "restart 2 of 3 from its last checkpoint" in second.stdout
 
     done = command.give(*ALIKE, "--allow-resize")

@@ -4,7 +4,8 @@ CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do"
                from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
                after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
                an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started): both
-               make the call seconds long, so that they are heard before a small training is over;
+               make the call seconds long, so that they are heard before a small training is over, or endless
+               with " hang" at the end;
                "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
                images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
 CHAOS_TRACE    a folder: each training appends "process step seconds" to RUN/fold-N, before each step, by the machine's
@@ -42,7 +43,7 @@ PHASES = {
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
 here = {"run": None, "fold": None, "rank": None}
-SOON_S = 1.0
+SOON_S, HANGS_S = 1.0, 10_000
 HEARD_S = 5.0  # what a command that shares two cores with its ranks may take
 
 
@@ -50,14 +51,14 @@ def do(kind, args):
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "hang":
-        time.sleep(10_000)
+        time.sleep(HANGS_S)
     elif kind.startswith("signal "):
-        _, target, *numbers = kind.split()
+        _, target, *numbers = kind.removesuffix(" hang").split()
         if target == "soon":
             threading.Timer(SOON_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
-            time.sleep(HEARD_S)
+            time.sleep(HANGS_S if kind.endswith("hang") else HEARD_S)
     elif kind == "memory":
         from torch import OutOfMemoryError
 
