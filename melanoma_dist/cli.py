@@ -129,7 +129,7 @@ def _remains(arguments: list[str]) -> str:
         return "Nothing was judged; if the images were already looked at, that is recorded in RUN/evaluations."
     if arguments[:1] == ["compare"]:
         return "Nothing was kept: the same command begins again."
-    return "Checkpoints are kept: the same command goes on from the last ones."
+    return "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
 
 
 def console() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from typing import Any
 
 import ray
 
-from melanoma_dist.train.events import EpochDone, Event, Left, UnitDone
+from melanoma_dist.train.events import EpochDone, Event, Left, StepDone, UnitDone
 from melanoma_dist.train.unit import Unit
 
 _LOOK_S = 0.1
@@ -19,6 +20,9 @@ class Mailbox:
     """Where ranks, on any node, leave events for the command, and wait for its answers."""
 
     def __init__(self) -> None:
+        # While ranks start: else the first event brings these modules, and the command waits for seconds.
+        for module in (Unit.__module__, StepDone.__module__):
+            importlib.import_module(module)
         self._events: list[tuple[int | None, Unit, Event]] = []
         self._asked: dict[int, asyncio.Future[str | None]] = {}
         self._tickets = 0

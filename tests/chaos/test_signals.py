@@ -11,7 +11,7 @@ from .conftest import Command, assert_whole
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAVED = "saved, and ended as asked: the same command goes on from the very step."
-KEPT = "Checkpoints are kept: the same command goes on from the last ones."
+KEPT = "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
 
 
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, whole: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_disk_that_fills_where_nobody_expects_it(
     monkeypatch.setattr("melanoma_dist.run.open_data", full)
     assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
     told = " ".join(capfd.readouterr().err.split())
-    assert "error: journal.jsonl: No space left on device. Make room or mend the storage. Checkpoints are kept" in told
+    assert "error: journal.jsonl: No space left on device. Make room or mend the storage. Checkpoints, if" in told
 
 
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
