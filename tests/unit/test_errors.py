@@ -11,6 +11,7 @@ from melanoma_dist.errors import (
     DamagedImages,
     DataError,
     MelanomaDistError,
+    OutOfMemory,
     TrainingError,
     UserError,
     nearest,
@@ -30,6 +31,8 @@ def test_the_tree() -> None:
         "TrainingError": 1,
         "OutOfMemory": 1,
         "RankError": 1,
+        "ResumeError": 1,
+        "StorageError": 1,
     }
     assert issubclass(ConfigError, UserError)
     assert issubclass(ConfigError, ValueError)
@@ -40,10 +43,11 @@ def test_the_tree() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_crosses_processes_intact(kind: type[MelanomaDistError], protocol: int) -> None:
-    more = (("ISIC_0000001", "ISIC_0000002"),) if kind is DamagedImages else ()
+    more = {DamagedImages: (("ISIC_0000001", "ISIC_0000002"),), OutOfMemory: (4,)}.get(kind, ())
     back = pickle.loads(pickle.dumps(kind("what happened: [3] of {4}", *more), protocol))  # noqa: S301  # what the test pickled
     assert type(back) is kind
     assert not isinstance(back, DamagedImages) or back.image_ids == more[0]
+    assert not isinstance(back, OutOfMemory) or back.micro_batches == more[0]
     assert str(back) == "what happened: [3] of {4}"
     assert back.exit_code == kind.exit_code
 
