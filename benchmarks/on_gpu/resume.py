@@ -17,36 +17,38 @@ from on_gpu.settings import Row, Settings
 from on_gpu.units import unit_in
 from tests.chaos.outcome import of_unit
 
-_CASES = {"resnet10t": 160, "densenet201": 224}  # backbones, each with the side of its input
+_CASES = (("resnet10t", 160, False), ("densenet201", 224, False), ("resnet10t", 160, True))  # side; compiled?
 _STEPS_BETWEEN = (4, 10)  # after so many it is left, and after so many more again: within an epoch
 _LOOSE = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 def resume(settings: Settings) -> Iterator[Row]:
-    """Two undisturbed trainings, and one that is left twice; mixed precision and mixed decoding, without Ray."""
-    for backbone, size in _CASES.items() if settings.gpu is not None else [("test_resnet", 64)]:
+    """Two undisturbed trainings, and one left twice, without Ray: mixed precision, mixed decoding; compiled too."""
+    for backbone, size, compiled in _CASES if settings.gpu is not None else [("test_resnet", 64, False)]:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            yield from _compared(backbone, size, Path(folder), settings)
+            yield from _compared(backbone, size, compiled, Path(folder), settings)
         if loose := sorted({match[1] for each in heard if (match := _LOOSE.match(str(each.message)))}):
             yield Row(f"{backbone}, kernels without a repeatable form", str(len(loose)), ", ".join(loose))
 
 
-def _compared(backbone: str, size: int, place: Path, settings: Settings) -> Iterator[Row]:
+def _compared(backbone: str, size: int, compiled: bool, place: Path, settings: Settings) -> Iterator[Row]:
     def unit(name: str) -> Unit:
         return unit_in(
-            place / name, settings, model__backbone=backbone, input__image_size=size, data__folds=3, schedule__epochs=2
-        )
+            place / name, settings, model__backbone=backbone, input__image_size=size, data__folds=3, schedule__epochs=2,
+            hardware__compile=compiled,
+        )  # fmt: skip
 
     start = time.monotonic()
     one, other, left = unit("one"), unit("other"), unit("left")
     _train(one, settings)
     seconds = time.monotonic() - start
     _train(other, settings)
-    yield Row(f"{backbone} at {size}, two undisturbed", told(one, other), f"{seconds:.0f} s each")
+    title = f"{backbone} at {size}" + ", compiled" * compiled
+    yield Row(f"{title}, two undisturbed", told(one, other), f"{seconds:.0f} s each")
     where = [_train(left, settings, steps) for steps in _STEPS_BETWEEN]
     _train(left, settings)
-    yield Row(f"{backbone} at {size}, left at {' and '.join(where)}", told(one, left))
+    yield Row(f"{title}, left at {' and '.join(where)}", told(one, left))
 
 
 def _train(unit: Unit, settings: Settings, steps: int | None = None) -> str:
