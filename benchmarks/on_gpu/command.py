@@ -32,7 +32,7 @@ def command(settings: Settings) -> Iterator[Row]:
         fault = {"at": "melanoma_dist.train.learner:Learner.step", "call": _KILLED_AT, "do": "kill"}
         mark = Path(folder, "killed")
         seconds, code = _run("killed", runs, place, settings, [{**fault, "mark": str(mark)}])
-        again = repeated_steps(Path(folder, "runs", "trace-killed"))
+        again = repeated_steps(_trace(runs) / "killed")
         yield Row(
             "a rank killed by SIGKILL" if mark.exists() else "a rank was to be killed and was NOT",
             f"{seconds:.0f} s, exit code {code}",
@@ -46,10 +46,9 @@ def _run(
     name: str, runs: Path, place: Path, settings: Settings, faults: list[dict[str, object]] | None = None
 ) -> tuple[float, int]:
     """Seconds and exit code of the command; what it prints goes to a file of ``place``. Raises TimeoutExpired."""
-    trace = runs / f"trace-{name}"
-    trace.mkdir(parents=True)
+    _trace(runs).mkdir(exist_ok=True)
     path = os.pathsep.join(filter(None, [str(_SABOTAGE), os.environ.get("PYTHONPATH", "")]))
-    chaos = {"PYTHONPATH": path, "CHAOS_FAULTS": json.dumps(faults or []), "CHAOS_TRACE": str(trace)}
+    chaos = {"PYTHONPATH": path, "CHAOS_FAULTS": json.dumps(faults or []), "CHAOS_TRACE": str(_trace(runs))}
     given = [sys.executable, str(_ROOT / "launch.py"), *_flags(settings), "--runs", str(runs), "--name", name]
     start = time.monotonic()
     with (place / f"command-{name}.log").open("wb") as log:
@@ -64,6 +63,11 @@ def _run(
             process.wait()
             raise
     return time.monotonic() - start, code
+
+
+def _trace(runs: Path) -> Path:
+    """Where each run's steps are noted, by its name."""
+    return runs.with_name("trace")
 
 
 def _flags(settings: Settings) -> list[str]:

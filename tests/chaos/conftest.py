@@ -1,4 +1,4 @@
-"""The real command under sabotage, and the run that nothing disturbed."""
+"""The real command under sabotage; `finished` is the run that nothing disturbed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import pytest
 
 from tests.chaos.outcome import differences, leftovers, repeated_steps
 from tests.chaos.processes import MARK, alive_after, working
-from tests.ray.conftest import ROOT, SMALL, environment
+from tests.conftest import ROOT, SMALL
 
-__all__ = ["environment"]
 EVERY = 3  # steps between checkpoints
 FLAGS = [*SMALL, "--checkpoint-every", str(EVERY)]
 
@@ -57,10 +56,10 @@ class Command:
         return done
 
 
-def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """Finished, byte for byte as the undisturbed run; no more than an interval taken again, nothing left over."""
+def assert_same(command: Command, finished: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Byte for byte what the undisturbed run is; no more than an interval taken again, nothing left over."""
     assert done.returncode == 0, done.stdout + done.stderr
-    assert differences(command.run, whole) == []
+    assert differences(command.run, finished) == []
     assert leftovers(command.run) == []
     assert max(repeated_steps(command.trace / "run"), default=0) <= EVERY
 
@@ -68,12 +67,3 @@ def assert_whole(command: Command, whole: Path, done: subprocess.CompletedProces
 @pytest.fixture
 def command(environment: dict[str, str], tmp_path: Path) -> Command:
     return Command(tmp_path, environment)
-
-
-@pytest.fixture(scope="session")
-def whole(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the run that nothing disturbed."""
-    command = Command(tmp_path_factory.mktemp("whole"), environment)
-    done = command.give()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return command.run

@@ -12,14 +12,19 @@ MARK = "CHAOS_PLACE"
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # idle after a kill, and gone a minute later
 
 
-def working(place: Path) -> list[psutil.Process]:
-    """The processes whose ``MARK`` names the place, but for Ray's agents and what is dead and not yet buried."""
+def started_in(place: Path) -> list[psutil.Process]:
+    """The processes whose ``MARK`` names the place, but for what is dead and not yet buried."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == str(place) and not title(process).startswith(_AGENTS):
+            if process.environ().get(MARK) == str(place):
                 found.append(process)
     return found
+
+
+def working(place: Path) -> list[psutil.Process]:
+    """Those of them that are no agents of Ray."""
+    return [process for process in started_in(place) if not title(process).startswith(_AGENTS)]
 
 
 def title(process: psutil.Process) -> str:

@@ -46,13 +46,13 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
 
 
 def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
-    command: Command, whole: Path, tmp_path: Path
+    command: Command, finished: Path, tmp_path: Path
 ) -> None:
     """Promise e. It is one that fold 0, which is finished by then, has judged."""
     (demo,) = (Path(command.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
     data = tmp_path / "data"
     shutil.copytree(demo, data)
-    folds = pd.read_parquet(whole / "folds.parquet")
+    folds = pd.read_parquet(finished / "folds.parquet")
     name = folds.loc[folds["fold"] == 0, "image_id"].iloc[7]
     place = load_dataset(data).manifest.set_index("image_id").loc[name]
     middle = int(place["offset"]) + int(place["length"]) // 2

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Command, assert_whole
+from .conftest import Command, assert_same
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAVED = "saved, and ended as asked: the same command goes on from the very step."
 KEPT = "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
 
 
-def test_a_signal_while_something_starts_and_in_a_validation(command: Command, whole: Path) -> None:
+def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:
     """Promise a: before Ray is up, while it starts, while a unit starts, in a validation; to the command alone and to
     its whole process group, as Slurm, systemd and `timeout` send it."""
     for at, do, code, told in (
@@ -29,10 +29,10 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, w
         assert mark.exists(), (at, done.stdout, done.stderr)
         assert done.returncode == code, (at, done.stdout, done.stderr)
         assert told in done.stderr, at
-    assert_whole(command, whole, command.give())
+    assert_same(command, finished, command.give())
 
 
-def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command: Command, whole: Path) -> None:
+def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command: Command, finished: Path) -> None:
     """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; what was saved before stays."""
     start = time.monotonic()
     command.plan("train.learner:Learner.step", 5, do="signal command 2 2 hang", fold=0)
@@ -47,4 +47,4 @@ def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command
     assert f"terminated. {KEPT}" in without.stderr
     done = command.give()
     assert "goes on after" in done.stdout
-    assert_whole(command, whole, done)
+    assert_same(command, finished, done)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Command, assert_whole
+from .conftest import Command, assert_same
 from .outcome import differences, leftovers
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -25,7 +25,7 @@ print("other is", ray.get(answer), "with", len(ray._private.state.jobs()), "job 
 """
 
 
-def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, whole: Path) -> None:
+def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, finished: Path) -> None:
     """Promise e: the command and its folder gone, the same command goes on from the mirror."""
     mirror = ["--mirror", f"file://{command.place}/mirror"]
     command.plan("mirror.copy:Copy.update", 3, do="signal command 9", when="after", fold=0)
@@ -35,7 +35,7 @@ def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, w
     assert done.returncode == 0, done.stdout + done.stderr
     assert "restoring what file://" in done.stdout
     assert "goes on after" in done.stdout
-    assert differences(command.run, whole) == []
+    assert differences(command.run, finished) == []
     assert leftovers(command.run) == []
 
 
@@ -57,11 +57,11 @@ def other(command: Command) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_another_ray_on_the_host_is_neither_joined_nor_hurt(
-    command: Command, other: subprocess.Popen[str], whole: Path
+    command: Command, other: subprocess.Popen[str], finished: Path
 ) -> None:
     """Promise f: even where the environment names it; and it lives when the command has ended."""
     assert other.stdout is not None
     address = next(line.split()[1] for line in other.stdout if line.startswith("address"))
-    assert_whole(command, whole, command.give(RAY_ADDRESS=address))
+    assert_same(command, finished, command.give(RAY_ADDRESS=address))
     output, _ = other.communicate("\n", timeout=60)
     assert "other is well with 1 job on 1 node" in output

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.ray.conftest import Launch
+from tests.conftest import Launch
 
 SIZES = {"resnet152v2": 224, "inceptionv3": 299, "densenet201": 224, "inceptionresnetv2": 299}
 

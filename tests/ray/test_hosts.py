@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.ray.conftest import ROOT
+from tests.conftest import ROOT
 from tests.ray.test_sweep import SMALL, SPACE, epochs_of, leaderboard, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

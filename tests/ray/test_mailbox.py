@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tests.ray.conftest import ROOT
+from tests.conftest import ROOT
 
 STARTS = 1500  # Ray answers a thousand calls of an actor at once, and lets others wait
 SCRIPT = f"""

@@ -18,8 +18,7 @@ import pytest
 from melanoma_dist.dist.cluster import joined
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.hardware import HardwareConfig
-
-from .conftest import ROOT, SMALL
+from tests.conftest import ROOT, SMALL
 
 NODES = """
 from ray.cluster_utils import Cluster

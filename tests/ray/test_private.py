@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray.conftest import ROOT
+from tests.conftest import ROOT
 
 PRIVATE = """
 import json, os

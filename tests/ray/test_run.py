@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from melanoma_dist.config_file import saved_config
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.preflight import ModelSize, run_bytes
-from tests.ray.conftest import SMALL, Launch
+from tests.conftest import SMALL, Launch
 
 LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
@@ -121,14 +121,6 @@ def test_ranks_of_a_worker_group_train_one_fold_together(launch: Launch, tmp_pat
     table = pd.read_parquet(tmp_path / "ranks" / "predictions.parquet")
     assert table["image_id"].is_unique
     assert len(table) == len(pd.read_parquet(tmp_path / "ranks" / "folds.parquet"))
-
-
-@pytest.mark.slow
-def test_one_seed_gives_identical_predictions(finished: Path, launch: Launch) -> None:
-    done = launch(*SMALL, "--runs", finished.parent, "--name", "twin")
-    assert done.returncode == 0, done.stdout + done.stderr
-    first, second = (pd.read_parquet(finished.parent / name / "predictions.parquet") for name in ("whole", "twin"))
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 @pytest.mark.slow

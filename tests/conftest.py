@@ -13,7 +13,7 @@ import pytest
 
 from melanoma_dist.data.prepare import Request, prepare
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     *("--data", "demo", "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
     *("--labels", "isic2018", "--augment", "light", "--lr", "1e-3", "--epochs", "2", "--folds", "2"),
