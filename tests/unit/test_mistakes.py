@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,3 +189,11 @@ def test_a_saved_configuration_with_an_unknown_field(tmp_path: Path, capfd: pyte
     saved = tmp_path / "run.yaml"
     saved.write_text("optimizer: {learning_rate: 1.0e-3}\n")
     assert "unknown field 'optimizer.learning_rate'" in told(capfd, "--config", saved)
+
+
+def test_a_python_without_the_environment() -> None:
+    launcher = Path(__file__).resolve().parents[2] / "launch.py"
+    done = subprocess.run([sys.executable, "-S", str(launcher)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"error: this Python ({sys.executable}) has no tyro" in done.stderr
+    assert "Traceback" not in done.stderr
