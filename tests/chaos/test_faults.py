@@ -48,8 +48,8 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
 
 
 def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Command, finished: Path) -> None:
-    """Promise a, for SIGTERM, SIGUSR1 and Ctrl-C."""
-    for number, code in ((15, 75), (10, 75), (2, 130)):
+    """Promise a, for SIGTERM and Ctrl-C."""
+    for number, code in ((15, 75), (2, 130)):
         mark = command.plan("train.learner:Learner.step", 2, do=f"signal command {number}", fold=0)
         left = command.give()
         assert mark.exists()

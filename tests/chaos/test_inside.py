@@ -13,9 +13,8 @@ from melanoma_dist.data.manifest import load_dataset
 
 from .conftest import Command
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(command: Command) -> None:
     """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
     command.plan("train.learner:Learner.step", 3, do="nan", fold=0)
@@ -36,6 +35,7 @@ def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(com
     assert pd.read_parquet(command.run / "predictions.parquet").filter(regex="^[A-Z]+$").notna().all(axis=None)
 
 
+@pytest.mark.long
 def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Command) -> None:
     command.plan("train.learner:Learner.step", 3, do="nan", fold=0)
     done = command.give("--max-skipped-steps", "0")
@@ -45,6 +45,7 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
     assert not (command.run / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
     command: Command, finished: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.ray.test_sweep import SMALL, SPACE, epochs_of, leaderboard, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 RAY = str(Path(sys.executable).with_name("ray"))
 
 

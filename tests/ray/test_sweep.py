@@ -115,7 +115,6 @@ def test_the_same_command_shows_a_finished_sweep_again(swept: Path, launch: Laun
     assert (swept / "journal.jsonl").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_the_best_configuration_is_trained_with_all_folds_to_the_same_predictions(
     swept: Path, launch: Launch, tmp_path: Path
 ) -> None:
