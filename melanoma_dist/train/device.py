@@ -25,6 +25,6 @@ def settle(gpu: int | None, threads: int) -> None:
 def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, Any]:
     """What decides how numbers are rounded, by name: a training that goes on with other values ends as another one."""
     if world.gpu is None:
-        return {"device": "CPU", "threads": world.threads, "compile": hardware.compile}
+        return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
     names = ("amp", "channels_last", "compile", "sync_batchnorm")
     return {"device": "GPU", **{name: getattr(hardware, name) for name in names}}

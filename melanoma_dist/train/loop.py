@@ -114,11 +114,12 @@ class Training:
 
         Raises ResumeError for another number of ranks or other arithmetic, unless that was asked for.
         """
-        self._require_arithmetic(state["arithmetic"])
         own, size = state["ranks"], self._world.size
-        if len(own) != size:
+        resized = len(own) != size
+        if resized:
             self._require_resize(len(own))
             own = shared_out(own, size)
+        self._require_arithmetic(state["arithmetic"], resized)
         self._cursor = Cursor(**state["cursor"])
         self._learner.load_state_dict(state["learner"])
         self._learner.load_own_state(own[self._world.rank])
@@ -135,8 +136,10 @@ class Training:
             )
         self._note(f"goes on with {self._world.size} ranks where there were {ranks} (--allow-resize)")
 
-    def _require_arithmetic(self, begun: dict[str, Any]) -> None:
+    def _require_arithmetic(self, begun: dict[str, Any], resized: bool) -> None:
         now = arithmetic(self._config.hardware, self._world)
+        if resized:  # other ranks share the cores otherwise, and sum in another order anyway
+            now.pop("decode_threads", None)
         changed = [f"{key} {begun.get(key)} then, {value} now" for key, value in now.items() if begun.get(key) != value]
         if not changed:
             return

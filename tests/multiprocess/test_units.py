@@ -154,11 +154,11 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     unit = unit_in(tmp_path / "run", data, 1, "1")
     on_ranks(1, jobs.whole_unit, unit, 3)
     state = last_state(unit)
-    assert state["arithmetic"] == {"device": "CPU", "threads": 1, "compile": False}
+    assert state["arithmetic"] == {"device": "CPU", "decode_threads": 1, "compile": False}
     other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
     with pytest.raises(TrainingError, match=r"compile False then, True now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)
-    with pytest.raises(TrainingError, match=r"threads 1 then, 2 now\. .*--accept-changes"):
+    with pytest.raises(TrainingError, match=r"decode_threads 1 then, 2 now\. .*--accept-changes"):
         jobs.whole_unit(World(threads=2), unit)
 
 
@@ -190,6 +190,14 @@ def test_a_model_with_batch_statistics_goes_on_with_more_ranks(data: Path, tmp_p
     assert Note(1, "goes on with 2 ranks where there were 1 (--allow-resize)") in events
     assert [record["epoch"] for record in told(unit)] == [1, 2]
     assert pd.read_parquet(unit.predictions)["MEL"].between(0, 1).all()
+
+
+def test_another_number_of_ranks_may_have_other_threads(data: Path, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", data, 2, "1", allow_resize=True)
+    on_ranks(2, jobs.whole_unit, unit, 3)
+    events = jobs.whole_unit(World(threads=2), unit)
+    assert Note(1, "goes on with 1 ranks where there were 2 (--allow-resize)") in events
+    assert unit.predictions.is_file()
 
 
 def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reason(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -114,13 +115,16 @@ def test_another_configuration_is_refused_in_the_same_folder(finished: Path, lau
 
 @pytest.mark.slow
 def test_ranks_of_a_worker_group_train_one_fold_together(launch: Launch, tmp_path: Path) -> None:
-    flags = ["--ranks-per-unit", "2", "--runs", tmp_path, "--name", "ranks", "--epochs", "1"]
+    flags = ["--ranks-per-unit", "2", "--decode-threads", "3", "--epochs", "1", "--runs", tmp_path, "--name", "ranks"]
     done = launch(*SMALL, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 fold at a time on 2 CPU ranks each" in done.stdout
     table = pd.read_parquet(tmp_path / "ranks" / "predictions.parquet")
     assert table["image_id"].is_unique
     assert len(table) == len(pd.read_parquet(tmp_path / "ranks" / "folds.parquet"))
+    newest = max((tmp_path / "ranks" / "fold-1").glob("checkpoints/epoch-*"))
+    state = torch.load(newest / "state.pt", weights_only=True)
+    assert state["arithmetic"]["decode_threads"] == 3
 
 
 @pytest.mark.slow
