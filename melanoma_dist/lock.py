@@ -10,13 +10,38 @@ from pathlib import Path
 
 from melanoma_dist.errors import MelanomaDistError
 
+LOCK = ".lock"  # what a folder that several machines share is held by
+
 
 @contextmanager
 def alone_in(folder: Path, refusal: MelanomaDistError) -> Iterator[None]:
-    """Hold ``folder``, which exists; raise ``refusal`` if another process does. A killed holder lets go."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Hold ``folder``, which exists; raise ``refusal`` if another process of this machine does.
+
+    A killed holder lets go.
+    """
+    with _held(os.open(folder, os.O_RDONLY), refusal):
+        yield
+
+
+@contextmanager
+def alone_by(file: Path, refusal: MelanomaDistError) -> Iterator[None]:
+    """Hold ``file``, made if it is not there; raise ``refusal`` if another process does, on another machine too.
+
+    Network file systems share locks of files, not those of folders. Its folder is held where the file cannot be
+    written. A killed holder lets go.
+    """
     try:
-        # Some network file systems lock no folders; there, nobody is kept out.
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError:
+        handle = os.open(file.parent, os.O_RDONLY)
+    with _held(handle, refusal):
+        yield
+
+
+@contextmanager
+def _held(handle: int, refusal: MelanomaDistError) -> Iterator[None]:
+    try:
+        # Some network file systems lock nothing; there, nobody is kept out.
         with suppress(OSError):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
 from melanoma_dist.foreign import read_json
-from melanoma_dist.lock import alone_in
+from melanoma_dist.lock import LOCK, alone_by
 from melanoma_dist.log import say, show_table
 from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
 from melanoma_dist.preflight import ModelSize, check_room, check_shared_memory, check_temporary
@@ -48,9 +48,9 @@ def train(config: RunConfig) -> None:
     if folder.finished():
         say("This run is finished. Its figures:")
         show_again(folder)
-        with alone_in(folder.path, busy), mirrored(copies, say):
+        with alone_by(folder.path / LOCK, busy), mirrored(copies, say):
             return
-    with alone_in(folder.path, busy), mirrored(copies, say):
+    with alone_by(folder.path / LOCK, busy), mirrored(copies, say):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
         _remove_scratch(folder)

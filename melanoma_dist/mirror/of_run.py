@@ -22,7 +22,7 @@ from melanoma_dist.backoff import Backoff
 from melanoma_dist.config import RunConfig
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.foreign import parse_json
-from melanoma_dist.lock import alone_in
+from melanoma_dist.lock import LOCK, alone_by
 from melanoma_dist.mirror.copy import Copy, Damaged, Generation, Tell
 from melanoma_dist.mirror.courier import Courier
 from melanoma_dist.mirror.store import told
@@ -116,7 +116,7 @@ def restore(run: RunFolder, of_run: list[Part], busy: ConfigError, tell: Tell) -
     ahead = [each for each in found if each.is_ahead()]
     if ahead:
         run.path.mkdir(parents=True, exist_ok=True)
-        with alone_in(run.path, busy):
+        with alone_by(run.path / LOCK, busy):
             _asked(of_run[0].url, lambda: _bring(ahead, tell))
 
 

@@ -17,7 +17,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.dist.plan import Layout, Machines, capacity
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.lock import alone_in
+from melanoma_dist.lock import LOCK, alone_by
 from melanoma_dist.log import say
 from melanoma_dist.preflight import ModelSize, check_room
 from melanoma_dist.record import (
@@ -61,7 +61,8 @@ def sweep(settings: SweepConfig) -> None:
     _open(folder, identity, settings, space)
     say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
-    with alone_in(folder, ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")):
+    busy = ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")
+    with alone_by(folder / LOCK, busy):
         journal = Journal(folder / "journal.jsonl")
         race = Race(config.data.folds, settings.fold_race)
         conductor = Conductor(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from melanoma_dist.lock import LOCK
+
 _CLOCK = (
     "clock", "seconds", "images_per_s", "wait_share", "device_seconds", "input_wait_share", "seconds_of_last_command",
     "finished", "made_with",
@@ -63,7 +65,7 @@ def differences(run: Path, other: Path) -> list[str]:
 
 def leftovers(run: Path) -> list[str]:
     """What a kill left in a finished run's folder."""
-    hidden = [path for path in run.rglob(".*") if path.is_file() or path.is_dir()]
+    hidden = [path for path in run.rglob(".*") if path.name != LOCK and (path.is_file() or path.is_dir())]
     return [str(path.relative_to(run)) for path in {*hidden, *run.rglob("*.tmp"), *run.rglob("*.old")}]
 
 

@@ -18,7 +18,7 @@ from melanoma_dist.evaluate.unseen.judgement import judged, tables
 from melanoma_dist.evaluate.unseen.overlap import refuse_trained
 from melanoma_dist.evaluate.unseen.predict import hashes, load_models, predict_folds, world_of
 from melanoma_dist.evaluate.unseen.subject import Subject, open_subject
-from melanoma_dist.lock import alone_in
+from melanoma_dist.lock import LOCK, alone_by
 from melanoma_dist.log import say
 from melanoma_dist.record import RunFolder
 from melanoma_dist.train.predictions import write_predictions
@@ -75,7 +75,9 @@ def _alone(folder: RunFolder) -> Any:
     except OSError as error:
         why = f"the look cannot be recorded there ({error.strerror or error})"
         raise ConfigError(f"evaluate {folder.path}: {why}. Nothing was looked at.") from error
-    return alone_in(place, ConfigError(f"evaluate {folder.path}: another command is evaluating it. Wait for it."))
+    return alone_by(
+        place / LOCK, ConfigError(f"evaluate {folder.path}: another command is evaluating it. Wait for it.")
+    )
 
 
 def _tell_earlier(look: record.Look) -> None:

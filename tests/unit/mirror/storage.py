@@ -11,6 +11,7 @@ import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from melanoma_dist import commit
+from melanoma_dist.lock import LOCK
 
 
 class Flaky(MemoryFileSystem):
@@ -80,4 +81,5 @@ def checkpoint(root: Path, name: str, text: str) -> None:
 
 
 def everything(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != LOCK]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

@@ -14,7 +14,7 @@ from melanoma_dist import commit
 from melanoma_dist.backoff import Backoff
 from melanoma_dist.config import RunConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.lock import alone_in
+from melanoma_dist.lock import LOCK, alone_by
 from melanoma_dist.mirror import of_run
 from melanoma_dist.mirror.of_run import Part, mirrored, parts, restore
 from melanoma_dist.record import RunFolder
@@ -245,7 +245,7 @@ def test_a_folder_in_which_a_command_works_is_left_alone(run: Run) -> None:
     run.copy()
     run.lose()
     run.folder.path.mkdir()
-    with alone_in(run.folder.path, BUSY), pytest.raises(ConfigError, match="another command"):
+    with alone_by(run.folder.path / LOCK, BUSY), pytest.raises(ConfigError, match="another command"):
         run.back()
 
 

@@ -190,4 +190,4 @@ def test_weights_that_changed_after_a_look(run: Path, capfd: pytest.CaptureFixtu
     save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model(run), about)
     told = said(capfd, run, "--holdout", "holdout", code=2)
     assert "the weights are not those that evaluation 1 of" in told
-    assert [path.name for path in run.glob("evaluations/*")] == ["001-holdout"]
+    assert [path.name for path in run.glob("evaluations/[!.]*")] == ["001-holdout"]
