@@ -194,9 +194,13 @@ class RunConfig:
         check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")
         check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
         safe = self.name is None or (
-            self.name.replace("-", "").replace("_", "").replace(".", "").isalnum() and self.name[0] not in ".-"
+            len(self.name) <= 100
+            and self.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+            and self.name[0] not in ".-"
         )
-        check(self, "name", safe, "must be letters, digits, '.', '-' and '_' only")
+        check(
+            self, "name", safe, "must be 1 to 100 letters, digits, '.', '-' and '_', and begin with neither '.' nor '-'"
+        )
         check_url("mirror", self.mirror)
         plain = self.mirror is None or ("://" in self.mirror and "@" not in self.mirror)
         check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")

@@ -3,6 +3,7 @@
     MelanomaDistError        exit code 1
     ├── UserError            exit code 2: the user can mend it
     │   ├── ConfigError      a flag or a field of the configuration
+    │   ├── ResumeError      a unit that was asked to go on otherwise than it began
     │   └── DataError        images, labels, a prepared folder
     │       └── DamagedImages    prepared images whose bytes have changed
     ├── DownloadError        a file that a server did not give: the network, an answer that is not the file
@@ -44,6 +45,10 @@ class DataError(UserError):
     """Images, labels or a prepared data set are missing, damaged or contradictory."""
 
 
+class ResumeError(UserError):
+    """A unit was asked to go on otherwise than it began: on other ranks, with other arithmetic."""
+
+
 class DamagedImages(DataError):
     """Images that a unit was to learn from are not what was prepared."""
 
@@ -69,10 +74,6 @@ class TrainingError(MelanomaDistError):
 
 class StorageError(TrainingError):
     """A unit's checkpoints could not be written. It goes on from the last one once the storage takes them again."""
-
-
-class ResumeError(TrainingError):
-    """A unit was asked to go on otherwise than it began: on other ranks, with other arithmetic."""
 
 
 class OutOfMemory(TrainingError):

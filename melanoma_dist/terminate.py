@@ -62,7 +62,7 @@ def interrupted_by(number: int) -> None:
 
 
 def everything_saved() -> None:
-    """Everything that was in training is saved where it stood."""
+    """All that was to be trained is saved where it stands: a signal from now on loses nothing."""
     _state.saved = True
 
 

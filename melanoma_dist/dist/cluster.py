@@ -25,7 +25,7 @@ from melanoma_dist.dist.token import check_token_files, make_own_token
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.log import say
-from melanoma_dist.terminate import heed_signals, interrupted_by
+from melanoma_dist.terminate import asked_to_leave, heed_signals, interrupted_by, postponed
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -159,14 +159,26 @@ def _is_open(address: str) -> bool:
 
 
 def _leave(private: bool) -> None:
-    """Leave the cluster; a private one ends, and with it every process it started."""
-    started = psutil.Process().children(recursive=True) if private else []
-    if private and (node := ray._private.worker._global_node) is not None:
-        # Ray would ask one process after the other, and wait a second for each: they are deaf.
-        end = node.kill_all_processes
-        node.kill_all_processes = lambda **_: end(check_alive=False)
-    ray.shutdown()
-    _, alive = psutil.wait_procs(started, timeout=_PATIENCE_S)
+    """Leave the cluster; a private one ends, and with it every process it started, before a signal is heeded."""
+    earlier = asked_to_leave()
+    with postponed():
+        started = psutil.Process().children(recursive=True) if private else []
+        if private and (node := ray._private.worker._global_node) is not None:
+            # Ray would ask one process after the other, and wait a second for each: they are deaf.
+            end = node.kill_all_processes
+            node.kill_all_processes = lambda **_: end(check_alive=False)
+        try:
+            ray.shutdown()
+        finally:
+            heed_signals()  # it has let go of SIGTERM, which would end this process at once
+            _end(started)
+    if asked_to_leave() and not earlier:
+        raise KeyboardInterrupt
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Kill what has not ended after a moment."""
+    _, alive = psutil.wait_procs(processes, timeout=_PATIENCE_S)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()

@@ -27,7 +27,7 @@ from melanoma_dist.dist.mailbox import Mailbox, Reporter
 from melanoma_dist.dist.plan import Layout
 from melanoma_dist.dist.retry import Decision, Failures, retry
 from melanoma_dist.dist.room import Room
-from melanoma_dist.errors import MelanomaDistError, RankError, TrainingError
+from melanoma_dist.errors import MelanomaDistError, RankError, ResumeError, TrainingError
 from melanoma_dist.log import say
 from melanoma_dist.terminate import asked_to_leave, everything_saved, postponed
 from melanoma_dist.train.concessions import concede
@@ -91,9 +91,9 @@ class _Engine:
                 self._agenda.idle()
                 for task in done:
                     self._conclude(task)
+        if self._saved and not self._running and not self._again:
+            everything_saved()
         if asked_to_leave():  # also where the signal came with the last unit's end
-            if self._saved and not self._running and not self._again:
-                everything_saved()
             raise KeyboardInterrupt
 
     def _at_work(self) -> bool:
@@ -166,14 +166,14 @@ class _Engine:
         self._room.look_again()
         if isinstance(error, RayActorError) and len(alive_machines().cores) > 1:
             self._settled = time.monotonic() + _SETTLE_S  # its node may be lost: what starts there now dies too
-        if self._leave_by is not None:  # it goes on with the next command
+        if self._leave_by is not None and not isinstance(error, ResumeError):  # it goes on with the next command
             self._saved = False
-            self._agenda.hear(unit, Note(unit.fold, f"not saved: {_last_line(error)}"))
+            self._agenda.hear(unit, Note(unit.fold, f"not saved: {_brief(error)}"))
             return
         conceded = concede(error, unit)
         decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.hardware)
         if decision.again:
-            self._agenda.hear(unit, Note(unit.fold, f"{_last_line(error)}; {decision.why}"))
+            self._agenda.hear(unit, Note(unit.fold, f"{_brief(error)}; {decision.why}"))
             self._again.append(attempt)
         else:
             self._agenda.failed(unit, attempt.seconds, _told(error, unit, decision))
@@ -274,9 +274,12 @@ def _rank(settings: dict[str, Any]) -> None:
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:
     if isinstance(error, MelanomaDistError):
         return error
-    return TrainingError(f"{unit.name} failed and {decision.why}: {_last_line(error)}")
+    return TrainingError(f"{unit.name} failed and {decision.why}: {_brief(error)}")
 
 
-def _last_line(error: BaseException) -> str:
+def _brief(error: BaseException) -> str:
+    """An error in one line. Of a process that is gone, Ray lists in a paragraph what might have been the cause."""
+    if isinstance(error, RayActorError):
+        return "its process is gone: killed, or short of memory"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

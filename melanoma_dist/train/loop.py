@@ -130,11 +130,11 @@ class Training:
     def _require_resize(self, ranks: int) -> None:
         if not self._config.hardware.allow_resize:
             raise ResumeError(
-                f"Fold {self._unit.fold} was begun on {ranks} ranks and cannot go on alike on {self._world.size}. Give "
+                f"Fold {self._unit.fold} cannot go on alike: ranks {ranks} then, {self._world.size} now. Give "
                 f"--gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or --allow-resize: each global batch then "
                 "holds the same images, and figures differ in their last digits."
             )
-        self._note(f"goes on with {self._world.size} ranks where there were {ranks} (--allow-resize)")
+        self._note(f"goes on with another number of ranks: {ranks} then, {self._world.size} now (--allow-resize)")
 
     def _require_arithmetic(self, begun: dict[str, Any], resized: bool) -> None:
         now = arithmetic(self._config.hardware, self._world)
@@ -145,7 +145,7 @@ class Training:
             return
         told = f"was begun with other arithmetic: {'; '.join(changed)}"
         if not self._config.hardware.accept_changes:
-            remedy = "Go on as it was begun, or give --accept-changes: the end is then no longer that of one training."
+            remedy = "Give its flags as then, or --accept-changes: the end is then no longer that of one training."
             raise ResumeError(f"Fold {self._unit.fold} {told}. {remedy}")
         self._note(f"{told} (--accept-changes)")
 

@@ -16,7 +16,7 @@ from melanoma_dist.config import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
-from melanoma_dist.errors import TrainingError
+from melanoma_dist.errors import ResumeError
 from melanoma_dist.train.checkpoint import Checkpoints
 from melanoma_dist.train.events import EpochDone, Left, Note, UnitDone
 from melanoma_dist.train.unit import Unit
@@ -144,9 +144,7 @@ def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, 
 def test_another_number_of_ranks_is_refused(data: Path, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", data, every="1")
     on_ranks(2, jobs.whole_unit, unit, 3)
-    with pytest.raises(
-        TrainingError, match=r"begun on 2 ranks and cannot go on alike on 1\..*--ranks-per-unit\) 2, or"
-    ):
+    with pytest.raises(ResumeError, match=r"cannot go on alike: ranks 2 then, 1 now\. .*--ranks-per-unit\) 2, or"):
         jobs.whole_unit(World(), unit)
 
 
@@ -156,9 +154,11 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     state = last_state(unit)
     assert state["arithmetic"] == {"device": "CPU", "decode_threads": 1, "compile": False}
     other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
-    with pytest.raises(TrainingError, match=r"compile False then, True now\. .*--accept-changes"):
+    with pytest.raises(ResumeError, match=r"compile False then, True now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)
-    with pytest.raises(TrainingError, match=r"decode_threads 1 then, 2 now\. .*--accept-changes"):
+    with pytest.raises(
+        ResumeError, match=r"decode_threads 1 then, 2 now\. Give its flags as then, or --accept-changes"
+    ):
         jobs.whole_unit(World(threads=2), unit)
 
 
@@ -187,7 +187,7 @@ def test_a_model_with_batch_statistics_goes_on_with_more_ranks(data: Path, tmp_p
     unit = unit_in(tmp_path / "run", data, 1, "1", allow_resize=True)
     on_ranks(1, jobs.whole_unit, unit, 2)
     events, *_ = on_ranks(2, jobs.whole_unit, unit)
-    assert Note(1, "goes on with 2 ranks where there were 1 (--allow-resize)") in events
+    assert Note(1, "goes on with another number of ranks: 1 then, 2 now (--allow-resize)") in events
     assert [record["epoch"] for record in told(unit)] == [1, 2]
     assert pd.read_parquet(unit.predictions)["MEL"].between(0, 1).all()
 
@@ -196,7 +196,7 @@ def test_another_number_of_ranks_may_have_other_threads(data: Path, tmp_path: Pa
     unit = unit_in(tmp_path / "run", data, 2, "1", allow_resize=True)
     on_ranks(2, jobs.whole_unit, unit, 3)
     events = jobs.whole_unit(World(threads=2), unit)
-    assert Note(1, "goes on with 1 ranks where there were 2 (--allow-resize)") in events
+    assert Note(1, "goes on with another number of ranks: 2 then, 1 now (--allow-resize)") in events
     assert unit.predictions.is_file()
 
 

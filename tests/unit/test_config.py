@@ -28,6 +28,7 @@ FLAGS = [
     "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
 
+NAMES = "must be 1 to 100 letters, digits, '.', '-' and '_', and begin with neither '.' nor '-'"
 BROKEN: list[tuple[str, Any, str]] = [
     ("folds", 1, "must be 2 to 20"),
     ("folds", 21, "must be 2 to 20"),
@@ -89,11 +90,12 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("seed", 2**32, "must be 0 to 4294967295"),
     ("threshold", 0.0, "must be above 0 and below 1"),
     ("threshold", 1.0, "must be above 0 and below 1"),
-    ("name", "", "must be letters, digits, '.', '-' and '_' only"),
-    ("name", "../other", "must be letters, digits, '.', '-' and '_' only"),
-    ("name", "..", "must be letters, digits, '.', '-' and '_' only"),
-    ("name", ".hidden", "must be letters, digits, '.', '-' and '_' only"),
-    ("name", "a b", "must be letters, digits, '.', '-' and '_' only"),
+    ("name", "", NAMES),
+    ("name", "../other", NAMES),
+    ("name", "..", NAMES),
+    ("name", ".hidden", NAMES),
+    ("name", "a" * 101, NAMES),
+    ("name", "a b", NAMES),
 ]
 
 VARIED: list[dict[str, Any]] = [

@@ -31,7 +31,7 @@ def test_the_tree() -> None:
         "TrainingError": 1,
         "OutOfMemory": 1,
         "RankError": 1,
-        "ResumeError": 1,
+        "ResumeError": 2,
         "StorageError": 1,
     }
     assert issubclass(ConfigError, UserError)

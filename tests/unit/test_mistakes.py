@@ -81,7 +81,7 @@ def good(data: Path, tmp_path: Path) -> list[object]:
         (["--lr", "0"], "must be above 0"),
         (["--ranks-per-unit", "2", "--gpus", "1"], "--gpus-per-unit"),
         (["--gpus-per-unit", "2"], "--ranks-per-unit"),
-        (["--name", "../elsewhere"], "must be letters, digits"),
+        (["--name", "../elsewhere"], "must be 1 to 100 letters, digits"),
         (["--config", "nowhere.yaml"], "cannot be read"),
     ],
 )
