@@ -44,8 +44,7 @@ def _require_stored_records(path: Path) -> None:
         _require_one_list(path, size)
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-    # What zipfile raises of features it does not know: encryption by a certificate, a version to come.
-    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, struct.error) as error:  # zipfile's of features it does not know, too
         raise ValueError(
             f"it is no archive as PyTorch writes it since 1.6 ({error}); save an older one anew with torch.save"
         ) from error

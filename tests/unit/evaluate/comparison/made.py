@@ -1,4 +1,4 @@
-"""Run folders written by hand, as a finished training and an evaluation leave them."""
+"""Run folders written by hand, as a finished training and an evaluation leave them; and runs in memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.evaluate.comparison.runs import Contender
 from melanoma_dist.evaluate.statistics.figures import Settings, figures
 from melanoma_dist.record import RunFolder, hashes_of
 from melanoma_dist.train.predictions import arrays
@@ -141,3 +142,14 @@ def rewrite(path: Path, change: Any) -> None:
     table = pd.read_parquet(path)
     changed = change(table)
     (table if changed is None else changed).to_parquet(path, index=False)
+
+
+def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> Contender:
+    made = table.copy()
+    for at, label in enumerate(labels):
+        made[label] = probability[:, at]
+    summary: dict[str, Any] = {
+        "synthetic": False, "backbone": name, "seed": 0, "repeats": 1, "labels": list(labels), "training": {},
+        "data": {}, "identity": {},
+    }  # fmt: skip
+    return Contender(Path(name), name, summary, made, (0.5,) * len(labels))

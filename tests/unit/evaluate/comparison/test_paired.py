@@ -18,18 +18,7 @@ from melanoma_dist.evaluate.statistics.resample import draw, strata_of, tail
 from melanoma_dist.evaluate.statistics.spread import over_folds
 from melanoma_dist.train.predictions import arrays
 
-from .made import FOLDS, LABELS, Floats, images, scores, write_run
-
-
-def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> Contender:
-    made = table.copy()
-    for at, label in enumerate(labels):
-        made[label] = probability[:, at]
-    summary: dict[str, Any] = {
-        "synthetic": False, "backbone": name, "seed": 0, "repeats": 1, "labels": list(labels), "training": {},
-        "data": {}, "identity": {},
-    }  # fmt: skip
-    return Contender(Path(name), name, summary, made, (0.5,) * len(labels))
+from .made import FOLDS, LABELS, contender, images, scores, write_run
 
 
 @pytest.fixture(scope="module")
@@ -261,47 +250,3 @@ def test_from_the_disk_to_plain_values(tmp_path: Path) -> None:
     assert [run["cost"]["device_hours"] for run in comparison["runs"]] == [1.0, 1.0]
     assert (comparison["images"], comparison["lesions"]) == (80, 60)
     assert comparison["positives"] == {"MEL": table["MEL_true"].sum(), "BKL": table["BKL_true"].sum()}
-
-
-def simulated(rng: np.random.Generator, count: int, strengths: tuple[float, ...]) -> list[Contender]:
-    """Models whose noise is shared in half among them and in most among the images of a lesion."""
-    lesion = np.repeat(np.arange(count), rng.integers(1, 5, count))
-    positive = lesion % 3 == 0
-    table = pd.DataFrame({"image_id": [f"{at:05d}" for at in range(len(lesion))], "group": lesion, "fold": lesion % 2})
-    table["MEL_true"] = positive.astype(np.float32)
-    common = rng.normal(0, 0.7, count)
-    made = []
-    for at, strength in enumerate(strengths):
-        logit = strength * positive + (common + rng.normal(0, 0.7, count))[lesion] + rng.normal(0, 0.3, len(lesion))
-        made.append(contender(f"run {at}", table, (1 / (1 + np.exp(-logit)))[:, None].astype(np.float32), ("MEL",)))
-    return made
-
-
-def test_a_true_difference_is_found() -> None:
-    rng = np.random.default_rng(3)
-    hits = [
-        [pair["better"] for pair in pair_up(simulated(rng, 240, (2.0, 1.0, 1.0)), resamples=400)["pairs"][:2]]
-        for _ in range(5)
-    ]
-    assert hits == [["run 0", "run 0"]] * 5
-
-
-@pytest.mark.slow
-def test_runs_that_are_equal_are_separated_at_most_once_in_twenty() -> None:
-    """200 comparisons of three models with the same true AUC (three pairs each), of lesions with 1 to 4 images.
-
-    The standard error of a share of 5 % is 1.5 %; images taken as independent evidence err far more often.
-    """
-    rng = np.random.default_rng(4)
-    wrong: dict[str, list[bool]] = {"lesions": [], "images": []}
-    for number in range(200):
-        runs = simulated(rng, 120, (1.2, 1.2, 1.2))
-        wrong["lesions"].append(any(pair["separated"] for pair in pair_up(runs, 1000)["pairs"]))
-        if number < 50:
-            for run in runs:
-                run.table["group"] = run.table["image_id"]
-            wrong["images"].append(any(pair["separated"] for pair in pair_up(runs, 1000)["pairs"]))
-    shares = {name: float(np.mean(told)) for name, told in wrong.items()}
-    print(shares)
-    assert shares["lesions"] <= 0.08
-    assert shares["images"] > 0.1
