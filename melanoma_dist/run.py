@@ -23,6 +23,7 @@ from melanoma_dist.log import say, show_table
 from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
 from melanoma_dist.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, open_run, run_folder, trainings
+from melanoma_dist.terminate import everything_saved
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.dist.plan import Layout, Machines
@@ -139,6 +140,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     if len(missing) < len(units):
         say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
     if not missing:
+        everything_saved()
         return
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:

@@ -37,6 +37,7 @@ from melanoma_dist.sweep.journal import Journal, retell, settle
 from melanoma_dist.sweep.race import Race
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
+from melanoma_dist.terminate import everything_saved
 
 _SAMPLES = 100  # configurations tried out on paper before anything starts
 _MANY = 10_000  # configurations, where only time limits them
@@ -102,6 +103,7 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
     if journal.records:
         say(f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training")
     if conductor.over():
+        everything_saved()
         return
     # Here, and not by the first unit: what a unit refuses takes its configuration out.
     refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.hardware.accept_changes)

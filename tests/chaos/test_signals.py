@@ -15,8 +15,8 @@ KEPT = "Checkpoints, if there are any yet, are kept: the same command goes on fr
 
 
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:
-    """Promise a: before Ray is up, while it starts, while a unit starts, in a validation, while Ray ends; to the
-    command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
+    """Promise a: before Ray is up, while it starts, while a unit starts, in a validation, while Ray ends, in the
+    conclusion; to the command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
     for at, do, code, told in (
         ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
         ("dist.cluster:_init", "signal soon 15", 143, KEPT),
@@ -24,6 +24,7 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
         ("train.learner:Learner.predict", "signal group 15", 75, SAVED),
         ("train.learner:Learner.step", "signal group 10", 75, SAVED),
         ("dist.cluster:_end", "signal command 15", 75, SAVED),
+        ("evaluate.conclusion:conclude", "signal command 15", 75, SAVED),
     ):
         mark = command.plan(at, do=do)
         done = command.give()
