@@ -39,9 +39,9 @@ from conditions import commit, ended, machine
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from melanoma_dist.console import say  # noqa: E402
 from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
-from melanoma_dist.log import say  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
 from tests.chaos.processes import MARK, alive_after, runs, title, working  # noqa: E402
 

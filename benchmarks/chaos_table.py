@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from melanoma_dist.log import show_table
+from melanoma_dist.console import show_table
 from tests.chaos.outcome import StepNoted, steps_noted
 
 _MOMENTS = ("start", "step", "validation", "checkpoint", "between", "work", "end")

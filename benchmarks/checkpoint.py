@@ -22,15 +22,15 @@ import torch
 import tyro
 from conditions import commit, ended, machine
 
-from melanoma_dist.config import InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
+from melanoma_dist.console import say
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.input.loader import TrainingBatch
-from melanoma_dist.log import say
 from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.train.artifact_writer import ArtifactWriter
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
-from melanoma_dist.train.keeper import Keeper
-from melanoma_dist.train.learner import Learner
+from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -89,7 +89,7 @@ class _Training:
         )
         targets = np.tile(np.eye(len(_LABELS), dtype=np.float32), (4, 1))
         model = build_classifier(config.model, image_size, len(_LABELS), 0)
-        self.learner = Learner(model, targets, config, world)
+        self.learner = TrainStep(model, targets, config, world)
         self.learner.begin_epoch(frozen=False)
         images = torch.randn(batch_size, 3, image_size, image_size, device=world.device)
         known = torch.eye(len(_LABELS)).repeat(-(-batch_size // len(_LABELS)), 1)[:batch_size].to(world.device)
@@ -97,7 +97,7 @@ class _Training:
         self._batch = TrainingBatch(images, known, np.arange(batch_size), known.numel())
         self._gpu, self._step, self._saved = world.gpu, 0, 0
         unit = Unit(config, 0, "", "", folder)
-        self.keeper = Keeper(unit, Checkpoints(unit.folder / "checkpoints", say), say)
+        self.keeper = ArtifactWriter(unit, Checkpoints(unit.folder / "checkpoints", say), say)
 
     def turn(self, steps: int, checkpoint_at: int | None = None) -> float:
         """Seconds of some steps, with a checkpoint after one of them."""
@@ -113,7 +113,7 @@ class _Training:
 
     def save(self) -> None:
         """As the training does after a step."""
-        state = {"learner": self.learner.state_dict(), "ranks": [self.learner.own_state()], "history": []}
+        state = {"learner": self.learner.state_dict(), "ranks": [self.learner.rank_state()], "history": []}
         self._saved += 1
         self.keeper.save(Cursor(self._saved), state, keep_best=0)
 
@@ -121,7 +121,7 @@ class _Training:
         """Seconds of a checkpoint beside which nothing is done: until the training could go on, and from then on."""
         self._wait()
         copying = _seconds(self.save)
-        return copying, _seconds(self.keeper.settle)
+        return copying, _seconds(self.keeper.wait)
 
     def _wait(self) -> None:
         if self._gpu is not None:
@@ -139,7 +139,7 @@ def cost(backbone: str, batch_size: int, image_size: int, world: World, rounds: 
         pairs = []
         for _ in range(rounds):
             pairs.append((training.turn(steps), training.turn(steps, checkpoint_at=steps // 8)))
-            training.keeper.settle()
+            training.keeper.wait()
         training.keeper.close()
         size = max(path.stat().st_size for path in Path(place).rglob("state.pt"))
         count = sum(parameter.numel() for parameter in training.learner.model.parameters())

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from melanoma_dist.console import complain
 from melanoma_dist.errors import MelanomaDistError
-from melanoma_dist.log import complain
 
 _ROOT = Path(__file__).resolve().parents[1]
 

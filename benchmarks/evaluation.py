@@ -18,12 +18,12 @@ import numpy.typing as npt
 import tyro
 from conditions import commit, ended, machine
 
+from melanoma_dist.console import say, show_table
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.errors import MelanomaDistError
-from melanoma_dist.evaluate.statistics import resample
-from melanoma_dist.evaluate.statistics.delong import delong
-from melanoma_dist.evaluate.statistics.figures import Settings, figures
-from melanoma_dist.log import say, show_table
+from melanoma_dist.metrics import bootstrap
+from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.delong import delong
 
 _SHARES = (0.178, 0.508, 0.131, 0.034, 0.104, 0.009, 0.010, 0.026)  # of DIAGNOSES in ISIC 2019's training set
 _FIGURES = Settings(prevalences=(0.1,))
@@ -59,7 +59,7 @@ def main() -> None:
     say(f"{machine()}; commit {commit()}")
     made = made_up(sizes)
     start, busy = time.perf_counter(), time.process_time()
-    found = resample.bootstrap(
+    found = bootstrap.bootstrap(
         made.truth, made.probability, made.group, DIAGNOSES, _FIGURES, sizes.resamples, sizes.seed
     )
     found.intervals()
@@ -95,15 +95,15 @@ def made_up(sizes: Sizes) -> Predictions:
 
 
 def _slowly(made: Predictions, sizes: Sizes, at: int) -> dict[tuple[str, str], float | None]:
-    strata = resample.strata_of(made.truth, made.group)
-    weights = resample.draw(strata, min(resample.BLOCK, sizes.resamples), np.random.default_rng([sizes.seed, 0]))
+    strata = bootstrap.strata_of(made.truth, made.group)
+    weights = bootstrap.draw(strata, min(bootstrap.BLOCK, sizes.resamples), np.random.default_rng([sizes.seed, 0]))
     times = weights[made.group, at].astype(int)
     told = figures(np.repeat(made.truth, times, 0), np.repeat(made.probability, times, 0), DIAGNOSES, _FIGURES)
     rows = told["labels"] | {row: told[row] for row in ("macro", "micro", "official")}
     return {(row, figure): value for row, entry in rows.items() for figure, value in entry.items()}
 
 
-def _check(found: resample.Bootstrap, at: int, slow: dict[tuple[str, str], float | None]) -> None:
+def _check(found: bootstrap.Bootstrap, at: int, slow: dict[tuple[str, str], float | None]) -> None:
     for column, value in zip(found.columns, found.samples[:, at], strict=True):
         expected = slow[column]
         if not np.isclose(value, np.nan if expected is None else expected, rtol=1e-5, equal_nan=True):

@@ -30,8 +30,8 @@ import tyro
 from conditions import commit, ended, machine
 from fuzzing.parsers import NAMES, module_of
 
+from melanoma_dist.console import say, show_table
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.log import say, show_table
 
 _PATIENCE_S = 10.0  # of the processor, for one input
 _LONGEST_S = 60.0  # for one input, on a machine that others use too

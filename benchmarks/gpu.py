@@ -48,7 +48,7 @@ from conditions import commit, ended, machine
 from on_gpu.dali import DALI
 from on_gpu.settings import Row, Section, Settings, skipped
 
-from melanoma_dist.log import say, show_table
+from melanoma_dist.console import say, show_table
 
 _HEADER = ("section", "figure", "value", "remark")
 _WHERE = {

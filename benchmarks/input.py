@@ -39,10 +39,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from melanoma_dist.console import say, show_table
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.input import stream
 from melanoma_dist.input.stream import Policy
-from melanoma_dist.log import say, show_table
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PHOTO_ASPECT = 4 / 3  # of nearly all photographs: what our crops' aspect is relative to

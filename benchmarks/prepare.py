@@ -35,9 +35,9 @@ import tyro
 from conditions import commit, ended, machine
 from PIL import Image
 
+from melanoma_dist.console import say, show_table
 from melanoma_dist.data.duplicates import propose
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.log import say, show_table
 
 _LAUNCH = Path(__file__).resolve().parents[1] / "launch.py"
 _SIZE = 512

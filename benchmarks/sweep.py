@@ -27,10 +27,10 @@ from conditions import commit, ended, launch, machine
 from scipy.stats import bootstrap
 from sweep_simulation import Curves, Played, made_up, play
 
-from melanoma_dist.config import DataConfig, RunConfig, ScheduleConfig
+from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.console import say, show_table
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.log import say, show_table
-from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.journal import read_journal
 
 _ROOT = Path(__file__).resolve().parents[1]

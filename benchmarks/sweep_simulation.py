@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from melanoma_dist.config import ScheduleConfig
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.sweep.race import Place, Race
+from melanoma_dist.config.run import ScheduleConfig
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper
 from melanoma_dist.train.schedule import Progress
 
@@ -74,8 +74,8 @@ class _InOrder:
 def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
     """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
     schedule, folds = settings.run.schedule, len(curves.auc[0])
-    conductor = Conductor(_InOrder(), Stopper(settings), Race(folds, settings.fold_race), len(curves.auc))
-    running: list[tuple[float, int, Place, int, Progress]] = []  # a heap: when an epoch ends, and of which unit
+    conductor = Controller(_InOrder(), Stopper(settings), FoldRacing(folds, settings.fold_race), len(curves.auc))
+    running: list[tuple[float, int, FoldTrial, int, Progress]] = []  # a heap: when an epoch ends, and of which unit
     now = spent = 0.0
     started = 0
     while True:
@@ -92,7 +92,7 @@ def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
             heapq.heappush(running, (now + _seconds(curves, place), number, place, epoch + 1, progress))
         elif stop is None:
             conductor.finish(place)
-    full = [[_whole(curves, Place(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
+    full = [[_whole(curves, FoldTrial(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
     means = [statistics.fmean(auc for auc, _ in units) for units in full]
     chosen = conductor.race.incumbent()
     if chosen is None:
@@ -100,7 +100,7 @@ def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
     return Played(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
 
 
-def _whole(curves: Curves, place: Place, schedule: ScheduleConfig) -> tuple[float, float]:
+def _whole(curves: Curves, place: FoldTrial, schedule: ScheduleConfig) -> tuple[float, float]:
     """Best AUC and cost of a unit that only patience stops."""
     progress = Progress()
     for epoch, auc in enumerate(curves.auc[place.configuration][place.fold]):
@@ -110,5 +110,5 @@ def _whole(curves: Curves, place: Place, schedule: ScheduleConfig) -> tuple[floa
     return progress.best, (progress.epoch + 1) * _seconds(curves, place)
 
 
-def _seconds(curves: Curves, place: Place) -> float:
+def _seconds(curves: Curves, place: FoldTrial) -> float:
     return curves.epoch_seconds[place.configuration][place.fold]

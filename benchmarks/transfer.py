@@ -23,13 +23,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from melanoma_dist.config import ModelConfig
+from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.console import show_table
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples
-from melanoma_dist.log import show_table
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import tyro
 
-from melanoma_dist import terminate
-from melanoma_dist.config import RunConfig
-from melanoma_dist.config_file import with_file
+from melanoma_dist import signals
+from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.saved import with_file
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.console import complain
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
-from melanoma_dist.evaluate.config import CompareConfig, EvaluateConfig
-from melanoma_dist.log import complain
-from melanoma_dist.sweep.config import SweepConfig
 
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _OF_RUNS = (*_PARSER, tyro.conf.PositionalRequiredArgs)
@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted, 75 saved and ended as a signal asked.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    terminate.forget()
-    terminate.heed_signals()
+    signals.forget()
+    signals.heed_signals()
     try:
         _command(arguments)
     except MelanomaDistError as error:
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: {place}: {error.strerror}. Make room or mend the storage. {_remains(arguments)}")
         return MelanomaDistError.exit_code
     except KeyboardInterrupt:
-        complain(terminate.told(_remains(arguments)))
-        return terminate.exit_code()
+        complain(signals.told(_remains(arguments)))
+        return signals.exit_code()
     return 0
 
 
@@ -95,7 +95,7 @@ def _sweep(arguments: list[str]) -> None:
 
 def _evaluate(arguments: list[str]) -> None:
     settings = tyro.cli(EvaluateConfig, args=arguments, prog="launch.py evaluate", config=_OF_RUNS)
-    from melanoma_dist.evaluate.unseen.command import evaluate
+    from melanoma_dist.evaluate.holdout.command import evaluate
 
     evaluate(settings)
 

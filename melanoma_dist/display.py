@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.live import Live
 from rich.table import Table
 
-from melanoma_dist.log import console, say
-from melanoma_dist.train.events import EpochDone, Event, Left, Note, StepDone, UnitDone, Validating
+from melanoma_dist.console import console, say
+from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
 _COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
@@ -94,7 +94,7 @@ class _Row:
             self._epoch, self._step, self._state = event, None, "training"
         elif isinstance(event, UnitDone):
             self._state, self.done = f"done: {event.reason}", True
-        elif isinstance(event, Left):
+        elif isinstance(event, Paused):
             self._state = "saved"
 
     def line(self, event: Event) -> str | None:
@@ -108,7 +108,7 @@ class _Row:
             )
         if isinstance(event, UnitDone):
             return f"{self._title} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
-        if isinstance(event, Left):
+        if isinstance(event, Paused):
             return f"{self._title} saved after {event.where}"
         return f"{self._title}: {event.text}" if isinstance(event, Note) else None
 

@@ -5,7 +5,7 @@
     │   ├── ConfigError      a flag or a field of the configuration
     │   ├── ResumeError      a unit that was asked to go on otherwise than it began
     │   └── DataError        images, labels, a prepared folder
-    │       └── DamagedImages    prepared images whose bytes have changed
+    │       └── CorruptImages    prepared images whose bytes have changed
     ├── DownloadError        a file that a server did not give: the network, an answer that is not the file
     ├── TrainingError        a unit that could not be trained: NaN, a storage that refuses
     │   └── OutOfMemory      a device had too little of it for so many images at once
@@ -49,7 +49,7 @@ class ResumeError(UserError):
     """A unit was asked to go on otherwise than it began: on other ranks, with other arithmetic."""
 
 
-class DamagedImages(DataError):
+class CorruptImages(DataError):
     """Images that a unit was to learn from are not what was prepared."""
 
     def __init__(self, message: str, image_ids: tuple[str, ...]) -> None:

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from melanoma_dist.config import RunConfig, differences
+from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, locate_run, open_run, trainings
+from melanoma_dist.config.run import RunConfig, differences
+from melanoma_dist.console import say, show_table
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
-from melanoma_dist.data.copies import everywhere
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
+from melanoma_dist.data.node_copies import everywhere
 from melanoma_dist.display import Display
+from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
-from melanoma_dist.foreign import read_json
-from melanoma_dist.lock import LOCK, alone_by
-from melanoma_dist.log import say, show_table
-from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
-from melanoma_dist.preflight import ModelSize, check_room, check_shared_memory, check_temporary
-from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, open_run, run_folder, trainings
-from melanoma_dist.terminate import everything_saved
+from melanoma_dist.mirror.run_mirror import fold_url, mirrored, parts, restore
+from melanoma_dist.signals import everything_saved
+from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.untrusted import read_json
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
-    from melanoma_dist.dist.plan import Layout, Machines
+    from melanoma_dist.distributed.plan import Layout, Machines
     from melanoma_dist.train.events import Event
     from melanoma_dist.train.unit import Unit
 
@@ -37,7 +37,7 @@ def train(config: RunConfig) -> None:
     """Train every fold that is not finished, then write and show what the folds predict together."""
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
-    folder = run_folder(config, dataset)
+    folder = locate_run(config, dataset)
     busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
     copies = parts(config, folder)
     restore(folder, copies, busy, say)
@@ -55,9 +55,9 @@ def train(config: RunConfig) -> None:
         start = time.monotonic()
         _train_folds(config, dataset, folder)
         _remove_scratch(folder)
-        from melanoma_dist.evaluate.conclusion import conclude
+        from melanoma_dist.evaluate.finalize import finalize
 
-        summary = conclude(config, dataset, folds, folder, time.monotonic() - start)
+        summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
     _show(summary, folder)
 
 
@@ -118,9 +118,9 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
-    from melanoma_dist.dist.cluster import joined
-    from melanoma_dist.dist.nodes import require_shared
-    from melanoma_dist.dist.units import train_units
+    from melanoma_dist.distributed.cluster import joined
+    from melanoma_dist.distributed.nodes import require_shared
+    from melanoma_dist.distributed.units import train_units
     from melanoma_dist.train.unit import Unit
 
     data = everywhere(config.data.data, dataset.folder)
@@ -167,7 +167,7 @@ def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
 
 
 def _layout(config: RunConfig, machines: Machines, units: int) -> Layout:
-    from melanoma_dist.dist.plan import lay_out
+    from melanoma_dist.distributed.plan import lay_out
 
     hardware = config.hardware
     gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
@@ -209,8 +209,8 @@ def check_machine(config: RunConfig, units: int) -> None:
         return
     import torch
 
-    from melanoma_dist.dist.cluster import check_gpus, cores
-    from melanoma_dist.dist.plan import Machines
+    from melanoma_dist.distributed.cluster import check_gpus, cores
+    from melanoma_dist.distributed.plan import Machines
 
     gpus = torch.cuda.device_count()
     check_gpus(config.hardware.gpus, gpus)

@@ -14,20 +14,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fuzzing.files import BACKBONE, METADATA, TABLE
-from melanoma_dist.config import DataConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
+from melanoma_dist.artifacts.run_folder import locate_run, open_run
+from melanoma_dist.config.evaluate import EvaluateConfig
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.download.part import Version
+from melanoma_dist.data.download.partial_file import Version
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
-from melanoma_dist.evaluate.conclusion import conclude
-from melanoma_dist.evaluate.config import EvaluateConfig
-from melanoma_dist.evaluate.unseen.command import evaluate
-from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.evaluate.finalize import finalize
+from melanoma_dist.evaluate.holdout.command import evaluate
 from melanoma_dist.models.backbones import build_trunk
-from melanoma_dist.record import open_run, run_folder
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -75,12 +75,12 @@ def _run(dataset: Dataset, runs: Path, name: str) -> None:
         hardware=HardwareConfig(gpus=0),
     )
     folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], _FOLDS, config.seed)
-    folder = run_folder(config, dataset)
+    folder = locate_run(config, dataset)
     open_run(folder, config, folds)
     for fold in range(_FOLDS):
         unit = Unit(config, fold, str(dataset.folder), dataset.fingerprint, folder.path)
         train_unit(unit, World(), lambda event: None)
-    conclude(config, open_dataset(str(dataset.folder)), folds, folder, 1.0)
+    finalize(config, open_dataset(str(dataset.folder)), folds, folder, 1.0)
 
 
 def _files(folder: Path) -> None:

@@ -29,7 +29,7 @@ def command(settings: Settings) -> Iterator[Row]:
         runs = Path(folder, "runs")
         seconds, code = _run("whole", runs, place, settings)
         yield Row("undisturbed, two folds of two epochs", f"{seconds:.0f} s, exit code {code}", _about(runs / "whole"))
-        fault = {"at": "melanoma_dist.train.learner:Learner.step", "call": _KILLED_AT, "do": "kill"}
+        fault = {"at": "melanoma_dist.train.step:TrainStep.step", "call": _KILLED_AT, "do": "kill"}
         mark = Path(folder, "killed")
         seconds, code = _run("killed", runs, place, settings, [{**fault, "mark": str(mark)}])
         again = repeated_steps(_trace(runs) / "killed")

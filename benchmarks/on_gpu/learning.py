@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from melanoma_dist.config import InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
 from melanoma_dist.data.demo import demo_dataset
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.dist.world import detect
-from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.distributed.world import detect
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
 from melanoma_dist.models.backbones import expectation
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.learner import Learner
+from melanoma_dist.train.step import TrainStep
 from melanoma_dist.world import World
 from on_gpu.settings import Settings
 from on_gpu.speed import Step
@@ -71,14 +71,14 @@ def endless(batches: TrainingLoader) -> Iterator[TrainingBatch]:
         epoch += 1
 
 
-def learner(backbone: str, settings: Settings, hardware: HardwareConfig) -> Learner:
+def learner(backbone: str, settings: Settings, hardware: HardwareConfig) -> TrainStep:
     config = RunConfig(
         input=InputConfig(batch_size=settings.batch_size),
         model=ModelConfig(backbone=backbone, weights="none"),
         hardware=hardware,
     )
     model = build_classifier(config.model, settings.size(backbone), LABELS, seed=0)
-    made = Learner(model, np.eye(LABELS, dtype=np.float32), config, settings.world)
+    made = TrainStep(model, np.eye(LABELS, dtype=np.float32), config, settings.world)
     made.begin_epoch(frozen=False)
     return made
 
@@ -93,7 +93,7 @@ def synthetic(size: int, settings: Settings, contiguous: bool = False) -> Traini
     return TrainingBatch(images, labels, np.arange(count), labels.numel())
 
 
-def stepper(trained: Learner, batch: Callable[[], TrainingBatch]) -> Step:
+def stepper(trained: TrainStep, batch: Callable[[], TrainingBatch]) -> Step:
     """A step of the learner on the next batch."""
     number = 0
 

@@ -12,10 +12,10 @@ from unittest import mock
 
 import torch
 
+from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.errors import OutOfMemory
-from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.models.classifier import Classifier
-from melanoma_dist.train.concessions import concede, read_concessions
+from melanoma_dist.train.fallbacks import concede, read_fallbacks
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from on_gpu.learning import MAIN_BACKBONE, as_in_a_run, learner, stepper, synthetic
@@ -35,7 +35,7 @@ def memory(settings: Settings) -> Iterator[Row]:
         short = _unit(Path(folder, "short"), backbone, settings, 1)
         with _limited(_SHARE * needed, settings):
             tries = _train_as_the_command_does(short, settings)
-        pieces = read_concessions(short.folder).accumulate
+        pieces = read_fallbacks(short.folder).accumulate
         yield Row(
             f"{backbone}, batch {settings.batch_size}, {_SHARE:.0%} of the memory that it takes",
             f"{pieces} micro-batches",

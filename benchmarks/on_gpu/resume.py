@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from melanoma_dist.train.events import Event, Left
+from melanoma_dist.train.events import Event, Paused
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from on_gpu.learning import as_in_a_run
@@ -55,7 +55,7 @@ def _train(unit: Unit, settings: Settings, steps: int | None = None) -> str:
     """Train a unit to its end, or for so many steps. Returns where it was left."""
     events: list[Event] = []
     train_unit(unit, as_in_a_run(settings), events.append, _after(steps))
-    return next((event.where for event in events if isinstance(event, Left)), "the end")
+    return next((event.where for event in events if isinstance(event, Paused)), "the end")
 
 
 def _after(steps: int | None) -> Callable[[], bool]:

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.backbones import timm_name
 from on_gpu.dali import DALI

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from melanoma_dist import log
-from melanoma_dist.config import LabelSet
+from melanoma_dist import console
+from melanoma_dist.config.run import LabelSet
 from melanoma_dist.data.download.address import split_address
 from melanoma_dist.data.download.catalogue import BASE_URL
 from melanoma_dist.errors import ConfigError
@@ -156,7 +156,7 @@ def _audit(config: AuditConfig) -> None:
     if not inspection.stored.passed:  # the page shows pictures, and damaged ones cannot be shown
         require(inspection.checks)
     write_page(inspection, config.html)
-    log.say(f"page: {config.html}")
+    console.say(f"page: {config.html}")
     require(inspection.checks)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from melanoma_dist import log
-from melanoma_dist.data.copies import cache_folder, local_copy
+from melanoma_dist import console
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import DESCRIPTION, Dataset, load_dataset
+from melanoma_dist.data.node_copies import cache_folder, local_copy
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
@@ -51,7 +51,7 @@ def demo_dataset(cache: Path | None = None) -> Path:
     prepared = home / "prepared"
     if (prepared / DESCRIPTION).is_file():
         return prepared
-    log.say(f"generating the demo data in {home} (once, some seconds)")
+    console.say(f"generating the demo data in {home} (once, some seconds)")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=cache))

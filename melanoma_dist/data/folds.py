@@ -14,8 +14,8 @@ import pandas as pd
 from pandas.api.types import is_integer_dtype, is_string_dtype
 
 from melanoma_dist.data.labels import targets
-from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.storage.parquet import read_parquet
 
 HEADLINE = "MEL"  # the label whose AUC stops training and heads the report: it must occur in every fold
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from melanoma_dist.data.manifest import JOURNAL
 from melanoma_dist.errors import DataError
-from melanoma_dist.foreign import parse_json
-from melanoma_dist.lock import alone_in
+from melanoma_dist.storage.locks import alone_in
+from melanoma_dist.storage.untrusted import parse_json
 
 Record = dict[str, Any]
 _LONGEST = 2**20  # bytes of a line; ours have some hundred

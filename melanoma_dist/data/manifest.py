@@ -35,9 +35,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from melanoma_dist import commit
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.parquet import MOST_ENCODED, read_parquet
 from melanoma_dist.data.schema import (
     AGAIN,
     JOINS_RULES,
@@ -48,7 +46,9 @@ from melanoma_dist.data.schema import (
     check_columns,
 )
 from melanoma_dist.errors import DataError
-from melanoma_dist.foreign import parse_json, read_bytes
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.parquet import MOST_ENCODED, read_parquet
+from melanoma_dist.storage.untrusted import parse_json, read_bytes
 
 MANIFEST = "manifest.parquet"
 QUARANTINE = "quarantine.parquet"
@@ -166,12 +166,12 @@ def hash_tables(folder: Path) -> dict[str, str]:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table, whole or not at all."""
-    commit.write_file(path, lambda aside: table.to_parquet(aside, index=False))
+    atomic.write_file(path, lambda aside: table.to_parquet(aside, index=False))
 
 
 def write_description(folder: Path, description: dict[str, Any]) -> None:
     """Write ``dataset.json``, whole or not at all: from here on the folder is a finished data set."""
-    commit.write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+    atomic.write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
 
 
 def read_description(folder: Path) -> dict[str, Any]:

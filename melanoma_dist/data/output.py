@@ -16,7 +16,7 @@ from pathlib import Path
 from melanoma_dist.data import manifest
 from melanoma_dist.data.schema import SHARD
 from melanoma_dist.errors import DataError
-from melanoma_dist.foreign import parse_json
+from melanoma_dist.storage.untrusted import parse_json
 
 _PLANNED = {manifest.PLAN, f"{manifest.PLAN}.tmp"}
 _TABLES = {*manifest.FILES, *(f"{name}.tmp" for name in manifest.FILES if name != manifest.JOURNAL)}

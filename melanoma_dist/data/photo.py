@@ -14,8 +14,8 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from melanoma_dist.data.picture import MAX_BYTES, open_picture
-from melanoma_dist.foreign import read_bytes
+from melanoma_dist.storage.images import MAX_BYTES, open_picture
+from melanoma_dist.storage.untrusted import read_bytes
 
 HASH_SIDE = 16
 """The perceptual hash has so many bits in a row, and so many rows."""

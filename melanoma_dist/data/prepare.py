@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data import groups, journal, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.isic import Year, read_years
@@ -23,10 +23,10 @@ from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read
 from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
 from melanoma_dist.data.output import clear, writing
 from melanoma_dist.data.photo import PhotoJob
-from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
+from melanoma_dist.storage.images import open_picture
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def prepare(request: Request, out: Path) -> Dataset:
     _refuse_missing(sources, request.allow_missing)
     with writing(out), journal.opened(out) as finished:
         if finished.resume(digest):
-            log.say(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
+            console.say(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
         else:
             clear(out)
         store_images(request.raw, sources.jobs, out, finished, quiet=request.synthetic)
@@ -149,7 +149,7 @@ def _finished(out: Path, digest: str) -> Dataset:
             f"(years {description['years']}, size {dataset.size}; a file that was written again counts as another). "
             "Runs may depend on it: choose another folder with --out, or delete this one."
         )
-    log.say(
+    console.say(
         f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
         f"(`data audit --data {out}` reads every byte of it.)"
     )

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from melanoma_dist.foreign import MEBIBYTE, read_bytes
+from melanoma_dist.storage.untrusted import MEBIBYTE, read_bytes
 
 # Python's csv takes fields of 128 KiB at most, and so many rows and columns as the memory holds.
 _MOST = 16 * MEBIBYTE  # of a table; the largest has two

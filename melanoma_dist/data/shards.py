@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.errors import DataError
@@ -197,6 +197,6 @@ class ShardReader:
 def verify(dataset: Dataset) -> None:
     """Read every byte of every image and mask. Raises DataError for the first that is not as it was prepared."""
     reader = ShardReader(dataset)
-    for row in log.progress(range(len(reader)), len(reader), "verifying"):
+    for row in console.progress(range(len(reader)), len(reader), "verifying"):
         reader.jpeg(row)
         reader.mask(row)

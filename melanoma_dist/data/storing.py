@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data.decode import prepare_photos
 from melanoma_dist.data.journal import Journal, Record
 from melanoma_dist.data.photo import Photo, PhotoJob
@@ -37,7 +37,7 @@ def store_images(raw: Path, jobs: list[PhotoJob], out: Path, finished: Journal, 
     photos: Iterable[Photo] = prepare_photos(todo)
     with ShardWriter(out, after=last) as writer:
         new: list[Record] = []
-        for photo in photos if quiet else log.progress(photos, len(todo), "preparing"):
+        for photo in photos if quiet else console.progress(photos, len(todo), "preparing"):
             place = None if photo.jpeg is None else writer.add(photo.image_id, photo.jpeg, photo.mask)
             new.append(_record(raw, photo, place))
             if len(new) == _SETTLED:

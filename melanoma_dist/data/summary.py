@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import figures
 from melanoma_dist.data.groups import NEAR
@@ -48,23 +48,23 @@ def show_dataset(dataset: Dataset, years: list[Year]) -> None:
         part = images[images["image_id"].isin(ids)]
         lost = len(ids - kept - gone)
         rows.append((name, len(ids), len(ids & gone), lost, len(part), part["group"].nunique()))
-    log.show_table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
-    log.show_table(*figures.labels(images))
+    console.show_table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
+    console.show_table(*figures.labels(images))
     _show_splits(images)
     here = joins[joins["image_id"].isin(kept) & joins["other_id"].isin(kept)]
     if here["joined"].any():
         reasons = here[here["joined"]].groupby("reason").size()
-        log.show_table("Joined into groups", ("reason", "pairs"), [*reasons.items()])
+        console.show_table("Joined into groups", ("reason", "pairs"), [*reasons.items()])
     refused = here[(here["reason"] == NEAR) & ~here["joined"]]
     if len(refused):
-        log.say(f"{len(refused)} pairs that look alike differ in their details, and were not joined.")
+        console.say(f"{len(refused)} pairs that look alike differ in their details, and were not joined.")
     for _, row in quarantine.head(5).iterrows():
-        log.say(f"quarantined {row['source']}: {row['reason']}")
+        console.say(f"quarantined {row['source']}: {row['reason']}")
     if len(quarantine):
-        log.say(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
+        console.say(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
     for note in notes(years):
-        log.say(note)
-    log.say(
+        console.say(note)
+    console.say(
         f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. "
         f"`data audit --data {dataset.folder}` shows what is in it."
     )
@@ -78,19 +78,19 @@ def show_plan(plan: pd.DataFrame, years: list[Year], path: Path) -> None:
         named = part.loc[part["lesion_id"].notna(), "lesion_id"]
         rows.append((name, len(part), int(part["on_disk"].sum()), part["group"].nunique(), named.nunique(), len(named)))
     header = ("year", "labelled", "on disk", "groups", "lesions named", "images with one")
-    log.show_table("Images", header, rows)
+    console.show_table("Images", header, rows)
     suffixed = [(year.year, int(year.records["downsampled"].sum())) for year in years if year.wanted]
     for year, count in suffixed:
         if count:
-            log.say(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
-    log.show_table(*figures.labels(plan))
+            console.say(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
+    console.show_table(*figures.labels(plan))
     overlaps = figures.overlaps(plan)
     if overlaps.rows:
-        log.show_table(*overlaps)
+        console.show_table(*overlaps)
     _show_splits(plan)
     for note in notes(years):
-        log.say(note)
-    log.say(f"plan: {path}. Copies are not in it: only pixels tell them.")
+        console.say(note)
+    console.say(f"plan: {path}. Copies are not in it: only pixels tell them.")
 
 
 def _ids(years: list[Year]) -> dict[str, set[str]]:
@@ -102,4 +102,4 @@ def _ids(years: list[Year]) -> dict[str, set[str]]:
 
 def _show_splits(images: pd.DataFrame) -> None:
     splits = images.groupby("split")["group"].agg(["size", "nunique"])
-    log.show_table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])
+    console.show_table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])

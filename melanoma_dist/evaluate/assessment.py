@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.statistics.delong import delong
-from melanoma_dist.evaluate.statistics.figures import Settings, figures
-from melanoma_dist.evaluate.statistics.lesions import by_lesion
-from melanoma_dist.evaluate.statistics.resample import RESAMPLES, bootstrap
-from melanoma_dist.train.predictions import arrays
+from melanoma_dist.metrics.bootstrap import RESAMPLES, bootstrap
+from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.delong import delong
+from melanoma_dist.metrics.lesions import by_lesion
 
 LEVEL = 0.95
 

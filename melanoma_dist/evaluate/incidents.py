@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist.config import RunConfig
-from melanoma_dist.evaluate.epochs import read_epochs
-from melanoma_dist.record import RunFolder, trainings
-from melanoma_dist.train.concessions import read_concessions
+from melanoma_dist.artifacts.epochs import read_epochs
+from melanoma_dist.artifacts.run_folder import RunFolder, trainings
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.train.fallbacks import read_fallbacks
 
 
 def incidents(config: RunConfig, folder: RunFolder) -> list[str]:
@@ -45,5 +45,5 @@ def _halved(epochs: list[dict[str, Any]], config: RunConfig) -> list[str]:
 
 
 def _left_out(folder: Path) -> list[str]:
-    damaged = read_concessions(folder).damaged
+    damaged = read_fallbacks(folder).damaged
     return [f"did not learn from {len(damaged)} damaged images: {', '.join(damaged)}."] if damaged else []

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.artifacts.predictions import TRUE, arrays
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.frozen import Frozen, calibration, cross_fitted, decision
-from melanoma_dist.evaluate.statistics.figures import FIGURES, Settings, figures
-from melanoma_dist.evaluate.statistics.spread import over_folds
-from melanoma_dist.evaluate.statistics.subgroups import subgroups
-from melanoma_dist.train.predictions import TRUE, arrays
+from melanoma_dist.evaluate.decision_rules import DecisionRules, calibration, cross_fitted, decision
+from melanoma_dist.metrics.classification import FIGURES, Settings, figures
+from melanoma_dist.metrics.cross_validation import over_folds
+from melanoma_dist.metrics.subgroups import subgroups
 
 
 def out_of_fold(tables: list[pd.DataFrame], folds: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def out_of_fold(tables: list[pd.DataFrame], folds: pd.DataFrame) -> pd.DataFrame
 
 
 def summarise(
-    table: pd.DataFrame, about: pd.DataFrame, labels: tuple[str, ...], threshold: float, frozen: Frozen
+    table: pd.DataFrame, about: pd.DataFrame, labels: tuple[str, ...], threshold: float, frozen: DecisionRules
 ) -> dict[str, Any]:
     """All that the out-of-fold predictions of a run say, from them alone.
 

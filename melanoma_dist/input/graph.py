@@ -59,7 +59,7 @@ def varied(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: Frame
 
 
 @dataclass(frozen=True)
-class View:
+class Orientation:
     """One of the eight orientations of an image: mirrored along its axes, then its axes exchanged."""
 
     down: bool = False
@@ -68,14 +68,14 @@ class View:
 
 
 VIEWS = tuple(
-    View(down, across, turned) for turned in (False, True) for down in (False, True) for across in (False, True)
+    Orientation(down, across, turned) for turned in (False, True) for down in (False, True) for across in (False, True)
 )
 """As it is, mirrored, upside down, both (half a turn); then these with the axes exchanged, two of them quarter turns.
 Any number of the first ones is a fair choice for a picture that has no upright."""
 AS_IT_IS = VIEWS[0]
 
 
-def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: View = AS_IT_IS) -> GraphInput:
+def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: Orientation = AS_IT_IS) -> GraphInput:
     """Evaluation input: each image whole, resized to the square, normalised; mirrored as ``view`` says.
 
     The axes are exchanged by ``oriented``, after the graph.
@@ -87,7 +87,7 @@ def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: View = AS_IT
     return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(frame.mean, frame.std, count))
 
 
-def oriented(images: torch.Tensor, view: View) -> torch.Tensor:
+def oriented(images: torch.Tensor, view: Orientation) -> torch.Tensor:
     """What the graph made of ``plain(..., view)``, [B, 3, S, S], with its axes exchanged where the view has them so."""
     if not view.exchanged:
         return images

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.errors import DamagedImages, DataError, is_of_memory
+from melanoma_dist.errors import CorruptImages, DataError, is_of_memory
 from melanoma_dist.input import stream
-from melanoma_dist.input.graph import AS_IT_IS, Frame, Graph, GraphInput, View, oriented, plain, varied
+from melanoma_dist.input.graph import AS_IT_IS, Frame, Graph, GraphInput, Orientation, oriented, plain, varied
 from melanoma_dist.input.stream import Indices
+from melanoma_dist.storage.images import open_picture
 from melanoma_dist.world import World
 
 
@@ -167,7 +167,7 @@ class EvaluationLoader:
         """Yield images [batch_size, 3, S, S] and which samples they are; equally often on every rank."""
         return self.seen(AS_IT_IS)
 
-    def seen(self, view: View) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
+    def seen(self, view: Orientation) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
         """The same, in another of the eight orientations."""
         self._view = view
         if self._graph is None:
@@ -214,8 +214,8 @@ def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], Dat
         raise blame(ids) from error
 
 
-def _not_learnt_from(ids: tuple[str, ...]) -> DamagedImages:
-    return DamagedImages(
+def _not_learnt_from(ids: tuple[str, ...]) -> CorruptImages:
+    return CorruptImages(
         f"{_damage(ids)} A fold goes on without so many as --max-damaged-images says; or copy the data set again.", ids
     )
 

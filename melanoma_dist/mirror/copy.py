@@ -17,10 +17,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from melanoma_dist import commit
-from melanoma_dist.foreign import parse_json
-from melanoma_dist.mirror.snapshot import Content, Snapshot, Watch, committed
-from melanoma_dist.mirror.store import Store
+from melanoma_dist.mirror.snapshot import Content, FolderScanner, Snapshot, committed
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.remote import Store
+from melanoma_dist.storage.untrusted import parse_json
 
 _KEPT = 2  # generations: the newest, and the one whose objects stay until the next is whole
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{64})\.json")
@@ -49,7 +49,7 @@ class Copy:
         """``tell`` hears what is damaged. Raises what the storage's library raises for a URL that is none."""
         self.url, self._root, self._belongs, self._tell = url, root, belongs, tell
         self._store = Store(url)
-        self._watch = Watch(root, belongs)
+        self._watch = FolderScanner(root, belongs)
         self._newest: Generation | None = None
         self._asked = False
 
@@ -107,18 +107,18 @@ class Copy:
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            commit.write_file(target, lambda aside: self._download(generation.files[path], aside))
+            atomic.write_file(target, lambda aside: self._download(generation.files[path], aside))
         except Damaged:
             return False
         return True
 
     def _fetch_folder(self, generation: Generation, folder: str, paths: set[str]) -> bool:
         def write(aside: Path) -> None:
-            for path in paths - {f"{folder}/{commit.MANIFEST}"}:  # that one is made anew, and comes to the same
+            for path in paths - {f"{folder}/{atomic.MANIFEST}"}:  # that one is made anew, and comes to the same
                 self._download(generation.files[path], aside / PurePosixPath(path).name)
 
         try:
-            commit.write_folder(self._root / folder, write)
+            atomic.write_folder(self._root / folder, write)
         except Damaged:
             return False
         return True

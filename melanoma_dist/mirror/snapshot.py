@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from melanoma_dist import commit
+from melanoma_dist.storage import atomic
 
 _BLOCK = 2**20
 _ATTEMPTS = 20
@@ -47,7 +47,7 @@ class _Changed(Exception):
     """Files came and went while they were looked at."""
 
 
-class Watch:
+class FolderScanner:
     """Takes snapshots of the files below ``root`` whose paths ``belongs`` picks; reads only what changed."""
 
     def __init__(self, root: Path, belongs: Callable[[str], bool]) -> None:
@@ -102,7 +102,7 @@ def _without_torn_folders(files: dict[str, Content], opened: dict[str, BinaryIO]
     """The files but those of committed folders that are damaged, or were replaced while they were read."""
     kept = dict(files)
     for folder, members in committed(files).items():
-        manifest = f"{folder}/{commit.MANIFEST}"
+        manifest = f"{folder}/{atomic.MANIFEST}"
         if manifest not in opened:
             continue  # it is the one that was judged before
         digests = {path.rpartition("/")[2]: files[path].sha256 for path in members if path != manifest}
@@ -117,7 +117,7 @@ def committed(paths: dict[str, Content]) -> dict[str, set[str]]:
     members = defaultdict(set)
     for path in paths:
         members[path.rpartition("/")[0]].add(path)
-    return {folder: paths for folder, paths in members.items() if f"{folder}/{commit.MANIFEST}" in paths}
+    return {folder: paths for folder, paths in members.items() if f"{folder}/{atomic.MANIFEST}" in paths}
 
 
 def _digests(manifest: BinaryIO) -> object:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from melanoma_dist.errors import ConfigError, nearest
-from melanoma_dist.tensors import load_tensors
+from melanoma_dist.storage.tensors import load_tensors
 
 LITERATURE = {
     "resnet152v2": "resnetv2_152",

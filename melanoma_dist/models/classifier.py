@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from melanoma_dist.config import ModelConfig, Pooling
+from melanoma_dist.config.run import ModelConfig, Pooling
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import build_trunk
 

@@ -10,17 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist import commit
-from melanoma_dist.config import RunConfig, with_values
-from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.display import Display
-from melanoma_dist.dist.plan import Layout, Machines, capacity
-from melanoma_dist.errors import ConfigError
-from melanoma_dist.lock import LOCK, alone_by
-from melanoma_dist.log import say
-from melanoma_dist.preflight import ModelSize, check_room
-from melanoma_dist.record import (
+from melanoma_dist.artifacts.run_folder import (
     identity_of,
     made_with,
     now,
@@ -29,15 +19,25 @@ from melanoma_dist.record import (
     refuse_other_makers,
     write_json,
 )
+from melanoma_dist.config.run import RunConfig, with_values
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.console import say
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.display import Display
+from melanoma_dist.distributed.plan import Layout, Machines, capacity
+from melanoma_dist.distributed.preflight import ModelSize, check_room
+from melanoma_dist.errors import ConfigError
 from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds
-from melanoma_dist.sweep.agenda import Ground, SweepAgenda
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.sweep.journal import Journal, retell, settle
-from melanoma_dist.sweep.race import Race
+from melanoma_dist.signals import everything_saved
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.journal import Journal, replay, settle
+from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
-from melanoma_dist.terminate import everything_saved
+from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
 
 _SAMPLES = 100  # configurations tried out on paper before anything starts
 _MANY = 10_000  # configurations, where only time limits them
@@ -54,7 +54,7 @@ def sweep(settings: SweepConfig) -> None:
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
     folder, identity = _place(settings, space, dataset)
-    ground = Ground(config, dataset, folds, folder, tuple(space.domains))
+    ground = SweepContext(config, dataset, folds, folder, tuple(space.domains))
     _check_samples(space, ground)
     build_searcher(settings, space, config.seed).suggest()  # what it cannot search is told before anything is written
     check_machine(config, trials or _MANY)
@@ -65,9 +65,9 @@ def sweep(settings: SweepConfig) -> None:
     busy = ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")
     with alone_by(folder / LOCK, busy):
         journal = Journal(folder / "journal.jsonl")
-        race = Race(config.data.folds, settings.fold_race)
-        conductor = Conductor(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)
-        retell(journal.records, conductor, folder / "journal.jsonl")
+        race = FoldRacing(config.data.folds, settings.fold_race)
+        conductor = Controller(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)
+        replay(journal.records, conductor, folder / "journal.jsonl")
         settle(journal, conductor)
         conductor.trials = trials
         _conduct(settings, ground, conductor, journal)
@@ -86,18 +86,18 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     check_room(config, ModelSize.of(model), folder)
 
 
-def _conclude(ground: Ground, conductor: Conductor, journal: Journal) -> None:
-    from melanoma_dist.evaluate.conclusion import conclude
+def _conclude(ground: SweepContext, conductor: Controller, journal: Journal) -> None:
+    from melanoma_dist.evaluate.finalize import finalize
     from melanoma_dist.sweep.outcome import Outcome
 
-    Outcome(ground, conductor, journal).conclude(conclude)
+    Outcome(ground, conductor, journal).finalize(finalize)
 
 
-def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journal: Journal) -> None:
+def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller, journal: Journal) -> None:
     # Imported here, when everything cheap has been checked: PyTorch takes seconds to load.
-    from melanoma_dist.dist.cluster import joined
-    from melanoma_dist.dist.nodes import require_shared
-    from melanoma_dist.dist.units import train_units
+    from melanoma_dist.distributed.cluster import joined
+    from melanoma_dist.distributed.nodes import require_shared
+    from melanoma_dist.distributed.units import train_units
     from melanoma_dist.sweep.outcome import Outcome
 
     if journal.records:
@@ -117,14 +117,14 @@ def _conduct(settings: SweepConfig, ground: Ground, conductor: Conductor, journa
         journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
-            agenda = SweepAgenda(ground, conductor, journal, display, deadline, outcome.update)
+            agenda = SweepWorkSource(ground, conductor, journal, display, deadline, outcome.update)
             train_units(agenda, layout, config.hardware.grace_s)
     if not conductor.over():
         spent = "" if budget is None else "The time budget is spent. "
         say(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")
 
 
-def _as_begun(config: RunConfig, journal: Journal, conductor: Conductor) -> RunConfig:
+def _as_begun(config: RunConfig, journal: Journal, conductor: Controller) -> RunConfig:
     """With the ranks on which units in training began, unless others are asked for. Raises ConfigError for those."""
     last, hardware = _last_session(journal), config.hardware
     if not conductor.running or last is None:
@@ -140,7 +140,7 @@ def _as_begun(config: RunConfig, journal: Journal, conductor: Conductor) -> RunC
     return with_values(config, {f"hardware.{flag}": began})
 
 
-def _on_cores_as_begun(layout: Layout, machines: Machines, journal: Journal, conductor: Conductor) -> Layout:
+def _on_cores_as_begun(layout: Layout, machines: Machines, journal: Journal, conductor: Controller) -> Layout:
     """On the CPU, with the cores per rank with which units in training began: on others, numbers round otherwise."""
     last = _last_session(journal)
     if layout.gpu or not conductor.running or last is None:
@@ -177,7 +177,7 @@ def _told(trials: int | None) -> str:
     return "no limit but the time" if trials is None else f"at most {trials} configurations"
 
 
-def _check_samples(space: Space, ground: Ground) -> None:
+def _check_samples(space: Space, ground: SweepContext) -> None:
     """Try configurations out on paper. Raises ConfigError for values that do not go together, or unknown backbones."""
     from melanoma_dist.models.backbones import check_backbone
 
@@ -212,7 +212,7 @@ def _open(folder: Path, identity: dict[str, object], settings: SweepConfig, spac
             return
         if any(folder.iterdir()):
             raise ConfigError.of("name", folder.name, f"{folder} holds something else", "Choose another name.")
-        commit.write_file(folder / "space.py", lambda aside: shutil.copyfile(space.path, aside))
+        atomic.write_file(folder / "space.py", lambda aside: shutil.copyfile(space.path, aside))
         write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
         rule = f"the sweep's folder cannot be written ({error.strerror or error})"

@@ -23,12 +23,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist import commit
+from melanoma_dist.config.fields import fits
 from melanoma_dist.errors import DataError
-from melanoma_dist.fields import fits
-from melanoma_dist.foreign import MEBIBYTE, parse_json, read_text
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.race import Place
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.untrusted import MEBIBYTE, parse_json, read_text
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.racing import FoldTrial
 
 Record = dict[str, Any]
 _MOST = 512 * MEBIBYTE  # of the file; a sweep of ten thousand units writes fifty
@@ -57,7 +57,7 @@ class Journal:
         self.records = read_journal(path)
         whole = "".join(_line(record) for record in self.records).encode()
         if path.exists() and path.read_bytes() != whole:
-            commit.write_file(path, lambda aside: aside.write_bytes(whole))
+            atomic.write_file(path, lambda aside: aside.write_bytes(whole))
 
     def write(self, what: str, **fields: Any) -> None:
         """Add a line; it is on the disk when this returns."""
@@ -74,7 +74,7 @@ def read_journal(path: Path) -> list[Record]:
     """All whole records. Raises DataError for a line, other than the last, that is none."""
     lines = _text(path).split("\n") if path.exists() else []
     records: list[Record] = []
-    started: set[Place] = set()
+    started: set[FoldTrial] = set()
     for number, line in enumerate(lines[:-1], 1):  # what follows the last line break was cut off
         try:
             records.append(_checked(parse_json(line), started))
@@ -83,13 +83,13 @@ def read_journal(path: Path) -> list[Record]:
     return records
 
 
-def _checked(record: Any, started: set[Place]) -> Record:
+def _checked(record: Any, started: set[FoldTrial]) -> Record:
     """A record with every field that its kind has, and not of a unit that was never ``started``."""
     kinds = {"time": float, **_FIELDS[record["what"]]}
     if wrong := [name for name, kind in kinds.items() if not fits(record[name], kind)]:
         raise ValueError(f"{', '.join(wrong)} of another kind")
     if "fold" in record:
-        place = Place(record["configuration"], record["fold"])
+        place = FoldTrial(record["configuration"], record["fold"])
         if record["what"] == "start":
             started.add(place)
         elif place not in started:
@@ -104,7 +104,7 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error}). Restore the file, or choose another --name.") from error
 
 
-def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
+def replay(records: list[Record], conductor: Controller, path: Path) -> None:
     """Bring a new conductor to where the journal ends.
 
     Raises DataError where it would have decided otherwise: the journal is another version's, or was edited.
@@ -121,7 +121,7 @@ def retell(records: list[Record], conductor: Conductor, path: Path) -> None:
             )
 
 
-def settle(journal: Journal, conductor: Conductor) -> None:
+def settle(journal: Journal, conductor: Controller) -> None:
     """Add the lines about decided things that a kill kept from being written, after the journal was told again."""
     told = {record["configuration"] for record in journal.records if record["what"] in ("stop", "drop", "fail")}
     open_units = _open_units(journal.records)
@@ -130,7 +130,7 @@ def settle(journal: Journal, conductor: Conductor) -> None:
             if runner.aucs:
                 journal.write("drop", configuration=number, why=runner.out)
             else:
-                last = open_units[Place(number, 0)][-1]
+                last = open_units[FoldTrial(number, 0)][-1]
                 journal.write("stop", configuration=number, fold=0, epoch=last["epoch"], why=runner.out)
     for place, records in open_units.items():
         if conductor.race.runners[place.configuration].out is not None:
@@ -147,11 +147,11 @@ def as_written(values: Mapping[str, Any]) -> Record:
     return {key: str(value) if value in (math.inf, -math.inf) else value for key, value in values.items()}
 
 
-def _open_units(records: list[Record]) -> dict[Place, list[Record]]:
+def _open_units(records: list[Record]) -> dict[FoldTrial, list[Record]]:
     """The units that did not end, each with its start and the epochs since."""
-    units: dict[Place, list[Record]] = {}
+    units: dict[FoldTrial, list[Record]] = {}
     for record in records:
-        place = Place(record.get("configuration", -1), record.get("fold", -1))
+        place = FoldTrial(record.get("configuration", -1), record.get("fold", -1))
         if record["what"] in ("start", "restart"):
             units[place] = [record]
         elif record["what"] == "epoch":
@@ -161,10 +161,10 @@ def _open_units(records: list[Record]) -> dict[Place, list[Record]]:
     return units
 
 
-def _agrees(record: Record, conductor: Conductor) -> bool:
+def _agrees(record: Record, conductor: Controller) -> bool:
     """Tell one record, and say whether what is decided is what was decided then."""
     what = record["what"]
-    place = Place(record.get("configuration", -1), record.get("fold", -1))
+    place = FoldTrial(record.get("configuration", -1), record.get("fold", -1))
     if what == "session":
         conductor.trials = record["trials"]
     elif what == "start":

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from melanoma_dist.sweep.journal import Record
-from melanoma_dist.sweep.race import Place
+from melanoma_dist.sweep.racing import FoldTrial
 
 COLUMNS = (
     "configuration", "fold", "state", "why", "epochs", "best_auc", "begun", "seconds", "device_seconds",
@@ -34,7 +34,7 @@ class Spell:
 class UnitCost:
     """A unit, over all commands that worked at it."""
 
-    place: Place
+    place: FoldTrial
     spells: list[Spell] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
     best_auc: float | None = None
@@ -52,15 +52,15 @@ class UnitCost:
         return sum(spell.seconds * spell.devices for spell in self.spells)
 
 
-def unit_costs(records: Sequence[Record]) -> dict[Place, UnitCost]:
+def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
     """Every unit that was started. One whose command was killed is counted to its last epoch."""
-    units: dict[Place, UnitCost] = {}
+    units: dict[FoldTrial, UnitCost] = {}
     devices = 1.0
     for record in records:
         if record["what"] == "session":
             devices = float(record["per_unit"])
         if "fold" in record:
-            place = Place(record["configuration"], record["fold"])
+            place = FoldTrial(record["configuration"], record["fold"])
             _take(units.setdefault(place, UnitCost(place)), record, devices)
     return units
 
@@ -165,10 +165,10 @@ def milestones(records: Sequence[Record], folds: int) -> tuple[list[Milestone], 
     units = unit_costs(records)
     first: list[Milestone] = []
     whole: list[Milestone] = []
-    latest: dict[Place, float] = {}
+    latest: dict[FoldTrial, float] = {}
     done: dict[int, list[float]] = {}
     for record in records:
-        place = Place(record.get("configuration", -1), record.get("fold", -1))
+        place = FoldTrial(record.get("configuration", -1), record.get("fold", -1))
         if record["what"] == "epoch":
             latest[place] = record["best_auc"]
             if place.fold == 0:
@@ -181,11 +181,13 @@ def milestones(records: Sequence[Record], folds: int) -> tuple[list[Milestone], 
     return first, whole
 
 
-def _rise(found: list[Milestone], auc: float, configuration: int, units: dict[Place, UnitCost], moment: float) -> None:
+def _rise(
+    found: list[Milestone], auc: float, configuration: int, units: dict[FoldTrial, UnitCost], moment: float
+) -> None:
     if not found or auc > found[-1].auc:
         found.append(Milestone(_spent_until(moment, units), auc, configuration))
 
 
-def _spent_until(moment: float, units: dict[Place, UnitCost]) -> float:
+def _spent_until(moment: float, units: dict[FoldTrial, UnitCost]) -> float:
     spells = (spell for unit in units.values() for spell in unit.spells)
     return sum(min(max(0.0, moment - spell.begun), spell.seconds) * spell.devices for spell in spells)

@@ -8,20 +8,20 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from melanoma_dist import commit
-from melanoma_dist.config import RunConfig, dotted, nested, with_values
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
+from melanoma_dist.console import say, show_table
 from melanoma_dist.data.manifest import write_table
 from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
-from melanoma_dist.evaluate.statistics.spread import Comparison, compare
-from melanoma_dist.log import say, show_table
-from melanoma_dist.record import RunFolder
-from melanoma_dist.sweep.agenda import Ground
-from melanoma_dist.sweep.conductor import Conductor
+from melanoma_dist.metrics.cross_validation import Comparison, compare
+from melanoma_dist.storage import atomic
+from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import Journal
+from melanoma_dist.sweep.leaderboard import best_and_next, leaderboard
 from melanoma_dist.sweep.ledger import Ledger, make_ledger
 from melanoma_dist.sweep.page import write_page
-from melanoma_dist.sweep.standings import best_and_next, standings
+from melanoma_dist.sweep.work_source import SweepContext
 
 OPTIMISTIC = (
     "The folds that chose a configuration are those it is measured on here, so the winner's figures are optimistic, "
@@ -33,7 +33,7 @@ _SHOWN = 15  # rows of the leaderboard in the terminal
 class Outcome:
     """The files of a sweep, written anew from its journal."""
 
-    def __init__(self, ground: Ground, conductor: Conductor, journal: Journal) -> None:
+    def __init__(self, ground: SweepContext, conductor: Controller, journal: Journal) -> None:
         self._ground, self._conductor, self._journal = ground, conductor, journal
 
     def update(self, configuration: int | None = None) -> None:
@@ -41,11 +41,11 @@ class Outcome:
         folder, ledger = self._ground.folder, self._ledger()
         table = self._standings(ledger)
         write_table(folder / "ledger.parquet", ledger.units)
-        commit.write_file(folder / "leaderboard.csv", table.to_csv)
+        atomic.write_file(folder / "leaderboard.csv", table.to_csv)
         if configuration is not None:
             self._show_in_tensorboard(configuration, ledger)
 
-    def conclude(self, conclude_run: Callable[..., Any]) -> None:
+    def finalize(self, conclude_run: Callable[..., Any]) -> None:
         """Write everything, and say how the sweep ended. Raises TrainingError where every configuration failed."""
         self.update()
         ledger = self._ledger()
@@ -77,7 +77,7 @@ class Outcome:
 
     def _standings(self, ledger: Ledger) -> pd.DataFrame:
         names = [self._ground.name(number, values) for number, values in enumerate(self._conductor.values)]
-        return standings(self._conductor, ledger, names)
+        return leaderboard(self._conductor, ledger, names)
 
     def _compare(self, best: int | None, runner_up: int | None) -> Comparison | None:
         if best is None or runner_up is None:
@@ -87,7 +87,7 @@ class Outcome:
 
     def _run(self, number: int) -> tuple[RunConfig, RunFolder]:
         config = self._ground.configured(number, self._conductor.values[number])
-        return config, self._ground.run_folder(config)
+        return config, self._ground.locate_run(config)
 
     def _conclude_run(self, number: int, conclude_run: Callable[..., Any]) -> None:
         """A complete configuration is a run like any other: out-of-fold predictions, figures, report."""
@@ -116,7 +116,7 @@ class Outcome:
 
     def _write_best(self, number: int) -> None:
         config = with_values(self._ground.config, {**self._conductor.values[number], "name": None})
-        commit.write_text(self._ground.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
+        atomic.write_text(self._ground.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
 
 
 def cost_sentence(ledger: Ledger) -> str:

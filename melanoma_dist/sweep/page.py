@@ -9,18 +9,18 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from melanoma_dist import commit
-from melanoma_dist.sweep.agenda import Ground
+from melanoma_dist.storage import atomic
 from melanoma_dist.sweep.journal import Record
+from melanoma_dist.sweep.leaderboard import COLUMNS
 from melanoma_dist.sweep.ledger import Ledger, Milestone, milestones
 from melanoma_dist.sweep.plots import cost_plot, curves_plot, effects_plot
-from melanoma_dist.sweep.standings import COLUMNS
+from melanoma_dist.sweep.work_source import SweepContext
 
 _LEDGER = ("configuration", "fold", "state", "epochs", "best_auc", "seconds", "device_seconds", "saved_device_seconds")
 
 
 def write_page(
-    ground: Ground, records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, verdict: list[str], cost: str
+    ground: SweepContext, records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, verdict: list[str], cost: str
 ) -> None:
     """Write the page, whole or not at all."""
     keys = [key for key in table.columns if key not in COLUMNS]
@@ -44,7 +44,7 @@ def write_page(
         space=(ground.folder / "space.py").read_text(),
         record=(ground.folder / "sweep.json").read_text(),
     )
-    commit.write_text(ground.folder / "sweep.html", text)
+    atomic.write_text(ground.folder / "sweep.html", text)
 
 
 def _plots(

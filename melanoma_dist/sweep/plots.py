@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from melanoma_dist.svg import plot, style, svg
+from melanoma_dist.pages.svg import plot, style, svg
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.ledger import Milestone
 

@@ -19,9 +19,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from ray.tune.search.sample import Categorical, Float, Function, Integer, Quantized
 from ray.tune.search.variant_generator import generate_variants
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.space import Space
 
 _DRAWS = 200  # in a row that were seen before: the space is exhausted

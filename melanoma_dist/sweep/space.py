@@ -18,9 +18,9 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 
-from melanoma_dist.config import RunConfig, dotted, with_values
+from melanoma_dist.config.fields import field_kind, fits, in_words
+from melanoma_dist.config.run import RunConfig, dotted, with_values
 from melanoma_dist.errors import ConfigError, nearest
-from melanoma_dist.fields import field_kind, fits, in_words
 
 _SECTIONS = ("input.", "model.", "loss.", "optimizer.", "schedule.")
 _FIXED = {"schedule.epochs": "configurations are compared at equal epochs of equally long trainings"}

@@ -18,16 +18,16 @@ class Background:
 
     def start(self, work: Callable[[], object]) -> None:
         """Begin ``work``, after what was begun before. Raises what that raised."""
-        self.settle()
+        self.wait()
         self._work = self._thread.submit(work)
 
     def busy(self) -> bool:
         """Whether something is at work. Raises what the last work raised, once it has ended."""
         if self._work is not None and self._work.done():
-            self.settle()
+            self.wait()
         return self._work is not None
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait for the end of what is at work. Raises what it raised."""
         work, self._work = self._work, None
         if work is not None:

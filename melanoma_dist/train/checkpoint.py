@@ -22,9 +22,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
-from melanoma_dist.tensors import load_tensors
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.tensors import load_tensors
 
 _KEPT = 2  # good checkpoints to go on from: the newest, and the one to fall back on
 _STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
@@ -137,17 +137,17 @@ class Checkpoints:
         """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
         name = _best_name(epoch)
         folder = self._standing(name).get(name, self._folder / name)
-        if why := commit.damage(folder, needed=(_MODEL, _VALIDATION)):
+        if why := atomic.damage(folder, needed=(_MODEL, _VALIDATION)):
             raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
         return folder / _MODEL, load_file(folder / _VALIDATION)
 
     def _standing(self, pattern: str) -> dict[str, Path]:
-        return commit.standing(self._folder, pattern)
+        return atomic.standing(self._folder, pattern)
 
-    def _write(self, name: str, write: commit.Write) -> None:
+    def _write(self, name: str, write: atomic.Write) -> None:
         final = self._folder / name
         try:
-            commit.write_folder(final, write)
+            atomic.write_folder(final, write)
         except _REFUSED_WRITES as error:
             raise NotSaved(
                 f"{final}: the checkpoint could not be written ({error}); earlier ones are intact."
@@ -167,13 +167,13 @@ class Checkpoints:
         kept += [(states[name] / _BEST).read_text() for name in kept]
         for name, folder in (states | self._standing("best-*")).items():
             if name not in kept:
-                commit.remove_folder(folder)
+                atomic.remove_folder(folder)
 
 
 def best_hashes(folder: Path) -> set[str]:
     """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
     try:
-        return {commit.manifest(best)[_MODEL] for best in commit.standing(folder, "best-*").values()}
+        return {atomic.manifest(best)[_MODEL] for best in atomic.standing(folder, "best-*").values()}
     except (OSError, ValueError, KeyError):
         return set()
 
@@ -183,7 +183,7 @@ def _best_name(epoch: int) -> str:
 
 
 def _damage(folder: Path) -> str | None:
-    return commit.damage(folder, needed=(_STATE, _BEST))
+    return atomic.damage(folder, needed=(_STATE, _BEST))
 
 
 def _sort_header(path: Path) -> None:

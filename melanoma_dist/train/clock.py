@@ -55,7 +55,7 @@ class Clock:
         return {"images_per_s": steps * self._batch_size / elapsed, "wait_share": self._waited / elapsed}
 
 
-class Rhythm:
+class CheckpointInterval:
     """When checkpoints are due within an epoch."""
 
     def __init__(self, steps: int | None, seconds: float | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.world import World
 
 

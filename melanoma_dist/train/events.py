@@ -71,7 +71,7 @@ class UnitDone:
 
 
 @dataclass(frozen=True)
-class Left:
+class Paused:
     """A unit saved its state and was left, as it was asked to."""
 
     fold: int
@@ -86,4 +86,4 @@ class Note:
     text: str
 
 
-Event = StepDone | Validating | EpochDone | UnitDone | Left | Note
+Event = StepDone | Validating | EpochDone | UnitDone | Paused | Note

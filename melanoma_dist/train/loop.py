@@ -16,19 +16,19 @@ from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import ResumeError, TrainingError
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.agreement import Agreement, Wish
+from melanoma_dist.train.artifact_writer import ArtifactWriter
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.collective import from_main, gather_values, total
-from melanoma_dist.train.concessions import Concessions, read_concessions
+from melanoma_dist.train.coordinator import Request, StepCoordinator
 from melanoma_dist.train.device import arithmetic
-from melanoma_dist.train.events import EpochDone, Event, Left, Note, StepDone, UnitDone, Validating
-from melanoma_dist.train.keeper import Keeper
-from melanoma_dist.train.learner import Learner, shared_out
-from melanoma_dist.train.material import frame_of, load_material, loaders
+from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
+from melanoma_dist.train.fallbacks import Fallbacks, read_fallbacks
+from melanoma_dist.train.fold_data import frame_of, load_fold_data, loaders
 from melanoma_dist.train.memory import memory_told
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.schedule import Progress, schedule_factor
+from melanoma_dist.train.step import TrainStep, redistribute_state
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -44,18 +44,18 @@ def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callabl
     """
     if not world.is_main:
         report, asked_to_leave = _say_nothing, lambda: False
-    agreement = Agreement(world, unit.config.hardware.collective_timeout_s)
-    conceded = read_concessions(unit.folder)
+    agreement = StepCoordinator(world, unit.config.hardware.collective_timeout_s)
+    conceded = read_fallbacks(unit.folder)
     unit = conceded.applied(unit)
     with agreement.kept(), memory_told(unit, world):
-        Training(unit, world, report, asked_to_leave, agreement, conceded).run()
+        FoldTrainer(unit, world, report, asked_to_leave, agreement, conceded).run()
 
 
 def _say_nothing(_: Event) -> None:
     """What a rank reports that is not the main one."""
 
 
-class Training:
+class FoldTrainer:
     """One unit in training on one rank; all of its state is in ``state_dict``."""
 
     def __init__(
@@ -64,8 +64,8 @@ class Training:
         world: World,
         report: Report,
         asked_to_leave: Callable[[], bool],
-        agreement: Agreement,
-        conceded: Concessions,
+        agreement: StepCoordinator,
+        conceded: Fallbacks,
     ) -> None:
         self._unit, self._config, self._world, self._report = unit, unit.config, world, report
         self._asked_to_leave, self._agreement = asked_to_leave, agreement
@@ -73,10 +73,10 @@ class Training:
         self._conceded = conceded
         for text in conceded.told():
             self._note(text)
-        self._material = load_material(unit, self._note, conceded.damaged)
+        self._material = load_fold_data(unit, self._note, conceded.damaged)
         self._batches, self._unseen = loaders(unit, self._material, world)
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
-        self._keeper = Keeper(unit, self._checkpoints, self._note) if world.is_main else None
+        self._keeper = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[dict[str, Any]] = []
         self._clock = Clock(self._config.input.batch_size)
@@ -103,7 +103,7 @@ class Training:
             "arithmetic": arithmetic(self._config.hardware, self._world),
             "cursor": self._cursor.state_dict(),
             "learner": self._learner.state_dict(),
-            "ranks": gather_values(self._learner.own_state(), self._world),
+            "ranks": gather_values(self._learner.rank_state(), self._world),
             "progress": self._progress.state_dict(),
             "history": self._history,
             "clock": self._clock.state_dict(),
@@ -118,11 +118,11 @@ class Training:
         resized = len(own) != size
         if resized:
             self._require_resize(len(own))
-            own = shared_out(own, size)
+            own = redistribute_state(own, size)
         self._require_arithmetic(state["arithmetic"], resized)
         self._cursor = Cursor(**state["cursor"])
         self._learner.load_state_dict(state["learner"])
-        self._learner.load_own_state(own[self._world.rank])
+        self._learner.load_rank_state(own[self._world.rank])
         self._progress = Progress(**state["progress"])
         self._history = state["history"]
         self._clock = Clock(self._config.input.batch_size, state["clock"])
@@ -152,12 +152,12 @@ class Training:
     def _note(self, text: str) -> None:
         self._report(Note(self._unit.fold, text))
 
-    def _build_learner(self) -> Learner:
+    def _build_learner(self) -> TrainStep:
         config, world = self._config, self._world
         # Only the main rank reads the weights; DistributedDataParallel hands its parameters to the others.
         weights = None if world.is_main else "none"
         model = build_classifier(config.model, frame_of(self._unit).size, len(self._labels), config.seed, weights)
-        return Learner(model, self._material.training.targets, config, world)
+        return TrainStep(model, self._material.training.targets, config, world)
 
     def _reason(self) -> str | None:
         return self._progress.reason_to_stop(self._config.schedule)
@@ -226,7 +226,7 @@ class Training:
         best = keeper.best(epoch, self._learner.trained(), probability) if new_best else None
         keeper.save(self._cursor, state, self._progress.best_epoch, best)
         if self._unit.judged:
-            keeper.settle()  # what is decided upon is on the disk, unless the disk refuses
+            keeper.wait()  # what is decided upon is on the disk, unless the disk refuses
         if record["skipped_steps"]:
             self._note(f"epoch {epoch + 1}: {record['skipped_steps']} steps skipped, their gradient was not finite")
 
@@ -240,20 +240,20 @@ class Training:
             if self._world.is_main:
                 self._tell_step()
             wish = self._agreement.on(self._wish())
-            if wish is not Wish.GO_ON:
-                self._save(last=wish is Wish.LEAVE)
-            if wish is Wish.LEAVE:
-                self._report(Left(self._unit.fold, self._cursor.told(self._batches.steps)))
+            if wish is not Request.GO_ON:
+                self._save(last=wish is Request.LEAVE)
+            if wish is Request.LEAVE:
+                self._report(Paused(self._unit.fold, self._cursor.told(self._batches.steps)))
                 return True
         if self._world.gpu is not None:
             torch.cuda.synchronize(self._world.gpu)
         return False
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> Request:
         """What this rank wants done after a step: only the main one wants anything."""
         if self._asked_to_leave():
-            return Wish.LEAVE
-        return Wish.SAVE if self._keeper is not None and self._keeper.due() else Wish.GO_ON
+            return Request.LEAVE
+        return Request.SAVE if self._keeper is not None and self._keeper.due() else Request.GO_ON
 
     def _tell_step(self) -> None:
         done, steps = self._cursor.step, self._batches.steps
@@ -294,6 +294,6 @@ class Training:
         answer = self._report(EpochDone.of(self._unit.fold, self._config.schedule.epochs, record))
         return from_main(answer, self._world) is not None
 
-    def _finish(self, keeper: Keeper, reason: str) -> None:
+    def _finish(self, keeper: ArtifactWriter, reason: str) -> None:
         keeper.finish(self._material, self._history, self._progress.best_epoch)
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from melanoma_dist.config import LossConfig
+from melanoma_dist.config.run import LossConfig
 
 _FOCAL_FLOOR = 1e-6
 

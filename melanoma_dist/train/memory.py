@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import OutOfMemory, TrainingError, is_of_memory
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World

@@ -8,7 +8,7 @@ import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from melanoma_dist.config import OptimizerConfig
+from melanoma_dist.config.run import OptimizerConfig
 from melanoma_dist.models.classifier import Classifier
 
 

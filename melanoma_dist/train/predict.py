@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.errors import TrainingError
-from melanoma_dist.hardware import HardwareConfig
 from melanoma_dist.input.stream import EvaluationBatch
 from melanoma_dist.train.collective import gather
 from melanoma_dist.world import World

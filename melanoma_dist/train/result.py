@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist import commit
+from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.train.material import Material, frame_of
-from melanoma_dist.train.predictions import predictions_table, write_predictions
+from melanoma_dist.storage import atomic
+from melanoma_dist.train.fold_data import FoldData, frame_of
 from melanoma_dist.train.unit import Unit
 
 
@@ -37,15 +37,15 @@ def about(unit: Unit, epoch: int) -> dict[str, str]:
 
 def write_metrics(unit: Unit, history: list[dict[str, Any]]) -> None:
     """``metrics.jsonl``, a line per epoch, written whole: no holes and no doubles after a resume."""
-    commit.write_text(unit.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+    atomic.write_text(unit.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
 
 def leave_result(
-    unit: Unit, material: Material, labels: tuple[str, ...], weights: Path, probability: npt.NDArray[np.float32]
+    unit: Unit, material: FoldData, labels: tuple[str, ...], weights: Path, probability: npt.NDArray[np.float32]
 ) -> None:
     """The weights of the best epoch in their place, and what they predict for the validation, which comes last."""
     unit.model.parent.mkdir(exist_ok=True)
-    commit.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
+    atomic.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
     targets = material.validation.targets
     write_predictions(
         predictions_table(material.validated(), unit.fold, labels, probability, targets), unit.predictions

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from melanoma_dist.backoff import Backoff
 from melanoma_dist.errors import StorageError
+from melanoma_dist.storage.backoff import Backoff
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor, NotSaved
 
 Tensors = dict[str, torch.Tensor]

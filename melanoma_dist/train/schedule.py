@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from melanoma_dist.config import ScheduleConfig
+from melanoma_dist.config.run import ScheduleConfig
 
 _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # shares of the peak (Smith & Topin 2019; PyTorch's defaults)
 

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.input.loader import Samples
-from melanoma_dist.train import history
+from melanoma_dist.train import tensorboard_history
 from melanoma_dist.train.metrics import FIGURES
 from melanoma_dist.train.unit import Unit
 
@@ -24,11 +24,13 @@ _TILE = 192
 _CAPTION = 16
 
 
-def _tolerant(draw: Callable[Concatenate[Board, P], None]) -> Callable[Concatenate[Board, P], None]:
+def _tolerant(
+    draw: Callable[Concatenate[TensorBoardLogger, P], None],
+) -> Callable[Concatenate[TensorBoardLogger, P], None]:
     """A method of the board that draws nothing where the disk refuses it: curves are not worth a training."""
 
     @wraps(draw)
-    def call(self: Board, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: TensorBoardLogger, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             draw(self, *args, **kwargs)
         except OSError as error:
@@ -37,7 +39,7 @@ def _tolerant(draw: Callable[Concatenate[Board, P], None]) -> Callable[Concatena
     return call
 
 
-class Board:
+class TensorBoardLogger:
     """The events of one unit, in its folder. Only the main rank has one.
 
     Where the disk refuses them, it falls silent until the next epoch.
@@ -57,7 +59,7 @@ class Board:
 
         ``validated``: no epoch is unfinished there.
         """
-        history.rewrite(self._folder, steps, validated)
+        tensorboard_history.rewrite(self._folder, steps, validated)
         self._writer = SummaryWriter(str(self._folder))
 
     @_tolerant

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 
 SCRATCH = ".ray-"
 """What the folders' names begin with in which Ray Train keeps a record of one attempt, beside what the unit leaves."""

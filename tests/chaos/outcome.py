@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from melanoma_dist.lock import LOCK
+from melanoma_dist.storage.locks import LOCK
 
 _CLOCK = (
     "clock", "seconds", "images_per_s", "wait_share", "device_seconds", "input_wait_share", "seconds_of_last_command",
@@ -31,7 +31,7 @@ class StepNoted(NamedTuple):
 
 def outcome(run: Path) -> dict[str, Any]:
     """Weights, predictions, figures, curves, and the state at the end, by what they are called."""
-    files = [*run.glob("model/*.safetensors"), *run.glob("**/predictions.parquet"), run / "frozen.json"]
+    files = [*run.glob("model/*.safetensors"), *run.glob("**/predictions.parquet"), run / "decision_rules.json"]
     found: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
     found["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
     for fold in sorted(run.glob("fold-*")):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import RankError
@@ -23,9 +23,9 @@ from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, Training
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import from_main, gather, total
 from melanoma_dist.train.events import EpochDone, Event
-from melanoma_dist.train.learner import Learner
-from melanoma_dist.train.loop import Training, train_unit
+from melanoma_dist.train.loop import FoldTrainer, train_unit
 from melanoma_dist.train.metrics import figures
+from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -34,12 +34,12 @@ from ..unit.samples import FRAME, all_samples
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def learner_of(world: World, config: RunConfig, targets: npt.NDArray[np.float32]) -> Learner:
+def learner_of(world: World, config: RunConfig, targets: npt.NDArray[np.float32]) -> TrainStep:
     """As the loop builds it: only the main rank reads the weights."""
     labels = LABEL_SETS[config.data.labels]
     weights = None if world.is_main else "none"
     model = build_classifier(config.model, FRAME.size, len(labels), config.seed, weights)
-    return Learner(model, targets, config, world)
+    return TrainStep(model, targets, config, world)
 
 
 def loader_of(world: World, config: RunConfig, data: Path) -> tuple[TrainingLoader, Any]:
@@ -89,7 +89,7 @@ def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, 
 def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
     samples = all_samples(load_dataset(data), config.data.labels)
     model = build_classifier(config.model, FRAME.size, len(LABEL_SETS[config.data.labels]), config.seed)
-    learner = Learner(model, samples.targets, config, world)
+    learner = TrainStep(model, samples.targets, config, world)
     probability = learner.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
     return probability, figures(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
 
@@ -161,17 +161,17 @@ def stop(stop_at: int | None, _: TrainingBatch, number: int) -> None:
 @contextmanager
 def before_step(act: Callable[[TrainingBatch, int], None]) -> Iterator[None]:
     """Do something before each step of a learner."""
-    step = Learner.step
+    step = TrainStep.step
 
-    def acting(learner: Learner, batch: TrainingBatch, number: int, rate: float) -> None:
+    def acting(learner: TrainStep, batch: TrainingBatch, number: int, rate: float) -> None:
         act(batch, number)
         step(learner, batch, number, rate)
 
-    Learner.step = acting  # type: ignore[method-assign]
+    TrainStep.step = acting  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Learner.step = step  # type: ignore[method-assign]
+        TrainStep.step = step  # type: ignore[method-assign]
 
 
 def left_unit(world: World, unit: Unit, patience: int) -> list[Event]:
@@ -185,17 +185,17 @@ def left_unit(world: World, unit: Unit, patience: int) -> list[Event]:
 def saving_unit(world: World, unit: Unit) -> list[int]:
     """Train a unit; after which steps of their epochs it was saved."""
     saved: list[int] = []
-    save = Training._save
+    save = FoldTrainer._save
 
-    def noting(training: Training, last: bool) -> None:
+    def noting(training: FoldTrainer, last: bool) -> None:
         saved.append(training._cursor.step)
         save(training, last)
 
-    Training._save = noting  # type: ignore[method-assign]
+    FoldTrainer._save = noting  # type: ignore[method-assign]
     try:
         train_unit(unit, world, lambda event: None)
     finally:
-        Training._save = save  # type: ignore[method-assign]
+        FoldTrainer._save = save  # type: ignore[method-assign]
     return saved
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist import commit
+from melanoma_dist.artifacts.run_folder import RunFolder, write_json
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.mirror.of_run import fold_url, mirrored, parts, restore
-from melanoma_dist.record import RunFolder, write_json
+from melanoma_dist.mirror.run_mirror import fold_url, mirrored, parts, restore
+from melanoma_dist.storage import atomic
 from melanoma_dist.train.events import Note
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -50,7 +50,7 @@ def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
     shutil.rmtree(lost.run)
     restore(run, of_run, ConfigError("busy"), print)
     assert {path for path in lost.run.rglob("*") if path.is_file()} == finished
-    assert commit.sha256(lost.model) in jobs_hashes(lost)
+    assert atomic.sha256(lost.model) in jobs_hashes(lost)
 
 
 def jobs_hashes(unit: Unit) -> set[str]:

@@ -12,13 +12,13 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import ResumeError
 from melanoma_dist.train.checkpoint import Checkpoints
-from melanoma_dist.train.events import EpochDone, Left, Note, UnitDone
+from melanoma_dist.train.events import EpochDone, Note, Paused, UnitDone
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -134,7 +134,7 @@ def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, 
     on_ranks(ranks, jobs.whole_unit, whole)
     events, *_ = on_ranks(ranks, jobs.left_unit, left, 1)
     at = 2 if ranks == 1 else 3  # several ranks answer a wish one step later
-    assert events[-1] == Left(1, f"step {at} of 4 of epoch 1")
+    assert events[-1] == Paused(1, f"step {at} of 4 of epoch 1")
     assert last_state(left)["cursor"] == {"epoch": 0, "step": at}
     events, *_ = on_ranks(ranks, jobs.whole_unit, left)
     assert events[0] == Note(1, f"goes on after step {at} of 4 of epoch 1")

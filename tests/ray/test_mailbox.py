@@ -12,9 +12,9 @@ STARTS = 1500  # Ray answers a thousand calls of an actor at once, and lets othe
 SCRIPT = f"""
 import time
 import ray
-from melanoma_dist.dist.cluster import joined
-from melanoma_dist.dist.mailbox import Mailbox, Reporter
-from melanoma_dist.hardware import HardwareConfig
+from melanoma_dist.distributed.cluster import joined
+from melanoma_dist.distributed.event_queue import Mailbox, Reporter
+from melanoma_dist.config.hardware import HardwareConfig
 
 def asked(reporter):
     limit = time.monotonic() + 30

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from melanoma_dist.dist.cluster import joined
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.distributed.cluster import joined
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.hardware import HardwareConfig
 from tests.conftest import ROOT, SMALL
 
 NODES = """
@@ -37,9 +37,9 @@ SHARED = """
 import sys
 from pathlib import Path
 import ray
-from melanoma_dist.hardware import HardwareConfig
-from melanoma_dist.dist import nodes
-from melanoma_dist.dist.cluster import joined
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.distributed import nodes
+from melanoma_dist.distributed.cluster import joined
 from melanoma_dist.errors import ConfigError
 
 def blind_on(node):
@@ -107,8 +107,8 @@ def test_nodes_that_share_no_folder_are_named(head: Head, tmp_path: Path) -> Non
 def test_a_wrong_token_is_told_in_one_message(head: Head) -> None:
     program = (
         "import sys\n"
-        "from melanoma_dist.hardware import HardwareConfig\n"
-        "from melanoma_dist.dist.cluster import joined\n"
+        "from melanoma_dist.config.hardware import HardwareConfig\n"
+        "from melanoma_dist.distributed.cluster import joined\n"
         "with joined(HardwareConfig(gpus=0, address=sys.argv[1])): pass\n"
     )
     start = time.monotonic()

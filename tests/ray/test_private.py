@@ -17,8 +17,8 @@ PRIVATE = """
 import json, os
 from pathlib import Path
 import ray
-from melanoma_dist.hardware import HardwareConfig
-from melanoma_dist.dist.cluster import _is_open, joined
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.distributed.cluster import _is_open, joined
 
 @ray.remote(num_cpus=0)
 def environment():

@@ -13,9 +13,9 @@ import torch
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from melanoma_dist.config_file import saved_config
+from melanoma_dist.config.saved import saved_config
+from melanoma_dist.distributed.preflight import ModelSize, run_bytes
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.preflight import ModelSize, run_bytes
 from tests.conftest import SMALL, Launch
 
 LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -23,7 +23,7 @@ LABELS = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
 
 def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
     expected = ["config.yaml", "record.json", "folds.parquet", "predictions.parquet", "summary.json", "report.html"]
-    expected += ["frozen.json"]
+    expected += ["decision_rules.json"]
     expected += [f"model/fold-{fold}.safetensors" for fold in (0, 1)]
     expected += [f"fold-{fold}/{name}" for fold in (0, 1) for name in ("metrics.jsonl", "predictions.parquet")]
     assert [name for name in expected if not (finished / name).is_file()] == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare

@@ -8,7 +8,7 @@ import pytest
 from melanoma_dist import errors
 from melanoma_dist.errors import (
     ConfigError,
-    DamagedImages,
+    CorruptImages,
     DataError,
     MelanomaDistError,
     OutOfMemory,
@@ -26,7 +26,7 @@ def test_the_tree() -> None:
         "UserError": 2,
         "ConfigError": 2,
         "DataError": 2,
-        "DamagedImages": 2,
+        "CorruptImages": 2,
         "DownloadError": 1,
         "TrainingError": 1,
         "OutOfMemory": 1,
@@ -43,10 +43,10 @@ def test_the_tree() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_crosses_processes_intact(kind: type[MelanomaDistError], protocol: int) -> None:
-    more = {DamagedImages: (("ISIC_0000001", "ISIC_0000002"),), OutOfMemory: (4,)}.get(kind, ())
+    more = {CorruptImages: (("ISIC_0000001", "ISIC_0000002"),), OutOfMemory: (4,)}.get(kind, ())
     back = pickle.loads(pickle.dumps(kind("what happened: [3] of {4}", *more), protocol))  # noqa: S301  # what the test pickled
     assert type(back) is kind
-    assert not isinstance(back, DamagedImages) or back.image_ids == more[0]
+    assert not isinstance(back, CorruptImages) or back.image_ids == more[0]
     assert not isinstance(back, OutOfMemory) or back.micro_batches == more[0]
     assert str(back) == "what happened: [3] of {4}"
     assert back.exit_code == kind.exit_code

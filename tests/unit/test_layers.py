@@ -17,23 +17,23 @@ ROOT = Path(melanoma_dist.__file__).parent
 PACKAGE = ROOT.name
 # A module may import from its own room and from those to the left.
 ORDER = (
-    {"errors", "log", "world", "terminate", "svg", "commit", "backoff", "foreign", "fields", "tensors"},
-    {"lock", "rules"},
-    {"hardware"},
+    {"errors", "console", "world", "signals"},
+    {"storage", "pages"},
     {"config"},
-    {"config_file"},
     {"data"},
-    {"record", "input", "models", "preflight"},
+    {"artifacts"},
+    {"input", "models", "metrics"},
     {"mirror"},
     {"train"},
-    {"evaluate", "dist"},
+    {"inference"},
+    {"evaluate", "distributed"},
     {"display"},
     {"run"},
     {"sweep", "app"},
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
-LIGHT = ("config", "errors", "data.folds", "input.stream", "train.schedule", "dist.plan")
+LIGHT = ("config.run", "errors", "data.folds", "input.stream", "train.schedule", "distributed.plan", "sweep.racing")
 
 
 def modules() -> dict[str, Path]:
@@ -77,7 +77,7 @@ def room(module: str) -> str:
 
 def test_every_module_has_a_level() -> None:
     assert {room(module) for module in MODULES} <= set(LEVEL)
-    assert {"train.loop", "input.graph", "dist.units", "data.folds"} <= set(MODULES)
+    assert {"train.loop", "input.graph", "distributed.units", "data.folds"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -91,23 +91,23 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 def test_the_foundation_is_flat() -> None:
-    assert own(MODULES["errors"]) == own(MODULES["world"]) == own(MODULES["log"]) == own(MODULES["svg"]) == set()
-    assert own(MODULES["commit"]) == own(MODULES["backoff"]) == set()
-    assert own(MODULES["config"]) == {"hardware", "rules"}
-    assert own(MODULES["hardware"]) == {"errors", "rules"}
+    assert (
+        own(MODULES["errors"]) == own(MODULES["world"]) == own(MODULES["console"]) == own(MODULES["pages.svg"]) == set()
+    )
+    assert own(MODULES["storage.atomic"]) == own(MODULES["storage.backoff"]) == set()
 
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("ray", ("dist.", "sweep.")),
-        ("ray.train", ("dist.units",)),
+        ("ray", ("distributed.", "sweep.")),
+        ("ray.train", ("distributed.units",)),
         ("ray.tune", ("sweep.",)),
         ("nvidia", ("input.graph",)),
-        ("timm", ("models.", "train.optimizer", "train.learner")),
+        ("timm", ("models.", "train.optimizer", "train.step")),
         ("tyro", ("cli",)),
         ("requests", ("data.download.transfer",)),
-        ("fsspec", ("data.copies", "mirror.store")),
+        ("fsspec", ("data.node_copies", "storage.remote")),
     ],
 )
 def test_a_library_is_known_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:

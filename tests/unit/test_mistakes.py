@@ -21,7 +21,7 @@ from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import fingerprint
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
-from melanoma_dist.lock import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, alone_by
 
 LESIONS = 12
 

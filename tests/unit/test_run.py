@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist import run
+from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.dist import cluster, nodes, units
-from melanoma_dist.dist.plan import Layout, Machines
-from melanoma_dist.dist.units import Agenda
+from melanoma_dist.distributed import cluster, nodes, units
+from melanoma_dist.distributed.plan import Layout, Machines
+from melanoma_dist.distributed.units import WorkSource
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.record import RunFolder
 
 from .samples import tiny
 
@@ -27,7 +27,7 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
     def four_cores(_: object) -> Iterator[Machines]:
         yield Machines(gpus=(0,), cores=(4,))
 
-    def note(agenda: Agenda, layout: Layout, grace_s: float) -> None:
+    def note(agenda: WorkSource, layout: Layout, grace_s: float) -> None:
         started.append(([unit.fold for unit in iter(agenda.next, None)], layout))
 
     monkeypatch.setattr(cluster, "joined", four_cores)

@@ -12,15 +12,15 @@ import pandas as pd
 
 from fuzzing.files import METADATA, RUN, TABLE
 from fuzzing.parsers import Parser
-from melanoma_dist.config_file import saved_config
+from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data import journal, storing
 from melanoma_dist.data.audit.checks import manifest_checks, stored_check
 from melanoma_dist.data.download.archive import unpacked
 from melanoma_dist.data.download.catalogue import Item, catalogue
 from melanoma_dist.data.download.counting import require_rows
-from melanoma_dist.data.download.holdings import inspect
 from melanoma_dist.data.download.licences import require_acceptance
-from melanoma_dist.data.download.part import Part
+from melanoma_dist.data.download.local_files import inspect
+from melanoma_dist.data.download.partial_file import PartialFile
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_beside
@@ -28,7 +28,7 @@ from melanoma_dist.data.merge import merge_years
 from melanoma_dist.data.output import writing
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.shards import Place, verify
-from melanoma_dist.evaluate.unseen.images import choose_holdout
+from melanoma_dist.inference.images import choose_holdout
 from melanoma_dist.run import open_data, plan_folds
 
 
@@ -50,7 +50,7 @@ def _unpack(place: Path) -> None:
 
 
 def _partial(place: Path) -> None:
-    part = Part(place / "files" / "Data.zip")
+    part = PartialFile(place / "files" / "Data.zip")
     if part.belongs_to("https://example.org/2019/Data.zip") and part.version is not None:
         part.version.condition, part.version.agrees({"ETag": "x"}), part.complete, part.size
 

@@ -11,21 +11,21 @@ from fuzzing.files import RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import CONCLUDED, inside, rehash
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.evaluate.trained import load_model
-from melanoma_dist.evaluate.unseen.predict import hashes
-from melanoma_dist.evaluate.unseen.subject import open_subject
+from melanoma_dist.evaluate.holdout.trained_run import open_trained_run
+from melanoma_dist.inference.ensemble import load_model
+from melanoma_dist.inference.predict import hashes
 
 
 def _judged_run(place: Path) -> None:
     """With the hashes of its files right."""
     run = place / RUN
     rehash(run, "summary.json", CONCLUDED)
-    subject = open_subject(run)
+    subject = open_trained_run(run)
     hashes(subject.units)
     for unit in subject.units:
         load_model(unit)
-    subject.frozen.thresholds(subject.labels, 0.5)
-    subject.frozen.calibrate(_predictions(subject.labels), subject.labels)
+    subject.decision_rules.thresholds(subject.labels, 0.5)
+    subject.decision_rules.calibrate(_predictions(subject.labels), subject.labels)
     subject.trained(open_dataset(str(place / "data")))
 
 
@@ -41,7 +41,7 @@ PARSERS: dict[str, Parser] = {
         _judged_run,
         ("runs", "data"),
         inside(
-            RUN, "config.yaml", "record.json", "summary.json", "frozen.json", "folds.parquet",
+            RUN, "config.yaml", "record.json", "summary.json", "decision_rules.json", "folds.parquet",
             "model/fold-0.safetensors",
         ),
     )

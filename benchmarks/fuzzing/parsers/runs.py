@@ -8,20 +8,20 @@ from pathlib import Path
 
 from fuzzing.files import BACKBONE, RUN
 from fuzzing.parsers import Parser
-from melanoma_dist.config_file import as_flags, read_yaml, saved_config
+from melanoma_dist.config.saved import as_flags, read_yaml, saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.evaluate.comparison.cost import cost, differing
+from melanoma_dist.evaluate.comparison.holdout import holdout_contenders
 from melanoma_dist.evaluate.comparison.runs import out_of_fold_contenders
-from melanoma_dist.evaluate.comparison.unseen import holdout_contenders
+from melanoma_dist.evaluate.holdout.access_history import look_back
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
-from melanoma_dist.evaluate.unseen.earlier import look_back
-from melanoma_dist.evaluate.unseen.images import choose_holdout
+from melanoma_dist.inference.images import choose_holdout
 from melanoma_dist.models.backbones import build_trunk
 
-CONCLUDED = ("predictions.parquet", "frozen.json")
+CONCLUDED = ("predictions.parquet", "decision_rules.json")
 """The files whose hashes a summary tells."""
 _LOOK = "evaluations/001-holdout"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzing.parsers import Parser
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.config import SweepConfig
-from melanoma_dist.sweep.journal import Journal, retell
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.journal import Journal, replay
 from melanoma_dist.sweep.ledger import make_ledger, milestones
-from melanoma_dist.sweep.race import Place, Race
+from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper
 
 
@@ -23,8 +23,8 @@ class _Values:
         pass
 
 
-def _conductor() -> Conductor:
-    return Conductor(_Values(), Stopper(SweepConfig()), Race(2, "forgiving"), 3)
+def _conductor() -> Controller:
+    return Controller(_Values(), Stopper(SweepConfig()), FoldRacing(2, "forgiving"), 3)
 
 
 def _begin_sweep(place: Path) -> None:
@@ -40,14 +40,14 @@ def _begin_sweep(place: Path) -> None:
             kept.write("epoch", **at, epoch=epoch, auc=auc, best_auc=auc, seconds=1.0)
             conductor.epoch(unit, epoch, auc)
         kept.write("end", **at, state="finished", seconds=3.0)
-        for drop in conductor.finish(Place(unit.configuration, unit.fold)):
+        for drop in conductor.finish(FoldTrial(unit.configuration, unit.fold)):
             kept.write("drop", configuration=drop.configuration, why=drop.why)
 
 
 def _sweep(place: Path) -> None:
     path = place / "sweep.jsonl"
     records = Journal(path).records
-    retell(records, _conductor(), path)
+    replay(records, _conductor(), path)
     make_ledger(records, 2), milestones(records, 2)
 
 

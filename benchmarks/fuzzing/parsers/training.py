@@ -11,16 +11,16 @@ import torch
 from fuzzing.files import RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import inside, rehash
-from melanoma_dist import record
-from melanoma_dist.backoff import Backoff
-from melanoma_dist.config import RunConfig
+from melanoma_dist.artifacts import run_folder
+from melanoma_dist.artifacts.run_folder import RunFolder, open_run, read_identity
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.hardware import HardwareConfig
-from melanoma_dist.mirror import of_run
-from melanoma_dist.record import RunFolder, open_run, read_identity
+from melanoma_dist.mirror import run_mirror
 from melanoma_dist.run import show_again
-from melanoma_dist.train import history
+from melanoma_dist.storage.backoff import Backoff
+from melanoma_dist.train import tensorboard_history
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 _CURSOR = Cursor(1)
@@ -29,7 +29,7 @@ _EVENTS = "events.out.tfevents.1.host"
 
 
 def _begin_run(place: Path) -> None:
-    record._commit = lambda: None  # it asks git
+    run_folder._commit = lambda: None  # it asks git
     (place / RUN / "summary.json").unlink()
     for name in ("record.json", "folds.parquet"):
         shutil.copyfile(place / RUN / name, place / name)
@@ -67,15 +67,15 @@ def _curves(place: Path) -> None:
     shutil.rmtree(place / "kept")
     (place / "kept").mkdir()
     shutil.copyfile(place / _EVENTS, place / "kept" / _EVENTS)
-    history.rewrite(place / "kept", 10**9)
+    tensorboard_history.rewrite(place / "kept", 10**9)
 
 
-def _part(place: Path) -> of_run.Part:
-    return of_run.Part((place / "mirror").as_uri(), place / "restored")
+def _part(place: Path) -> run_mirror.Part:
+    return run_mirror.Part((place / "mirror").as_uri(), place / "restored")
 
 
 def _begin_mirror(place: Path) -> None:
-    of_run._BACKOFF = Backoff(first_s=0.0, longest_s=0.0)
+    run_mirror._BACKOFF = Backoff(first_s=0.0, longest_s=0.0)
     shutil.copytree(place / RUN, place / "restored")
     _part(place).copy(lambda text: None).update()
     shutil.rmtree(place / "restored")
@@ -95,7 +95,7 @@ def _mirror(place: Path) -> None:
     (objects / _digest(damaged)).write_bytes(damaged)
     folder = RunFolder(place / "restored", read_identity(place / RUN / "record.json"))
     try:
-        of_run.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
+        run_mirror.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
         if damaged != whole:

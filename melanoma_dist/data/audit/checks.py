@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
 from melanoma_dist.data.isic import OFFICIAL_HOLDOUTS
@@ -70,7 +70,7 @@ def stored_check(dataset: Dataset) -> Check:
     """Every image and mask read and compared with its CRC-32, with progress: it may take minutes."""
     reader = ShardReader(dataset)
     damaged = []
-    for row in log.progress(range(len(reader)), len(reader), "reading every image"):
+    for row in console.progress(range(len(reader)), len(reader), "reading every image"):
         try:
             reader.jpeg(row), reader.mask(row)
         except DataError:

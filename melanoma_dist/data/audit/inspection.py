@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import figures
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
@@ -92,16 +92,16 @@ def inspect(request: Request) -> Inspection:
 def show(inspection: Inspection) -> None:
     """Print the figures that have rows, and every check with its verdict."""
     dataset = inspection.dataset
-    log.say(f"{dataset.folder}: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}")
+    console.say(f"{dataset.folder}: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}")
     if dataset.synthetic:
-        log.say(SYNTHETIC)
+        console.say(SYNTHETIC)
     for title, header, rows in inspection.figures:
         if rows:
-            log.show_table(title, header, rows)
+            console.show_table(title, header, rows)
     for note in inspection.notes:
-        log.say(note)
+        console.say(note)
     verdicts = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
-    log.show_table("Checks", ("check", "verdict"), verdicts)
+    console.show_table("Checks", ("check", "verdict"), verdicts)
 
 
 def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[Check]]:

@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from melanoma_dist import commit
 from melanoma_dist.data.audit import figures
 from melanoma_dist.data.audit.figures import Figure
 from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.data.picture import open_picture
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.images import open_picture
 
 _TEMPLATE = "page.html.j2"
 _SIDE = 176  # pixels of a thumbnail's longer side: two of them, side by side, can be compared by eye
@@ -76,7 +76,7 @@ def write_page(inspection: Inspection, path: Path) -> None:
     """
     page = _render(inspection)
     try:
-        commit.write_text(path, page)
+        atomic.write_text(path, page)
     except OSError as error:
         raise DataError(f"{path}: the page cannot be written ({error.strerror}). Choose another --html.") from error
 

@@ -33,7 +33,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, R
 _UNWANTED = re.compile(r"(.*/)?(__MACOSX/.*|\.DS_Store|[^/]*_superpixels\.png)", re.IGNORECASE)
 
 
-class DamagedFile(DataError):
+class CorruptArchive(DataError):
     """The bytes are no whole archive: to be fetched again."""
 
 
@@ -109,7 +109,7 @@ def _told(name: str) -> Iterator[None]:
     except DataError:  # a refusal; what is below is damage
         raise
     except _DAMAGE as error:
-        raise DamagedFile(f"{name}: is not a whole zip file ({error or type(error).__name__}).") from error
+        raise CorruptArchive(f"{name}: is not a whole zip file ({error or type(error).__name__}).") from error
 
 
 def _refused(name: str, why: str) -> DataError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from melanoma_dist.data.download.archive import DamagedFile
+from melanoma_dist.data.download.archive import CorruptArchive
 from melanoma_dist.data.download.catalogue import Item
 from melanoma_dist.data.download.transfer import ELSEWHERE
 from melanoma_dist.data.layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
@@ -46,7 +46,7 @@ def require_rows(item: Item, path: Path) -> None:
     except (FileNotFoundError, ValueError):  # ValueError: not UTF-8, or not even a header
         header, rows = [], []
     if "image" not in ",".join(header):
-        raise DamagedFile(f"{item.label}: is not the table of images that it should be.")
+        raise CorruptArchive(f"{item.label}: is not the table of images that it should be.")
     found = sum(len(row) == len(header) and IMAGE_ID.fullmatch(row[0].strip()) is not None for row in rows)
     if found < item.count:
-        raise DamagedFile(f"{item.label}: has {found} whole rows, {item.count} are expected.")
+        raise CorruptArchive(f"{item.label}: has {found} whole rows, {item.count} are expected.")

@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data.commands import DownloadConfig
 from melanoma_dist.data.download.address import split_address
 from melanoma_dist.data.download.catalogue import catalogue
-from melanoma_dist.data.download.crew import Crew
-from melanoma_dist.data.download.holdings import Holding, inspect, part_of
 from melanoma_dist.data.download.licences import require_acceptance, show_licences
+from melanoma_dist.data.download.local_files import LocalFile, inspect, part_of
+from melanoma_dist.data.download.pool import DownloadPool
 from melanoma_dist.data.download.transfer import USUAL, Patience
 from melanoma_dist.errors import DataError
-from melanoma_dist.lock import alone_in
+from melanoma_dist.storage.locks import alone_in
 
 _THREADS = 4
 _UNPACKED_PER_BYTE = 1.1
@@ -52,7 +52,7 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
         with alone_in(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
             _remove_leftovers(raw, holdings)
             _fetch(raw, wanted, patience, address.auth)
-    log.say(f"{raw}: all {len(items)} files are there.")
+    console.say(f"{raw}: all {len(items)} files are there.")
 
 
 @contextmanager
@@ -75,32 +75,32 @@ def _remedy(error: OSError) -> str:
     return "Mend that, or choose another --raw"
 
 
-def _show(holdings: Sequence[Holding]) -> None:
+def _show(holdings: Sequence[LocalFile]) -> None:
     rows = [
         (
             holding.item.label,
             holding.item.part,
-            f"about {log.size(holding.item.bytes)}",
+            f"about {console.size(holding.item.bytes)}",
             holding.item.licence.short,
             holding.state + (f" ({holding.detail})" if holding.detail else ""),
         )
         for holding in holdings
     ]
-    log.show_table("Files", ("file", "part", "size", "licence", "state"), rows)
+    console.show_table("Files", ("file", "part", "size", "licence", "state"), rows)
     wanted = [holding for holding in holdings if holding.wanted]
     left = sum(max(0, holding.item.bytes - holding.bytes) for holding in wanted)
-    log.say(f"to download: {len(wanted)} of {len(holdings)} files, about {log.size(left)}.")
+    console.say(f"to download: {len(wanted)} of {len(holdings)} files, about {console.size(left)}.")
 
 
-def _tell_present(holdings: Sequence[Holding]) -> None:
+def _tell_present(holdings: Sequence[LocalFile]) -> None:
     for holding in holdings:
         if holding.state == "there":
-            log.say(f"{holding.item.label}: there, unchanged since its download.")
+            console.say(f"{holding.item.label}: there, unchanged since its download.")
         elif holding.state == "brought":
-            log.say(f"{holding.item.label}: there without a download ({holding.detail}); taken as it is.")
+            console.say(f"{holding.item.label}: there without a download ({holding.detail}); taken as it is.")
 
 
-def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
+def _require_room(raw: Path, wanted: Sequence[LocalFile]) -> None:
     """See that the disk has room for all files, unpacked, and for the one archive that lies beside its own."""
     unpacked = sum(int(h.item.bytes * _UNPACKED_PER_BYTE) if h.item.is_archive else h.item.bytes for h in wanted)
     archive = max((h.item.bytes for h in wanted if h.item.is_archive), default=0)
@@ -110,28 +110,29 @@ def _require_room(raw: Path, wanted: Sequence[Holding]) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise DataError(
-            f"--raw {raw}: about {log.size(needed)} more are needed ({log.size(unpacked)} of files, and "
-            f"{log.size(archive)} for an archive while it is unpacked; {log.size(held)} are here), "
-            f"and {log.size(free)} are free. Make room, choose a --raw on another disk, or fewer --years or --parts."
+            f"--raw {raw}: about {console.size(needed)} more are needed ({console.size(unpacked)} of files, and "
+            f"{console.size(archive)} for an archive while it is unpacked; {console.size(held)} are here), "
+            f"and {console.size(free)} are free. Make room, choose a --raw on another disk, or fewer --years or "
+            "--parts."
         )
 
 
-def _remove_leftovers(raw: Path, holdings: Sequence[Holding]) -> None:
+def _remove_leftovers(raw: Path, holdings: Sequence[LocalFile]) -> None:
     """A kill between the end of an archive's unpacking and its removal leaves it."""
     for holding in holdings:
         if holding.state == "there":
             part_of(raw, holding.item).remove()
 
 
-def _fetch(raw: Path, wanted: Sequence[Holding], patience: Patience, auth: tuple[bytes, bytes] | None) -> None:
+def _fetch(raw: Path, wanted: Sequence[LocalFile], patience: Patience, auth: tuple[bytes, bytes] | None) -> None:
     """Fetch all files; raises the one error there was, or one that tells them all."""
     if not wanted:
         return
     parts = {holding.item: part_of(raw, holding.item) for holding in wanted}
     done = sum(part.size for part in parts.values())
     total = sum(max(item.bytes, part.size) for item, part in parts.items())
-    with log.byte_progress(done, total, "downloading") as on_bytes:
-        crew = Crew(raw, patience, on_bytes, auth)
+    with console.byte_progress(done, total, "downloading") as on_bytes:
+        crew = DownloadPool(raw, patience, on_bytes, auth)
         for holding in wanted:
             crew.waiting.put(holding.item)
         crew.work(min(_THREADS, len(wanted)))

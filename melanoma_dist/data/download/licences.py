@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist import log
+from melanoma_dist import console
 from melanoma_dist.data.download.catalogue import CITATIONS, Item, Licence
-from melanoma_dist.data.download.part import write_json
+from melanoma_dist.data.download.partial_file import write_json
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.foreign import read_json
+from melanoma_dist.storage.untrusted import read_json
 
 ACCEPTED = "licenses.json"
 """In RAW: which licence of which year was accepted, and when. Not by whom."""
@@ -24,9 +24,9 @@ def show_licences(items: Sequence[Item]) -> None:
         known = parts.setdefault((item.year, item.licence), [])
         known += [item.part] * (item.part not in known)
     rows = [(year, licence.short, ", ".join(known), licence.url) for (year, licence), known in parts.items()]
-    log.show_table("Licences", ("year", "licence", "of its", "text"), rows)
+    console.show_table("Licences", ("year", "licence", "of its", "text"), rows)
     citations = [(year, paper) for year in sorted({item.year for item in items}) for paper in CITATIONS[year]]
-    log.show_table("Please cite", ("year", "paper"), citations)
+    console.show_table("Please cite", ("year", "paper"), citations)
 
 
 def require_acceptance(raw: Path, items: Sequence[Item], accept: bool) -> None:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import requests
 
-from melanoma_dist.backoff import Backoff
 from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
-from melanoma_dist.data.download.part import Part, Version, decimal
+from melanoma_dist.data.download.partial_file import PartialFile, Version, decimal
 from melanoma_dist.errors import DownloadError
+from melanoma_dist.storage.backoff import Backoff
 
 _CHUNK = 1 << 16  # bytes; what a broken connection loses at most
 _RETRIED = {408, 425, 429, 500, 502, 503, 504}
@@ -107,7 +107,7 @@ class Transfer:
 
     name: str
     url: str
-    part: Part
+    part: PartialFile
     patience: Patience
     stop: Stop
     on_bytes: Callable[[int], None]

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist.artifacts.run_folder import made_with, now, write_json
+from melanoma_dist.config.evaluate import CompareConfig
+from melanoma_dist.console import say, show_table
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.evaluate.comparison.conclusions import limits, verdict
 from melanoma_dist.evaluate.comparison.cost import cost, differing
+from melanoma_dist.evaluate.comparison.holdout import holdout_contenders
 from melanoma_dist.evaluate.comparison.page import write_page
 from melanoma_dist.evaluate.comparison.paired import pair_up
-from melanoma_dist.evaluate.comparison.runs import Contender, out_of_fold_contenders
+from melanoma_dist.evaluate.comparison.runs import ComparedRun, out_of_fold_contenders
 from melanoma_dist.evaluate.comparison.tables import cost_table, figures_table, pairs_table
-from melanoma_dist.evaluate.comparison.unseen import holdout_contenders
-from melanoma_dist.evaluate.comparison.verdict import limits, verdict
-from melanoma_dist.evaluate.config import CompareConfig
-from melanoma_dist.log import say, show_table
-from melanoma_dist.record import made_with, now, write_json
 
 _LONGEST = 150  # characters of a folder's name; file systems take 255 bytes
 
@@ -52,7 +52,7 @@ def default_folder(runs: Sequence[Path], holdout: str | None) -> Path:
 
 
 def describe(
-    contenders: Sequence[Contender], holdout: str | None = None, resamples: int | None = None
+    contenders: Sequence[ComparedRun], holdout: str | None = None, resamples: int | None = None
 ) -> dict[str, Any]:
     """The whole comparison as plain values: runs, pairs, what differs, the sentences and their limits."""
     found = pair_up(contenders, resamples)
@@ -79,7 +79,7 @@ def describe(
     return {**comparison, **sentences, "made_with": made_with(), "finished": now()}
 
 
-def _about(contender: Contender) -> dict[str, Any]:
+def _about(contender: ComparedRun) -> dict[str, Any]:
     summary, evaluation = contender.summary, contender.evaluation or {}
     return {
         "folder": contender.folder.resolve().name,

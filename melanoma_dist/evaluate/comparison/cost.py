@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist.evaluate.comparison.runs import Contender
-from melanoma_dist.foreign import parse_json
+from melanoma_dist.evaluate.comparison.runs import ComparedRun
+from melanoma_dist.storage.untrusted import parse_json
 
 _BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # state that is not learnt by gradients
 _HEADER = 2**24  # bytes; a longer header of safetensors is none
 
 
-def cost(contender: Contender) -> dict[str, Any]:
+def cost(contender: ComparedRun) -> dict[str, Any]:
     """Device-hours of all folds, epochs, mean speed and input wait of a fold, parameters; None for what is not told."""
     folds = list(contender.summary["training"].values())
     devices = {entry.get("device") for entry in folds}
@@ -48,7 +48,7 @@ def parameters(path: Path) -> int | None:
     return sum(int(math.prod(shape)) for name, shape in shapes.items() if not name.endswith(_BUFFERS))
 
 
-def differing(contenders: Sequence[Contender]) -> dict[str, list[Any]]:
+def differing(contenders: Sequence[ComparedRun]) -> dict[str, list[Any]]:
     """The fields of the configurations, code and machines that are not the same in all runs, with each run's value."""
     told = [_fields(each) for each in contenders]
     keys = sorted({key for each in told for key in each})
@@ -56,7 +56,7 @@ def differing(contenders: Sequence[Contender]) -> dict[str, list[Any]]:
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
 
 
-def _fields(contender: Contender) -> dict[str, Any]:
+def _fields(contender: ComparedRun) -> dict[str, Any]:
     made = contender.summary.get("made_with") or {}
     fields = dict(contender.summary["identity"])
     fields |= {key: made[key] for key in ("version", "code", "python") if key in made}

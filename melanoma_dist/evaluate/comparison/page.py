@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from melanoma_dist import commit
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.comparison.plots import auc_plot, cost_plot, difference_plot
 from melanoma_dist.evaluate.comparison.tables import (
@@ -22,6 +21,7 @@ from melanoma_dist.evaluate.comparison.tables import (
     pairs_table,
     undefined,
 )
+from melanoma_dist.storage import atomic
 
 _SHORT = 16  # characters of a fingerprint that are shown
 
@@ -43,7 +43,7 @@ def write_page(comparison: dict[str, Any], path: Path) -> None:
         differing=_differing(comparison),
         record=json.dumps({key: comparison[key] for key in ("data", "bootstrap", "made_with", "finished")}, indent=1),
     )
-    commit.write_text(path, text)
+    atomic.write_text(path, text)
 
 
 _PLOTS = {"aucs": auc_plot, "differences": difference_plot, "cost": cost_plot}

@@ -18,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
+from melanoma_dist.artifacts.predictions import arrays
+from melanoma_dist.console import progress
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.comparison.proof import same_models
-from melanoma_dist.evaluate.comparison.runs import Contender
-from melanoma_dist.evaluate.statistics.delong import Aucs, delong
-from melanoma_dist.evaluate.statistics.figures import Settings
-from melanoma_dist.evaluate.statistics.multiple import holm
-from melanoma_dist.evaluate.statistics.resample import RESAMPLES, Bootstrap, bootstrap, difference, tail
-from melanoma_dist.evaluate.statistics.spread import compare, over_folds
-from melanoma_dist.log import progress
-from melanoma_dist.train.predictions import arrays
+from melanoma_dist.evaluate.comparison.consistency import same_models
+from melanoma_dist.evaluate.comparison.runs import ComparedRun
+from melanoma_dist.metrics.bootstrap import RESAMPLES, Bootstrap, bootstrap, difference, tail
+from melanoma_dist.metrics.classification import Settings
+from melanoma_dist.metrics.cross_validation import compare, over_folds
+from melanoma_dist.metrics.delong import Aucs, delong
+from melanoma_dist.metrics.multiple_testing import holm
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -54,7 +54,7 @@ def resamples_for(pairs: int, groups: int) -> int:
     return max(RESAMPLES, round(_TAIL / share))
 
 
-def pair_up(contenders: Sequence[Contender], resamples: int | None = None, seed: int = 0) -> dict[str, Any]:
+def pair_up(contenders: Sequence[ComparedRun], resamples: int | None = None, seed: int = 0) -> dict[str, Any]:
     """Figures of each run (``runs``) and of each pair of runs (``pairs``), and what the intervals are (``bootstrap``).
 
     The contenders have the same images, groups and truth (``runs.require_same_truth``).
@@ -88,7 +88,7 @@ def pair_up(contenders: Sequence[Contender], resamples: int | None = None, seed:
 
 
 def _single(
-    contender: Contender, boot: Bootstrap, own: dict[str, Any], absent: dict[tuple[str, str], str]
+    contender: ComparedRun, boot: Bootstrap, own: dict[str, Any], absent: dict[tuple[str, str], str]
 ) -> dict[str, Any]:
     """One run: its figures by label and macro, its AUCs' DeLong intervals, its AUC fold by fold."""
     _, probability = arrays(contender.table, contender.labels)
@@ -103,7 +103,7 @@ def _single(
 
 
 def _pair(
-    contenders: Sequence[Contender],
+    contenders: Sequence[ComparedRun],
     boots: list[Bootstrap],
     aucs: dict[str, Aucs | str],
     absent: dict[tuple[str, str], str],
@@ -145,7 +145,7 @@ def _correct(pairs: list[dict[str, Any]]) -> None:
         pair["better"] = (pair["first"] if found["low"] > 0 else pair["second"]) if pair["separated"] else None
 
 
-def _aucs(contenders: Sequence[Contender], label: str) -> Aucs | str:
+def _aucs(contenders: Sequence[ComparedRun], label: str) -> Aucs | str:
     """The AUCs of all runs with their covariance, or why there are none."""
     truth = arrays(contenders[0].table, (label,))[0][:, 0]
     scores = np.stack([each.table[label].to_numpy(dtype=np.float64) for each in contenders], axis=1)
@@ -191,7 +191,7 @@ def _figures(
     }
 
 
-def _absent(truth: Floats, labels: tuple[str, ...], contenders: Sequence[Contender]) -> dict[tuple[str, str], str]:
+def _absent(truth: Floats, labels: tuple[str, ...], contenders: Sequence[ComparedRun]) -> dict[tuple[str, str], str]:
     """Why a label does not have a figure, by (label, figure); it depends on the truth alone."""
     why = {}
     known_reasons = (contenders[0].evaluation or {}).get("labels_absent") or {}
@@ -210,7 +210,7 @@ def _absent(truth: Floats, labels: tuple[str, ...], contenders: Sequence[Contend
     return why
 
 
-def fold_aucs(contender: Contender) -> dict[str, float | None]:
+def fold_aucs(contender: ComparedRun) -> dict[str, float | None]:
     """The headline AUC of each fold; None for a fold whose images are of one kind."""
     found: dict[str, float | None] = {}
     for fold, rows in contender.table.groupby("fold"):
@@ -221,7 +221,7 @@ def fold_aucs(contender: Contender) -> dict[str, float | None]:
     return found
 
 
-def _over_folds(first: Contender, second: Contender) -> dict[str, Any]:
+def _over_folds(first: ComparedRun, second: ComparedRun) -> dict[str, Any]:
     """The corrected resampled t interval of the difference of the headline AUC over folds."""
     if first.evaluation:
         return {"not_defined": "The ensemble of all folds predicts these images."}
@@ -236,7 +236,7 @@ def _over_folds(first: Contender, second: Contender) -> dict[str, Any]:
     return {"difference": found.difference, "low": found.low, "high": found.high, "folds": len(mine), "seeds": 1}
 
 
-def _over_seeds(first: Contender, second: Contender) -> dict[str, Any] | None:
+def _over_seeds(first: ComparedRun, second: ComparedRun) -> dict[str, Any] | None:
     """The same over folds and seeds, for two runs that repeated every fold with the same seeds; None for others."""
     one, two = (each.summary.get("repeats_of") for each in (first, second))
     if not one or not two or one["seeds"] != two["seeds"]:

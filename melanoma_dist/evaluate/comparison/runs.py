@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.artifacts.predictions import TRUE, arrays
+from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched
 from melanoma_dist.data.folds import read_folds
-from melanoma_dist.data.parquet import read_parquet
 from melanoma_dist.errors import DataError, MelanomaDistError
-from melanoma_dist.evaluate.comparison.proof import require_own_identity, require_told_figures
+from melanoma_dist.evaluate.comparison.consistency import require_own_identity, require_told_figures
 from melanoma_dist.evaluate.comparison.schema import SUMMARY, read_object, require_fields
-from melanoma_dist.evaluate.statistics.figures import check_probabilities
-from melanoma_dist.record import CONCLUDE_AGAIN, RunFolder, check_untouched
-from melanoma_dist.train.predictions import TRUE, arrays
+from melanoma_dist.metrics.classification import check_probabilities
+from melanoma_dist.storage.parquet import read_parquet
 
 _SAME = "Runs are comparable where --seed, --folds, --labels and the data are the same."
 _KEYS = ["image_id", "group", "fold"]
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedRun:
     """A finished run with the predictions that are compared."""
 
     folder: Path
@@ -44,7 +44,7 @@ class Contender:
         return tuple(self.summary["labels"])
 
 
-def out_of_fold_contenders(folders: Sequence[Path]) -> list[Contender]:
+def out_of_fold_contenders(folders: Sequence[Path]) -> list[ComparedRun]:
     """Runs with their out-of-fold predictions, proven to be of the same images in the same folds with the same truth.
 
     Raises DataError for one that is not finished or damaged, and where two of them cannot be compared.
@@ -62,7 +62,7 @@ def out_of_fold_contenders(folders: Sequence[Path]) -> list[Contender]:
         if not table[_KEYS].astype(str).equals(mine[_KEYS].astype(str)):
             raise DataError(f"{folder}: its predictions are not one of each image of its folds. {CONCLUDE_AGAIN}")
         _require_told(RunFolder(folder, {}), table, summary)
-        contenders.append(Contender(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
+        contenders.append(ComparedRun(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
     require_same_truth(contenders)
     return contenders
 
@@ -188,7 +188,7 @@ def _require_same_folds(
     )
 
 
-def require_same_truth(contenders: Sequence[Contender], remedy: str = CONCLUDE_AGAIN) -> None:
+def require_same_truth(contenders: Sequence[ComparedRun], remedy: str = CONCLUDE_AGAIN) -> None:
     """Raise DataError unless the tables, of the same images, have the same groups and truth."""
     first = contenders[0]
     truth = arrays(first.table, first.labels)[0]

@@ -10,8 +10,8 @@ from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.comparison.proof import PROVEN
-from melanoma_dist.foreign import read_json
+from melanoma_dist.evaluate.comparison.consistency import PROVEN
+from melanoma_dist.storage.untrusted import read_json
 
 Rule = tuple[Callable[[Any], bool], str]
 Rules = dict[str, Rule]

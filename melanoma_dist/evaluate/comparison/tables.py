@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.comparison.verdict import p_value, signed
+from melanoma_dist.evaluate.comparison.conclusions import p_value, signed
 
 Table = tuple[list[str], list[list[str]]]
 NAMES = {

@@ -8,30 +8,30 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from melanoma_dist import commit
-from melanoma_dist.config_file import parse_yaml
+from melanoma_dist.config.saved import parse_yaml
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.report import claims, groups, tables
+from melanoma_dist.evaluate.report import groups, statements, tables
 from melanoma_dist.evaluate.report.cells import Cell, Table, told
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
-from melanoma_dist.evaluate.report.evidence import Evidence, as_told, headline, read_evidence
 from melanoma_dist.evaluate.report.facts import facts, headlines
+from melanoma_dist.evaluate.report.run_results import RunResults, as_told, headline, read_run_results
+from melanoma_dist.storage import atomic
 
 AUTHORS = "to be filled in by the authors"
 
 
 def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
     """Write the model card beside the weights of a run, whole or not at all; see ``write_report``."""
-    evidence = read_evidence(folder, summary)
+    evidence = read_run_results(folder, summary)
     with as_told(folder):
         text = _rendered(evidence)
     place = folder / "model" / "README.md"
     place.parent.mkdir(exist_ok=True)
-    commit.write_text(place, text)
+    atomic.write_text(place, text)
 
 
-def _rendered(evidence: Evidence) -> str:
+def _rendered(evidence: RunResults) -> str:
     environment = Environment(  # noqa: S701  # nosec B701  # Markdown, whose cells are escaped below
         loader=PackageLoader("melanoma_dist.evaluate.report", "."),
         undefined=StrictUndefined,
@@ -42,7 +42,7 @@ def _rendered(evidence: Evidence) -> str:
     return environment.get_template("card.md.j2").render(**_contents(evidence))
 
 
-def _contents(evidence: Evidence) -> dict[str, Any]:
+def _contents(evidence: RunResults) -> dict[str, Any]:
     summary = evidence.summary
     given = answers(evidence)
     points = summary["operating_points"].get(HEADLINE, {"not_chosen": "the label is absent"})
@@ -53,12 +53,12 @@ def _contents(evidence: Evidence) -> dict[str, Any]:
         "synthetic": SYNTHETIC if evidence.synthetic else "",
         "headlines": headlines(evidence),
         "facts": facts(evidence),
-        "looks": [f"{each.title}: {claims.look(each)}" for each in evaluations],
+        "looks": [f"{each.title}: {statements.look(each)}" for each in evaluations],
         "tables": [_grid(table) for table in _figures(evidence)],
-        "about_points": claims.POINTS,
+        "about_points": statements.POINTS,
         "points": _grid(tables.points_table(points, evaluations, HEADLINE)) if isinstance(points, list) else None,
         "no_points": None if isinstance(points, list) else points["not_chosen"],
-        "limits": claims.limits(evidence),
+        "limits": statements.limits(evidence),
         "repeats": summary["repeats"] > 1,
         "checklists": [
             ("CLAIM 2024", [(item, _answer(item, given)) for item in CLAIM]),
@@ -67,7 +67,7 @@ def _contents(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _figures(evidence: Evidence) -> list[Table]:
+def _figures(evidence: RunResults) -> list[Table]:
     made = [
         tables.figures_table(
             each.record["ensemble"], "by_image", tables.MAIN, each.record["labels_absent"], f"Unseen: {each.title}"
@@ -99,13 +99,13 @@ def _answer(item: Item, given: Mapping[str, str]) -> str:
     return given[item.answer] if item.answer else AUTHORS
 
 
-def answers(evidence: Evidence) -> dict[str, str]:
+def answers(evidence: RunResults) -> dict[str, str]:
     """What the run itself says to items of the checklists, by the names of ``checklists``."""
     summary, data, config = evidence.summary, evidence.summary["data"], parse_yaml(evidence.config)
     return {**_of_data(evidence, data), **_of_training(summary, config), **_of_results(evidence)}
 
 
-def _of_data(evidence: Evidence, data: Mapping[str, Any]) -> dict[str, str]:
+def _of_data(evidence: RunResults, data: Mapping[str, Any]) -> dict[str, str]:
     years = ", ".join(str(year) for year in data["years"])
     source = "synthetic images drawn by the program" if evidence.summary["synthetic"] else f"ISIC challenges of {years}"
     folds = len(evidence.summary["folds"])
@@ -176,7 +176,7 @@ def _of_training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
     }  # fmt: skip
 
 
-def _of_results(evidence: Evidence) -> dict[str, str]:
+def _of_results(evidence: RunResults) -> dict[str, str]:
     summary = evidence.summary
     settings = summary["out_of_fold"]["bootstrap"]
     own = f"AUC of melanoma out of fold {told(headline(summary['out_of_fold']))}"
@@ -201,13 +201,13 @@ def _of_results(evidence: Evidence) -> dict[str, str]:
         if isinstance(points, list)
         else "no operating point could be chosen",
         "failures": "the most confident errors with their images, in report.html",
-        "limits": " ".join(claims.limits(evidence)),
+        "limits": " ".join(statements.limits(evidence)),
         "fairness": f"AUC {by} Skin types are not in the tables",
         "events": f"{entry['positives']:,} images with and {entry['negatives']:,} without melanoma out of fold",
     }  # fmt: skip
 
 
-def _external(evidence: Evidence) -> str:
+def _external(evidence: RunResults) -> str:
     """Evaluations on another data set; a holdout comes from the run's own, and is none."""
     others = [each for each in evidence.evaluations if each.record["kind"] == "data"]
     said = [f"{each.title}: AUC {told(headline(each.record['ensemble']))}" for each in others]

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from melanoma_dist.svg import GREY, INK, SERIES, plot
-from melanoma_dist.train.predictions import TRUE
+from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.pages.svg import GREY, INK, SERIES, plot
 
 Floats = npt.NDArray[np.floating[Any]]
 _SIDE = 3.9  # inches: at 96 pixels an inch it fits a phone without being made smaller

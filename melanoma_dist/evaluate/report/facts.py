@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.report import claims
+from melanoma_dist.evaluate.report import statements
 from melanoma_dist.evaluate.report.cells import NOT_DEFINED, number, span
-from melanoma_dist.evaluate.report.evidence import Evidence, headline
-from melanoma_dist.evaluate.report.exhibits import OUT_OF_FOLD
+from melanoma_dist.evaluate.report.figures import OUT_OF_FOLD
+from melanoma_dist.evaluate.report.run_results import RunResults, headline
 
 
 class Headline(NamedTuple):
@@ -28,10 +28,10 @@ class Headline(NamedTuple):
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def headlines(evidence: Evidence) -> list[Headline]:
+def headlines(evidence: RunResults) -> list[Headline]:
     """AUC of melanoma: of the evaluation that leads, then out of fold; each with what it is worth."""
     own = evidence.summary["out_of_fold"]
-    note = f"{_counts(own)}, each image predicted by the fold that did not train on its lesion; {claims.OPTIMISTIC}"
+    note = f"{_counts(own)}, each image predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
     found = [Headline(OUT_OF_FOLD, *_value(headline(own), "these images do not define it"), note, "")]
     lead = evidence.leading()
     if lead is None:
@@ -39,7 +39,7 @@ def headlines(evidence: Evidence) -> list[Headline]:
     ensemble = lead.record["ensemble"]
     value = _value(headline(ensemble), lead.record["labels_absent"].get(HEADLINE, "these images do not define it"))
     note = f"{_counts(ensemble)} that no fold has seen, by all folds together"
-    warning = claims.look(lead) if lead.look > 1 else ""
+    warning = statements.look(lead) if lead.look > 1 else ""
     return [Headline(f"on unseen images, {lead.title}", *value, note, warning), *found]
 
 
@@ -54,7 +54,7 @@ def _value(found: Mapping[str, Any] | None, why: str) -> tuple[str, str]:
     return number(found["estimate"]), f"95 % interval {ends}" if ends else ""
 
 
-def facts(evidence: Evidence) -> list[tuple[str, str]]:
+def facts(evidence: RunResults) -> list[tuple[str, str]]:
     """What was trained on what."""
     summary, data = evidence.summary, evidence.summary["data"]
     identity, folds = summary["identity"], len(summary["folds"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.frozen import YOUDEN
+from melanoma_dist.evaluate.decision_rules import YOUDEN
 from melanoma_dist.evaluate.report.cells import number
 
 ATTRIBUTES = ("sex", "age", "site", "year", "image size", "metadata")

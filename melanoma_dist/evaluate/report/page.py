@@ -12,18 +12,25 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from melanoma_dist import commit
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.data.picture import open_picture
-from melanoma_dist.evaluate.report import claims, groups, tables
+from melanoma_dist.evaluate.report import groups, statements, tables
 from melanoma_dist.evaluate.report.cells import NAMES, Table, number
-from melanoma_dist.evaluate.report.evidence import GALLERY, Evaluation, Evidence, as_told, headline, read_evidence
-from melanoma_dist.evaluate.report.exhibits import OUT_OF_FOLD, Exhibit, Missing, exhibits
 from melanoma_dist.evaluate.report.facts import facts, headlines
-from melanoma_dist.evaluate.report.run_exhibits import forest, run_exhibits
-from melanoma_dist.foreign import read_bytes
-from melanoma_dist.svg import svg
+from melanoma_dist.evaluate.report.figures import OUT_OF_FOLD, Missing, ReportFigure, exhibits
+from melanoma_dist.evaluate.report.run_figures import forest, run_figures
+from melanoma_dist.evaluate.report.run_results import (
+    GALLERY,
+    Evaluation,
+    RunResults,
+    as_told,
+    headline,
+    read_run_results,
+)
+from melanoma_dist.pages.svg import svg
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.untrusted import read_bytes
 
 _NO_INCIDENTS = "In no fold was a step skipped, a micro-batch halved or an image left out."
 _PICTURE = re.compile(r"[\w-]+\.jpg", re.ASCII)
@@ -42,17 +49,17 @@ class Part(NamedTuple):
 def write_report(folder: Path, summary: dict[str, Any] | None = None) -> None:
     """Write RUN/report.html from what a run left behind, whole or not at all.
 
-    Needs no images: pictures are those that ``make_gallery`` kept. The same files give the same bytes. ``summary`` is
-    that of a run whose summary.json is not written yet. Raises DataError for a run that is not finished or whose files
-    cannot be read.
+    Needs no images: pictures are those that ``write_error_gallery`` kept. The same files give the same bytes.
+    ``summary`` is that of a run whose summary.json is not written yet. Raises DataError for a run that is not finished
+    or whose files cannot be read.
     """
-    evidence = read_evidence(folder, summary)
+    evidence = read_run_results(folder, summary)
     with as_told(folder):
         text = _rendered(evidence)
-    commit.write_text(folder / "report.html", text)
+    atomic.write_text(folder / "report.html", text)
 
 
-def _rendered(evidence: Evidence) -> str:
+def _rendered(evidence: RunResults) -> str:
     environment = Environment(
         loader=PackageLoader("melanoma_dist.evaluate.report", "."),
         autoescape=True,
@@ -64,12 +71,12 @@ def _rendered(evidence: Evidence) -> str:
     return environment.get_template("page.html.j2").render(**_contents(evidence))
 
 
-def _markup(exhibit: Exhibit) -> Markup:
+def _markup(exhibit: ReportFigure) -> Markup:
     drawn = svg(exhibit.figure)
     return Markup(drawn)  # noqa: S704  # nosec B704  # made here; its texts are escaped by matplotlib
 
 
-def _contents(evidence: Evidence) -> dict[str, Any]:
+def _contents(evidence: RunResults) -> dict[str, Any]:
     summary = evidence.summary
     shown = exhibits(evidence)
     return {
@@ -79,34 +86,34 @@ def _contents(evidence: Evidence) -> dict[str, Any]:
         "synthetic": SYNTHETIC if evidence.synthetic else "",
         "headlines": headlines(evidence),
         "facts": facts(evidence),
-        "claims": claims.leakage(evidence),
-        "looks": [(each.title, claims.look(each), each.look > 1) for each in evidence.evaluations],
+        "claims": statements.leakage(evidence),
+        "looks": [(each.title, statements.look(each), each.look > 1) for each in evidence.evaluations],
         "parts": [*(_unseen(each) for each in _in_order(evidence)), _out_of_fold(evidence)],
         "official": tables.official_table(_assessments(evidence)),
         "spread": [_folds(evidence), tables.over_folds_table(summary["over_folds"])],
         "repeats": summary["repeats_of"],
         "variance": tables.variance_table(summary["repeats_of"]) if summary["repeats_of"] else None,
-        "curves": [each for each in shown if isinstance(each, Exhibit)],
+        "curves": [each for each in shown if isinstance(each, ReportFigure)],
         "missing": [each for each in shown if isinstance(each, Missing)],
         "points": _points(evidence),
-        "about_points": claims.POINTS,
-        "course": run_exhibits(evidence),
+        "about_points": statements.POINTS,
+        "course": run_figures(evidence),
         "subgroups": _subgroups(evidence),
         "gallery": _gallery(evidence),
         "training": tables.training_table(summary["training"]),
         "incidents": " ".join(summary["incidents"]) or _NO_INCIDENTS,
         "cost": _cost(summary),
         "record": _record(evidence),
-        "limits": claims.limits(evidence),
+        "limits": statements.limits(evidence),
     }
 
 
-def _in_order(evidence: Evidence) -> list[Evaluation]:
+def _in_order(evidence: RunResults) -> list[Evaluation]:
     lead = evidence.leading()
     return sorted(evidence.evaluations, key=lambda each: each is not lead)
 
 
-def _assessments(evidence: Evidence) -> dict[str, Mapping[str, Any]]:
+def _assessments(evidence: RunResults) -> dict[str, Mapping[str, Any]]:
     unseen = {each.title: each.record["ensemble"] for each in _in_order(evidence)}
     return {**unseen, OUT_OF_FOLD: evidence.summary["out_of_fold"]}
 
@@ -124,14 +131,14 @@ def _unseen(evaluation: Evaluation) -> Part:
         "Mean of the calibrated probabilities of all folds; calibration and thresholds were fixed before, out of fold. "
         f"{_bootstrap(assessment)} Calls at {_thresholds(assessment)}."
     )
-    warning = claims.look(evaluation) if evaluation.look > 1 else ""
+    warning = statements.look(evaluation) if evaluation.look > 1 else ""
     return Part(f"Unseen images: {evaluation.title}", note, warning, made, _thin(assessment))
 
 
-def _out_of_fold(evidence: Evidence) -> Part:
+def _out_of_fold(evidence: RunResults) -> Part:
     assessment = evidence.summary["out_of_fold"]
     note = (
-        f"Raw probabilities of the fold that did not train on the lesion; {claims.OPTIMISTIC}. "
+        f"Raw probabilities of the fold that did not train on the lesion; {statements.OPTIMISTIC}. "
         f"{_bootstrap(assessment)} "
         f"Calls at {_thresholds(assessment)}."
     )
@@ -178,13 +185,13 @@ def _thin(assessment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _folds(evidence: Evidence) -> Table:
+def _folds(evidence: RunResults) -> Table:
     summary = evidence.summary
     whole = summary["out_of_fold"]["by_image"]
     return tables.folds_table(summary["folds"], f"probability {summary['threshold']:g}", "Each fold", whole)
 
 
-def _points(evidence: Evidence) -> list[tuple[str, Table | str]]:
+def _points(evidence: RunResults) -> list[tuple[str, Table | str]]:
     """The operating points of each label, or why there are none; the headline label first."""
     return [
         (
@@ -197,7 +204,7 @@ def _points(evidence: Evidence) -> list[tuple[str, Table | str]]:
     ]
 
 
-def _subgroups(evidence: Evidence) -> list[Exhibit]:
+def _subgroups(evidence: RunResults) -> list[ReportFigure]:
     sources = {each.title: (each.record["subgroups"], each.record["ensemble"]) for each in _in_order(evidence)}
     sources[OUT_OF_FOLD] = (evidence.summary["subgroups"], evidence.summary["out_of_fold"])
     at, called = groups.threshold(evidence.summary)
@@ -211,8 +218,8 @@ def _subgroups(evidence: Evidence) -> list[Exhibit]:
     return made
 
 
-def _gallery(evidence: Evidence) -> dict[str, Any] | None:
-    """What ``make_gallery`` kept, its pictures as data URIs."""
+def _gallery(evidence: RunResults) -> dict[str, Any] | None:
+    """What ``write_error_gallery`` kept, its pictures as data URIs."""
     if evidence.gallery is None:
         return None
     folder = evidence.folder / GALLERY
@@ -248,7 +255,7 @@ def _cost(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _record(evidence: Evidence) -> list[tuple[str, str]]:
+def _record(evidence: RunResults) -> list[tuple[str, str]]:
     """What is needed to do it again."""
     made_with = {"identity": evidence.summary["identity"], "made_with": evidence.summary["made_with"]}
     parts = [

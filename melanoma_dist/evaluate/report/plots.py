@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from melanoma_dist.svg import BLUE, GREY, INK, RED, SERIES, plot, style
+from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, plot, style
 
 _WIDTH = 3.9
 _ROW = 0.27  # inches of a row of text

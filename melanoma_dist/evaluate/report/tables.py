@@ -20,9 +20,9 @@ from melanoma_dist.evaluate.report.cells import (
     undefined,
     why_undefined,
 )
-from melanoma_dist.evaluate.report.evidence import Evaluation
-from melanoma_dist.evaluate.statistics.figures import predictive_values
-from melanoma_dist.evaluate.statistics.resample import PROPORTIONS
+from melanoma_dist.evaluate.report.run_results import Evaluation
+from melanoma_dist.metrics.bootstrap import PROPORTIONS
+from melanoma_dist.metrics.classification import predictive_values
 
 MAIN = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy")
 MORE = ("partial_auc_80", "specificity_at_80", "specificity_at_82", "specificity_at_89", "specificity_at_90",

@@ -12,14 +12,14 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.artifacts.predictions import arrays
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.report.evidence import Evidence, read_evidence
-from melanoma_dist.evaluate.report.exhibits import Exhibit, exhibits
-from melanoma_dist.evaluate.report.run_exhibits import run_exhibits
+from melanoma_dist.evaluate.report.figures import ReportFigure, exhibits
+from melanoma_dist.evaluate.report.run_figures import run_figures
+from melanoma_dist.evaluate.report.run_results import RunResults, read_run_results
 from melanoma_dist.evaluate.summary import SHOWN
-from melanoma_dist.train.predictions import arrays
 
 _ELSEWHERE = ("precision_recall", "learning")  # TensorBoard has views of its own for them
 _VIEW = ".hparams"  # the hyperparameter view has a file of its own: a sweep renews it
@@ -47,7 +47,7 @@ def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunCo
         for column, label in enumerate(labels):
             known = ~np.isnan(truth[:, column])
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
-        for exhibit in _exhibits(read_evidence(folder, summary)):
+        for exhibit in _exhibits(read_run_results(folder, summary)):
             writer.add_figure(f"out_of_fold/{exhibit.name}", exhibit.figure, 0, close=False)  # none of pyplot's
         if summary["synthetic"]:
             writer.add_text("data", SYNTHETIC, 0)
@@ -70,11 +70,11 @@ def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float
             writer.add_scalar(name, value, 0)
 
 
-def _exhibits(evidence: Evidence) -> list[Exhibit]:
+def _exhibits(evidence: RunResults) -> list[ReportFigure]:
     """The plots of the report that are about the run alone."""
     alone = replace(evidence, evaluations=())
-    made = [each for each in exhibits(alone) if isinstance(each, Exhibit) and each.name not in _ELSEWHERE]
-    return [*made, *(each for each in run_exhibits(alone) if each.name not in _ELSEWHERE)]
+    made = [each for each in exhibits(alone) if isinstance(each, ReportFigure) and each.name not in _ELSEWHERE]
+    return [*made, *(each for each in run_figures(alone) if each.name not in _ELSEWHERE)]
 
 
 def _remove_events(folder: Path, which: str = "") -> None:

@@ -28,18 +28,18 @@ import time
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
 RAY, RAY_STARTS_S = "ray._private.services", 60
-LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.learner"
+LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.step"
 PHASES = {
     "melanoma_dist.run:train": "start",
-    "melanoma_dist.dist.units:train_units": "work",
-    "melanoma_dist.evaluate.conclusion:conclude": "end",
-    f"{LOOP}:Training.__init__": "start",
-    f"{LOOP}:Training._resume": "start",
-    f"{LOOP}:Training._train": "step",
-    f"{LOOP}:Training._judge": "validation",
-    f"{LOOP}:Training._finish": "end",
-    f"{LEARNER}:Learner.predict": "validation",
-    "melanoma_dist.commit:write_folder": "checkpoint",
+    "melanoma_dist.distributed.units:train_units": "work",
+    "melanoma_dist.evaluate.finalize:finalize": "end",
+    f"{LOOP}:FoldTrainer.__init__": "start",
+    f"{LOOP}:FoldTrainer._resume": "start",
+    f"{LOOP}:FoldTrainer._train": "step",
+    f"{LOOP}:FoldTrainer._judge": "validation",
+    f"{LOOP}:FoldTrainer._finish": "end",
+    f"{LEARNER}:TrainStep.predict": "validation",
+    "melanoma_dist.storage.atomic:write_folder": "checkpoint",
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
 here = {"run": None, "fold": None, "rank": None}
@@ -189,9 +189,9 @@ def patch(module):
     if module.__name__ == RAY:
         module.get_node = patient(module.get_node)
     if module.__name__ == LOOP:
-        module.Training.__init__ = tells_place(module.Training.__init__)
+        module.FoldTrainer.__init__ = tells_place(module.FoldTrainer.__init__)
     if module.__name__ == LEARNER and TRACE:
-        module.Learner.step = traced(module.Learner.step)
+        module.TrainStep.step = traced(module.TrainStep.step)
     for fault in FAULTS:
         name, _, path = fault["at"].partition(":")
         if name == module.__name__:

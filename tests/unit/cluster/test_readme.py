@@ -9,9 +9,9 @@ import pytest
 import tyro
 
 from melanoma_dist import cli
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
-from melanoma_dist.sweep.config import SweepConfig
 
 from .files import CLUSTER, ROOT, custom, text
 

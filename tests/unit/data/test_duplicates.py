@@ -13,12 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from melanoma_dist.data.duplicates import (
-    MAX_DISTANCE,
-    MIN_CORRELATION,
-    near_duplicates,
-    propose,
-)
+from melanoma_dist.data.duplicates import MAX_DISTANCE, MIN_CORRELATION, near_duplicates, propose
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.photo import perceptual_hash
 

@@ -19,7 +19,7 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
-from melanoma_dist.lock import alone_in
+from melanoma_dist.storage.locks import alone_in
 
 from ..hostile import require_read_or_refused
 from .conftest import Raw, write_image

@@ -9,9 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.statistics.figures import Settings
+from melanoma_dist.metrics.classification import Settings
 
-from .statistics.made import exclusive
+from ..metrics.made import exclusive
 
 LABELS = ("MEL", "NV", "BCC")
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.artifacts.run_folder import RunFolder, trainings
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.evaluate.incidents import incidents
-from melanoma_dist.record import RunFolder, trainings
 
 from ..samples import tiny
 
@@ -37,7 +37,7 @@ def test_a_smooth_run_has_none(tmp_path: Path) -> None:
 def test_every_incident_is_a_sentence(tmp_path: Path) -> None:
     config, folder = trained(tmp_path, (6, 1))
     conceded = json.dumps({"accumulate": 4, "damaged": ["ISIC_0000003", "ISIC_0000007"]})
-    (folder.path / "seed-6" / "fold-1" / "concessions.json").write_text(conceded)
+    (folder.path / "seed-6" / "fold-1" / "fallbacks.json").write_text(conceded)
     assert incidents(config, folder) == [
         "seed 6 fold 1 skipped steps whose gradient was not finite: 3 in epoch 2, 1 in epoch 3.",
         "seed 6 fold 1 computed each rank's share of a step in 4 micro-batches instead of 2 from epoch 2 on, for want "

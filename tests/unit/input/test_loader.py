@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from melanoma_dist.data.manifest import Dataset, load_dataset
-from melanoma_dist.errors import DamagedImages, DataError
+from melanoma_dist.errors import CorruptImages, DataError
 from melanoma_dist.input.graph import VIEWS
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
 from melanoma_dist.world import World
@@ -140,7 +140,7 @@ def test_a_damaged_header_is_told_with_the_name_of_the_image(
     with pytest.raises(DataError) as caught:
         list(EvaluationLoader(broken, FRAME, BATCH, World()))
     assert name in str(caught.value)
-    with pytest.raises(DamagedImages) as caught_too:
+    with pytest.raises(CorruptImages) as caught_too:
         list(training(broken).epoch(0))
     assert caught_too.value.image_ids == (name,)
     assert name in str(caught_too.value)

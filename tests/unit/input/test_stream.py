@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melanoma_dist.config import Augmentation
+from melanoma_dist.config.run import Augmentation
 from melanoma_dist.input.stream import (
     POLICIES,
     Parameters,

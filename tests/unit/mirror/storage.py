@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from melanoma_dist import commit
-from melanoma_dist.lock import LOCK
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.locks import LOCK
 
 
 class Flaky(MemoryFileSystem):
@@ -77,7 +77,7 @@ fsspec.register_implementation("flaky", Flaky, clobber=True)
 
 
 def checkpoint(root: Path, name: str, text: str) -> None:
-    commit.write_folder(root / "checkpoints" / name, lambda aside: (aside / "state.pt").write_text(text))
+    atomic.write_folder(root / "checkpoints" / name, lambda aside: (aside / "state.pt").write_text(text))
 
 
 def everything(root: Path) -> dict[str, bytes]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from melanoma_dist import commit
 from melanoma_dist.mirror.copy import Copy
+from melanoma_dist.storage import atomic
 
 from ..hostile import require_read_or_refused
 from .storage import Flaky, checkpoint, everything
@@ -102,7 +102,7 @@ def test_only_what_is_new_is_uploaded_and_what_is_old_is_deleted_at_last(flaky: 
     for number in range(6):
         checkpoint(flaky.root, f"epoch-{number}", f"state {number}")
         if number > 1:
-            commit.remove_folder(flaky.root / "checkpoints" / f"epoch-{number - 2}")
+            atomic.remove_folder(flaky.root / "checkpoints" / f"epoch-{number - 2}")
         Flaky.calls.clear()
         flaky.copy.update()
         written = [call for call in Flaky.calls if call.startswith("wb")]
@@ -126,7 +126,7 @@ def test_whatever_call_fails_the_copy_is_whole_and_the_next_attempt_ends_well(tm
         mirrored.copy.update()
         before = mirrored.back()
         checkpoint(mirrored.root, "epoch-2", "two")
-        commit.remove_folder(mirrored.root / "checkpoints" / "epoch-1")
+        atomic.remove_folder(mirrored.root / "checkpoints" / "epoch-1")
         count = [0]
 
         def fail(_: str, count: list[int] = count, number: int = number) -> None:
@@ -241,7 +241,7 @@ def test_a_checkpoint_that_is_deleted_while_it_is_uploaded_arrives(flaky: Mirror
 
     def delete(call: str) -> None:
         if call.startswith("wb") and (flaky.root / "checkpoints" / "epoch-1").exists():
-            commit.remove_folder(flaky.root / "checkpoints" / "epoch-1")
+            atomic.remove_folder(flaky.root / "checkpoints" / "epoch-1")
 
     Flaky.after = staticmethod(delete)
     flaky.copy.update()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import SelectAdaptivePool2d
 
-from melanoma_dist.config import ModelConfig
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import build_trunk, expectation, timm_name
 from melanoma_dist.models.classifier import Classifier, build_classifier

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from melanoma_dist.config import DataConfig, RunConfig, ScheduleConfig
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.config import SweepConfig
+from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import Journal
-from melanoma_dist.sweep.race import Place, Race
+from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper, build_searcher
 from melanoma_dist.sweep.space import read_space
 
@@ -28,11 +28,11 @@ def settings_of(**values: Any) -> SweepConfig:
     return SweepConfig(run=run, **{"grace_epochs": 1, "searcher": "optuna", **values})
 
 
-def conductor_of(settings: SweepConfig, folder: Path, trials: int | None = 8) -> Conductor:
+def conductor_of(settings: SweepConfig, folder: Path, trials: int | None = 8) -> Controller:
     space = folder / "space.py"
     space.write_text(_SPACE)
     searcher = build_searcher(settings, read_space(space), seed=0)
-    return Conductor(searcher, Stopper(settings), Race(FOLDS, settings.fold_race), trials)
+    return Controller(searcher, Stopper(settings), FoldRacing(FOLDS, settings.fold_race), trials)
 
 
 def auc_of(values: dict[str, Any], fold: int, epoch: int) -> float:
@@ -42,7 +42,9 @@ def auc_of(values: dict[str, Any], fold: int, epoch: int) -> float:
     return float(height - 0.2 * np.exp(-epoch / 2) + noise)
 
 
-def play(conductor: Conductor, journal: Journal, side_by_side: int, on_tick: Callable[[], None] = lambda: None) -> None:
+def play(
+    conductor: Controller, journal: Journal, side_by_side: int, on_tick: Callable[[], None] = lambda: None
+) -> None:
     """Until nothing is left: every tick, each running unit trains one epoch. Goes on with units that are running."""
     best = {place: seen.best_auc for place, seen in conductor.running.items()}
     while True:
@@ -57,7 +59,7 @@ def play(conductor: Conductor, journal: Journal, side_by_side: int, on_tick: Cal
         on_tick()
 
 
-def _epoch(conductor: Conductor, journal: Journal, place: Place, best: dict[Place, float]) -> None:
+def _epoch(conductor: Controller, journal: Journal, place: FoldTrial, best: dict[FoldTrial, float]) -> None:
     at = {"configuration": place.configuration, "fold": place.fold}
     epoch = conductor.running[place].epoch + 1
     if epoch > EPOCHS:  # it was killed before its end was written
@@ -74,7 +76,7 @@ def _epoch(conductor: Conductor, journal: Journal, place: Place, best: dict[Plac
         _finish(conductor, journal, place)
 
 
-def _finish(conductor: Conductor, journal: Journal, place: Place) -> None:
+def _finish(conductor: Controller, journal: Journal, place: FoldTrial) -> None:
     journal.write("end", configuration=place.configuration, fold=place.fold, state="finished", seconds=EPOCHS + 0.5)
     for drop in conductor.finish(place):
         journal.write("drop", configuration=drop.configuration, why=drop.why)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from melanoma_dist.errors import DataError
-from melanoma_dist.sweep.conductor import Conductor
-from melanoma_dist.sweep.journal import Journal, Record, as_written, read_journal, retell, settle
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.journal import Journal, Record, as_written, read_journal, replay, settle
 
 from ..hostile import require_read_or_refused
 from .player import conductor_of, play, settings_of
@@ -47,7 +47,7 @@ def test_cut_off_after_any_line_it_ends_alike(scheduler: str, searcher: str, tmp
         journal = Journal(folder / "journal.jsonl")
         assert len(journal.records) == cut
         conductor = conductor_of(settings_of(**settings), folder)
-        retell(journal.records, conductor, folder / "journal.jsonl")
+        replay(journal.records, conductor, folder / "journal.jsonl")
         settle(journal, conductor)
         assert told_again(journal, folder, settings).running.keys() == conductor.running.keys()
         play(conductor, journal, 1)
@@ -56,10 +56,10 @@ def test_cut_off_after_any_line_it_ends_alike(scheduler: str, searcher: str, tmp
         shutil.rmtree(folder)
 
 
-def told_again(journal: Journal, folder: Path, settings: dict[str, Any]) -> Conductor:
+def told_again(journal: Journal, folder: Path, settings: dict[str, Any]) -> Controller:
     """The conductor of a later command, after one that did nothing."""
     conductor = conductor_of(settings_of(**settings), folder)
-    retell(journal.records, conductor, folder / "journal.jsonl")
+    replay(journal.records, conductor, folder / "journal.jsonl")
     settle(journal, conductor)
     return conductor
 
@@ -83,7 +83,7 @@ def test_two_at_a_time_it_goes_on_alike_after_any_tick(tmp_path: Path) -> None:
         lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
         (other / "journal.jsonl").write_text("".join(lines[:tick]))
         again, second = Journal(other / "journal.jsonl"), conductor_of(settings, other)
-        retell(again.records, second, other / "journal.jsonl")
+        replay(again.records, second, other / "journal.jsonl")
         play(second, again, 2)
         assert decisions(again.records) == decisions(journal.records)
         assert second.race.incumbent() == conductor.race.incumbent()
@@ -98,7 +98,7 @@ def test_an_edited_journal_is_refused(tmp_path: Path) -> None:
     better["best_auc"] = 0.99
     path.write_text("\n".join([*lines[: position - 1], json.dumps(better), *lines[position:]]) + "\n")
     with pytest.raises(DataError, match=f"line {position + 1}: another decision follows now"):
-        retell(Journal(path).records, conductor_of(settings_of(), tmp_path), path)
+        replay(Journal(path).records, conductor_of(settings_of(), tmp_path), path)
 
 
 def test_another_seed_or_space_is_noticed(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_another_seed_or_space_is_noticed(tmp_path: Path) -> None:
     values = next(record for record in records if record["what"] == "start")["values"]
     values["optimizer.lr"] *= 1.01
     with pytest.raises(DataError, match="line 1"):
-        retell(records, conductor_of(settings_of(), tmp_path), tmp_path / "journal.jsonl")
+        replay(records, conductor_of(settings_of(), tmp_path), tmp_path / "journal.jsonl")
 
 
 def test_more_trials_later_go_on_with_the_same_sweep(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_more_trials_later_go_on_with_the_same_sweep(tmp_path: Path) -> None:
     before = decisions(journal.records)
     again = Journal(folder / "journal.jsonl")
     more = conductor_of(settings_of(), folder, trials=6)
-    retell(again.records, more, folder / "journal.jsonl")
+    replay(again.records, more, folder / "journal.jsonl")
     more.trials = 6
     assert not more.over()
     play(more, again, 1)
@@ -150,6 +150,6 @@ def test_a_damaged_journal_is_told_again_or_refused(tmp_path: Path) -> None:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        retell(read_journal(path), conductor_of(settings_of(**settings), tmp_path), path)
+        replay(read_journal(path), conductor_of(settings_of(**settings), tmp_path), path)
 
     require_read_or_refused(read, path.read_bytes(), DataError)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.sweep.journal import Journal, Record
+from melanoma_dist.sweep.leaderboard import best_and_next, leaderboard
 from melanoma_dist.sweep.ledger import Milestone, make_ledger, milestones
-from melanoma_dist.sweep.race import Place
-from melanoma_dist.sweep.standings import best_and_next, standings
+from melanoma_dist.sweep.racing import FoldTrial
 
 from .player import EPOCHS, FOLDS, conductor_of, play, settings_of
 
@@ -88,7 +88,7 @@ def test_a_played_sweep_adds_up(tmp_path: Path) -> None:
     assert ledger.spent == pytest.approx(ledger.units["epochs"].sum() + 0.5 * len(ledger.units))
     assert ledger.full == pytest.approx(8 * FOLDS * (EPOCHS + 0.5))
     assert ledger.spent + ledger.units["saved_device_seconds"].sum() == pytest.approx(ledger.full)
-    table = standings(conductor, ledger, [f"c{number}" for number in range(8)])
+    table = leaderboard(conductor, ledger, [f"c{number}" for number in range(8)])
     assert table["rank"].tolist() == list(range(1, 9))
     assert sorted(table.index) == list(range(8))
     best, _ = best_and_next(table)
@@ -114,10 +114,10 @@ def test_complete_ones_come_first_and_failed_ones_last(tmp_path: Path) -> None:
         conductor.epoch(place, 1, auc)
     conductor.finish(third)
     for fold in (1, 2):
-        place = Place(third.configuration, fold)
+        place = FoldTrial(third.configuration, fold)
         conductor.running[place] = conductor.running.get(place) or type(conductor.running[second])(1, 0.7)
         conductor.finish(place)
-    table = standings(conductor, make_ledger(journal.records, FOLDS), ["first", "second", "third"])
+    table = leaderboard(conductor, make_ledger(journal.records, FOLDS), ["first", "second", "third"])
     assert table["name"].tolist() == ["third", "second", "first"]
     assert table["state"].tolist() == ["complete", "unfinished", "failed"]
     assert table["why"].tolist()[2] == "failed: out of memory"

@@ -15,7 +15,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.sweep.outcome import Outcome
 
-from .test_agenda import Setting, train
+from .test_work_source import Setting, train
 
 
 def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[Setting, str]:
@@ -30,7 +30,7 @@ def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) ->
     (folder / "sweep.json").write_text(json.dumps({"identity": {}}))
     concluded: list[Any] = []
     outcome = Outcome(setting.ground, setting.conductor, setting.journal)
-    outcome.conclude(lambda config, *_: concluded.append(config))
+    outcome.finalize(lambda config, *_: concluded.append(config))
     assert len(concluded) == sum(setting.conductor.race.complete(number) for number in range(4))
     return setting, capfd.readouterr().out
 
@@ -80,5 +80,5 @@ def test_a_sweep_of_which_everything_failed_says_so(
     while (unit := agenda.next()) is not None:
         agenda.failed(unit, 1.0, TrainingError("NaN"))
     with pytest.raises(TrainingError, match=r"Every configuration failed; .*leaderboard\.csv has the reasons"):
-        Outcome(setting.ground, setting.conductor, setting.journal).conclude(lambda *_: None)
+        Outcome(setting.ground, setting.conductor, setting.journal).finalize(lambda *_: None)
     assert "there is no best one" in capfd.readouterr().out

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from melanoma_dist import record
-from melanoma_dist.dist import cluster
-from melanoma_dist.dist.plan import Layout, Machines
+from melanoma_dist.artifacts import run_folder
+from melanoma_dist.distributed import cluster
+from melanoma_dist.distributed.plan import Layout, Machines
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep import command
 
@@ -18,7 +18,9 @@ from ..samples import config
 def test_other_code_is_refused_before_any_configuration_pays_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record.write_json(tmp_path / "sweep.json", {"identity": {}, "made_with": {**record.made_with(), "code": "other"}})
+    run_folder.write_json(
+        tmp_path / "sweep.json", {"identity": {}, "made_with": {**run_folder.made_with(), "code": "other"}}
+    )
     settings: Any = SimpleNamespace(run=config(), budget_seconds=lambda: None)
     ground: Any = SimpleNamespace(folder=tmp_path)
     conductor: Any = SimpleNamespace(over=lambda: False)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from melanoma_dist.config import RunConfig, ScheduleConfig
+from melanoma_dist.config.run import RunConfig, ScheduleConfig
+from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.sweep.config import SweepConfig
 from melanoma_dist.sweep.search import Searcher, Stopper, build_searcher, grid_size, samples
 
 from .test_space import space_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.space import Space, check_space, read_space
 

@@ -39,7 +39,7 @@ def test_one_piece_of_work_is_done_after_the_other() -> None:
     assert done == []  # the caller went on
     go.set()
     background.start(lambda: done.append(2))
-    background.settle()
+    background.wait()
     assert done == [1, 2]
     assert not background.busy()
     background.close()
@@ -54,10 +54,10 @@ def test_an_error_reaches_the_training_once(ask: str) -> None:
 
     background.start(fail)
     concurrent.futures.wait([background._work])
-    questions = {"busy": background.busy, "settle": background.settle, "start": lambda: background.start(int)}
+    questions = {"busy": background.busy, "settle": background.wait, "start": lambda: background.start(int)}
     with pytest.raises(OSError, match="no space left"):
         questions[ask]()
-    background.settle()
+    background.wait()
     background.close()
 
 

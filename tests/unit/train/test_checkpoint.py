@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from melanoma_dist import commit
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.storage import atomic
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 
@@ -245,7 +245,7 @@ def test_old_ones_that_cannot_be_deleted_do_not_fail_a_save(kept: Kept, monkeypa
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(commit, "remove_folder", refuse)
+    monkeypatch.setattr(atomic, "remove_folder", refuse)
     kept.run(2)
     monkeypatch.undo()
     assert kept.names() == ["best-0000", named(0), named(1), named(2)]

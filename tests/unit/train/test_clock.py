@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from melanoma_dist.hardware import HardwareConfig
-from melanoma_dist.train.clock import Clock, Rhythm
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.train.clock import CheckpointInterval, Clock
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def test_an_interval_is_steps_or_time(text: str, interval: tuple[int | None, flo
 
 
 def test_steps_are_counted_from_the_last_checkpoint() -> None:
-    rhythm = Rhythm(3, None)
+    rhythm = CheckpointInterval(3, None)
     assert [rhythm.due() for _ in range(4)] == [False, False, True, True]
     rhythm.saved()
     assert [rhythm.due() for _ in range(3)] == [False, False, True]
 
 
 def test_time_is_counted_from_the_last_checkpoint(now: list[float]) -> None:
-    rhythm = Rhythm(None, 60.0)
+    rhythm = CheckpointInterval(None, 60.0)
     now[0] += 59
     assert not rhythm.due()
     now[0] += 1
@@ -41,7 +41,7 @@ def test_time_is_counted_from_the_last_checkpoint(now: list[float]) -> None:
 
 
 def test_a_checkpoint_begins_earlier_by_the_time_that_it_takes_but_not_all_the_time(now: list[float]) -> None:
-    rhythm = Rhythm(None, 60.0)
+    rhythm = CheckpointInterval(None, 60.0)
     now[0] += 49
     assert not rhythm.due(ahead_s=10.0)
     now[0] += 1

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from melanoma_dist import commit
-from melanoma_dist.config import ModelConfig
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.storage import atomic
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
 BLOCK = 4096
@@ -117,7 +117,7 @@ def test_a_manifest_that_cannot_be_ours_is_damage(trained: Trained, told: Any) -
 def test_a_manifest_without_the_state_does_not_vouch_for_it(trained: Trained) -> None:
     place = trained.folder / NEWEST
     whole = (place / "manifest.json").read_bytes()
-    (place / "manifest.json").write_text(json.dumps({"files": {"best.txt": commit.sha256(place / "best.txt")}}))
+    (place / "manifest.json").write_text(json.dumps({"files": {"best.txt": atomic.sha256(place / "best.txt")}}))
     try:
         assert trained.newest() == 0
         assert "manifest.json does not name state.pt" in trained.warnings[0]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from melanoma_dist.config import LossConfig
+from melanoma_dist.config.run import LossConfig
 from melanoma_dist.train.loss import MaskedLoss, balanced_weights
 
 RNG = np.random.default_rng(0)

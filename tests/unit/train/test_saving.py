@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from melanoma_dist import commit
-from melanoma_dist.backoff import Backoff
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.backoff import Backoff
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.saving import Best, Patience, Saver
 
@@ -31,13 +31,13 @@ class Storage:
         self.slept: list[float] = []
         self.checkpoints = Checkpoints(folder, print)
         self.saver = Saver(self.checkpoints, self.warnings.append, PATIENCE, lambda: self.now, self.sleep)
-        real: Callable[..., Any] = commit.write_folder
+        real: Callable[..., Any] = atomic.write_folder
 
         def write_folder(*args: Any) -> None:
             self.refuse()
             real(*args)
 
-        monkeypatch.setattr(commit, "write_folder", write_folder)
+        monkeypatch.setattr(atomic, "write_folder", write_folder)
 
     def refuse(self) -> None:
         self.attempts += 1

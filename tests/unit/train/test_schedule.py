@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from melanoma_dist.config import ScheduleConfig
+from melanoma_dist.config.run import ScheduleConfig
 from melanoma_dist.train.schedule import Progress, schedule_factor
 
 AUCS = st.lists(st.integers(50, 70).map(lambda value: value / 100), min_size=1, max_size=40)

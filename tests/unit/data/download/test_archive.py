@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.download.archive import Contents, DamagedFile, Limits, contents, unpacked
+from melanoma_dist.data.download.archive import Contents, CorruptArchive, Limits, contents, unpacked
 from melanoma_dist.errors import DataError
 
 from ...hostile import require_read_or_refused
@@ -37,7 +37,7 @@ def require_refused(tmp_path: Path, data: bytes, why: str, limits: Limits = USUA
     with pytest.raises(DataError, match=why) as caught:
         unpack(tmp_path, data, limits)
     assert "2017/Data.zip" in str(caught.value)
-    assert not isinstance(caught.value, DamagedFile), "what is hostile is not fetched again"
+    assert not isinstance(caught.value, CorruptArchive), "what is hostile is not fetched again"
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert left == [tmp_path / "downloads" / "Data.zip.part"]
     assert not list(tmp_path.glob("raw/*"))
@@ -163,13 +163,13 @@ def test_a_size_that_lies_is_damage(tmp_path: Path) -> None:
     data = bytearray(pack({"Data/zeros": bytes(3_000_000)}))
     at = data.index(b"PK\x01\x02") + 24
     data[at : at + 4] = (1000).to_bytes(4, "little")
-    with pytest.raises(DamagedFile):
+    with pytest.raises(CorruptArchive):
         unpack(tmp_path, bytes(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>please log in</html>", pack(GOOD)[:-30], pack(GOOD)[40:]])
 def test_what_is_no_whole_archive_is_damaged(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(DamagedFile, match="not a whole zip file"):
+    with pytest.raises(CorruptArchive, match="not a whole zip file"):
         unpack(tmp_path, data)
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_whole_archive_is_damaged(tmp_path: Path, data: bytes) -> Non
 def test_a_wrong_byte_is_damage_and_leaves_nothing(tmp_path: Path, compression: int) -> None:
     data = bytearray(pack({"Data/a": b"fine", "Data/b": bytes(range(256)) * 40}, compression))
     data[len(data) // 2] ^= 255
-    with pytest.raises(DamagedFile):
+    with pytest.raises(CorruptArchive):
         unpack(tmp_path, bytes(data))
     assert not list(tmp_path.glob("raw/*"))
 

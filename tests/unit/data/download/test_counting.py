@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.data.download.archive import DamagedFile
+from melanoma_dist.data.download.archive import CorruptArchive
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.counting import require_rows
 from melanoma_dist.data.isic import read_years
@@ -107,4 +107,4 @@ def test_a_damaged_table_is_counted_or_refused(tmp_path: Path) -> None:
         path.write_bytes(data)
         require_rows(item, path)
 
-    require_read_or_refused(count, FILES[TABLE], DamagedFile)
+    require_read_or_refused(count, FILES[TABLE], CorruptArchive)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist import log
-from melanoma_dist.data.download import crew
+from melanoma_dist import console
+from melanoma_dist.data.download import pool
 from melanoma_dist.data.download.catalogue import BASE_URL, catalogue
-from melanoma_dist.data.download.holdings import sha256
+from melanoma_dist.data.download.local_files import sha256
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
-from melanoma_dist.lock import alone_in
+from melanoma_dist.storage.locks import alone_in
 
 from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, record
@@ -184,7 +184,7 @@ def test_a_disk_that_takes_no_more_is_one_message(
     def full(*_: object) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr(crew, "record", full)
+    monkeypatch.setattr(pool, "record", full)
     with pytest.raises(DataError, match=rf"{advice}.*, then give the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
@@ -197,7 +197,7 @@ def test_a_disk_that_takes_no_more_is_one_message(
 def test_a_pipe_is_told_how_far_it_is(
     site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(log, "_PLAIN_INTERVAL_S", -1.0)
+    monkeypatch.setattr(console, "_PLAIN_INTERVAL_S", -1.0)
     get(site, raw)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("downloading: ")]
     assert re.fullmatch(r"downloading: .* KB of about 12\.1 GB, .*B/s, \d+ min left", lines[-1])

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from melanoma_dist.data.download.catalogue import catalogue
-from melanoma_dist.data.download.holdings import read_record
 from melanoma_dist.data.download.licences import require_acceptance
-from melanoma_dist.data.download.part import Part, Version
+from melanoma_dist.data.download.local_files import read_record
+from melanoma_dist.data.download.partial_file import PartialFile, Version
 from melanoma_dist.errors import DataError
 
 from ...hostile import require_read_or_refused
@@ -46,7 +46,7 @@ def test_what_was_begun_is_gone_on_with_or_begun_anew(tmp_path: Path) -> None:
 
     def read(data: bytes) -> None:
         (tmp_path / "a.zip.part.json").write_bytes(data)
-        part = Part(tmp_path / "a.zip")
+        part = PartialFile(tmp_path / "a.zip")
         if part.belongs_to(url) and part.version is not None:
             part.version.agrees({"ETag": "x"}), part.version.condition, part.complete
 

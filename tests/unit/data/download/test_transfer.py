@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from melanoma_dist.data.download.part import Part, Version
+from melanoma_dist.data.download.partial_file import PartialFile, Version
 from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, Unreachable, _retry_after
 from melanoma_dist.errors import DownloadError
 
@@ -28,11 +28,11 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def fetch(site: Site, tmp_path: Path) -> Callable[..., Part]:
+def fetch(site: Site, tmp_path: Path) -> Callable[..., PartialFile]:
     """Fetch the file as a new command would; the bytes that are told must add up."""
 
-    def run(path: str = FILE, stop: Stop | None = None, patience: Patience = HASTY) -> Part:
-        part = Part(tmp_path / "raw" / "file.zip")
+    def run(path: str = FILE, stop: Stop | None = None, patience: Patience = HASTY) -> PartialFile:
+        part = PartialFile(tmp_path / "raw" / "file.zip")
         told = [part.size]
         lines: list[str] = []
         try:
@@ -44,23 +44,23 @@ def fetch(site: Site, tmp_path: Path) -> Callable[..., Part]:
     return run
 
 
-def require_whole(part: Part, body: bytes = BODY) -> None:
+def require_whole(part: PartialFile, body: bytes = BODY) -> None:
     assert part.path.read_bytes() == body
     assert part.sha256 == hashlib.sha256(body).hexdigest()
 
 
-def test_a_file_comes_in_one_request(site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_file_comes_in_one_request(site: Site, fetch: Callable[..., PartialFile]) -> None:
     require_whole(fetch())
     assert site.statuses(FILE) == [200]
 
 
 @pytest.mark.parametrize("fault", ["truncate", "stall", "reset", "500", "502", "503", "nothing"])
-def test_what_passes_is_tried_again(fault: str, site: Site, fetch: Callable[..., Part]) -> None:
+def test_what_passes_is_tried_again(fault: str, site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, fault, fault)
     require_whole(fetch())
 
 
-def test_the_rest_is_asked_for_and_appended(site: Site, fetch: Callable[..., Part]) -> None:
+def test_the_rest_is_asked_for_and_appended(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "stall", "truncate")
     require_whole(fetch())
     assert site.statuses(FILE) == [200, 206, 206, 206]
@@ -69,7 +69,7 @@ def test_the_rest_is_asked_for_and_appended(site: Site, fetch: Callable[..., Par
     assert starts[0] > 80_000
 
 
-def test_progress_restores_patience(site: Site, fetch: Callable[..., Part]) -> None:
+def test_progress_restores_patience(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "truncate", "503", "500", "reset")
     with pytest.raises(LineDown, match="3 times in a row"):
         fetch()
@@ -77,7 +77,7 @@ def test_progress_restores_patience(site: Site, fetch: Callable[..., Part]) -> N
     require_whole(fetch())
 
 
-def test_another_command_goes_on_and_the_hash_covers_all(site: Site, fetch: Callable[..., Part]) -> None:
+def test_another_command_goes_on_and_the_hash_covers_all(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
@@ -86,7 +86,7 @@ def test_another_command_goes_on_and_the_hash_covers_all(site: Site, fetch: Call
     assert site.statuses(FILE) == [206]
 
 
-def test_a_weak_tag_is_resumed_by_date_and_none_not_at_all(site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_weak_tag_is_resumed_by_date_and_none_not_at_all(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.etag, site.date = 'W/"weak"', formatdate(0, usegmt=True)
     site.fail(FILE, "truncate")
     require_whole(fetch())
@@ -99,7 +99,7 @@ def test_a_weak_tag_is_resumed_by_date_and_none_not_at_all(site: Site, fetch: Ca
     assert site.statuses(FILE) == [200, 200]
 
 
-def test_a_server_that_does_not_say_how_long_it_is(site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_server_that_does_not_say_how_long_it_is(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "no length")
     require_whole(fetch())
 
@@ -111,12 +111,14 @@ def test_a_length_that_is_no_number_is_none(length: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["ignore range", "wrong range"])
-def test_a_server_that_cannot_resume_sends_it_from_zero(fault: str, site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_server_that_cannot_resume_sends_it_from_zero(
+    fault: str, site: Site, fetch: Callable[..., PartialFile]
+) -> None:
     site.fail(FILE, "truncate", fault)
     require_whole(fetch())
 
 
-def test_a_server_that_never_resumes_and_never_finishes_is_left(site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_server_that_never_resumes_and_never_finishes_is_left(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.etag = None
     site.fail(FILE, *["truncate"] * 20)
     with pytest.raises(LineDown, match="3 times in a row"):
@@ -124,7 +126,7 @@ def test_a_server_that_never_resumes_and_never_finishes_is_left(site: Site, fetc
 
 
 @pytest.mark.parametrize("length", [300_000, 100_000, 400_000])
-def test_a_file_that_changed_starts_again(length: int, site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_file_that_changed_starts_again(length: int, site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
@@ -133,18 +135,18 @@ def test_a_file_that_changed_starts_again(length: int, site: Site, fetch: Callab
 
 
 def test_a_server_that_ignores_if_range_is_caught_by_its_tag(
-    site: Site, fetch: Callable[..., Part], monkeypatch: pytest.MonkeyPatch
+    site: Site, fetch: Callable[..., PartialFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
     site.etag, site.files[FILE] = '"second"', np.random.default_rng(1).bytes(300_000)
-    monkeypatch.setattr("melanoma_dist.data.download.part.Version.condition", '"second"')
+    monkeypatch.setattr("melanoma_dist.data.download.partial_file.Version.condition", '"second"')
     require_whole(fetch(), site.files[FILE])
     assert site.statuses(FILE)[-2:] == [206, 200]
 
 
-def test_another_address_starts_again(site: Site, fetch: Callable[..., Part]) -> None:
+def test_another_address_starts_again(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
@@ -152,7 +154,7 @@ def test_another_address_starts_again(site: Site, fetch: Callable[..., Part]) ->
     require_whole(fetch("/mirror"), bytes(1000))
 
 
-def test_a_note_that_cannot_be_read_starts_again(site: Site, fetch: Callable[..., Part], tmp_path: Path) -> None:
+def test_a_note_that_cannot_be_read_starts_again(site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(LineDown):
         fetch()
@@ -163,14 +165,14 @@ def test_a_note_that_cannot_be_read_starts_again(site: Site, fetch: Callable[...
     assert site.statuses(FILE) == [200]
 
 
-def test_too_many_requests_wait_as_told(site: Site, fetch: Callable[..., Part]) -> None:
+def test_too_many_requests_wait_as_told(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "429")
     start = time.monotonic()
     require_whole(fetch())
     assert time.monotonic() - start >= 1
 
 
-def test_a_wait_that_is_too_long_ends_it(site: Site, fetch: Callable[..., Part]) -> None:
+def test_a_wait_that_is_too_long_ends_it(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "429")
     with pytest.raises(LineDown, match="asks to wait for 1 s"):
         fetch(patience=Patience(longest_retry_after_s=0.5))
@@ -185,7 +187,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_refusal_is_told_at_once(status: int, site: Site, fetch: Callable[..., Part], tmp_path: Path) -> None:
+def test_a_refusal_is_told_at_once(status: int, site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
     site.fail(FILE, str(status))
     with pytest.raises(DownloadError, match=rf"file\.zip.*{status}.*{site.url}.*--base-url") as caught:
         fetch()
@@ -194,14 +196,14 @@ def test_a_refusal_is_told_at_once(status: int, site: Site, fetch: Callable[...,
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_a_login_page_is_no_file(site: Site, fetch: Callable[..., Part], tmp_path: Path) -> None:
+def test_a_login_page_is_no_file(site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
     site.fail(FILE, "html")
     with pytest.raises(DownloadError, match="web page"):
         fetch()
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_a_dead_server_is_named_with_its_cause(fetch: Callable[..., Part], site: Site) -> None:
+def test_a_dead_server_is_named_with_its_cause(fetch: Callable[..., PartialFile], site: Site) -> None:
     site.url = "http://127.0.0.1:9"
     said = r"Connection refused; no answer, 3 times, from http://127\.0\.0\.1:9.*a line to the server"
     with pytest.raises(Unreachable, match=said):
@@ -210,7 +212,7 @@ def test_a_dead_server_is_named_with_its_cause(fetch: Callable[..., Part], site:
         fetch(patience=Patience(attempts=9, attempts_unheard=2, first_wait_s=0.01))
 
 
-def test_stopping_does_not_wait_for_a_silent_server(site: Site, fetch: Callable[..., Part]) -> None:
+def test_stopping_does_not_wait_for_a_silent_server(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "stall")
     stop = Stop()
     threading.Timer(0.3, stop).start()

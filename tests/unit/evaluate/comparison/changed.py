@@ -10,7 +10,7 @@ import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_SETS
 
-from .made import retell, rewrite
+from .made import replay, rewrite
 
 
 def change(path: Path, **fields: Any) -> None:
@@ -20,7 +20,7 @@ def change(path: Path, **fields: Any) -> None:
 def tell(run: Path, labels: str = "isic2017", data: str = "f" * 64, seed: int = 0) -> None:
     """A run that is whole, with another configuration."""
     told = {"seed": seed, "data.folds": 3, "data.labels": labels, "model.backbone": run.name, "data": data}
-    retell(run, identity=told, seed=seed, data={"fingerprint": data}, labels=list(LABEL_SETS[labels]))
+    replay(run, identity=told, seed=seed, data={"fingerprint": data}, labels=list(LABEL_SETS[labels]))
 
 
 def other_folds(run: Path) -> None:

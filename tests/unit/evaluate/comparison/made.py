@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from melanoma_dist.artifacts.predictions import arrays
+from melanoma_dist.artifacts.run_folder import RunFolder, hashes_of
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.evaluate.comparison.runs import Contender
-from melanoma_dist.evaluate.statistics.figures import Settings, figures
-from melanoma_dist.record import RunFolder, hashes_of
-from melanoma_dist.train.predictions import arrays
+from melanoma_dist.evaluate.comparison.runs import ComparedRun
+from melanoma_dist.metrics.classification import Settings, figures
 
 LABELS = ("MEL", "BKL")
 FOLDS = 3
@@ -59,12 +59,12 @@ def write_run(
     summary = {**_summary(name, labels, predictions), **changed}
     record = {"identity": summary["identity"], "begun": f"2026-01-01 {name}"}
     (folder / "record.json").write_text(json.dumps(record))
-    (folder / "frozen.json").write_text("{}")
+    (folder / "decision_rules.json").write_text("{}")
     _write_summary(folder, summary)
     return folder
 
 
-def retell(run: Path, **changed: Any) -> None:
+def replay(run: Path, **changed: Any) -> None:
     """Make summary and record say what the table now says, with other fields of the summary."""
     summary = {**json.loads((run / "summary.json").read_text()), **changed}
     table, labels = pd.read_parquet(run / "predictions.parquet"), tuple(summary["labels"])
@@ -144,7 +144,7 @@ def rewrite(path: Path, change: Any) -> None:
     (table if changed is None else changed).to_parquet(path, index=False)
 
 
-def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> Contender:
+def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> ComparedRun:
     made = table.copy()
     for at, label in enumerate(labels):
         made[label] = probability[:, at]
@@ -152,4 +152,4 @@ def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple
         "synthetic": False, "backbone": name, "seed": 0, "repeats": 1, "labels": list(labels), "training": {},
         "data": {}, "identity": {},
     }  # fmt: skip
-    return Contender(Path(name), name, summary, made, (0.5,) * len(labels))
+    return ComparedRun(Path(name), name, summary, made, (0.5,) * len(labels))

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.evaluate.comparison.command import default_folder
-from melanoma_dist.evaluate.comparison.proof import same_models
+from melanoma_dist.evaluate.comparison.consistency import same_models
 
 from .asked import refused, told
 from .changed import change, other_folds, swap, tell
 from .conftest import TABLE
-from .made import retell, rewrite, scores, write_run
+from .made import replay, rewrite, scores, write_run
 
 pytestmark = pytest.mark.usefixtures("few")
 
@@ -75,7 +75,7 @@ def told_too(damage: Callable[[Path], None]) -> Callable[[Path], None]:
 
     def both(run: Path) -> None:
         damage(run)
-        retell(run)
+        replay(run)
 
     return both
 
@@ -141,7 +141,10 @@ def set_value(column: str, value: object) -> Callable[[Path], None]:
             lambda run: rewrite(run / "predictions.parquet", lambda table: table.assign(MEL=table["MEL"] / 2)),
             "b: predictions.parquet is not what summary.json was written with: damaged, edited",
         ),
-        (lambda run: (run / "frozen.json").write_text("{} "), "b: frozen.json is not what summary.json was written"),
+        (
+            lambda run: (run / "decision_rules.json").write_text("{} "),
+            "b: decision_rules.json is not what summary.json was written",
+        ),
         (lambda run: (run / "record.json").write_text("{"), "record.json: is missing or damaged"),
         (a_file, "this is a file, and no folder. Give the folder of a finished run"),
         (summary(backbone="c"), "summary.json: backbone is 'c', and its identity says 'b'. Bring"),

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from melanoma_dist.evaluate.comparison.cost import cost, differing, parameters
-from melanoma_dist.evaluate.comparison.runs import Contender, out_of_fold_contenders
+from melanoma_dist.evaluate.comparison.runs import ComparedRun, out_of_fold_contenders
 
 from .made import images, scores, write_run
 
@@ -18,7 +18,7 @@ def finished(tmp_path: Path, name: str = "a", **changed: Any) -> Path:
     return write_run(tmp_path, name, table, scores(table, 1, 0), **changed)
 
 
-def read(*folders: Path) -> list[Contender]:
+def read(*folders: Path) -> list[ComparedRun]:
     return out_of_fold_contenders(folders)
 
 

@@ -10,19 +10,19 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.evaluate.comparison.command import describe
 from melanoma_dist.evaluate.comparison.paired import COMPARED, pair_up, resamples_for
-from melanoma_dist.evaluate.comparison.runs import Contender, out_of_fold_contenders
-from melanoma_dist.evaluate.statistics.delong import delong
-from melanoma_dist.evaluate.statistics.resample import draw, strata_of, tail
-from melanoma_dist.evaluate.statistics.spread import over_folds
-from melanoma_dist.train.predictions import arrays
+from melanoma_dist.evaluate.comparison.runs import ComparedRun, out_of_fold_contenders
+from melanoma_dist.metrics.bootstrap import draw, strata_of, tail
+from melanoma_dist.metrics.cross_validation import over_folds
+from melanoma_dist.metrics.delong import delong
 
 from .made import FOLDS, LABELS, contender, images, scores, write_run
 
 
 @pytest.fixture(scope="module")
-def three() -> list[Contender]:
+def three() -> list[ComparedRun]:
     table = images(60)
     return [
         contender(name, table, scores(table, strength, seed))
@@ -31,7 +31,7 @@ def three() -> list[Contender]:
 
 
 @pytest.fixture(scope="module")
-def found(three: list[Contender]) -> dict[str, Any]:
+def found(three: list[ComparedRun]) -> dict[str, Any]:
     return pair_up(three, resamples=400)
 
 
@@ -51,7 +51,7 @@ def figures_of(table: pd.DataFrame, label: str) -> dict[str, float]:
     }
 
 
-def test_the_figures_are_scikit_learns(three: list[Contender], found: dict[str, Any]) -> None:
+def test_the_figures_are_scikit_learns(three: list[ComparedRun], found: dict[str, Any]) -> None:
     for run, mine in zip(three, found["runs"], strict=True):
         for label in LABELS:
             expected = figures_of(run.table, label)
@@ -66,7 +66,7 @@ def test_the_figures_are_scikit_learns(three: list[Contender], found: dict[str, 
         assert mine["folds"] == pytest.approx(by_fold)
 
 
-def test_the_paired_bootstrap_is_brute_force_over_the_lesions_drawn(three: list[Contender]) -> None:
+def test_the_paired_bootstrap_is_brute_force_over_the_lesions_drawn(three: list[ComparedRun]) -> None:
     found = pair_up(three, resamples=50)
     first, second = three[0].table, three[1].table
     group = pd.factorize(first["group"], sort=True)[0]
@@ -92,7 +92,7 @@ def test_the_paired_bootstrap_is_brute_force_over_the_lesions_drawn(three: list[
     assert found["bootstrap"]["simultaneous_level"] == pytest.approx(1 - 0.05 / 3)
 
 
-def test_delong_is_that_of_two_runs_alone_by_lesions(three: list[Contender], found: dict[str, Any]) -> None:
+def test_delong_is_that_of_two_runs_alone_by_lesions(three: list[ComparedRun], found: dict[str, Any]) -> None:
     for pair in found["pairs"]:
         one, two = (next(run.table for run in three if run.name == pair[side]) for side in ("first", "second"))
         both = np.stack([one["MEL"], two["MEL"]], axis=1).astype(float)
@@ -111,11 +111,11 @@ def test_the_interval_over_folds_is_that_of_the_folds_differences(found: dict[st
     }  # fmt: skip
 
 
-def test_repeated_runs_are_compared_over_folds_and_seeds(three: list[Contender]) -> None:
+def test_repeated_runs_are_compared_over_folds_and_seeds(three: list[ComparedRun]) -> None:
     rng = np.random.default_rng(0)
     aucs = [rng.uniform(0.7, 0.9, (FOLDS, 2)).tolist() for _ in range(2)]
 
-    def repeated(at: int, seeds: list[int]) -> Contender:
+    def repeated(at: int, seeds: list[int]) -> ComparedRun:
         told = {"repeats": 2, "repeats_of": {"seeds": seeds, "auc": {"MEL": aucs[at]}}}
         return replace(three[at], summary={**three[at].summary, **told})
 
@@ -144,19 +144,19 @@ def test_what_differs_is_separated_and_what_does_not_is_not(found: dict[str, Any
     ]  # fmt: skip
 
 
-def test_the_order_of_two_runs_only_turns_the_sign(three: list[Contender]) -> None:
+def test_the_order_of_two_runs_only_turns_the_sign(three: list[ComparedRun]) -> None:
     one, other = (pair_up(runs, resamples=200)["pairs"][0] for runs in (three[1:], three[:0:-1]))
     assert one["better"] == other["better"] == "alike"
     assert one["p"] == pytest.approx(other["p"])
     assert one["simultaneous"]["low"] == pytest.approx(-other["simultaneous"]["high"])
 
 
-def test_both_tests_must_agree(monkeypatch: pytest.MonkeyPatch, three: list[Contender]) -> None:
+def test_both_tests_must_agree(monkeypatch: pytest.MonkeyPatch, three: list[ComparedRun]) -> None:
     monkeypatch.setattr("melanoma_dist.evaluate.comparison.paired.holm", lambda p: [0.06] * len(p))
     assert not any(pair["separated"] for pair in pair_up(three, resamples=100)["pairs"])
 
 
-def test_identical_predictions_differ_by_0(three: list[Contender]) -> None:
+def test_identical_predictions_differ_by_0(three: list[ComparedRun]) -> None:
     table = three[0].table
     twin = contender("twin", images(60), table[list(LABELS)].to_numpy())
     pair = pair_up([three[0], twin], resamples=100)["pairs"][0]
@@ -165,7 +165,7 @@ def test_identical_predictions_differ_by_0(three: list[Contender]) -> None:
     assert {pair["simultaneous"][key] for key in ("estimate", "low", "high")} == {0.0}
 
 
-def test_the_same_ranks_on_another_scale_have_the_same_auc(three: list[Contender]) -> None:
+def test_the_same_ranks_on_another_scale_have_the_same_auc(three: list[ComparedRun]) -> None:
     halved = contender("halved", images(60), three[0].table[list(LABELS)].to_numpy() / 2)
     pair = pair_up([three[0], halved], resamples=100)["pairs"][0]
     assert (pair["identical"], pair["p"], pair["simultaneous"]["high"]) == (False, 1.0, 0.0)

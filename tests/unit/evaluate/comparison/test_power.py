@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.evaluate.comparison.paired import pair_up
-from melanoma_dist.evaluate.comparison.runs import Contender
+from melanoma_dist.evaluate.comparison.runs import ComparedRun
 
 from .made import contender
 
 
-def simulated(rng: np.random.Generator, count: int, strengths: tuple[float, ...]) -> list[Contender]:
+def simulated(rng: np.random.Generator, count: int, strengths: tuple[float, ...]) -> list[ComparedRun]:
     """Models whose noise is shared in half among them and in most among the images of a lesion."""
     lesion = np.repeat(np.arange(count), rng.integers(1, 5, count))
     positive = lesion % 3 == 0

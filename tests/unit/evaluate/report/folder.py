@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from melanoma_dist.config import RunConfig, nested
+from melanoma_dist.artifacts.predictions import arrays, predictions_table, write_predictions
+from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.conclusion import _repeats as repeats_of
-from melanoma_dist.evaluate.frozen import Frozen, decision, judge, quality
-from melanoma_dist.evaluate.statistics.figures import Settings, figures
-from melanoma_dist.evaluate.statistics.subgroups import subgroups
-from melanoma_dist.train.predictions import arrays, predictions_table, write_predictions
+from melanoma_dist.evaluate.decision_rules import DecisionRules, decision, judge, quality
+from melanoma_dist.evaluate.finalize import _repeats as repeats_of
+from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.subgroups import subgroups
 
 LABELS = ("MEL", "NV", "BKL")
 RESAMPLES = 60  # of 2000: what is tested is that the page says what the summary does
@@ -77,7 +77,7 @@ def write_run(
     """A finished run; returns its summary."""
     table = predictions(1, images, labels, folds, "ISIC") if table is None else table
     write_predictions(table, _made(folder / "predictions.parquet"))
-    config, frozen = RunConfig(repeats=repeats), Frozen.fit(table, labels)
+    config, frozen = RunConfig(repeats=repeats), DecisionRules.fit(table, labels)
     few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
     with mock.patch.multiple(of_summary, **few):
         found = of_summary.summarise(table, about(table), labels, 0.5, frozen)
@@ -96,7 +96,7 @@ def write_run(
         "seconds_of_last_command": 190.2, "identity": config.identity(), "made_with": MADE_WITH,
         "finished": "2026-02-03T04:05:06+00:00",
     }  # fmt: skip
-    _write(folder / "frozen.json", frozen.to_dict())
+    _write(folder / "decision_rules.json", frozen.to_dict())
     _write(folder / "summary.json", summary)
     (folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
     _write(folder / "record.json", {"identity": summary["identity"], "made_with": MADE_WITH, "begun": "2026-02-03"})
@@ -137,7 +137,7 @@ def write_evaluation(
     for label in absent:
         table[f"{label}_true"] = np.nan
     present = tuple(label for label in labels if label not in absent)
-    frozen = Frozen.of(json.loads((folder / "frozen.json").read_text()))
+    frozen = DecisionRules.of(json.loads((folder / "decision_rules.json").read_text()))
     raw, table = table, frozen.calibrate(table, labels)
     thresholds, group = frozen.thresholds(present, 0.5), table["group"].to_numpy()
     record = {

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from melanoma_dist.config import ModelConfig
-from melanoma_dist.evaluate.frozen import Frozen
+from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.evaluate.decision_rules import DecisionRules
 from melanoma_dist.evaluate.report.card import AUTHORS, write_card
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI
 from melanoma_dist.evaluate.report.groups import ATTRIBUTES
-from melanoma_dist.evaluate.statistics.subgroups import attributes
+from melanoma_dist.metrics.subgroups import attributes
 from melanoma_dist.models.classifier import build_classifier
 
 from .conftest import Made
@@ -78,7 +78,7 @@ def test_the_code_for_loading_the_weights_works(
     said = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert list(said) == list(LABELS)
     assert all(0 < float(value) < 1 for value in said.values())
-    frozen = Frozen.of(json.loads((tmp_path / "frozen.json").read_text()))
+    frozen = DecisionRules.of(json.loads((tmp_path / "decision_rules.json").read_text()))
     assert frozen.calibrators["MEL"] is not None
 
 

@@ -14,7 +14,7 @@ from melanoma_dist.evaluate.report.cells import NAMES
 from melanoma_dist.evaluate.report.groups import flagged, threshold
 from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.tables import MAIN, MORE
-from melanoma_dist.evaluate.statistics.figures import predictive_values
+from melanoma_dist.metrics.classification import predictive_values
 
 from .conftest import Made, shown
 from .folder import predictions, write_evaluation, write_run

@@ -7,9 +7,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from melanoma_dist.config import RunConfig
+from melanoma_dist.artifacts.predictions import read_predictions
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters, write_run_events
-from melanoma_dist.train.predictions import read_predictions
 
 from .conftest import Made
 

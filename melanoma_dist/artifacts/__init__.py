@@ -1,0 +1,1 @@
+"""The run folder and its records: one writer and one reader each."""

@@ -1,0 +1,1 @@
+"""The configuration: frozen sections, YAML files, and the rules that values keep."""

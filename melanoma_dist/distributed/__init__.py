@@ -1,0 +1,1 @@
+"""Units as Ray Train jobs on one machine or a cluster."""

@@ -1,0 +1,51 @@
+"""Whether a unit that failed is worth another try: what would come again is not, crashes and lost nodes have limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ray.exceptions import RayActorError
+
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.errors import MelanomaDistError, RankError
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to start a failed unit again, and why."""
+
+    again: bool
+    why: str
+
+
+@dataclass
+class Failures:
+    """How often a unit failed and was started again."""
+
+    crashes: int = 0
+    lost_nodes: int = 0
+    """Its node was taken away or died, which says nothing about the unit."""
+
+
+def retry(error: BaseException, before: Failures, hardware: HardwareConfig) -> Decision:
+    """What to do about a unit that failed, with what happened ``before``; counts it."""
+    if isinstance(error, MelanomaDistError) and not isinstance(error, RankError):
+        return Decision(False, "it would fail again")
+    if _of_node(error):
+        before.lost_nodes += 1
+        return _within(before.lost_nodes, hardware.max_preemptions, "its node is gone: start", "--max-preemptions")
+    before.crashes += 1
+    return _within(before.crashes, hardware.max_restarts, "restart", "--max-restarts")
+
+
+def _within(count: int, most: int, what: str, flag: str) -> Decision:
+    if count > most:
+        return Decision(False, f"it was restarted {most} times ({flag} {most})")
+    return Decision(True, f"{what} {count} of {most} from its last checkpoint")
+
+
+def _of_node(error: BaseException) -> bool:
+    """Whether a unit was lost with its node."""
+    return isinstance(error, RayActorError) and (
+        error.preempted or "node has died" in str(error) or "node was terminated" in str(error)
+    )

@@ -1,0 +1,128 @@
+"""The run that is judged: finished, with its configuration, its models and what it decided on its own predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched, read_identity
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.saved import saved_config
+from melanoma_dist.data.demo import open_dataset
+from melanoma_dist.data.folds import read_folds
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import ConfigError, DataError, UserError
+from melanoma_dist.evaluate.decision_rules import DecisionRules
+from melanoma_dist.inference.images import Images
+from melanoma_dist.storage.untrusted import read_json
+from melanoma_dist.train.unit import Unit
+
+_OUTSIDE = ("data", "model.weights")  # of an identity: hashes, which are not in a configuration
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run."""
+
+    folder: RunFolder
+    config: RunConfig
+    synthetic: bool
+    decision_rules: DecisionRules
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What its models answer."""
+        return LABEL_SETS[self.config.data.labels]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data set that it was trained on."""
+        return str(self.folder.identity["data"])
+
+    @property
+    def units(self) -> list[Unit]:
+        """Its folds; of a run with repeats those of the first seed, whose figures are the run's."""
+        source = self.config.data.data or ""
+        path = self.folder.path.resolve()
+        return [Unit(self.config, fold, source, self.fingerprint, path) for fold in range(self.config.data.folds)]
+
+    def dataset(self, moved_to: str | None) -> Dataset:
+        """The data set that it was trained on. Raises DataError for one that cannot be read or is another now."""
+        name = moved_to or self.config.data.data or ""
+        try:
+            dataset = open_dataset(name)
+        except UserError as error:
+            remedy = "" if moved_to else " If the run's data set was moved, --dataset says where it is."
+            raise DataError(
+                f"The data set that {self.folder.path} was trained on cannot be read: {error}{remedy}"
+            ) from error
+        if dataset.fingerprint != self.fingerprint:
+            raise DataError(
+                f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, and {self.folder.path} was trained on "
+                f"{self.fingerprint[:12]}: what the run has seen cannot be told from this one. Name the data set "
+                "that it was trained on with --dataset."
+            )
+        return dataset
+
+    def trained(self, dataset: Dataset) -> Images:
+        """The images that its folds were trained on, all of them. Raises DataError where ``dataset`` lacks one."""
+        folds = read_folds(self.folder.folds)
+        ids = folds["image_id"].tolist() if "image_id" in folds else []
+        known = dataset.manifest["image_id"].isin(ids).to_numpy()
+        if int(known.sum()) != len(ids) or not len(ids):
+            raise DataError(f"{self.folder.folds}: names images that the run's data set does not have: it was changed.")
+        return Images.of(dataset, known)
+
+
+def open_trained_run(path: Path) -> TrainedRun:
+    """Read a run. Raises ConfigError or DataError unless it is one, whole and finished."""
+    record = path / "record.json"
+    if path.is_file():
+        raise ConfigError(f"evaluate {path}: is a file. Name the folder of a run, such as the one that it lies in.")
+    if not record.is_file():
+        raise ConfigError(f"evaluate {path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
+    folder = RunFolder(path, read_identity(record))
+    if not folder.finished():
+        remedy = f"Finish it first: launch.py --config {path / 'config.yaml'} goes on where it stopped."
+        raise ConfigError(f"evaluate {path}: is not finished: its folds have not all been trained. {remedy}")
+    if "data" not in folder.identity:
+        raise DataError(f"{record}: does not say which data the run was trained on: it is damaged. Bring it back.")
+    config = saved_config(path / "config.yaml")
+    _refuse_another_config(folder, config)
+    frozen, summary = _frozen(folder), _read(folder.summary)
+    check_untouched(folder.summary, summary.get("files"), folder.concluded, CONCLUDE_AGAIN)
+    return TrainedRun(folder, config, bool(summary.get("synthetic", False)), frozen)
+
+
+def _refuse_another_config(folder: RunFolder, config: RunConfig) -> None:
+    now = config.identity()
+    changed = [
+        f"{key} ({value!r} in record.json, {now.get(key)!r} in config.yaml)"
+        for key, value in folder.identity.items()
+        if key not in _OUTSIDE and now.get(key) != value
+    ]
+    if changed:
+        raise DataError(
+            f"{folder.path}: config.yaml is not what the run was made with: {', '.join(changed)}. "
+            "Bring the file back; the models cannot be rebuilt from another one."
+        )
+
+
+def _frozen(folder: RunFolder) -> DecisionRules:
+    if not folder.decision_rules.is_file():
+        raise DataError(
+            f"{folder.decision_rules}: is missing: an earlier version of this program finished the run. Delete "
+            f"{folder.summary} and give the training command again; it concludes the run without training."
+        )
+    return DecisionRules.of(_read(folder.decision_rules))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}). Delete summary.json and give the training command again."
+        ) from error

@@ -1,0 +1,163 @@
+"""The most confident errors of a run as pictures, with what their models looked at; kept in the run.
+
+A report is written again after every evaluation, when the images may be elsewhere: so RUN/gallery/ holds small copies,
+and ``gallery.json`` what they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.artifacts.run_folder import write_json
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, targets
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.evaluate.report.run_results import GALLERY
+from melanoma_dist.inference.ensemble import load_model
+from melanoma_dist.inference.saliency import grad_cam
+from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.storage import atomic
+from melanoma_dist.storage.images import open_picture
+from melanoma_dist.train.fold_data import frame_of
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+SHOWN = 6
+"""Errors of each kind."""
+_SIDE = 320  # pixels of a picture's longer side
+_QUALITY = 80
+_OPACITY = 0.55
+_NOTE = (
+    "Out of fold, at most one image of a lesion. Beside each: where its fold's model found evidence for its answer, "
+    "against melanoma in those missed and for it in false alarms (Grad-CAM, brighter is more). It shows what an answer "
+    "rests on, not whether that is a medical reason."
+)
+
+
+def write_error_gallery(
+    folder: Path, config: RunConfig, dataset: Dataset, table: pd.DataFrame, shown: int = SHOWN
+) -> None:
+    """Write RUN/gallery/: the missed melanomas and the false alarms of which the models were most sure.
+
+    ``table`` are the out-of-fold predictions of ``folder``'s run; an error is what ``config.threshold`` calls wrongly.
+    Computes on the CPU: a dozen images. Replaces what was there. Raises DataError for damaged shards.
+    """
+    place = folder / GALLERY
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    errors = _errors(table, config.threshold, shown)
+    album = _Album(dataset, place)
+    told = {entry["image_id"]: entry for entry in _with_pictures(folder, config, album, pd.concat(errors.values()))}
+    kinds = [
+        {"title": title, "errors": [told[image_id] for image_id in rows["image_id"]]} for title, rows in errors.items()
+    ]
+    write_json(place / "gallery.json", {"note": _NOTE, "kinds": kinds})
+
+
+def _errors(table: pd.DataFrame, threshold: float, shown: int) -> dict[str, pd.DataFrame]:
+    called = table[HEADLINE] >= np.float32(threshold)
+    truth = table[HEADLINE + TRUE]
+    missed = table[(truth == 1) & ~called].sort_values([HEADLINE, "image_id"])
+    alarms = table[(truth == 0) & called].sort_values([HEADLINE, "image_id"], ascending=[False, True])
+    kinds = {f"Missed: {HEADLINE} with the lowest probabilities": missed,
+             f"False alarms: others with the highest probabilities of {HEADLINE}": alarms}  # fmt: skip
+    return {title: rows.drop_duplicates("group").head(shown) for title, rows in kinds.items()}
+
+
+class _Album:
+    """Images of a data set as small JPEG files."""
+
+    def __init__(self, dataset: Dataset, place: Path) -> None:
+        self.dataset, self.shards, self._place = dataset, ShardReader(dataset), place
+        self._rows = pd.Index(dataset.manifest["image_id"])
+
+    def rows(self, image_ids: pd.Series[str]) -> npt.NDArray[np.int64]:
+        """Rows of the manifest, [n]."""
+        return np.asarray(self._rows.get_indexer(pd.Index(image_ids)), dtype=np.int64)
+
+    def small(self, row: int) -> Image.Image:
+        """A small copy of an image, whole."""
+        with open_picture(self.shards.jpeg(row).tobytes()) as image:
+            image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
+            picture = image.convert("RGB")
+        picture.thumbnail((_SIDE, _SIDE))
+        return picture
+
+    def keep(self, picture: Image.Image, name: str) -> str:
+        """Write a picture; returns its file's name."""
+        atomic.write_file(
+            self._place / f"{name}.jpg",
+            lambda aside: picture.save(aside, format="JPEG", quality=_QUALITY, optimize=True),
+        )
+        return f"{name}.jpg"
+
+    def diagnosis(self, row: int) -> str:
+        """What the image is known to show."""
+        about = self.dataset.manifest.iloc[row]
+        return " ".join(label for label in LABEL_COLUMNS if about[label] == 1) or "no known label"
+
+
+def _with_pictures(folder: Path, config: RunConfig, album: _Album, errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for fold, rows in errors.groupby("fold"):
+        unit = Unit(config, int(str(fold)), str(album.dataset.folder), album.dataset.fingerprint, folder)
+        missed = (rows[HEADLINE + TRUE] == 1).to_numpy()
+        maps, why = _maps(unit, album, album.rows(rows["image_id"]), missed)
+        for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[HEADLINE], strict=True)):
+            speaks = "against" if missed[at] else "for"
+            row = int(album.rows(pd.Series([image_id]))[0])
+            picture = album.small(row)
+            evidence = None if maps is None else maps[at]
+            blank = evidence is not None and not evidence.any()
+            seen = (
+                None if evidence is None or blank else album.keep(_overlaid(picture, evidence), f"{image_id}-saliency")
+            )
+            yield {
+                "image_id": image_id,
+                "fold": unit.fold,
+                "probability": float(probability),
+                "diagnosis": album.diagnosis(row),
+                "picture": album.keep(picture, image_id),
+                "saliency": seen,
+                "speaks": speaks,
+                "why": f"nothing in the image speaks {speaks} melanoma" if blank else why,
+                "width": picture.width,
+                "height": picture.height,
+            }
+
+
+def _maps(
+    unit: Unit, album: _Album, rows: npt.NDArray[np.int64], missed: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float32] | None, str]:
+    """Evidence [n, h, w] of 0 to 1 for the wrong answer, in the images of some rows; or None, and why."""
+    if not unit.model.is_file():
+        return None, "the fold's weights are not in the run"
+    labels = LABEL_SETS[unit.config.data.labels]
+    images = album.dataset.manifest.iloc[rows]
+    largest = int(images["width"].max()), int(images["height"].max())
+    samples = Samples(album.shards, rows, targets(images, labels), largest)
+    loader = EvaluationLoader(samples, frame_of(unit), len(rows), World())
+    images_of_batch = torch.cat([batch for batch, _ in loader])
+    found, why = grad_cam(load_model(unit), images_of_batch, labels.index(HEADLINE), torch.tensor(missed))
+    return (None if found is None else found.numpy()), why
+
+
+def _overlaid(picture: Image.Image, evidence: npt.NDArray[np.float32]) -> Image.Image:
+    """A picture with the evidence [h, w] over it: the model sees the whole image, squeezed into a square."""
+    grey = Image.fromarray((255 * evidence).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    share = np.asarray(grey, dtype=np.float32) / 255
+    heat = Image.fromarray((255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8))
+    opacity = Image.fromarray((255 * _OPACITY * np.sqrt(share)).astype(np.uint8))
+    return Image.composite(heat, picture, opacity)

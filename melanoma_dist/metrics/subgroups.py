@@ -1,0 +1,152 @@
+"""How a model does for some patients and images and not for others, with counts and intervals.
+
+A gap is the AUC of a subgroup less that of all others, resampled together. Many subgroups are looked at, so a gap is
+flagged only where it holds after Holm's correction over all of them, and its interval leaves out zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import norm
+
+from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, interval, ratios, strata_of
+from melanoma_dist.metrics.multiple_testing import holm
+from melanoma_dist.metrics.ranks import Ranks
+
+Floats = npt.NDArray[np.floating[Any]]
+Bools = npt.NDArray[np.bool_]
+FEWEST = 5
+"""Lesions with the label, and without it, that a subgroup and the rest need for a gap."""
+SIGNIFICANT = 0.05
+UNKNOWN = "unknown"
+_AGES = (0, 30, 50, 70)  # years at which a band begins
+_MEGAPIXELS = (0.0, 0.5, 2.0)  # of the image as delivered
+
+
+def subgroups(
+    table: pd.DataFrame, about: pd.DataFrame, label: str, threshold: float, resamples: int = RESAMPLES, seed: int = 0
+) -> list[dict[str, Any]]:
+    """One label's figures in every subgroup of a table of calibrated predictions.
+
+    ``about`` has the manifest's row of every image, by image id. Sensitivity and specificity are at ``threshold``. An
+    attribute that all images share makes no subgroups. Raises ConfigError for no resamples.
+    """
+    truth, probability = table[label + TRUE].to_numpy(), table[label].to_numpy()
+    group = np.asarray(pd.factorize(table["group"].to_numpy(), sort=True)[0])
+    weights = list(draws(strata_of(truth[:, None], group), resamples, seed))
+    found = []
+    for attribute, value, mine in _members(about.loc[table["image_id"]]):
+        sides = [_Side(truth[side], probability[side], group[side], weights) for side in (mine, ~mine)]
+        told = {"attribute": attribute, "value": value, **sides[0].counts(), "auc": sides[0].auc()}
+        found.append({**told, **sides[0].calls(threshold), "gap": _gap(*sides)})
+    return _flagged(found)
+
+
+def attributes(about: pd.DataFrame) -> pd.DataFrame:
+    """What each image belongs to: sex, age, site, year, image size, metadata, as text, for rows of a manifest."""
+    age = about["age"].astype(float)
+    pixels = about["source_width"].astype(float) * about["source_height"].astype(float) / 1e6
+    known = about[["sex", "age", "site"]].notna()
+    return pd.DataFrame(
+        {
+            "sex": about["sex"].fillna(UNKNOWN),
+            "age": _bands(age, _AGES, "years"),
+            "site": about["site"].fillna(UNKNOWN),
+            "year": about["years"],
+            "image size": _bands(pixels, _MEGAPIXELS, "megapixels"),
+            "metadata": np.where(known.all(axis=1), "complete", np.where(known.any(axis=1), "in part", "none")),
+        }
+    )
+
+
+def _members(about: pd.DataFrame) -> Iterator[tuple[str, str, Bools]]:
+    table = attributes(about)
+    for attribute in table.columns:
+        values = table[attribute].astype(str)
+        if values.nunique() > 1:
+            for value in sorted(values.unique(), key=lambda name: (name == UNKNOWN, name)):
+                yield attribute, value, (values == value).to_numpy()
+
+
+def _bands(values: pd.Series[float], begins: tuple[float, ...], unit: str) -> pd.Series[str]:
+    names = [f"{low:g} to below {high:g} {unit}" for low, high in pairwise(begins)]
+    banded = pd.cut(values, [*begins, np.inf], right=False, labels=[*names, f"{begins[-1]:g} {unit} and more"])
+    return banded.astype(object).fillna(UNKNOWN).astype(str)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Some of the images, [n]: a subgroup, or all that are not in it."""
+
+    truth: Floats
+    probability: Floats
+    group: npt.NDArray[np.int_]
+    weights: list[npt.NDArray[np.float32]]
+    """Of all groups, also those without an image here, in blocks of resamples [G, B]."""
+
+    def counts(self) -> dict[str, int]:
+        """Images, lesions, positives, negatives."""
+        positives, negatives = (int((self.truth == value).sum()) for value in (1, 0))
+        lesions = len(np.unique(self.group))
+        return {"images": len(self.truth), "lesions": lesions, "positives": positives, "negatives": negatives}
+
+    @cached_property
+    def fewer(self) -> int:
+        """Lesions with the label or lesions without it, whichever are fewer."""
+        return min(len(np.unique(self.group[self.truth == value])) for value in (0, 1))
+
+    @cached_property
+    def resampled(self) -> tuple[float, Floats]:
+        """The AUC, and that of every resample, [R]."""
+        groups = len(self.weights[0])
+        ranks = Ranks(self.truth, self.probability, self.group, groups)
+        whole = ranks.auc(np.ones((groups, 1), dtype=np.float32))
+        return float(whole[0]), np.concatenate([ranks.auc(block) for block in self.weights])
+
+    def auc(self) -> dict[str, Any]:
+        """With its interval, or why it is not defined."""
+        return interval(*self.resampled, self.fewer) if self.fewer else {"not_defined": _lacks(self.truth)}
+
+    def calls(self, threshold: float) -> dict[str, Any]:
+        """Sensitivity and specificity with their intervals."""
+        called = self.probability >= np.asarray(threshold, dtype=self.probability.dtype)
+        positive, negative = self.truth == 1, self.truth == 0
+        parts = {"sensitivity": (positive & called, positive), "specificity": (negative & ~called, negative)}
+        return ratios(parts, self.group, self.weights)
+
+
+def _gap(mine: _Side, rest: _Side) -> dict[str, Any]:
+    fewest = min(mine.fewer, rest.fewer)
+    if fewest < FEWEST:
+        return {"not_defined": f"it or the rest has fewer than {FEWEST} lesions with the label, or without it"}
+    (first, of_first), (second, of_second) = mine.resampled, rest.resampled
+    samples = of_first - of_second
+    found = interval(first - second, samples, fewest)
+    if "not_defined" in found:
+        return found
+    deviation = float(np.nanstd(samples, ddof=1))
+    p = float(2 * norm.sf(abs(first - second) / deviation)) if deviation > 0 else 1.0
+    return {"difference": found["estimate"], "low": found["low"], "high": found["high"], "p": p}
+
+
+def _flagged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    gaps = [entry["gap"] for entry in found if "p" in entry["gap"]]
+    for gap, corrected in zip(gaps, holm([gap["p"] for gap in gaps]), strict=True):
+        gap["p"] = corrected
+        gap["flagged"] = corrected < SIGNIFICANT and (gap["low"] > 0 or gap["high"] < 0)
+    return found
+
+
+def _lacks(truth: Floats) -> str:
+    if not ((truth == 1) | (truth == 0)).any():
+        return "the truth of none of its images is known"
+    return "none of its images has the label" if not (truth == 1).any() else "all of its images have the label"

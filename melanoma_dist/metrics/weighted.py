@@ -1,0 +1,135 @@
+"""All that ``figures`` computes, of many weightings of the same groups at once: what a bootstrap asks for.
+
+Shapes: n images, L labels, G groups, B weightings, S sums, F figures, C columns. A group's weight is how often it was
+drawn, and all its images have it. Calls, Brier scores and the bins of a calibration error are sums over images, so all
+of them, of all weightings, are one product of a matrix [sums, G] with the weights [G, B]; it is a sparse one, because
+BLAS starts threads, which took 20 times the CPU time on a busy machine. ``ranks`` has the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from melanoma_dist.metrics.calibration import bin_of
+from melanoma_dist.metrics.classification import FIGURES, Settings, check_probabilities
+from melanoma_dist.metrics.isic_scores import OF_2017, UNKNOWN, classes_of, decided, multiclass_names
+from melanoma_dist.metrics.ranks import Ranks
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+_COUNTS = 5  # positives, called positives, negatives, called negatives, squared errors; then the bins
+
+
+class Weighted:
+    """Predictions made ready: ``columns`` names the figures by (label, macro, micro or official; figure)."""
+
+    def __init__(
+        self, truth: Floats, probability: Floats, group: Ints, labels: tuple[str, ...], settings: Settings
+    ) -> None:
+        """Truth and probability [n, L]; ``group`` [n] numbers the groups from 0. Errors are those of ``figures``."""
+        check_probabilities(probability)
+        self.groups = int(group.max()) + 1
+        self.columns = [(row, figure) for row in (*labels, "macro", "micro") for figure in FIGURES]
+        self._labels, self._prevalences = labels, settings.prevalence_of(labels)
+        self._multiclass = multiclass_names(labels)
+        self.columns += [("official", "isic2017")] if set(OF_2017) <= set(labels) else []
+        self.columns += [("official", name) for name in self._multiclass]
+        called = probability >= np.asarray(settings.threshold_of(labels), dtype=probability.dtype)
+        terms = [_terms(truth[:, at], probability[:, at], called[:, at], settings.bins) for at in range(len(labels))]
+        self._shape = (len(labels), _COUNTS + settings.bins)
+        self._sums = self._per_group(np.concatenate(terms), group)
+        self._classes = self._per_group(_class_terms(truth, probability), group)
+        self._ranks = [Ranks(truth[:, at], probability[:, at], group, self.groups) for at in range(len(labels))]
+        self._micro = Ranks(truth.ravel(), probability.ravel(), np.repeat(group, len(labels)), self.groups)
+        ones = np.ones((self.groups, 1), dtype=np.float32)
+        judged = ((truth == 1).any(axis=0) & (truth == 0).any(axis=0))[:, None, None]
+        self._defined = np.isfinite(self._of_labels(ones, self._label_sums(ones))) & judged
+
+    def of(self, weights: npt.NDArray[np.float32]) -> Floats:
+        """Every column's figure under every weighting, [C, B] and NaN where not defined, for weights [G, B].
+
+        A macro mean is over the labels that count for it when every group has weight 1, and not defined where one of
+        these has lost it, so that it always means the same.
+        """
+        sums = self._label_sums(weights)
+        each = self._of_labels(weights, sums)
+        micro = _stack({**self._micro.of(weights), **_of_sums(sums.sum(axis=0), None)})
+        rows = each.reshape(-1, weights.shape[1])
+        return np.concatenate([rows, self._macro(each), micro, self._official(weights, each)])
+
+    def _label_sums(self, weights: npt.NDArray[np.float32]) -> Floats:
+        """[L, S, B]."""
+        found = self._sums @ weights.astype(np.float64)
+        return np.reshape(found, (*self._shape, weights.shape[1]))
+
+    def _of_labels(self, weights: npt.NDArray[np.float32], sums: Floats) -> Floats:
+        """[L, F, B]."""
+        each = zip(self._ranks, sums, self._prevalences, strict=True)
+        return np.stack([_stack({**ranks.of(weights), **_of_sums(mine, share)}) for ranks, mine, share in each])
+
+    def _macro(self, each: Floats) -> Floats:
+        count = self._defined.sum(axis=0)
+        total = np.where(self._defined, each, 0).sum(axis=0)
+        return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+    def _official(self, weights: npt.NDArray[np.float32], each: Floats) -> Floats:
+        rows = []
+        if set(OF_2017) <= set(self._labels):
+            rows.append(np.mean([each[self._labels.index(label), FIGURES.index("auc")] for label in OF_2017], axis=0))
+        if self._multiclass:
+            images, found = np.split(self._classes @ weights.astype(np.float64), 2)
+            with np.errstate(invalid="ignore"):
+                recall = (found / images).mean(axis=0) if len(images) else np.full(weights.shape[1], np.nan)
+            rows += [recall] * len(self._multiclass)
+        return np.reshape(rows, (-1, weights.shape[1]))
+
+    def _per_group(self, terms: Floats, group: Ints) -> sparse.csr_matrix:
+        """Sums over the images of each group, [S, G], of terms [S, n]."""
+        sums = [np.bincount(group, row, minlength=self.groups) for row in terms]
+        return sparse.csr_matrix(np.reshape(sums, (-1, self.groups)))
+
+
+def _terms(truth: Floats, probability: Floats, called: npt.NDArray[np.bool_], bins: int) -> Floats:
+    """What the images of one label add to its sums, [_COUNTS + bins, n]; nothing where the truth is unknown."""
+    positive, negative = truth == 1, truth == 0
+    error = np.where(positive | negative, probability.astype(np.float64) - truth, 0)
+    binned = np.where(bin_of(probability, bins) == np.arange(bins)[:, None], error, 0)
+    counts = [positive, positive & called, negative, negative & called, error**2]
+    return np.concatenate([np.stack(counts), binned]).astype(np.float64)
+
+
+def _class_terms(truth: Floats, probability: Floats) -> Floats:
+    """For each class with images: its images, then its images that the arg max finds, [2 classes, n]."""
+    actual, predicted = classes_of(truth), decided(probability)
+    present = np.unique(actual[actual != UNKNOWN])
+    mine = actual == present[:, None]
+    return np.concatenate([mine, mine & (predicted == present[:, None])]).astype(np.float64)
+
+
+def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
+    """The figures that follow from the sums [_COUNTS + bins, B] of one label, [B] each."""
+    positives, true, negatives, false, squares = sums[:_COUNTS]
+    images = positives + negatives
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sensitivity, specificity = true / positives, (negatives - false) / negatives
+        found = {
+            "precision": true / (true + false),
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+            "f1": 2 * true / (true + false + positives),
+            "balanced_accuracy": (sensitivity + specificity) / 2,
+            "brier": squares / images,
+            "calibration_error": np.abs(sums[_COUNTS:]).sum(axis=0) / images,
+        }
+        share = np.nan if prevalence is None else prevalence
+        hits, alarms = sensitivity * share, (1 - specificity) * (1 - share)
+        spared, missed = specificity * (1 - share), (1 - sensitivity) * share
+        return found | {"ppv": hits / (hits + alarms), "npv": spared / (spared + missed)}
+
+
+def _stack(found: dict[str, Floats]) -> Floats:
+    return np.stack([found[figure] for figure in FIGURES])

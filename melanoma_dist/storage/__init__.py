@@ -1,0 +1,1 @@
+"""Files: whole or not there, read with limits, held by one process."""

@@ -1,0 +1,228 @@
+"""What learns: model, optimizer and moving average of one rank; what is done with them: a step, a prediction.
+
+A step's loss is a sum over the known labels of the whole global batch divided by their number, whatever the number of
+ranks and of micro-batches: each computes its part of that sum. DistributedDataParallel averages gradients over ranks,
+so each rank's part is multiplied by their number.
+
+Shapes: b images of a rank's share, S pixels a side, L labels, n images to predict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from contextlib import nullcontext
+from inspect import signature
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.input.loader import TrainingBatch
+from melanoma_dist.input.stream import EvaluationBatch, step_seed
+from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.train.collective import average_buffers, same_buffers
+from melanoma_dist.train.loss import MaskedLoss
+from melanoma_dist.train.memory import most_micro_batches
+from melanoma_dist.train.non_finite import NonFiniteGuard
+from melanoma_dist.train.optimizer import build_optimizer, set_rates
+from melanoma_dist.train.predict import autocast, mixed, placed, predict
+from melanoma_dist.world import World
+
+_LOOK_EVERY = 50  # steps: to ask a device how many were skipped is to wait for it
+# Whether the main rank's buffers replace the others' before every forward pass; PyTorch is renaming the argument.
+_BUFFERS = "forward_sync_buffers"
+_NO_BUFFERS: dict[str, Any] = {
+    _BUFFERS if _BUFFERS in signature(DistributedDataParallel).parameters else "broadcast_buffers": False
+}
+
+
+class TrainStep:
+    """A model in training on one rank."""
+
+    def __init__(self, model: Classifier, targets: npt.NDArray[np.float32], config: RunConfig, world: World) -> None:
+        """``targets`` [n, L] of all training images, for the class weights."""
+        hardware = config.hardware
+        on_gpu = world.gpu is not None
+        if hardware.sync_batchnorm and on_gpu and world.size > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.model = placed(model, world, hardware)
+        same_buffers(self.model, world)
+        self.optimizer = build_optimizer(model, config.optimizer)
+        self.loss = MaskedLoss(config.loss, targets).to(world.device)
+        decay = config.optimizer.ema_decay
+        self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
+        self._config, self._world = config, world
+        self._amp = mixed(world, hardware)
+        self._parallel: nn.Module  # from the first `begin_epoch` on
+        self._frozen: bool | None = None
+        self._rehearsed = False
+        self._skipping = NonFiniteGuard(model, self.optimizer, world.device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)  # there, so that no step waits
+
+    def begin_epoch(self, frozen: bool) -> None:
+        """Get ready to train: the whole model, or with ``frozen`` the head alone."""
+        if frozen != self._frozen:
+            self.model.freeze_trunk(frozen)
+            self._frozen, self._rehearsed = frozen, False
+            self._parallel = self._wrap()
+        self.model.train()
+        if frozen:
+            self.model.trunk.eval()
+
+    def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
+        """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training.
+
+        A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, where too many were.
+        """
+        set_rates(self.optimizer, rate)
+        self._rehearse(batch)
+        torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
+        self._skipping.begin()
+        loss = self._accumulate(batch)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
+        skipped = self._skipping.take(norm, number)
+        self._loss_sum += torch.where(skipped, 0.0, loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, step=number)
+        if number % _LOOK_EVERY == 0:
+            self.check_skipped()
+
+    def running_loss(self) -> float:
+        """This rank's part of the loss, summed over the steps of the epoch that were taken."""
+        return float(self._loss_sum)
+
+    def skipped(self) -> int:
+        """How many steps of the epoch were skipped; the same on every rank."""
+        return self._skipping.count()
+
+    def check_skipped(self, most: int | None = None) -> None:
+        """Raise TrainingError, on every rank alike, if too many steps of the epoch were skipped, or over ``most``."""
+        allowed = self._config.hardware.max_skipped_steps
+        self._skipping.require(allowed if most is None else min(allowed, most))
+
+    def end_epoch(self) -> None:
+        """The loss and the count of skipped steps begin anew."""
+        self._loss_sum.zero_()
+        self._skipping.forget()
+
+    def agree(self) -> None:
+        """Make the running statistics, which each rank gathered from its own share, one on all ranks."""
+        average_buffers(self.model, self._world)
+        if self.average is not None:
+            average_buffers(self.average.module, self._world)
+
+    def trained(self) -> nn.Module:
+        """The model that is validated and kept: the moving average where there is one."""
+        return self.model if self.average is None else cast(nn.Module, self.average.module)
+
+    def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
+        """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
+        return predict(self.trained(), batches, count, self._world, self._amp)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is the same on every rank, as tensors and plain values; ``rank_state`` has the rest."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.module.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what ``state_dict`` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+
+    def rank_state(self) -> dict[str, Any]:
+        """What this rank alone has, on the CPU: running statistics of its shares, its part of the loss."""
+        return {
+            "buffers": _buffers(self.model),
+            "average": {} if self.average is None else _buffers(self.average.module),
+            "loss_sum": float(self._loss_sum),
+            "skipping": self._skipping.state_dict(),
+        }
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``rank_state`` gave, after ``load_state_dict``."""
+        _set_buffers(self.model, state["buffers"])
+        if self.average is not None:
+            _set_buffers(self.average.module, state["average"])
+        self._loss_sum.fill_(state["loss_sum"])
+        self._skipping.load_state_dict(state["skipping"])
+
+    def _rehearse(self, batch: TrainingBatch) -> None:
+        """A first pass whose gradients are thrown away, so that no step is DistributedDataParallel's first.
+
+        It sorts gradients anew after its first pass, and three or more ranks then sum them in another order: a training
+        that goes on would differ in the last bits from one that was never stopped.
+        """
+        if self._rehearsed or self._world.size < 3:
+            return
+        self._rehearsed = True
+        own = self.rank_state()
+        self._accumulate(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.load_rank_state(own)
+
+    def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
+        """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
+        loss = torch.zeros_like(self._loss_sum)
+        # The same number on all ranks, though shares may differ by one image: SyncBatchNorm counts on it.
+        micro = min(self._config.optimizer.accumulate, most_micro_batches(self._config, self._world.size))
+        parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
+        for position, (images, targets) in enumerate(parts):
+            last = position == len(parts) - 1
+            silent = isinstance(self._parallel, DistributedDataParallel) and not last
+            with self._parallel.no_sync() if silent else nullcontext():  # type: ignore[operator]
+                with autocast(self._amp):
+                    logits = self._parallel(images)
+                part = self.loss(logits, targets) / max(batch.known, 1)
+                (part * self._world.size).backward()
+            loss += part.detach()
+        return loss
+
+    def _wrap(self) -> nn.Module:
+        parallel: nn.Module = self.model
+        if self._world.size > 1:
+            gpus = None if self._world.gpu is None else [self._world.gpu]
+            # Each rank keeps its own running statistics; `agree` makes them one before a validation. The wrapping hands
+            # out the main rank's, which in the middle of an epoch are not those of the others.
+            own = self.rank_state()
+            parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
+            self.load_rank_state(own)
+        if self._config.hardware.compile:
+            parallel.compile()
+        return parallel
+
+
+def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
+
+
+def _set_buffers(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(values[name])
+
+
+def redistribute_state(states: list[dict[str, Any]], ranks: int) -> list[dict[str, Any]]:
+    """The ranks' own states for another number of ranks: statistics averaged, the loss so far given to the first."""
+
+    def mean(part: str) -> dict[str, torch.Tensor]:
+        first = states[0][part]
+        return {
+            name: torch.stack([state[part][name] for state in states]).mean(0) if value.is_floating_point() else value
+            for name, value in first.items()
+        }
+
+    one = {"buffers": mean("buffers"), "average": mean("average"), "skipping": states[0]["skipping"]}
+    losses = [math.fsum(state["loss_sum"] for state in states)] + [0.0] * (ranks - 1)
+    return [{**one, "loss_sum": loss} for loss in losses]

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import tyro
+
+from melanoma_dist.artifacts import run_folder
+from melanoma_dist.artifacts.run_folder import locate_run, open_run, read_identity, write_json
+from melanoma_dist.cli import _PARSER
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.saved import with_file
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import DIAGNOSES
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import ConfigError, DataError
+
+from ..hostile import require_read_or_refused
+from ..samples import config
+
+
+@pytest.fixture
+def folds(dataset: Dataset) -> pd.DataFrame:
+    return make_folds(dataset.manifest, DIAGNOSES, 5, 0)
+
+
+def name(dataset: Dataset, **values: Any) -> str:
+    return locate_run(config(**values), dataset).path.name
+
+
+def read_back(file: Path) -> RunConfig:
+    return tyro.cli(RunConfig, args=with_file(["--config", str(file)]), config=_PARSER)
+
+
+def test_the_same_configuration_finds_its_folder_again(dataset: Dataset, tmp_path: Path) -> None:
+    values: dict[str, Any] = {"runs": tmp_path, "data": "/some/where/isic", "backbone": "hf/resnet", "lr": 2e-4}
+    folder = locate_run(config(**values), dataset)
+    assert folder == locate_run(config(**values), dataset)
+    assert folder.path.parent == tmp_path
+    assert folder.path.name.startswith("hf_resnet-isic-")
+    assert not folder.path.exists()
+
+
+def test_what_changes_the_result_changes_the_folder(dataset: Dataset) -> None:
+    other = dataclasses.replace(dataset, fingerprint="f" * 64)
+    names = [name(dataset), name(dataset, seed=1), name(dataset, lr=2e-4), name(dataset, clip_norm=math.inf)]
+    assert len({*names, name(other)}) == 5
+
+
+def test_where_it_is_made_and_what_it_is_called_are_no_part_of_it(dataset: Dataset, tmp_path: Path) -> None:
+    plain = locate_run(config(), dataset)
+    for values in ({"gpus": 0, "ranks_per_unit": 2}, {"gpus": 8}, {"runs": tmp_path}, {"amp": False}):
+        other = locate_run(config(**values), dataset)
+        assert (other.identity, other.path.name) == (plain.identity, plain.path.name)
+    named = locate_run(config(name="mine"), dataset)
+    assert (named.identity, named.path) == (plain.identity, Path("runs/mine"))
+
+
+def test_a_weights_file_is_known_by_its_content_alone(dataset: Dataset, tmp_path: Path) -> None:
+    first, copy = tmp_path / "first.safetensors", tmp_path / "copy.safetensors"
+    first.write_bytes(b"one")
+    copy.write_bytes(b"one")
+    before = name(dataset, weights=str(first))
+    assert name(dataset, weights=str(copy)) == before
+    first.write_bytes(b"two")
+    assert name(dataset, weights=str(first)) != before
+    with pytest.raises(ConfigError, match=r"--weights .*gone.* is neither imagenet, none nor a file"):
+        name(dataset, weights=str(tmp_path / "gone"))
+
+
+def test_a_run_is_written_once_and_opened_again(dataset: Dataset, folds: pd.DataFrame, tmp_path: Path) -> None:
+    chosen = config(runs=tmp_path / "deep" / "runs", clip_norm=math.inf)
+    folder = locate_run(chosen, dataset)
+    open_run(folder, chosen, folds)
+    files = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    assert sorted(files) == ["config.yaml", "folds.parquet", "record.json"]
+    pd.testing.assert_frame_equal(pd.read_parquet(folder.folds), folds)
+    assert json.loads(files["record.json"])["identity"] == folder.identity
+    open_run(locate_run(chosen, dataset), dataclasses.replace(chosen, hardware=config(gpus=3).hardware), folds)
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == files
+    assert not folder.finished()
+
+
+def test_another_run_in_the_folder_is_refused_by_what_differs(
+    dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    first = config(runs=tmp_path, name="mine")
+    open_run(locate_run(first, dataset), first, folds)
+    before = sorted(path.read_bytes() for path in (tmp_path / "mine").iterdir())
+    other = config(runs=tmp_path, name="mine", lr=0.002)
+    with pytest.raises(ConfigError) as caught:
+        open_run(locate_run(other, dataset), other, folds)
+    assert str(caught.value) == (
+        f"--name mine: {tmp_path / 'mine'} holds another run (optimizer.lr: 0.0001 there, 0.002 now). "
+        "Choose another name."
+    )
+    with pytest.raises(ConfigError, match=r"holds another run \(data: .*'ffff' now\)"):
+        open_run(locate_run(first, dataclasses.replace(dataset, fingerprint="ffff")), first, folds)
+    with pytest.raises(ConfigError, match="are not those made now"):
+        open_run(locate_run(first, dataset), first, folds.assign(fold=(folds["fold"] + 1) % 5))
+    assert sorted(path.read_bytes() for path in (tmp_path / "mine").iterdir()) == before
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/mine"])
+def test_a_folder_that_cannot_be_written_is_told(
+    place: str, dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("in the way")
+    chosen = config(runs=tmp_path / "runs", name="mine")
+    with pytest.raises(ConfigError, match=r"--runs .*: the run's folder cannot be written"):
+        open_run(locate_run(chosen, dataset), chosen, folds)
+    assert (tmp_path / place).read_text() == "in the way"
+
+
+def test_a_damaged_record_is_told(dataset: Dataset, folds: pd.DataFrame, tmp_path: Path) -> None:
+    chosen = config(runs=tmp_path, name="mine")
+    open_run(locate_run(chosen, dataset), chosen, folds)
+    (tmp_path / "mine" / "record.json").write_text('{"identity": {')
+    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+        open_run(locate_run(chosen, dataset), chosen, folds)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"gone_on_with": 7}, {"gone_on_with": [{"libraries": [1]}]}, {"made_with": {"libraries": "x"}}]
+)
+def test_a_record_of_makers_that_is_none_is_told(
+    changed: dict[str, Any], dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    chosen = config(runs=tmp_path, name="mine")
+    open_run(locate_run(chosen, dataset), chosen, folds)
+    path = tmp_path / "mine" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+        open_run(locate_run(chosen, dataset), chosen, folds)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"clip_norm": math.inf, "lr": 1e-5, "seed": 3, "balance": True, "image_size": 64},
+        {"gpus": 0, "ranks_per_unit": 2, "data": "demo", "name": "mine", "freeze_epochs": 1},
+    ],
+    ids=str,
+)
+def test_the_saved_configuration_makes_the_same_run(
+    values: dict[str, Any], dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    chosen = config(runs=tmp_path / "the runs", **values)
+    folder = locate_run(chosen, dataset)
+    open_run(folder, chosen, folds)
+    again = read_back(folder.path / "config.yaml")
+    assert again == chosen
+    assert locate_run(again, dataset) == folder
+
+
+def test_a_json_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    write_json(file, {"auc": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"auc": math.nan})
+    assert json.loads(file.read_text()) == {"auc": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_other_libraries_finish_a_run_only_where_that_is_accepted(
+    dataset: Dataset, folds: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, accepted = config(runs=tmp_path), config(runs=tmp_path, accept_changes=True)
+    folder = locate_run(begun, dataset)
+    open_run(folder, begun, folds)
+    open_run(folder, begun, folds)
+    made = run_folder.made_with()
+    torch = made["libraries"]["torch"]
+    monkeypatch.setattr(run_folder, "made_with", lambda: {**made, "libraries": {**made["libraries"], "torch": "9.9"}})
+    with pytest.raises(ConfigError, match=rf"other code or libraries \(torch: {re.escape(torch)} then, 9.9 now\)\."):
+        open_run(folder, begun, folds)
+    open_run(folder, accepted, folds)
+    open_run(folder, begun, folds)  # as it went on last
+    told = json.loads((folder.path / "record.json").read_text())
+    assert told["made_with"] == made
+    assert [each["libraries"]["torch"] for each in told["gone_on_with"]] == ["9.9"]
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"torch: 9\.9 then"):
+        open_run(folder, begun, folds)
+    write_json(folder.summary, {})  # a finished one is only shown
+    open_run(folder, begun, folds)
+
+
+def test_a_record_is_read_or_refused(tmp_path: Path) -> None:
+    def read(data: bytes) -> None:
+        (tmp_path / "record.json").write_bytes(data)
+        read_identity(tmp_path / "record.json")
+
+    require_read_or_refused(read, b'{"identity": {"seed": 0, "data": "x"}, "begun": "2024"}', DataError)

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+import yaml
+
+from melanoma_dist.cli import _PARSER, main
+from melanoma_dist.config.run import RunConfig, differences, dotted, nested
+from melanoma_dist.config.saved import as_flags, read_yaml, saved_config, with_file
+from melanoma_dist.errors import ConfigError
+
+from ..hostile import require_read_or_refused
+from ..samples import config
+
+FLAGS = [
+    "accept_changes", "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size",
+    "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
+    "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
+    "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss",
+    "lr", "max_damaged_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
+    "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
+    "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
+]  # fmt: skip
+
+NAMES = "must be 1 to 100 letters, digits, '.', '-' and '_', and begin with neither '.' nor '-'"
+BROKEN: list[tuple[str, Any, str]] = [
+    ("folds", 1, "must be 2 to 20"),
+    ("folds", 21, "must be 2 to 20"),
+    ("image_size", 31, "must be 32 to 1024"),
+    ("image_size", 1025, "must be 32 to 1024"),
+    ("batch_size", 1, "must be 2 to 65536"),
+    ("batch_size", 65537, "must be 2 to 65536"),
+    ("hidden", -1, "must be 0 to 8192"),
+    ("hidden", 8193, "must be 0 to 8192"),
+    ("dropout", 1.0, "must be at least 0 and below 1"),
+    ("dropout", -0.1, "must be at least 0 and below 1"),
+    ("dropout", math.nan, "must be at least 0 and below 1"),
+    ("focal_gamma", -1.0, "must be 0.0 to 10.0"),
+    ("focal_gamma", 10.5, "must be 0.0 to 10.0"),
+    ("lr", 0.0, "must be above 0 and at most 1"),
+    ("lr", 1.5, "must be above 0 and at most 1"),
+    ("lr", math.nan, "must be above 0 and at most 1"),
+    ("head_lr_factor", 0.0, "must be above 0 and at most 1000"),
+    ("head_lr_factor", 1001.0, "must be above 0 and at most 1000"),
+    ("layer_decay", 0.0, "must be above 0 and at most 1"),
+    ("layer_decay", 1.1, "must be above 0 and at most 1"),
+    ("weight_decay", -0.1, "must be 0.0 to 1.0"),
+    ("weight_decay", 1.1, "must be 0.0 to 1.0"),
+    ("clip_norm", 0.0, "must be above 0 (inf for no clipping)"),
+    ("clip_norm", math.nan, "must be above 0 (inf for no clipping)"),
+    ("accumulate", 0, "must be 1 to 1024"),
+    ("accumulate", 1025, "must be 1 to 1024"),
+    ("ema_decay", 1.0, "must be at least 0 and below 1"),
+    ("ema_decay", -0.5, "must be at least 0 and below 1"),
+    ("freeze_epochs", -1, "must not be negative"),
+    ("epochs", 0, "must be 1 to 10000"),
+    ("epochs", 10001, "must be 1 to 10000"),
+    ("warmup_epochs", -0.5, "must be 0 to 30 (epochs)"),
+    ("warmup_epochs", 30.5, "must be 0 to 30 (epochs)"),
+    ("plateau_patience", 0, "must be at least 1"),
+    ("plateau_factor", 0.0, "must be above 0 and below 1"),
+    ("plateau_factor", 1.0, "must be above 0 and below 1"),
+    ("patience", 0, "must be at least 1"),
+    ("min_gain", -0.1, "must be 0.0 to 0.5"),
+    ("min_gain", 0.6, "must be 0.0 to 0.5"),
+    ("gpus", -1, "must not be negative"),
+    ("gpus_per_unit", 0, "must be a number of GPUs, or a share of one from 0.05 to 1"),
+    ("ranks_per_unit", 0, "must be at least 1"),
+    ("decode_threads", 0, "must be at least 1"),
+    ("max_restarts", -1, "must not be negative"),
+    ("max_preemptions", -1, "must not be negative"),
+    ("max_skipped_steps", -1, "must not be negative"),
+    ("max_damaged_images", -1, "must not be negative"),
+    ("grace_s", -1, "must not be negative"),
+    *[
+        ("checkpoint_every", each, "must be a number of steps, or a time such as 90s, 10m or 2h")
+        for each in ("0", "0m", "", "5d", "-1", "1.5h")
+    ],
+    ("mirror", "folder", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
+    ("mirror", "ftp://me@host/runs", "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it"),
+    ("collective_timeout_s", 4, "must be 5 to 86400"),
+    ("collective_timeout_s", 86401, "must be 5 to 86400"),
+    ("seed", -1, "must be 0 to 4294967295"),
+    ("seed", 2**32, "must be 0 to 4294967295"),
+    ("threshold", 0.0, "must be above 0 and below 1"),
+    ("threshold", 1.0, "must be above 0 and below 1"),
+    ("name", "", NAMES),
+    ("name", "../other", NAMES),
+    ("name", "..", NAMES),
+    ("name", ".hidden", NAMES),
+    ("name", "a" * 101, NAMES),
+    ("name", "a b", NAMES),
+]
+
+VARIED: list[dict[str, Any]] = [
+    {},
+    {"mirror": "s3://bucket/runs"},
+    {"clip_norm": math.inf, "lr": 1e-4, "weight_decay": 1e-5, "min_gain": 1e-4},
+    {"lr": 1e-05, "head_lr_factor": 1.0, "plateau_factor": 0.125},
+    {"balance": True, "amp": False, "channels_last": False, "compile": True, "sync_batchnorm": True},
+    {"gpus": 8, "gpus_per_unit": 2, "address": "auto", "image_size": 299},
+    {"gpus": 0, "ranks_per_unit": 3, "decode_threads": 2},
+    {"name": "a-b_c.2", "runs": Path("else where/runs"), "data": "demo", "seed": 2**32 - 1},
+    {"name": "off", "data": "no", "augment": "none", "weights": "none", "loss": "focal", "freeze_epochs": 2},
+    {"name": "2019", "data": "1e3", "weights": "/a/file.safetensors", "labels": "melanoma"},
+]
+
+
+def parsed(flags: list[str]) -> RunConfig:
+    return tyro.cli(RunConfig, args=flags, config=_PARSER)
+
+
+def sections() -> list[Any]:
+    return [RunConfig(), *(value for value in vars(RunConfig()).values() if is_dataclass(value))]
+
+
+def test_the_defaults_are_valid_and_differ_from_themselves_in_nothing() -> None:
+    assert differences(RunConfig()) == {}
+
+
+@pytest.mark.parametrize("field", ["data", "mirror"])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hush/@1@host/isic", "https://...host/isic"),
+        ("s3://bucket/isic?X-Amz-Signature=hush", "s3://...bucket/isic"),
+        ("ftp://:hush@host", "ftp://...host"),
+    ],
+)
+def test_a_secret_in_a_url_is_neither_taken_nor_shown(field: str, url: str, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**{field: url})
+    assert str(caught.value).startswith(f"--{field} {shown}: must hold no password and no signature")
+    assert "hush" not in str(caught.value)
+
+
+def test_an_address_without_a_secret_is_a_url() -> None:
+    assert config(data="abfs://container@account.dfs.core.windows.net/isic").data.data
+    assert config(data="folder/with:colon@sign").data.data
+
+
+@pytest.mark.parametrize(("field", "value", "rule"), BROKEN, ids=lambda value: str(value)[:24])
+def test_a_broken_rule_names_field_value_and_rule(field: str, value: Any, rule: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**{field: value})
+    assert str(caught.value) == f"--{field.replace('_', '-')} {value}: {rule}."
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gpus": 0, "gpus_per_unit": 2}, "--gpus-per-unit 2: does not go with --gpus 0. --ranks-per-unit does."),
+        ({"gpus": 2, "ranks_per_unit": 2}, "--ranks-per-unit 2: is for the CPU, --gpus 0. Use --gpus-per-unit."),
+        ({"ranks_per_unit": 2}, "--ranks-per-unit 2: is for the CPU, --gpus 0. Use --gpus-per-unit."),
+        ({"freeze_epochs": 31}, "--freeze-epochs 31: must not exceed --epochs 30."),
+        ({"epochs": 2, "warmup_epochs": 3.0}, "--warmup-epochs 3.0: must be 0 to 2 (epochs)."),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_fields_that_contradict_each_other(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**values)
+    assert str(caught.value) == message
+
+
+def test_the_edges_of_the_rules_are_allowed() -> None:
+    config(folds=20, batch_size=65536, dropout=0.0, lr=1.0, ema_decay=0.999, freeze_epochs=30, warmup_epochs=30.0)
+    config(folds=2, batch_size=2, image_size=32, accumulate=1024, seed=2**32 - 1, min_gain=0.5, clip_norm=math.inf)
+
+
+def test_field_names_are_unique_over_the_sections() -> None:
+    names = [item.name for section in sections() for item in fields(section)]
+    leaves = [key.rpartition(".")[2] for key in dotted(RunConfig())]
+    assert sorted(leaves) == sorted(set(leaves))
+    assert len(names) == len(set(names)) + sum(name in ("data", "loss", "optimizer", "schedule") for name in set(names))
+
+
+def test_the_flags_are_these_and_no_others() -> None:
+    assert sorted(key.rpartition(".")[2] for key in dotted(RunConfig())) == FLAGS
+
+
+def test_every_flag_stands_in_the_help_without_its_section() -> None:
+    text = io.StringIO()
+    with pytest.raises(SystemExit) as caught:
+        tyro.cli(RunConfig, args=["--help"], config=_PARSER, console_outputs=False)
+    assert caught.value.code == 0
+    text.write(tyro.extras.get_parser(RunConfig, config=_PARSER).format_help())
+    listed = {word.strip(",") for word in text.getvalue().replace("|", " ").split() if word.startswith("--")}
+    assert {f"--{flag.replace('_', '-')}" for flag in FLAGS} <= listed
+    assert not any("." in flag for flag in listed)
+
+
+def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
+    outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
+    hardware = {f"hardware.{item.name}" for item in fields(RunConfig().hardware)}
+    assert outside == {"name", "runs", "mirror", "data.data"} | hardware
+
+
+@pytest.mark.parametrize("values", VARIED, ids=str)
+def test_a_saved_configuration_becomes_the_same_one_again(values: dict[str, Any], tmp_path: Path) -> None:
+    before = config(**values)
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(nested(before), sort_keys=False))
+    assert parsed(with_file(["--config", str(file)])) == before
+
+
+def test_scientific_notation_without_a_dot_stays_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("optimizer:\n  lr: 1e-3\nclip_norm: .inf\n")  # YAML itself reads 1e-3 as a text
+    made = parsed(with_file(["--config", str(file)]))
+    assert (made.optimizer.lr, made.optimizer.clip_norm) == (1e-3, math.inf)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("seed: 3\ninput:\n  balance: true\n  batch_size: 16\n")
+    made = parsed(with_file(["--seed", "4", "--config", str(file), "--no-balance"]))
+    assert (made.seed, made.input.balance, made.input.batch_size) == (4, False, 16)
+
+
+@pytest.mark.parametrize(
+    ("tree", "complaint"),
+    [
+        ({"optimizer": {"learning_rate": 1.0}}, "unknown field 'optimizer.learning_rate'"),
+        ({"schedule": {"folds": 3}}, "unknown field 'schedule.folds'"),
+        ({"modell": {"backbone": "resnet50"}}, "unknown field 'modell'"),
+        ({"model": 3}, "unknown field 'model'"),
+        ({"input": {"batch_size": [1, 2]}}, r"input.batch_size: \[1, 2\] is no value"),
+    ],
+)
+def test_an_unknown_key_is_refused(tree: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        list(as_flags(tree))
+
+
+def test_fields_stand_in_their_section_or_without_it() -> None:
+    assert list(as_flags({"seed": 1, "lr": 0.1, "model": {"backbone": "resnet50"}, "schedule": "cosine"})) == [
+        *("--seed", "1", "--lr", "0.1", "--backbone", "resnet50", "--schedule", "cosine")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(b"seed: [", "cannot be read"), (b"- 1\n", "must hold the fields"), (b"\xff\xfe\x00", "cannot be read")],
+)
+def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        read_yaml(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["trian"], "'trian' is no command"),
+        (["--config"], "the file's name is missing"),
+        (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
+        (["data"], "the commands are `data download`, `data prepare`"),
+        (["--gpus", "0"], "no data was named"),
+    ],
+    ids=str,
+)
+def test_mistakes_end_with_code_2_and_one_message(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert captured.err.startswith("error: ")
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["--lr", "5"], ["--lerning-rate", "1"], ["--batch-size", "many"]], ids=str)
+def test_the_parser_boxes_what_breaks_a_rule(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert arguments[0] in shown
+    assert "Traceback" not in shown
+
+
+def test_a_damaged_configuration_is_refused_in_one_way(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        list(as_flags(read_yaml(path)))
+        saved_config(path)
+
+    require_read_or_refused(read, yaml.safe_dump(nested(config(lr=0.01))).encode(), ConfigError)

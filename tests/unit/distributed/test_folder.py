@@ -1,0 +1,86 @@
+"""The folder of a private cluster goes with its command, however that ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from melanoma_dist.distributed.folder import own_folder
+from melanoma_dist.errors import ConfigError, TrainingError
+
+HOLD = """
+from melanoma_dist.distributed.folder import own_folder
+with own_folder() as folder:
+    (folder / "log").write_text("of Ray")
+    print(folder, flush=True)
+    input()
+"""
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for temporary files: a short path, for Ray's sockets."""
+    monkeypatch.setattr("melanoma_dist.distributed.folder.temporary_base", lambda: str(tmp_path))
+    return tmp_path
+
+
+def hold(base: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A command that has a folder in ``base``."""
+    script = f"import melanoma_dist.distributed.folder as place\nplace.temporary_base = lambda: {str(base)!r}\n{HOLD}"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", script], text=True, **pipes)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_it_is_of_the_user_alone_and_gone_at_the_end(temporary: Path) -> None:
+    with own_folder() as folder:
+        assert folder.parent == temporary
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(temporary.iterdir()) == []
+
+
+def test_it_is_kept_and_named_for_an_error_of_ours_but_not_for_one_of_the_user(
+    temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError), own_folder():
+        raise ConfigError("gpus")
+    assert list(temporary.iterdir()) == []
+    with pytest.raises(TrainingError), own_folder() as kept:
+        raise TrainingError("a fold died")
+    assert kept.name in capsys.readouterr().out.replace("\n", "")
+    with own_folder():
+        assert kept.is_dir(), "its logs are for a person to read"
+
+
+def test_what_a_killed_command_left_goes_with_the_next_one_and_a_living_one_keeps_its_own(temporary: Path) -> None:
+    killed, left = hold(temporary)
+    living, held = hold(temporary)
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+        assert (left / "log").exists()
+        with own_folder():
+            assert not left.exists()
+            assert (held / "log").exists()
+    finally:
+        living.communicate("end\n")
+    assert living.returncode == 0
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_is_not_certainly_left_over_stays(temporary: Path) -> None:
+    elsewhere = temporary / "ray-elsewhere"  # of a machine whose locks are not seen here
+    elsewhere.mkdir()
+    (elsewhere / ".melanoma-dist").write_text("another-machine")
+    (temporary / "ray-of-ray").mkdir()
+    (temporary / "ray-file").write_text("")
+    (temporary / "ray-link").symlink_to(elsewhere)
+    before = sorted(temporary.iterdir())
+    with own_folder():
+        pass
+    assert sorted(temporary.iterdir()) == before

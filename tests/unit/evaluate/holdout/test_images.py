@@ -1,0 +1,142 @@
+"""Which images a run may be judged by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from melanoma_dist.data.labels import DIAGNOSES
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.prepare import Request, prepare
+from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.evaluate.holdout.contamination import refuse_trained
+from melanoma_dist.evaluate.holdout.trained_run import open_trained_run
+from melanoma_dist.inference.images import Images, absent_labels, choose_all, choose_holdout, holdouts
+
+from ...data.conftest import Raw, small
+from .conftest import PHOTOGRAPHED, write_photograph
+
+UNSEEN = (301, 302, 303)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Raw:
+    return Raw(tmp_path / "raw")
+
+
+@pytest.fixture
+def trained(finished: Path, data: Dataset) -> Images:
+    return open_trained_run(finished).trained(data)
+
+
+def refused(raw: Raw, trained: Images) -> str:
+    """Why the images in ``raw`` are refused, as a data set of their own."""
+    dataset = prepare(Request(raw.folder, (2019,), size=64, synthetic=True), raw.folder.parent / "prepared")
+    chosen = choose_all(dataset, str(dataset.folder), DIAGNOSES)
+    with pytest.raises(DataError) as error:
+        refuse_trained(chosen.images, trained)
+    return str(error.value)
+
+
+def others(raw: Raw) -> None:
+    for number in UNSEEN:
+        raw.image_2019(number, "NV", lesion=f"LESION_{number:04d}", size=(64, 48))
+
+
+def number_of(trained: Images) -> int:
+    """The number of a photographed image that was trained on."""
+    ids = set(trained.table["image_id"])
+    return next(number for number in PHOTOGRAPHED if f"ISIC_{number:07d}" in ids)
+
+
+def test_a_holdout_is_unseen(data: Dataset, trained: Images) -> None:
+    chosen = choose_holdout(data, "holdout", DIAGNOSES)
+    assert len(chosen.images.rows) == (data.manifest["split"] == "holdout").sum() > 10
+    refuse_trained(chosen.images, trained)
+
+
+def test_images_that_were_trained_on_are_refused(data: Dataset, trained: Images) -> None:
+    with pytest.raises(
+        DataError, match=rf"^{len(trained.rows)} of {len(data.manifest)} images are not unseen"
+    ) as error:
+        refuse_trained(choose_all(data, str(data.folder), DIAGNOSES).images, trained)
+    assert f"(it was trained on itself); and {len(trained.rows) - 5} more." in str(error.value)
+
+
+def test_the_same_file_under_another_id_is_refused(raw: Raw, trained: Images) -> None:
+    others(raw)
+    number = number_of(trained)
+    raw.image_2019(400, "NV")
+    write_photograph(raw, 400, like=number)
+    told = refused(raw, trained)
+    assert told.startswith("1 of 4 images are not unseen")
+    assert f"ISIC_0000400 (its file was, as ISIC_{number:07d})" in told
+
+
+def test_another_photograph_of_a_lesion_is_refused(raw: Raw, trained: Images) -> None:
+    others(raw)
+    lesion = str(trained.table["lesion_id"].iloc[3])
+    raw.image_2019(400, "NV", lesion=lesion, size=(64, 48))
+    assert f"ISIC_0000400 (its lesion {lesion} was, on ISIC_" in refused(raw, trained)
+
+
+def test_a_copy_and_the_other_photographs_of_its_lesion_are_refused(raw: Raw, trained: Images) -> None:
+    others(raw)
+    number = number_of(trained)
+    raw.image_2019(400, "NV", lesion="LESION_NEW")
+    write_photograph(raw, 400, like=number, quality=70)
+    raw.image_2019(401, "NV", lesion="LESION_NEW", size=(64, 48))
+    told = refused(raw, trained)
+    assert told.startswith("2 of 5 images")
+    assert f"ISIC_0000400 (a copy of it was, ISIC_{number:07d}; details correlate at 0.9" in told
+    assert "ISIC_0000401 (it shares a lesion with ISIC_0000400, of which a copy of it was" in told
+
+
+def test_holdouts_are_those_of_the_splits_and_of_the_official_lists(tmp_path: Path) -> None:
+    dataset = small(Raw(tmp_path / "raw"), tmp_path / "prepared")
+    there = holdouts(dataset.manifest)
+    assert {name: int(rows.sum()) for name, rows in there.items()} == {"2017-test": 1}
+    # A later test lists the image too, and it lies in one split only.
+    both = dataset.manifest.assign(listed=dataset.manifest["listed"].str.replace("2017-test", "2017-test+2019-test"))
+    assert {name: int(rows.sum()) for name, rows in holdouts(both).items()} == {"2017-test": 1, "2019-test": 1}
+    with pytest.raises(ConfigError, match=r"--holdout 2018-test: .* It has: 2017-test \(1 images\)"):
+        choose_holdout(dataset, "2018-test", ("MEL",))
+    for name in ("train", "excluded: lesion or copy in 2017-test"):
+        with pytest.raises(ConfigError, match="no such holdout"):
+            choose_holdout(dataset, name, ("MEL",))
+
+
+def test_a_data_set_without_holdouts(other_data: Dataset) -> None:
+    with pytest.raises(ConfigError, match="It has none: `data prepare` keeps"):
+        choose_holdout(other_data, "holdout", ("MEL",))
+
+
+def test_images_of_which_nothing_is_known_are_left_out(data: Dataset) -> None:
+    manifest = data.manifest.copy()
+    kept = np.flatnonzero(manifest["split"] == "holdout")
+    manifest.loc[kept[:2], list(DIAGNOSES)] = np.float32(np.nan)
+    chosen = choose_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
+    assert (len(chosen.images.rows), chosen.unlabelled) == (len(kept) - 2, 2)
+    manifest.loc[kept, list(DIAGNOSES)] = np.float32(np.nan)
+    with pytest.raises(DataError, match="there is nothing to judge by"):
+        choose_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
+
+
+def test_why_a_label_cannot_be_judged(data: Dataset) -> None:
+    manifest = data.manifest.assign(BCC=np.float32(np.nan), AK=np.float32(0), NV=np.float32(1))
+    images = Images(replace(data, manifest=manifest), np.arange(9, dtype=np.int64))
+    assert absent_labels(images, ("MEL", "NV", "BCC", "AK")) == {
+        "NV": "no image is known not to have this label",
+        "BCC": "of no image it is known whether it has this label",
+        "AK": "no image has this label",
+    }
+
+
+def test_the_same_images_have_the_same_hash_wherever_they_lie(data: Dataset) -> None:
+    rows = np.arange(9, dtype=np.int64)
+    turned = replace(data, manifest=data.manifest.iloc[::-1])
+    ours, theirs = Images(data, rows), Images(turned, len(data.manifest) - 1 - rows)
+    assert ours.sha256() == theirs.sha256() != Images(data, rows[:-1]).sha256()

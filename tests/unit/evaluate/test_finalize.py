@@ -1,0 +1,103 @@
+"""The end of a run, of folds that were never trained: their predictions are made up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
+from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import DataError
+from melanoma_dist.evaluate.decision_rules import DecisionRules
+from melanoma_dist.evaluate.finalize import finalize
+from melanoma_dist.metrics.cross_validation import over_folds, variance_components
+from melanoma_dist.train.metrics import figures
+
+from ..samples import tiny
+
+LABELS = LABEL_SETS["isic2018"]
+FOLDS = 3
+
+
+def trained(dataset: Dataset, runs: Path, repeats: int = 1) -> tuple[RunConfig, RunFolder, pd.DataFrame]:
+    """A run whose folds left predictions, each seed others."""
+    config = replace(tiny(folds=FOLDS, labels="isic2018", repeats=repeats, seed=5), runs=runs)
+    folder = locate_run(config, dataset)
+    folds = make_folds(dataset.manifest, LABELS, FOLDS, config.seed)
+    open_run(folder, config, folds)
+    about = dataset.manifest.set_index("image_id")
+    for seeded, place in trainings(config, folder):
+        rng = np.random.default_rng(seeded.seed)
+        for fold, images in folds.groupby("fold"):
+            truth = targets(about.loc[images["image_id"]], LABELS)
+            score = np.nan_to_num(truth) + rng.normal(0, 1, truth.shape)
+            table = predictions_table(images, int(str(fold)), LABELS, 1 / (1 + np.exp(-score)), truth)
+            (place / f"fold-{fold}").mkdir()
+            write_predictions(table, place / f"fold-{fold}" / "predictions.parquet")
+            epoch = {"best_epoch": 2, "seconds": 2.5, "device": "CPU core", "devices": 2, "images_per_s": 40.0,
+                     "skipped_steps": 0, "accumulate": 1, "damaged_images": 0}  # fmt: skip
+            found = figures(truth, table[list(LABELS)].to_numpy(), LABELS, 0.5)
+            told = [
+                {**epoch, "epoch": number, "wait_share": 0.1, "train_loss": 0.5, "validation": found}
+                for number in (1, 2)
+            ]
+            (place / f"fold-{fold}" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    return config, folder, folds
+
+
+def test_a_run_is_concluded_from_its_predictions(dataset: Dataset, tmp_path: Path) -> None:
+    config, folder, folds = trained(dataset, tmp_path)
+    summary = finalize(config, dataset, folds, folder, 3.0)
+    assert json.loads(folder.summary.read_text()) == summary
+    table = pd.read_parquet(folder.predictions)
+    known = table[table["MEL_true"].notna()]
+    auc = summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"]
+    assert auc == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
+    assert DecisionRules.of(json.loads(folder.decision_rules.read_text())) == DecisionRules.fit(table, LABELS)
+    assert summary["data"]["images"] + summary["data"]["kept_out"] == len(dataset.manifest)
+    assert summary["training"]["0"] == {
+        "epochs": 2, "best_epoch": 2, "seconds": 5.0, "device": "CPU core", "device_seconds": 10.0,
+        "images_per_s": 40.0, "input_wait_share": 0.1,
+    }  # fmt: skip
+    assert summary["repeats_of"] is None
+
+
+def test_repeats_tell_the_variance_of_seeds_from_that_of_folds(dataset: Dataset, tmp_path: Path) -> None:
+    config, folder, folds = trained(dataset, tmp_path, repeats=3)
+    summary = finalize(config, dataset, folds, folder, 3.0)
+    told = summary["repeats_of"]
+    assert told["seeds"] == [5, 6, 7]
+    tables = [pd.read_parquet(place / "predictions.parquet") for _, place in trainings(config, folder)]
+    expected = [
+        [roc_auc_score(*(table.loc[table["fold"] == fold, name] for name in ("MEL_true", "MEL"))) for table in tables]
+        for fold in range(FOLDS)
+    ]
+    np.testing.assert_allclose(told["auc"]["MEL"], expected)
+    components = variance_components(expected)
+    assert told["components"]["MEL"]["seeds"] == pytest.approx(components.seeds)
+    assert told["components"]["MEL"]["within_fold"] == pytest.approx(components.within_fold)
+    assert told["over_folds"]["MEL"]["low"] == pytest.approx(
+        over_folds([auc for row in expected for auc in row], repeats=3).low
+    )
+    assert summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"] == pytest.approx(
+        roc_auc_score(tables[0]["MEL_true"], tables[0]["MEL"])
+    )
+
+
+def test_a_repeat_whose_predictions_are_not_of_its_folds_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    config, folder, folds = trained(dataset, tmp_path, repeats=2)
+    path = folder.path / "seed-6" / "fold-1" / "predictions.parquet"
+    write_predictions(pd.read_parquet(path).iloc[1:], path)
+    with pytest.raises(DataError, match="are not one of each of the"):
+        finalize(config, dataset, folds, folder, 3.0)
+    assert not folder.summary.exists()

@@ -1,0 +1,232 @@
+"""Too little memory, damaged images: what is conceded is written down, and the unit goes on alike ever after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from melanoma_dist.config.run import HeadNorm, RunConfig
+from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.errors import CorruptImages, DataError, MelanomaDistError, OutOfMemory, TrainingError
+from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.train.events import Event, Note
+from melanoma_dist.train.fallbacks import Fallbacks, concede, read_fallbacks
+from melanoma_dist.train.fold_data import evaluation_batch
+from melanoma_dist.train.loop import train_unit
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+from ..samples import small_dataset, tiny
+
+FOLD = 0
+Events = list[Event]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return small_dataset(tmp_path_factory.mktemp("data"))
+
+
+def unit_in(folder: Path, dataset: Dataset, config: RunConfig) -> Unit:
+    folder.mkdir()
+    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
+    folds.to_parquet(folder / "folds.parquet")
+    return Unit(config, FOLD, str(dataset.folder), dataset.fingerprint, folder)
+
+
+def chosen(**values: Any) -> RunConfig:
+    return tiny(**{"labels": "melanoma", "folds": 3, "epochs": 2, "batch_size": 8, **values})
+
+
+def train_as_the_command_does(unit: Unit) -> tuple[list[str], Events]:
+    """Begin again while something can be conceded. Returns what was, and all events."""
+    conceded, events = [], Events()
+    while True:
+        try:
+            train_unit(unit, World(), events.append)
+            return conceded, events
+        except MelanomaDistError as error:
+            why = concede(error, unit)
+            if why is None:
+                raise
+            conceded.append(why)
+
+
+def records(unit: Unit) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (unit.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@contextmanager
+def memory_for(images: int) -> Iterator[list[int]]:
+    """A device that has memory for so many images at once; the sizes that it was given."""
+    forward, seen = Classifier.forward, []
+
+    def limited(model: Classifier, batch: torch.Tensor) -> torch.Tensor:
+        seen.append(len(batch))
+        if len(batch) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(model, batch)
+
+    Classifier.forward = limited  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Classifier.forward = forward  # type: ignore[method-assign]
+
+
+def test_the_micro_batch_is_halved_until_it_fits_and_the_batch_stays(dataset: Dataset, tmp_path: Path) -> None:
+    unit, asked = (unit_in(tmp_path / name, dataset, chosen(accumulate=n)) for name, n in (("halved", 1), ("asked", 4)))
+    with memory_for(2) as seen:
+        conceded, events = train_as_the_command_does(unit)
+    assert [why.rpartition("into ")[2] for why in conceded] == [
+        "2 micro-batches, for want of memory",
+        "4 micro-batches, for want of memory",
+    ]
+    assert seen[:3] == [8, 4, 2]
+    assert Note(FOLD, "cuts its share of a step into 4 micro-batches, for want of memory") in events
+    assert [record["accumulate"] for record in records(unit)] == [4, 4]
+    train_unit(asked, World(), lambda event: None)
+    assert unit.predictions.read_bytes() == asked.predictions.read_bytes()
+    assert unit.model.read_bytes() == asked.model.read_bytes()
+
+
+def test_it_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(checkpoint_every="1"))
+    step = Classifier.forward
+    calls = 0
+
+    def once(model: Classifier, batch: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise RuntimeError("Error in DALI: CUDA runtime: out of memory")
+        return step(model, batch)
+
+    Classifier.forward = once  # type: ignore[method-assign]
+    try:
+        conceded, events = train_as_the_command_does(unit)
+    finally:
+        Classifier.forward = step  # type: ignore[method-assign]
+    assert len(conceded) == 1
+    assert any(isinstance(event, Note) and event.text.startswith("goes on after step 2") for event in events)
+    assert [record["epoch"] for record in records(unit)] == [1, 2]
+
+
+@pytest.mark.parametrize(("head_norm", "batch", "pieces", "told"), [
+    ("none", 8, 8, "with 1 image at once"),
+    ("batch", 8, 4, "with 2 images at once"),  # of one image, the head has no batch statistics
+    ("batch", 7, 3, "with 3 images at once"),
+])  # fmt: skip
+def test_nothing_is_left_to_halve(
+    head_norm: HeadNorm, batch: int, pieces: int, told: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm=head_norm, batch_size=batch))
+    with memory_for(0), pytest.raises(TrainingError, match=rf"{told} .*--accumulate {pieces}.*nothing is left"):
+        train_as_the_command_does(unit)
+    assert read_fallbacks(unit.folder).accumulate == pieces
+
+
+def test_micro_batches_that_were_asked_for_hold_two_images_each(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm="batch", accumulate=7))
+    with memory_for(8) as seen:
+        train_as_the_command_does(unit)
+    assert seen[:4] == [2, 2, 2, 2]
+
+
+def test_what_is_looked_at_is_no_larger_than_what_is_trained_on() -> None:
+    assert evaluation_batch(chosen()) == 8
+    assert evaluation_batch(chosen(accumulate=3)) == 3
+    assert evaluation_batch(tiny(batch_size=512)) == evaluation_batch(tiny(batch_size=512, accumulate=8)) == 64
+    assert evaluation_batch(tiny(batch_size=512, accumulate=16)) == 32
+
+
+def spoil(dataset: Dataset, folder: Path, image_ids: list[str]) -> Dataset:
+    """A copy of the data in which the bytes of some images are others."""
+    shutil.copytree(dataset.folder, folder)
+    about = dataset.manifest.set_index("image_id")
+    for name in image_ids:
+        place = about.loc[name]
+        with (folder / place["shard"]).open("r+b") as file:
+            file.seek(int(place["offset"]) + int(place["length"]) // 2)
+            file.write(bytes(40))
+    return replace(dataset, folder=folder)
+
+
+def of_fold(unit: Unit, validation: bool, count: int) -> list[str]:
+    folds = pd.read_parquet(unit.run / "folds.parquet")
+    return sorted(folds.loc[(folds["fold"] == FOLD) == validation, "image_id"])[:count]
+
+
+def test_damaged_images_are_named_and_not_learnt_from(dataset: Dataset, tmp_path: Path) -> None:
+    config = chosen(augment="none", class_weights="balanced")
+    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
+    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
+    conceded, events = train_as_the_command_does(unit)
+    told = f"does not learn from 3 damaged images: {', '.join(names)}"
+    assert conceded == [f"goes on from its last checkpoint, and {told}"]
+    assert Note(FOLD, told) in events
+    assert [record["damaged_images"] for record in records(unit)] == [3, 3]
+    validated = of_fold(unit, validation=True, count=1000)
+    assert sorted(pd.read_parquet(unit.predictions)["image_id"]) == validated
+
+
+def test_more_damaged_images_than_allowed_end_it(dataset: Dataset, tmp_path: Path) -> None:
+    config = chosen(max_damaged_images=2)
+    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
+    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
+    with pytest.raises(CorruptImages, match=f"3 prepared images .*{', '.join(names)}.*--max-damaged-images") as caught:
+        train_as_the_command_does(unit)
+    assert caught.value.image_ids == tuple(names)
+    assert read_fallbacks(unit.folder) == Fallbacks()
+
+
+def test_an_image_that_is_to_be_judged_is_never_left_out(dataset: Dataset, tmp_path: Path) -> None:
+    config = chosen()
+    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=True, count=1)
+    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
+    with pytest.raises(DataError, match=f"{names[0]}.*Nothing can be said of images that cannot be seen"):
+        train_as_the_command_does(unit)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"accumulate": -1, "damaged": []}', '{"accumulate": 9999, "damaged": []}', "\0"]
+)
+def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen())
+    unit.folder.mkdir()
+    (unit.folder / "fallbacks.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"concessions\.json: "):
+        read_fallbacks(unit.folder)
+
+
+@pytest.mark.parametrize("error", [TrainingError("NaN"), DataError("gone"), RuntimeError("a rank died")], ids=repr)
+def test_other_errors_are_no_reason_to_concede(error: Exception, dataset: Dataset, tmp_path: Path) -> None:
+    assert concede(error, unit_in(tmp_path / "run", dataset, chosen())) is None
+
+
+def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, chosen(accumulate=3))
+    unit.folder.mkdir()
+    for error in (
+        OutOfMemory("full", 6),
+        CorruptImages("b", ("b",)),
+        OutOfMemory("full", 12),
+        CorruptImages("a", ("a", "b")),
+    ):
+        assert concede(error, unit)
+    made = read_fallbacks(unit.folder)
+    assert made == Fallbacks(12, ("a", "b"))
+    assert made.applied(unit).config.optimizer.accumulate == 12
+    assert np.all([part in " ".join(made.told()) for part in ("12 micro-batches", "2 damaged images: a, b")])
