@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 
-TRUE = "_true"
 Array = npt.NDArray[np.float32]
 
 

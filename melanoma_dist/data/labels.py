@@ -19,6 +19,8 @@ dermatofibroma, vascular lesion, squamous cell carcinoma."""
 LABEL_COLUMNS = (*DIAGNOSES, "AKIEC")
 """The label columns of a manifest. AKIEC, the class of 2018, means AK or SCC, and may be known alone."""
 
+TRUE = "_true"
+"""Suffix of the columns that hold the truth of a label, beside the column of its probability."""
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "isic2019": DIAGNOSES,
     "isic2018": ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),

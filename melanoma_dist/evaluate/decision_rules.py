@@ -6,7 +6,6 @@ Kept in the run as ``decision_rules.json``; an evaluation on unseen images appli
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import log_loss
 
-from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.artifacts.decision_rules import USED, YOUDEN, DecisionRules
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics import operating_points
 from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, ratios, strata_of
@@ -23,11 +23,10 @@ from melanoma_dist.metrics.calibration import (
     Isotonic,
     Logistic,
     Temperature,
-    calibrator_of,
     expected_calibration_error,
     reliability,
 )
-from melanoma_dist.metrics.operating_points import Rule, cost_ratio, fixed_sensitivity, point_of, youden
+from melanoma_dist.metrics.operating_points import Rule, cost_ratio, fixed_sensitivity, youden
 
 Floats = npt.NDArray[np.floating[Any]]
 KINDS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
@@ -35,9 +34,6 @@ KINDS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
     "isotonic": Isotonic.fit,
     "logistic": Logistic.fit,
 }
-USED = "logistic"
-"""It keeps ranks, as isotonic does not, and undoes class weights, as a temperature cannot."""
-YOUDEN = "Youden"
 RULES: dict[str, Rule] = {
     **{f"sensitivity {level:.2f}": fixed_sensitivity(level) for level in (0.80, 0.90, 0.95)},
     YOUDEN: youden(),
@@ -46,73 +42,21 @@ RULES: dict[str, Rule] = {
 _THRESHOLDS = np.round(np.arange(0.01, 0.61, 0.01), 2)  # of decision curves: what a clinician might act on
 
 
-@dataclass(frozen=True)
-class DecisionRules:
-    """The calibrator and the operating points of each label, or why it has none."""
-
-    calibrators: dict[str, Calibrator | None]
-    points: dict[str, list[dict[str, Any]]]
-    """Each with ``name`` and what ``OperatingPoint.to_dict`` tells; thresholds are calibrated probabilities."""
-    why_not: dict[str, str]
-    """For the labels that have none."""
-
-    @classmethod
-    def fit(cls, table: pd.DataFrame, labels: tuple[str, ...]) -> DecisionRules:
-        """Decide on a table of out-of-fold predictions, raw probabilities."""
-        calibrators: dict[str, Calibrator | None] = {}
-        points: dict[str, list[dict[str, Any]]] = {}
-        why_not: dict[str, str] = {}
-        for label in labels:
-            truth, probability = table[label + TRUE].to_numpy(), table[label].to_numpy()
-            try:
-                calibrator = KINDS[USED](truth, probability)
-                calibrated = calibrator.apply(probability).astype(np.float32)
-                points[label] = _choose(truth, calibrated)
-                calibrators[label] = calibrator
-            except DataError as error:
-                calibrators[label], points[label], why_not[label] = None, [], str(error)
-        return cls(calibrators, points, why_not)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which ``of`` reads."""
-        kept = {label: None if made is None else made.to_dict() for label, made in self.calibrators.items()}
-        return {"calibration": USED, "calibrators": kept, "points": self.points, "why_not": self.why_not}
-
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> DecisionRules:
-        """What ``to_dict`` told. Raises DataError for anything else."""
+def fit_decision_rules(table: pd.DataFrame, labels: tuple[str, ...]) -> DecisionRules:
+    """Decide on a table of out-of-fold predictions, raw probabilities."""
+    calibrators: dict[str, Calibrator | None] = {}
+    points: dict[str, list[dict[str, Any]]] = {}
+    why_not: dict[str, str] = {}
+    for label in labels:
+        truth, probability = table[label + TRUE].to_numpy(), table[label].to_numpy()
         try:
-            kept = {
-                label: None if made is None else calibrator_of(made) for label, made in stored["calibrators"].items()
-            }
-            for point in (point for points in stored["points"].values() for point in points):
-                str(point["name"]), point_of({key: value for key, value in point.items() if key != "name"})
-            return cls(kept, stored["points"], stored["why_not"])
-        except (KeyError, TypeError, AttributeError) as error:
-            remedy = "Delete it and summary.json, and give the training command again."
-            raise DataError(f"decision_rules.json cannot be read ({error!r}). {remedy}") from error
-
-    def calibrate(self, table: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
-        """A table of raw probabilities with calibrated ones, float32; those of a label without calibrator stay."""
-        made = table.copy()
-        for label in labels:
-            calibrator = self.calibrators.get(label)
-            if calibrator is not None:
-                made[label] = calibrator.apply(table[label].to_numpy()).astype(np.float32)
-        return made
-
-    def thresholds(self, labels: tuple[str, ...], default: float) -> tuple[float, ...]:
-        """The threshold of each label's point of Youden, or ``default`` for a label without one."""
-        chosen = {label: point["threshold"] for label, points in self.points.items() for point in points
-                  if point["name"] == YOUDEN}  # fmt: skip
-        return tuple(chosen.get(label, default) for label in labels)
-
-    def told_points(self) -> dict[str, Any]:
-        """The points of each label, or why there are none."""
-        return {
-            label: {"not_chosen": self.why_not[label]} if label in self.why_not else points
-            for label, points in self.points.items()
-        }
+            calibrator = KINDS[USED](truth, probability)
+            calibrated = calibrator.apply(probability).astype(np.float32)
+            points[label] = _choose(truth, calibrated)
+            calibrators[label] = calibrator
+        except DataError as error:
+            calibrators[label], points[label], why_not[label] = None, [], str(error)
+    return DecisionRules(calibrators, points, why_not)
 
 
 def calibration(table: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.evaluate.decision_rules import DecisionRules
+from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.incidents import incidents
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
@@ -36,7 +36,7 @@ def finalize(
     about = dataset.manifest.set_index("image_id")
     tables = [_collect(place, config, folds, about) for _, place in trainings(config, folder)]
     table = tables[0]
-    frozen = DecisionRules.fit(table, labels)
+    frozen = fit_decision_rules(table, labels)
     summary = {
         "schema": 2,
         "synthetic": dataset.synthetic,

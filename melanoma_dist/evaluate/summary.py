@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.predictions import TRUE, arrays
+from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.decision_rules import DecisionRules, calibration, cross_fitted, decision
+from melanoma_dist.evaluate.decision_rules import calibration, cross_fitted, decision
 from melanoma_dist.metrics.classification import FIGURES, Settings, figures
 from melanoma_dist.metrics.cross_validation import over_folds
 from melanoma_dist.metrics.subgroups import subgroups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.data.labels import TRUE
 
 
 def by_lesion(table: pd.DataFrame, labels: tuple[str, ...]) -> tuple[pd.DataFrame, int]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import norm
 
-from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, interval, ratios, strata_of
 from melanoma_dist.metrics.multiple_testing import holm
 from melanoma_dist.metrics.ranks import Ranks

@@ -11,9 +11,9 @@ from fuzzing.files import RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import CONCLUDED, inside, rehash
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.evaluate.holdout.trained_run import open_trained_run
 from melanoma_dist.inference.ensemble import load_model
 from melanoma_dist.inference.predict import hashes
+from melanoma_dist.inference.trained_run import open_trained_run
 
 
 def _judged_run(place: Path) -> None:

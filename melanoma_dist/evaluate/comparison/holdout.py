@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.predictions import TRUE
 from melanoma_dist.artifacts.run_folder import check_untouched
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.consistency import require_told_figures
 from melanoma_dist.evaluate.comparison.runs import (

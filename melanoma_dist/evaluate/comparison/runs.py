@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.predictions import TRUE, arrays
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched
 from melanoma_dist.data.folds import read_folds
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.evaluate.comparison.consistency import require_own_identity, require_told_figures
 from melanoma_dist.evaluate.comparison.schema import SUMMARY, read_object, require_fields

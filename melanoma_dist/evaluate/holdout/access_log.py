@@ -20,8 +20,8 @@ from melanoma_dist.evaluate.holdout.access_history import (
     read_records,
     write_images,
 )
-from melanoma_dist.evaluate.holdout.trained_run import TrainedRun
 from melanoma_dist.inference.images import Chosen, absent_labels
+from melanoma_dist.inference.trained_run import TrainedRun
 
 
 @dataclass(frozen=True)

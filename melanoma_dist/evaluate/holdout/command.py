@@ -16,11 +16,11 @@ from melanoma_dist.evaluate.holdout import access_log, display
 from melanoma_dist.evaluate.holdout.access_history import EVALUATIONS
 from melanoma_dist.evaluate.holdout.contamination import refuse_trained
 from melanoma_dist.evaluate.holdout.metrics import judged, tables
-from melanoma_dist.evaluate.holdout.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.inference.images import Chosen, choose_all, choose_holdout
 from melanoma_dist.inference.predict import hashes, load_models, predict_folds, world_of
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.storage.locks import LOCK, alone_by
 
 

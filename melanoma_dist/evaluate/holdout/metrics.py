@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from melanoma_dist.artifacts.predictions import TRUE, arrays, predictions_table
+from melanoma_dist.artifacts.predictions import arrays, predictions_table
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import targets
+from melanoma_dist.data.labels import TRUE, targets
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.evaluate.decision_rules import decision, judge, quality
-from melanoma_dist.evaluate.holdout.trained_run import TrainedRun
 from melanoma_dist.inference.images import Images, absent_labels
+from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.metrics.classification import FIGURES, Settings, figures
 from melanoma_dist.metrics.subgroups import subgroups
 

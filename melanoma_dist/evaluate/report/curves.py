@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from melanoma_dist.artifacts.predictions import TRUE
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.pages.svg import GREY, INK, SERIES, plot
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -18,11 +18,10 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from melanoma_dist.artifacts.predictions import TRUE
 from melanoma_dist.artifacts.run_folder import write_json
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, targets
+from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, TRUE, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.evaluate.report.run_results import GALLERY

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from melanoma_dist.artifacts.decision_rules import YOUDEN
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.decision_rules import YOUDEN
 from melanoma_dist.evaluate.report.cells import number
 
 ATTRIBUTES = ("sex", "age", "site", "year", "image size", "metadata")

@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score
 
+from melanoma_dist.artifacts.decision_rules import USED, YOUDEN, DecisionRules
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import (
     KINDS,
     RULES,
-    USED,
-    YOUDEN,
-    DecisionRules,
     calibration,
     cross_fitted,
     decision,
+    fit_decision_rules,
     judge,
 )
 from melanoma_dist.metrics.calibration import Logistic
@@ -49,7 +48,7 @@ def predictions(images: int = 1200, seed: int = 0) -> pd.DataFrame:
 
 def test_what_is_frozen_survives_json_and_calibrates_alike() -> None:
     table = predictions()
-    frozen = DecisionRules.fit(table, LABELS)
+    frozen = fit_decision_rules(table, LABELS)
     again = DecisionRules.of(json.loads(json.dumps(frozen.to_dict(), allow_nan=False)))
     assert again == frozen
     pd.testing.assert_frame_equal(again.calibrate(table, LABELS), frozen.calibrate(table, LABELS))
@@ -57,7 +56,7 @@ def test_what_is_frozen_survives_json_and_calibrates_alike() -> None:
 
 def test_calibration_undoes_class_weights_and_keeps_ranks() -> None:
     table = predictions()
-    made = DecisionRules.fit(table, LABELS).calibrate(table, LABELS)
+    made = fit_decision_rules(table, LABELS).calibrate(table, LABELS)
     assert made["MEL"].mean() == pytest.approx(table["MEL_true"].mean(), abs=0.005)
     assert roc_auc_score(table["MEL_true"], made["MEL"]) == pytest.approx(
         roc_auc_score(table["MEL_true"], table["MEL"])
@@ -66,7 +65,7 @@ def test_calibration_undoes_class_weights_and_keeps_ranks() -> None:
 
 
 def test_a_label_that_no_image_has_is_not_frozen_and_says_why() -> None:
-    frozen = DecisionRules.fit(predictions(), LABELS)
+    frozen = fit_decision_rules(predictions(), LABELS)
     assert frozen.calibrators["BKL"] is None
     assert frozen.points["BKL"] == []
     assert "images known to have the label" in frozen.told_points()["BKL"]["not_chosen"]
@@ -76,7 +75,7 @@ def test_a_label_that_no_image_has_is_not_frozen_and_says_why() -> None:
 
 def test_thresholds_are_those_of_youden_on_calibrated_probabilities() -> None:
     table = predictions()
-    frozen = DecisionRules.fit(table, LABELS)
+    frozen = fit_decision_rules(table, LABELS)
     score, truth = frozen.calibrate(table, LABELS)["MEL"].to_numpy(), table["MEL_true"].to_numpy()
     gains = {t: (score[truth == 1] >= t).mean() + (score[truth == 0] < t).mean() for t in np.unique(score)}
     assert gains[np.float32(frozen.thresholds(("MEL",), 0.5)[0])] == pytest.approx(max(gains.values()))
@@ -119,7 +118,7 @@ def test_the_quality_is_scikit_learns_and_better_after() -> None:
 
 
 def test_frozen_points_are_judged_elsewhere_with_intervals_over_groups() -> None:
-    points = DecisionRules.fit(predictions(), LABELS).points["MEL"]
+    points = fit_decision_rules(predictions(), LABELS).points["MEL"]
     other = predictions(seed=1)
     truth, score, group = (other[name].to_numpy() for name in ("MEL_true", "MEL", "group"))
     for point in judge(points, truth, score, group, resamples=300):
@@ -135,7 +134,7 @@ def test_frozen_points_are_judged_elsewhere_with_intervals_over_groups() -> None
 
 
 def test_images_without_the_label_define_no_sensitivity() -> None:
-    points = DecisionRules.fit(predictions(), LABELS).points["MEL"]
+    points = fit_decision_rules(predictions(), LABELS).points["MEL"]
     other = predictions(images=40).assign(MEL_true=np.float32(0))
     judged = judge(points, *(other[name].to_numpy() for name in ("MEL_true", "MEL", "group")), resamples=20)[0][
         "judged"
@@ -162,5 +161,5 @@ def test_what_is_damaged_is_read_or_refused() -> None:
         frozen.thresholds(LABELS, 0.5)
 
     require_read_or_refused(
-        read, json.dumps(DecisionRules.fit(table, LABELS).to_dict()).encode(), DataError, ValueError
+        read, json.dumps(fit_decision_rules(table, LABELS).to_dict()).encode(), DataError, ValueError
     )

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
 from melanoma_dist.config.run import RunConfig
@@ -18,7 +19,7 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.decision_rules import DecisionRules
+from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.finalize import finalize
 from melanoma_dist.metrics.cross_validation import over_folds, variance_components
 from melanoma_dist.train.metrics import figures
@@ -63,7 +64,7 @@ def test_a_run_is_concluded_from_its_predictions(dataset: Dataset, tmp_path: Pat
     known = table[table["MEL_true"].notna()]
     auc = summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"]
     assert auc == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
-    assert DecisionRules.of(json.loads(folder.decision_rules.read_text())) == DecisionRules.fit(table, LABELS)
+    assert DecisionRules.of(json.loads(folder.decision_rules.read_text())) == fit_decision_rules(table, LABELS)
     assert summary["data"]["images"] + summary["data"]["kept_out"] == len(dataset.manifest)
     assert summary["training"]["0"] == {
         "epochs": 2, "best_epoch": 2, "seconds": 5.0, "device": "CPU core", "device_seconds": 10.0,

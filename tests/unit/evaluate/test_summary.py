@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from melanoma_dist.artifacts.predictions import predictions_table
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.decision_rules import DecisionRules
+from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
 from melanoma_dist.metrics.cross_validation import over_folds
 
@@ -42,7 +42,7 @@ def tables(folds: pd.DataFrame) -> list[pd.DataFrame]:
 def summed(table: pd.DataFrame) -> dict[str, Any]:
     about = pd.DataFrame(index=table["image_id"], columns=["sex", "site"], dtype=object)
     about = about.assign(age=np.float32(40), years="2018", source_width=600, source_height=450)
-    return summarise(table, about, LABELS, THRESHOLD, DecisionRules.fit(table, LABELS))
+    return summarise(table, about, LABELS, THRESHOLD, fit_decision_rules(table, LABELS))
 
 
 def expected(rows: pd.DataFrame, label: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.evaluate.holdout.contamination import refuse_trained
-from melanoma_dist.evaluate.holdout.trained_run import open_trained_run
 from melanoma_dist.inference.images import Images, absent_labels, choose_all, choose_holdout, holdouts
+from melanoma_dist.inference.trained_run import open_trained_run
 
 from ...data.conftest import Raw, small
 from .conftest import PHOTOGRAPHED, write_photograph

@@ -12,9 +12,9 @@ import torch
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.evaluate.holdout.trained_run import open_trained_run
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.predict import load_models, predict_folds
+from melanoma_dist.inference.trained_run import open_trained_run
 from melanoma_dist.input.graph import Frame
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.train.device import settle

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.predictions import arrays, predictions_table, write_predictions
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.decision_rules import DecisionRules, decision, judge, quality
+from melanoma_dist.evaluate.decision_rules import decision, fit_decision_rules, judge, quality
 from melanoma_dist.evaluate.finalize import _repeats as repeats_of
 from melanoma_dist.metrics.classification import Settings, figures
 from melanoma_dist.metrics.subgroups import subgroups
@@ -77,7 +78,7 @@ def write_run(
     """A finished run; returns its summary."""
     table = predictions(1, images, labels, folds, "ISIC") if table is None else table
     write_predictions(table, _made(folder / "predictions.parquet"))
-    config, frozen = RunConfig(repeats=repeats), DecisionRules.fit(table, labels)
+    config, frozen = RunConfig(repeats=repeats), fit_decision_rules(table, labels)
     few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
     with mock.patch.multiple(of_summary, **few):
         found = of_summary.summarise(table, about(table), labels, 0.5, frozen)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.evaluate.decision_rules import DecisionRules
 from melanoma_dist.evaluate.report.card import AUTHORS, write_card
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI
 from melanoma_dist.evaluate.report.groups import ATTRIBUTES

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched, read_identity
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
@@ -14,7 +15,6 @@ from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError, UserError
-from melanoma_dist.evaluate.decision_rules import DecisionRules
 from melanoma_dist.inference.images import Images
 from melanoma_dist.storage.untrusted import read_json
 from melanoma_dist.train.unit import Unit
