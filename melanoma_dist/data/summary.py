@@ -8,7 +8,7 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.data import manifest
-from melanoma_dist.data.audit import figures
+from melanoma_dist.data.audit import counts
 from melanoma_dist.data.groups import NEAR
 from melanoma_dist.data.isic import Year
 from melanoma_dist.data.manifest import Dataset
@@ -49,7 +49,7 @@ def show_dataset(dataset: Dataset, years: list[Year]) -> None:
         lost = len(ids - kept - gone)
         rows.append((name, len(ids), len(ids & gone), lost, len(part), part["group"].nunique()))
     console.show_table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
-    console.show_table(*figures.labels(images))
+    console.show_table(*counts.labels(images))
     _show_splits(images)
     here = joins[joins["image_id"].isin(kept) & joins["other_id"].isin(kept)]
     if here["joined"].any():
@@ -83,8 +83,8 @@ def show_plan(plan: pd.DataFrame, years: list[Year], path: Path) -> None:
     for year, count in suffixed:
         if count:
             console.say(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
-    console.show_table(*figures.labels(plan))
-    overlaps = figures.overlaps(plan)
+    console.show_table(*counts.labels(plan))
+    overlaps = counts.overlaps(plan)
     if overlaps.rows:
         console.show_table(*overlaps)
     _show_splits(plan)

@@ -1,4 +1,4 @@
-"""Everything ``data audit`` tells of a data set, gathered once: its tables, its folds, and the checks of both."""
+"""What ``data audit`` reports about a data set: counts, folds and checks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.data import manifest
-from melanoma_dist.data.audit import figures
+from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
-from melanoma_dist.data.audit.figures import Figure
+from melanoma_dist.data.audit.counts import Table
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION
@@ -24,7 +24,7 @@ SYNTHETIC = "SYNTHETIC DATA: drawn by this program. Nothing here says anything a
 
 @dataclass(frozen=True)
 class Request:
-    """Which data set to look at, and which folds of it."""
+    """Which data set to audit, with which folds."""
 
     data: str
     """A prepared folder, its URL, or "demo"."""
@@ -32,39 +32,39 @@ class Request:
     """The name of a label set, `labels.LABEL_SETS`."""
     folds: int
     seed: int
-    """Of the folds, and of the images that the page shows."""
+    """Decides the folds and the images on the contact sheets."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found."""
+    """The result of an audit."""
 
     request: Request
     dataset: Dataset
     description: dict[str, Any]
     """``dataset.json``."""
     joins: pd.DataFrame
-    """Those of two images that are both in the data set."""
-    figures: list[Figure]
+    """Only joins between two images of the data set."""
+    tables: list[Table]
     checks: list[Check]
     stored: Check
-    """The one of them that reads every image."""
+    """The check that reads every image; also in `checks`."""
 
     @property
     def notes(self) -> list[str]:
-        """What the preparation left out or could not know."""
+        """Warnings of the preparation: images left out, facts unknown."""
         return list(self.description["notes"])
 
     @property
     def copies(self) -> pd.DataFrame:
-        """The joins, made or refused, that pixels and bytes gave."""
+        """Joins, accepted or rejected, that come from bytes or pixels, not from a table."""
         return self.joins[self.joins["reason"] != LESION]
 
 
 def inspect(request: Request) -> Inspection:
-    """Read a data set, prove it and count it. What fails a check is told by the check; nothing is written.
+    """Read a data set, check it and count it; writes nothing. Failures stand in the checks.
 
-    Raises DataError for a folder that is no whole data set.
+    Raises DataError if the folder is not a complete data set.
     """
     dataset = open_dataset(request.data)
     images = dataset.manifest
@@ -72,40 +72,40 @@ def inspect(request: Request) -> Inspection:
         read_beside(dataset, name) for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE)
     )
     checks = manifest_checks(images, joins)
-    present = figures.here(images, joins)
-    told = [
-        figures.years(images, missing),
-        figures.splits(images),
-        figures.labels(images),
-        figures.absent(missing, quarantine),
-        figures.overlaps(images),
-        figures.reasons(present),
-        figures.group_sizes(images),
+    present = counts.here(images, joins)
+    tables = [
+        counts.years(images, missing),
+        counts.splits(images),
+        counts.labels(images),
+        counts.absent(missing, quarantine),
+        counts.overlaps(images),
+        counts.reasons(present),
+        counts.group_sizes(images),
     ]
-    if all(check.passed for check in checks):  # folds of unsound data would only hide what is wrong with it
-        folds, about_folds = _folds(images, request)
-        checks, told = checks + about_folds, told + folds
+    if all(check.passed for check in checks):  # folds of unsound data would only hide the cause
+        fold_counts, checks_of_folds = _folds(images, request)
+        checks, tables = checks + checks_of_folds, tables + fold_counts
     stored = stored_check(dataset)
-    return Inspection(request, dataset, read_description(dataset.folder), present, told, [*checks, stored], stored)
+    return Inspection(request, dataset, read_description(dataset.folder), present, tables, [*checks, stored], stored)
 
 
 def show(inspection: Inspection) -> None:
-    """Print the figures that have rows, and every check with its verdict."""
+    """Print the tables that have rows, and the result of every check."""
     dataset = inspection.dataset
     console.say(f"{dataset.folder}: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}")
     if dataset.synthetic:
         console.say(SYNTHETIC)
-    for title, header, rows in inspection.figures:
+    for title, header, rows in inspection.tables:
         if rows:
             console.show_table(title, header, rows)
     for note in inspection.notes:
         console.say(note)
-    verdicts = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
-    console.show_table("Checks", ("check", "verdict"), verdicts)
+    results = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
+    console.show_table("Checks", ("check", "result"), results)
 
 
-def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[Check]]:
-    """The folds that a training with these labels, this number and this seed would use."""
+def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Table], list[Check]]:
+    """Counts and checks of the folds that a training with these labels, folds and seed would use."""
     name = f"{request.folds} folds can be made for --labels {request.labels}"
     try:
         check_label_set(images, request.labels)
@@ -114,5 +114,5 @@ def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Figure], list[C
     except UserError as error:
         return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
-    table = Figure(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
+    table = Table(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]

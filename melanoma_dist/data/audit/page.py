@@ -1,4 +1,4 @@
-"""The page of ``data audit``: one self-contained HTML file with the figures, the proofs and the pictures."""
+"""The page of ``data audit``: one self-contained HTML file with the tables, the checks and the images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from melanoma_dist.data.audit import figures
-from melanoma_dist.data.audit.figures import Figure
+from melanoma_dist.data.audit import counts
+from melanoma_dist.data.audit.counts import Table
 from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
@@ -25,9 +25,9 @@ from melanoma_dist.storage import atomic
 from melanoma_dist.storage.images import open_picture
 
 _TEMPLATE = "page.html.j2"
-_SIDE = 176  # pixels of a thumbnail's longer side: two of them, side by side, can be compared by eye
+_SIDE = 176  # pixels of a thumbnail's longer side: enough to compare two of them by eye
 _QUALITY = 78  # of its JPEG; about 4 KB each
-_PAIRS = 300  # pairs with pictures in either list, so that the page stays below 15 MB on 58,000 images
+_PAIRS = 300  # pairs with pictures per list: keeps the page below 15 MB for 58,000 images
 _SHEET = 24  # images of a contact sheet
 
 
@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two images side by side, and what was found about them."""
+    """Two images side by side, with the evidence that they are copies."""
 
     left: Picture
     right: Picture
@@ -55,9 +55,9 @@ class Pair(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Those that are shown with pictures, and the ids of the others."""
+    """Pairs: the first ones with pictures, of the others only the ids."""
 
-    shown: list[Pair]
+    pictured: list[Pair]
     others: list[tuple[str, str]]
 
 
@@ -72,7 +72,7 @@ class Sheet(NamedTuple):
 def write_page(inspection: Inspection, path: Path) -> None:
     """Write the page, whole or not at all. The same inspection gives the same bytes.
 
-    Raises DataError for a place that cannot be written and for damaged shards.
+    Raises DataError if the path cannot be written or a shard is corrupt.
     """
     page = _render(inspection)
     try:
@@ -96,17 +96,17 @@ def _render(inspection: Inspection) -> str:
         notes=inspection.notes,
         checks=inspection.checks,
         failed=sum(not check.passed for check in inspection.checks),
-        figures=inspection.figures,
+        tables=inspection.tables,
         joined=_pairs(copies[copies["joined"]], album),
-        refused=_pairs(copies[~copies["joined"]], album),
+        rejected=_pairs(copies[~copies["joined"]], album),
         groups=_groups(images),
         sheets=list(_sheets(images, album, inspection.request.seed)),
-        about=[figures.sizes(images), *_shares(figures.metadata(images, LABEL_SETS[inspection.request.labels]))],
+        metadata=[counts.sizes(images), *_shares(counts.metadata(images, LABEL_SETS[inspection.request.labels]))],
     )
 
 
 class _Album:
-    """Images of a data set as pictures, by id."""
+    """Thumbnails of a data set's images, by image id."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._reader = ShardReader(dataset)
@@ -117,7 +117,7 @@ class _Album:
         position = int(self._positions.get_indexer(pd.Index([image_id]))[0])
         row = self.images.iloc[position]
         image = open_picture(self._reader.jpeg(position).tobytes())
-        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # large ones decode faster in half, a quarter, an eighth
+        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # JPEG decodes faster at 1/2, 1/4 or 1/8 of its size
         small = image.convert("RGB")
         small.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
@@ -141,8 +141,8 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("fingerprint", inspection.dataset.fingerprint),
         ("folds", f"{request.folds} of labels {request.labels}, seed {request.seed}"),
     ]
-    told = {key: value for key, value in about.items() if key not in ("fingerprint", "notes", "tables")}
-    return facts + [(key, _words(value)) for key, value in told.items()]
+    hidden = ("fingerprint", "notes", "tables")
+    return facts + [(key, _words(value)) for key, value in about.items() if key not in hidden]
 
 
 def _words(value: object) -> str:
@@ -156,16 +156,16 @@ def _words(value: object) -> str:
 
 
 def _pairs(joins: pd.DataFrame, album: _Album) -> Pairs:
-    """The pairs of some joins, each once. Two groups come before one, and what was decided narrowly before the rest."""
+    """The pairs of some joins, each once: pairs in two groups first, then those closest to the threshold."""
     groups = album.images.set_index("image_id")["group"]
     ends = [joins["image_id"], joins["other_id"]]
-    # Evidence of near-duplicates ends with their correlation; that of same bytes does not.
+    # Only the evidence of near-duplicates ends with a correlation; without one the margin is NaN and sorts last.
     margin = (joins["evidence"].str.extract(r"(\d\.\d+)$")[0].astype(float) - MIN_CORRELATION).abs()
     apart = ends[0].map(groups).to_numpy() != ends[1].map(groups).to_numpy()
     order = pd.DataFrame({"one": ~apart, "margin": margin}).groupby(ends).min().sort_values(["one", "margin"]).index
     evidence = (joins["reason"] + ": " + joins["evidence"]).groupby(ends).agg(list)
-    shown = [Pair(album.picture(a), album.picture(b), evidence[a, b]) for a, b in order[:_PAIRS]]
-    return Pairs(shown, list(order[_PAIRS:]))
+    pictured = [Pair(album.picture(a), album.picture(b), evidence[a, b]) for a, b in order[:_PAIRS]]
+    return Pairs(pictured, list(order[_PAIRS:]))
 
 
 def _groups(images: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -188,16 +188,13 @@ class Share(NamedTuple):
     share: float
 
 
-def _shares(tables: Iterable[Figure]) -> Iterator[Figure]:
-    """Tables whose numbers know their share of the column."""
+def _shares(tables: Iterable[Table]) -> Iterator[Table]:
+    """Add to each number its share of the column."""
     for title, header, rows in tables:
         numbers = np.array([row[1:] for row in rows], dtype=np.int64)
         shares = numbers / np.maximum(numbers.sum(axis=0), 1)
-        told = [
-            (row[0], *(Share(int(number), float(share)) for number, share in zip(counts, parts, strict=True)))
-            for row, counts, parts in zip(rows, numbers, shares, strict=True)
-        ]
-        yield Figure(title, header, told)
+        cells = [map(Share, row, parts) for row, parts in zip(numbers.tolist(), shares.tolist(), strict=True)]
+        yield Table(title, header, [(row[0], *shared) for row, shared in zip(rows, cells, strict=True)])
 
 
 def _cell(value: object) -> str:
