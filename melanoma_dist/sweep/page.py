@@ -1,4 +1,4 @@
-"""``sweep.html``: a sweep for people, one self-contained page made from its journal."""
+"""Write ``sweep.html``: the leaderboard, plots and ledger of a sweep as one self-contained page."""
 
 from __future__ import annotations
 
@@ -20,31 +20,36 @@ _LEDGER = ("configuration", "fold", "state", "epochs", "best_auc", "seconds", "d
 
 
 def write_page(
-    ground: SweepContext, records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, verdict: list[str], cost: str
+    context: SweepContext,
+    records: Sequence[Record],
+    ledger: Ledger,
+    table: pd.DataFrame,
+    conclusions: list[str],
+    cost: str,
 ) -> None:
     """Write the page, whole or not at all."""
     keys = [key for key in table.columns if key not in COLUMNS]
-    first, whole = milestones(records, ground.config.data.folds)
+    first, whole = milestones(records, context.config.data.folds)
     page = Environment(
         loader=PackageLoader("melanoma_dist.sweep", "."), autoescape=True, undefined=StrictUndefined
     ).get_template("page.html.j2")
     text = page.render(
-        name=ground.folder.name,
-        synthetic=ground.dataset.synthetic,
-        verdict=verdict,
+        name=context.folder.name,
+        synthetic=context.dataset.synthetic,
+        conclusions=conclusions,
         cost=cost,
-        folds=ground.config.data.folds,
+        folds=context.config.data.folds,
         device=ledger.device,
         keys=keys,
         rows=[_row(row, keys) for _, row in table.iterrows()],
         plots=_plots(records, ledger, table, keys, first, whole),
         milestones=_milestones("first fold", first) + _milestones("mean over folds", whole),
-        ledger_header=[*(name.replace("_", " ") for name in _LEDGER), "why"],
+        ledger_header=[*(name.replace("_", " ") for name in _LEDGER), "reason"],
         ledger=[[_cell(row[name]) for name in (*_LEDGER, "why")] for _, row in ledger.units.iterrows()],
-        space=(ground.folder / "space.py").read_text(),
-        record=(ground.folder / "sweep.json").read_text(),
+        space=(context.folder / "space.py").read_text(),
+        record=(context.folder / "sweep.json").read_text(),
     )
-    atomic.write_text(ground.folder / "sweep.html", text)
+    atomic.write_text(context.folder / "sweep.html", text)
 
 
 def _plots(
@@ -55,11 +60,11 @@ def _plots(
         return []
     cost = cost_plot(first, whole, ledger.spent, ledger.device)
     plots = [
-        ("AUC against cost", "The highest melanoma AUC so far against what had been spent.", cost),
-        ("First folds", "Best AUC so far, epoch by epoch, of every first fold.", curves_plot(records, table)),
+        ("AUC against cost", "The best melanoma AUC so far against the cost spent by then.", cost),
+        ("First folds", "The best AUC so far of every first fold, by epoch.", curves_plot(records, table)),
     ]
     if keys:
-        caption = "Mean AUC over the finished folds (or of the stopped first fold) against each value that varied."
+        caption = "Mean AUC over the finished folds (or of the stopped first fold) against each searched field."
         plots.append(("Effect of each hyperparameter", caption, effects_plot(table, keys)))
     return [(title, text, Markup(svg)) for title, text, svg in plots]  # noqa: S704  # nosec B704  # from numbers
 

@@ -60,7 +60,7 @@ def test_the_page_holds_everything_and_no_markup_of_others(
     assert page.count("<svg") == 3
     assert "GPU 0 ran out of &lt;memory&gt;" in page
     assert "<script" not in page
-    for heading in ("Leaderboard", "AUC against cost", "Effect of each hyperparameter", "Ledger", "The search space"):
+    for heading in ("Leaderboard", "AUC against cost", "Effect of each hyperparameter", "Ledger", "Search space"):
         assert heading in page
     shot = tmp_path / "page.png"
     try:
