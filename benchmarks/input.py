@@ -148,9 +148,9 @@ def _ways(photos: list[bytes], policy: Policy, settings: Settings) -> Iterator[W
 
 def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int, threads: int) -> Callable[[], int]:
     """The project's graph with the project's random parameters, fed as the training loader feeds it."""
-    from melanoma_dist.input.graph import Frame, Graph, GraphInput, varied
+    from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, training_input
 
-    frame = Frame(settings.size, _MEAN, _STD)
+    frame = InputFormat(settings.size, _MEAN, _STD)
     encoded = [np.frombuffer(photo, dtype=np.uint8) for photo in photos]
 
     def feed(step: int) -> GraphInput | None:
@@ -158,7 +158,9 @@ def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int,
             return None
         start = step * settings.batch_size
         drawn = stream.parameters(policy, 0, 0, start, settings.batch_size)
-        return varied([encoded[i % len(encoded)] for i in range(start, start + settings.batch_size)], drawn, frame)
+        return training_input(
+            [encoded[i % len(encoded)] for i in range(start, start + settings.batch_size)], drawn, frame
+        )
 
     graph = Graph(feed, frame, settings.batch_size, threads)
     begun = False

@@ -28,9 +28,9 @@ from melanoma_dist.console import show_table
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import EvaluationLoader, Samples
-from melanoma_dist.models.backbones import expectation
+from melanoma_dist.models.backbones import published_input
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World
 
@@ -117,8 +117,8 @@ def features(settings: Settings, image_ids: pd.Series) -> tuple[npt.NDArray[np.f
     rows = dataset.manifest.reset_index().set_index("image_id").loc[image_ids, "index"].to_numpy(dtype=np.int64)
     chosen = dataset.manifest.iloc[rows]
     samples = Samples(ShardReader(dataset), rows, targets(chosen, _LABELS), (1, 1))
-    expected = expectation(settings.backbone)
-    frame = Frame(settings.image_size, expected.mean, expected.std)
+    expected = published_input(settings.backbone)
+    frame = InputFormat(settings.image_size, expected.mean, expected.std)
     config = ModelConfig(backbone=settings.backbone, weights=str(settings.weights))
     model = build_classifier(config, settings.image_size, len(_LABELS), settings.seed).eval()
     found = []

@@ -222,11 +222,11 @@ def check_machine(config: RunConfig, units: int) -> None:
 
 def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
     """Build the model once and look at the machine, so that what is wrong is told before anything is begun."""
-    from melanoma_dist.models.backbones import expectation
+    from melanoma_dist.models.backbones import published_input
     from melanoma_dist.models.classifier import build_classifier
 
     check_machine(config, config.repeats * config.data.folds)
-    size = config.input.image_size or expectation(config.model.backbone).size
+    size = config.input.image_size or published_input(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
     say(

@@ -1,4 +1,4 @@
-"""Whether DALI is here. Where it is not, the learner can be imported all the same: it never touches the graph."""
+"""Whether DALI is here. Where it is not, the train_step can be imported all the same: it never touches the graph."""
 
 from __future__ import annotations
 

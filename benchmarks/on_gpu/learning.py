@@ -1,4 +1,4 @@
-"""What is trained, on what: images through the graph or already on the device, our learner, the kernels it uses."""
+"""What is trained, on what: images through the graph or already on the device, our train_step, the kernels it uses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.distributed.world import detect
-from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
-from melanoma_dist.models.backbones import expectation
+from melanoma_dist.models.backbones import published_input
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.world import World
@@ -53,10 +53,10 @@ def samples(settings: Settings) -> Samples:
     return Samples(ShardReader(given), rows, targets(manifest, LABEL_SETS["isic2019"])[rows], largest)
 
 
-def frame(backbone: str, settings: Settings) -> Frame:
+def frame(backbone: str, settings: Settings) -> InputFormat:
     """The square that a backbone takes."""
-    expected = expectation(backbone)
-    return Frame(settings.size(backbone), expected.mean, expected.std)
+    expected = published_input(backbone)
+    return InputFormat(settings.size(backbone), expected.mean, expected.std)
 
 
 def loader(images: Samples, backbone: str, policy: str, settings: Settings) -> TrainingLoader:
@@ -71,7 +71,7 @@ def endless(batches: TrainingLoader) -> Iterator[TrainingBatch]:
         epoch += 1
 
 
-def learner(backbone: str, settings: Settings, hardware: HardwareConfig) -> TrainStep:
+def train_step(backbone: str, settings: Settings, hardware: HardwareConfig) -> TrainStep:
     config = RunConfig(
         input=InputConfig(batch_size=settings.batch_size),
         model=ModelConfig(backbone=backbone, weights="none"),
@@ -94,7 +94,7 @@ def synthetic(size: int, settings: Settings, contiguous: bool = False) -> Traini
 
 
 def stepper(trained: TrainStep, batch: Callable[[], TrainingBatch]) -> Step:
-    """A step of the learner on the next batch."""
+    """A step of the train_step on the next batch."""
     number = 0
 
     def step() -> int:

@@ -15,10 +15,10 @@ import torch
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.errors import OutOfMemory
 from melanoma_dist.models.classifier import Classifier
-from melanoma_dist.train.fallbacks import concede, read_fallbacks
+from melanoma_dist.train.fallbacks import fall_back, read_fallbacks
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
-from on_gpu.learning import MAIN_BACKBONE, as_in_a_run, learner, stepper, synthetic
+from on_gpu.learning import MAIN_BACKBONE, as_in_a_run, stepper, synthetic, train_step
 from on_gpu.resume import told
 from on_gpu.settings import Row, Settings
 from on_gpu.units import unit_in
@@ -55,7 +55,7 @@ def _unit(run: Path, backbone: str, settings: Settings, accumulate: int) -> Unit
 
 
 def _train_as_the_command_does(unit: Unit, settings: Settings) -> int:
-    """Begin again while something can be conceded. Returns how often it was begun."""
+    """Begin again while something can be fallbacks. Returns how often it was begun."""
     tries = 1
     while not _trained(unit, settings):
         tries += 1
@@ -64,11 +64,11 @@ def _train_as_the_command_does(unit: Unit, settings: Settings) -> int:
 
 
 def _trained(unit: Unit, settings: Settings) -> bool:
-    """Train a unit to its end. Returns False where it had to concede something."""
+    """Train a unit to its end. Returns False where it had to fall_back something."""
     try:
         train_unit(unit, as_in_a_run(settings), lambda event: None)
     except OutOfMemory as error:
-        if concede(error, unit) is None:
+        if fall_back(error, unit) is None:
             raise
         return False
     return True
@@ -89,7 +89,7 @@ def _needed(backbone: str, settings: Settings) -> float:
 
 def _two_steps(backbone: str, settings: Settings) -> None:
     batch = synthetic(settings.size(backbone), settings)
-    step = stepper(learner(backbone, settings, HardwareConfig()), lambda: batch)
+    step = stepper(train_step(backbone, settings, HardwareConfig()), lambda: batch)
     step()
     step()
 

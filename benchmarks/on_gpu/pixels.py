@@ -15,7 +15,7 @@ import torch
 from nvidia.dali import fn
 
 from melanoma_dist.input import stream
-from melanoma_dist.input.graph import Frame, Graph, GraphInput, plain, varied
+from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, evaluation_input, training_input
 from melanoma_dist.input.loader import TrainingBatch
 from on_gpu.learning import MAIN_BACKBONE, endless, frame, loader, samples
 from on_gpu.settings import Row, Settings
@@ -74,14 +74,14 @@ def _no_decoder_chip() -> mock._patch[object]:
     return mock.patch.object(fn.decoders, "image_slice", partial(fn.decoders.image_slice, hw_decoder_load=0.0))
 
 
-def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: str | None, square: Frame) -> GraphInput:
+def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: str | None, square: InputFormat) -> GraphInput:
     if policy is None:
-        return plain(encoded, square)
-    return varied(encoded, stream.parameters(stream.POLICIES[policy], 0, 0, 0, len(encoded)), square)
+        return evaluation_input(encoded, square)
+    return training_input(encoded, stream.parameters(stream.POLICIES[policy], 0, 0, 0, len(encoded)), square)
 
 
 def _once(
-    given: GraphInput, square: Frame, threads: int, gpu: int | None, rotate: bool, largest: tuple[int, int]
+    given: GraphInput, square: InputFormat, threads: int, gpu: int | None, rotate: bool, largest: tuple[int, int]
 ) -> torch.Tensor:
     """One batch through a graph of its own, on the CPU in the end."""
     graph = Graph(lambda step: given if step == 0 else None, square, len(given.encoded), threads, gpu, rotate, largest)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import LITERATURE, expectation, timm_name
+from melanoma_dist.models.backbones import LITERATURE, published_input, timm_name
 from melanoma_dist.world import World
 
 Name = Literal[
@@ -57,7 +57,7 @@ class Settings:
 
     def size(self, backbone: str) -> int:
         """Side of the input in pixels: the backbone's own."""
-        return _SMOKE_SIZE if self.gpu is None else expectation(backbone).size
+        return _SMOKE_SIZE if self.gpu is None else published_input(backbone).size
 
     @property
     def world(self) -> World:

@@ -20,11 +20,11 @@ from on_gpu.learning import (
     as_in_a_run,
     endless,
     fastest_kernels,
-    learner,
     loader,
     samples,
     stepper,
     synthetic,
+    train_step,
 )  # fmt: skip
 from on_gpu.settings import Row, Settings, skipped
 from on_gpu.speed import Step, measured, wait
@@ -39,7 +39,7 @@ def training(backbone: str, settings: Settings) -> Iterator[Row]:
     yield measured("plain timm, images on the device", step, settings, remark)
     del step
     as_in_a_run(settings)
-    trained = learner(backbone, settings, HardwareConfig())
+    trained = train_step(backbone, settings, HardwareConfig())
     batch = synthetic(size, settings)
     yield measured("Learner.step, images on the device", stepper(trained, lambda: batch), settings, remark)
     if not DALI:
@@ -86,7 +86,7 @@ def modes(settings: Settings) -> Iterator[Row]:
         if name == fastest:
             fastest_kernels()
         batch = synthetic(settings.size(MAIN_BACKBONE), settings, contiguous=not hardware.channels_last)
-        trained = learner(MAIN_BACKBONE, settings, hardware)
+        trained = train_step(MAIN_BACKBONE, settings, hardware)
         step = stepper(trained, partial(_same, batch))
         step()
         losses[name] = trained.running_loss()
@@ -110,7 +110,7 @@ def compiled(settings: Settings) -> Iterator[Row]:
         return
     as_in_a_run(settings)
     batch = synthetic(settings.size(MAIN_BACKBONE), settings)
-    trained = learner(MAIN_BACKBONE, settings, HardwareConfig(compile=True))
+    trained = train_step(MAIN_BACKBONE, settings, HardwareConfig(compile=True))
     step = stepper(trained, partial(_same, batch))
     start = time.perf_counter()
     step()

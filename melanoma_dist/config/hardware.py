@@ -40,7 +40,7 @@ class HardwareConfig:
     """Seconds that folds are given to save when the command is asked to end (Ctrl-C, SIGTERM, SIGUSR1)."""
     max_skipped_steps: int = 10
     """How many steps of an epoch may be skipped because their gradient is not finite before the fold stops."""
-    max_damaged_images: int = 10
+    max_corrupt_images: int = 10
     """How many images of a fold may turn out damaged, and are then not learnt from, before it stops."""
     collective_timeout_s: int = 300
     """Seconds after which a rank that waits for another one gives up."""
@@ -69,7 +69,7 @@ class HardwareConfig:
             raise ConfigError.of(
                 "ranks_per_unit", self.ranks_per_unit, "is for the CPU, --gpus 0", "Use --gpus-per-unit."
             )
-        for name in ("max_restarts", "max_preemptions", "max_skipped_steps", "max_damaged_images", "grace_s"):
+        for name in ("max_restarts", "max_preemptions", "max_skipped_steps", "max_corrupt_images", "grace_s"):
             check(self, name, getattr(self, name) >= 0, "must not be negative")
         between(self, "collective_timeout_s", 5, 86400)
         rule = "must be a number of steps, or a time such as 90s, 10m or 2h"

@@ -68,7 +68,7 @@ class Reporter:
 
     def __call__(self, event: Event) -> str | None:
         """Take an event of the unit; the answer to an ``EpochDone`` of a unit that is judged."""
-        if self._unit.judged and isinstance(event, EpochDone):
+        if self._unit.reports_to_scheduler and isinstance(event, EpochDone):
             answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
             return answer
         left = self._mailbox.put.remote(self._unit, event)

@@ -31,7 +31,7 @@ from melanoma_dist.distributed.retry import Decision, Failures, retry
 from melanoma_dist.errors import MelanomaDistError, RankError, ResumeError, TrainingError
 from melanoma_dist.signals import asked_to_leave, everything_saved, postponed
 from melanoma_dist.train.events import Event, Note
-from melanoma_dist.train.fallbacks import concede
+from melanoma_dist.train.fallbacks import fall_back
 from melanoma_dist.train.unit import SCRATCH, Unit
 
 _POLL_S = 0.25
@@ -170,7 +170,7 @@ class _Engine:
             self._saved = False
             self._agenda.hear(unit, Note(unit.fold, f"not saved: {_brief(error)}"))
             return
-        conceded = concede(error, unit)
+        conceded = fall_back(error, unit)
         decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.hardware)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_brief(error)}; {decision.why}"))

@@ -45,5 +45,5 @@ def _halved(epochs: list[dict[str, Any]], config: RunConfig) -> list[str]:
 
 
 def _left_out(folder: Path) -> list[str]:
-    damaged = read_fallbacks(folder).damaged
+    damaged = read_fallbacks(folder).corrupt
     return [f"did not learn from {len(damaged)} damaged images: {', '.join(damaged)}."] if damaged else []

@@ -8,14 +8,16 @@ from safetensors.torch import load_file
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import DataError
 from melanoma_dist.models.classifier import Classifier, build_classifier
-from melanoma_dist.train.fold_data import frame_of
+from melanoma_dist.train.fold_data import input_format_of
 from melanoma_dist.train.unit import Unit
 
 
 def load_model(unit: Unit) -> Classifier:
     """A unit's model with its weights, on the CPU. Raises DataError for weights damaged or of another model."""
     labels = LABEL_SETS[unit.config.data.labels]
-    model = build_classifier(unit.config.model, frame_of(unit).size, len(labels), unit.config.seed, weights="none")
+    model = build_classifier(
+        unit.config.model, input_format_of(unit).size, len(labels), unit.config.seed, weights="none"
+    )
     expected = {"labels": ",".join(labels), "fold": str(unit.fold), "data": unit.fingerprint}
     try:
         with safe_open(unit.model, "pt") as file:

@@ -21,13 +21,13 @@ from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.inference.ensemble import load_model
 from melanoma_dist.inference.images import Images
-from melanoma_dist.input.graph import VIEWS
+from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.checkpoint import best_hashes
-from melanoma_dist.train.device import settle
-from melanoma_dist.train.fold_data import evaluation_batch, frame_of
-from melanoma_dist.train.predict import mixed, placed, predict
+from melanoma_dist.train.device import configure_device
+from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
+from melanoma_dist.train.predict import predict, to_device, uses_amp
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -49,7 +49,7 @@ def world_of(gpus: int | None, threads: int | None) -> World:
     if gpus != 0 and not torch.cuda.is_available():
         raise ConfigError("--gpus: there is no GPU here, and that is a choice to be made: --gpus 0 uses the CPU.")
     world = World(gpu=None if gpus == 0 else 0, threads=threads or len(os.sched_getaffinity(0)))
-    settle(world.gpu, world.threads)
+    configure_device(world.gpu, world.threads)
     return world
 
 
@@ -76,7 +76,7 @@ def load_models(units: Sequence[Unit]) -> EnsembleModel:
 def predict_folds(
     models: EnsembleModel, units: Sequence[Unit], images: Images, views: int, batch_size: int | None, world: World
 ) -> npt.NDArray[np.float32]:
-    """The probabilities [k, n, L] of each fold, the mean over the first ``views`` of ``VIEWS``, not calibrated.
+    """The probabilities [k, n, L] of each fold, the mean over the first ``views`` of ``ORIENTATIONS``, not calibrated.
 
     ``batch_size`` None is that of validation, with which, on the CPU and as many threads, the same weights say the same
     to the bit. Raises DataError for images that are damaged and ConfigError where the GPU's memory does not do.
@@ -84,7 +84,7 @@ def predict_folds(
     config, labels = units[0].config, LABEL_SETS[units[0].config.data.labels]
     hardware = config.hardware
     loader = _loader(units[0], images, batch_size or evaluation_batch(config), world)
-    models = placed(models, world, hardware)
+    models = to_device(models, world, hardware)
     count = len(images.rows)
     try:
         total = sum(_view(models, loader, view, count, world, hardware) for view in range(views))
@@ -100,7 +100,7 @@ def predict_folds(
 def _view(
     models: EnsembleModel, loader: EvaluationLoader, view: int, count: int, world: World, hardware: HardwareConfig
 ) -> npt.NDArray[np.float64]:
-    found = predict(models, loader.seen(VIEWS[view]), count, world, mixed(world, hardware))
+    found = predict(models, loader.batches(ORIENTATIONS[view]), count, world, uses_amp(world, hardware))
     return found.astype(np.float64)
 
 
@@ -109,7 +109,7 @@ def _loader(unit: Unit, images: Images, batch_size: int, world: World) -> Evalua
     largest = int(table["width"].max()), int(table["height"].max())
     truth = targets(table, LABEL_SETS[unit.config.data.labels])
     samples = Samples(ShardReader(images.dataset), images.rows, truth, largest)
-    return EvaluationLoader(samples, frame_of(unit), batch_size, world)
+    return EvaluationLoader(samples, input_format_of(unit), batch_size, world)
 
 
 def _sha256(path: Path) -> str:

@@ -25,7 +25,7 @@ from melanoma_dist.input.stream import Floats, Parameters
 
 
 @dataclass(frozen=True)
-class Frame:
+class InputFormat:
     """What the backbone expects: side in pixels, mean and std in shares of white (3 values each)."""
 
     size: int
@@ -45,7 +45,7 @@ class GraphInput:
     colour: Floats  # [B, 3, 4]
 
 
-def varied(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: Frame) -> GraphInput:
+def training_input(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: InputFormat) -> GraphInput:
     """Training input: each image with its random parameters.
 
     A rotated image is cut from the middle of a larger resize, just large enough that no corner lies outside the window:
@@ -67,15 +67,17 @@ class Orientation:
     exchanged: bool = False
 
 
-VIEWS = tuple(
+ORIENTATIONS = tuple(
     Orientation(down, across, turned) for turned in (False, True) for down in (False, True) for across in (False, True)
 )
 """As it is, mirrored, upside down, both (half a turn); then these with the axes exchanged, two of them quarter turns.
 Any number of the first ones is a fair choice for a picture that has no upright."""
-AS_IT_IS = VIEWS[0]
+UPRIGHT = ORIENTATIONS[0]
 
 
-def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: Orientation = AS_IT_IS) -> GraphInput:
+def evaluation_input(
+    encoded: list[npt.NDArray[np.uint8]], frame: InputFormat, view: Orientation = UPRIGHT
+) -> GraphInput:
     """Evaluation input: each image whole, resized to the square, normalised; mirrored as ``view`` says.
 
     The axes are exchanged by ``oriented``, after the graph.
@@ -87,8 +89,8 @@ def plain(encoded: list[npt.NDArray[np.uint8]], frame: Frame, view: Orientation 
     return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(frame.mean, frame.std, count))
 
 
-def oriented(images: torch.Tensor, view: Orientation) -> torch.Tensor:
-    """What the graph made of ``plain(..., view)``, [B, 3, S, S], with its axes exchanged where the view has them so."""
+def orient(images: torch.Tensor, view: Orientation) -> torch.Tensor:
+    """Exchange the axes of the graph's output for ``evaluation_input(..., view)``, [B, 3, S, S], where ``view`` says so."""
     if not view.exchanged:
         return images
     return images.transpose(2, 3).contiguous(memory_format=torch.channels_last)
@@ -103,7 +105,7 @@ class Graph:
     def __init__(
         self,
         feed: Callable[[int], GraphInput | None],
-        frame: Frame,
+        frame: InputFormat,
         batch_size: int,
         threads: int,
         gpu: int | None = None,

@@ -13,7 +13,16 @@ import torch
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import CorruptImages, DataError, is_of_memory
 from melanoma_dist.input import stream
-from melanoma_dist.input.graph import AS_IT_IS, Frame, Graph, GraphInput, Orientation, oriented, plain, varied
+from melanoma_dist.input.graph import (
+    UPRIGHT,
+    Graph,
+    GraphInput,
+    InputFormat,
+    Orientation,
+    evaluation_input,
+    orient,
+    training_input,
+)
 from melanoma_dist.input.stream import Indices
 from melanoma_dist.storage.images import open_picture
 from melanoma_dist.world import World
@@ -27,7 +36,7 @@ class Samples:
     rows: Indices  # [n] rows of the manifest
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them
-    damaged: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples that are not learnt from
+    corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples that are not learnt from
 
     def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
         """The JPEG files of samples 0..n-1, without a copy; for one that is damaged, the file of another."""
@@ -36,7 +45,7 @@ class Samples:
     def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
         """Targets [b, L] of samples, all unknown for one that is damaged: it weighs nothing."""
         known = self.targets[samples]
-        known[np.isin(samples, self.damaged)] = np.nan
+        known[np.isin(samples, self.corrupt)] = np.nan
         return known
 
     def changed(self) -> tuple[str, ...]:
@@ -54,15 +63,15 @@ class Samples:
         It is a photograph like the others, so that batch statistics stay what they would be.
         """
         shown = np.arange(len(self.rows))
-        if len(self.damaged):
-            sound = np.setdiff1d(shown, self.damaged)
+        if len(self.corrupt):
+            sound = np.setdiff1d(shown, self.corrupt)
             if not len(sound):
                 raise DataError("Every image that the fold learns from is damaged. Copy the data set again.")
-            shown[self.damaged] = sound[np.searchsorted(sound, self.damaged) % len(sound)]
+            shown[self.corrupt] = sound[np.searchsorted(sound, self.corrupt) % len(sound)]
         return shown
 
     def _ids(self, fine: Callable[[int], bool]) -> tuple[str, ...]:
-        rows = np.delete(self.rows, self.damaged)
+        rows = np.delete(self.rows, self.corrupt)
         return tuple(self.shards.image_id(int(row)) for row in rows if not fine(int(row)))
 
     def _reads(self, row: int) -> npt.NDArray[np.uint8] | None:
@@ -88,7 +97,7 @@ class TrainingLoader:
     def __init__(
         self,
         samples: Samples,
-        frame: Frame,
+        frame: InputFormat,
         batch_size: int,
         augment: str,
         balance: bool,
@@ -130,7 +139,7 @@ class TrainingLoader:
         share = stream.rank_slice(self._world.rank, self._world.size)
         drawn = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[share]
         mine = self._order[start : start + self._batch_size][share]
-        return varied(self._samples.encoded(mine), drawn, self._frame)
+        return training_input(self._samples.encoded(mine), drawn, self._frame)
 
     def _images(self) -> Iterator[torch.Tensor]:
         if self._graph is None:
@@ -155,19 +164,19 @@ class TrainingLoader:
 class EvaluationLoader:
     """Each sample exactly once over all ranks, in batches whose members do not depend on the number of ranks."""
 
-    def __init__(self, samples: Samples, frame: Frame, batch_size: int, world: World) -> None:
+    def __init__(self, samples: Samples, frame: InputFormat, batch_size: int, world: World) -> None:
         """``batch_size`` is each batch's, on one rank."""
         self._samples, self._frame = samples, frame
         self._plan = list(stream.evaluation_batches(len(samples.rows), batch_size, world.rank, world.size))
         self._batch_size, self._world = batch_size, world
         self._graph: Graph | None = None
-        self._view = AS_IT_IS
+        self._view = UPRIGHT
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
         """Yield images [batch_size, 3, S, S] and which samples they are; equally often on every rank."""
-        return self.seen(AS_IT_IS)
+        return self.batches(UPRIGHT)
 
-    def seen(self, view: Orientation) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
+    def batches(self, view: Orientation) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
         """The same, in another of the eight orientations."""
         self._view = view
         if self._graph is None:
@@ -176,12 +185,12 @@ class EvaluationLoader:
         else:
             self._graph.restart()
         for images, batch in zip(_told(self._graph, self._samples, _not_judged), self._plan, strict=True):
-            yield oriented(images, view), batch
+            yield orient(images, view), batch
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):
             return None
-        return plain(self._samples.encoded(self._plan[step].samples), self._frame, self._view)
+        return evaluation_input(self._samples.encoded(self._plan[step].samples), self._frame, self._view)
 
 
 def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
@@ -216,7 +225,7 @@ def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], Dat
 
 def _not_learnt_from(ids: tuple[str, ...]) -> CorruptImages:
     return CorruptImages(
-        f"{_damage(ids)} A fold goes on without so many as --max-damaged-images says; or copy the data set again.", ids
+        f"{_damage(ids)} A fold goes on without so many as --max-corrupt-images says; or copy the data set again.", ids
     )
 
 

@@ -31,7 +31,7 @@ logging.getLogger("huggingface_hub").setLevel(
 
 
 @dataclass(frozen=True)
-class Expectation:
+class PublishedInput:
     """What a backbone was made for: side in pixels, mean and std in shares of white."""
 
     size: int
@@ -54,12 +54,12 @@ def timm_name(backbone: str) -> str:
     return name
 
 
-def expectation(backbone: str) -> Expectation:
+def published_input(backbone: str) -> PublishedInput:
     """Input size, mean and std of a backbone, from its published configuration."""
     model = timm.models.get_pretrained_cfg(timm_name(backbone))
     if model is None:
-        return Expectation(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    return Expectation(model.input_size[-1], model.mean, model.std)
+        return PublishedInput(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return PublishedInput(model.input_size[-1], model.mean, model.std)
 
 
 def build_trunk(backbone: str, weights: str, image_size: int) -> nn.Module:

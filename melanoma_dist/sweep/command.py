@@ -78,10 +78,10 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     """Raise ConfigError unless there is room for one configuration; where backbones vary, none is told in advance."""
     if "model.backbone" in space.domains:
         return
-    from melanoma_dist.models.backbones import expectation
+    from melanoma_dist.models.backbones import published_input
     from melanoma_dist.models.classifier import build_classifier
 
-    size = config.input.image_size or expectation(config.model.backbone).size
+    size = config.input.image_size or published_input(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed, "none")
     check_room(config, ModelSize.of(model), folder)
 

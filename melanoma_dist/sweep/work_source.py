@@ -172,7 +172,7 @@ class SweepWorkSource:
             everywhere(config.data.data, dataset.folder),
             dataset.fingerprint,
             folder.path.resolve(),
-            judged=True,
+            reports_to_scheduler=True,
         )
         self._units[unit] = place
         return unit

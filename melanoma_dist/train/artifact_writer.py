@@ -1,6 +1,6 @@
 """What a unit leaves on the disk while it is trained: curves, checkpoints, a line per epoch; and a mirror's copy.
 
-Only the main rank has a keeper. It writes checkpoints beside the training, in a thread; the state that it is given is
+Only the main rank has one. It writes checkpoints beside the training, in a thread; the state that it is given is
 copied first, so that the next steps do not wait for the disk. So that a kill loses no more than the interval that was
 asked for, a checkpoint is begun earlier by the time that the last one took; where the interval is a number of steps,
 training waits until it is on the disk.
@@ -20,11 +20,11 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import StorageError
 from melanoma_dist.mirror.run_mirror import Part
 from melanoma_dist.mirror.uploader import Uploader
-from melanoma_dist.train.background import Background, copied
+from melanoma_dist.train.background import Background, copy_to_cpu
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.clock import CheckpointInterval
 from melanoma_dist.train.fold_data import FoldData
-from melanoma_dist.train.result import about, leave_result, write_metrics
+from melanoma_dist.train.result import weights_metadata, write_metrics, write_result
 from melanoma_dist.train.saving import Best, Saver
 from melanoma_dist.train.tensorboard import TensorBoardLogger
 from melanoma_dist.train.unit import Unit
@@ -38,39 +38,39 @@ class ArtifactWriter:
     def __init__(self, unit: Unit, checkpoints: Checkpoints, note: Callable[[str], None]) -> None:
         """``note`` is told of a disk that refuses, and when it takes something again."""
         self._unit, self._labels = unit, LABEL_SETS[unit.config.data.labels]
-        self.board = TensorBoardLogger(unit, self._labels, note)
+        self.tensorboard = TensorBoardLogger(unit, self._labels, note)
         self._checkpoints, self._saver, self._background = checkpoints, Saver(checkpoints, note), Background()
         steps, seconds = unit.config.hardware.checkpoint_interval
-        self._rhythm, self._by_steps = CheckpointInterval(steps, seconds), steps is not None
+        self._interval, self._by_steps = CheckpointInterval(steps, seconds), steps is not None
         self._writing_s = 0.0  # the last time
-        self._courier: Uploader | None = None
+        self._uploader: Uploader | None = None
         if unit.mirror is not None:
-            self._courier = Part(unit.mirror, unit.run, unit.fold).courier(note)
+            self._uploader = Part(unit.mirror, unit.run, unit.fold).courier(note)
 
     def due(self) -> bool:
         """Called after every step: whether it is time for a checkpoint, or to try again what was refused.
 
         Raises StorageError where the storage has refused for too long.
         """
-        return self._rhythm.due(self._writing_s) or (not self._background.busy() and self._saver.due())
+        return self._interval.due(self._writing_s) or (not self._background.busy() and self._saver.due())
 
     def best(self, epoch: int, model: torch.nn.Module, probability: npt.NDArray[Any]) -> Best:
         """The epoch's weights and what they predict for the validation, as ``save`` takes them."""
         kept = {"probability": torch.from_numpy(probability)}
-        return Best(epoch, copied(model.state_dict()), kept, about(self._unit, epoch))
+        return Best(epoch, copy_to_cpu(model.state_dict()), kept, weights_metadata(self._unit, epoch))
 
     def save(self, cursor: Cursor, state: dict[str, Any], keep_best: int, best: Best | None = None) -> None:
         """Save where the training stands, after the ``best`` epoch that the state names, as soon as the disk can."""
-        self.board.flush()
-        self._background.start(partial(self._write, cursor, copied(state), keep_best, best))
-        self._rhythm.saved()
+        self.tensorboard.flush()
+        self._background.start(partial(self._write, cursor, copy_to_cpu(state), keep_best, best))
+        self._interval.saved()
         if self._by_steps:
             self.wait()
 
     def save_now(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
         """The same, for the last time. Raises StorageError where the storage refuses."""
         self.wait()
-        self.board.flush()
+        self.tensorboard.flush()
         if not self._saver.save(cursor, state, keep_best, urgent=True):
             raise StorageError(f"{self._unit.name} could not be saved; its last checkpoint is intact.")
 
@@ -78,16 +78,16 @@ class ArtifactWriter:
         """Wait until what is being saved is on the disk, or refused."""
         self._background.wait()
 
-    def finish(self, material: FoldData, history: list[dict[str, Any]], best_epoch: int) -> None:
+    def finish(self, fold_data: FoldData, history: list[dict[str, Any]], best_epoch: int) -> None:
         """Leave the result: the best epoch's weights, and what they predict. Waits for a storage that refuses."""
         self.wait()
 
         def leave() -> None:
             weights, kept = self._checkpoints.best(best_epoch)
             write_metrics(self._unit, history)
-            leave_result(self._unit, material, self._labels, weights, kept["probability"].numpy())
+            write_result(self._unit, fold_data, self._labels, weights, kept["probability"].numpy())
 
-        self._saver.insist(leave)
+        self._saver.retry_until_done(leave)
         self._end(_LAST_WAIT_S)
 
     def leave(self) -> None:
@@ -103,10 +103,10 @@ class ArtifactWriter:
         self._saver.save(cursor, state, keep_best, best)
         self._writing_s = time.monotonic() - start
         self._saver.attempt(lambda: write_metrics(self._unit, state["history"]))
-        if self._courier is not None:
-            self._courier.nudge()
+        if self._uploader is not None:
+            self._uploader.nudge()
 
     def _end(self, wait_s: float) -> None:
-        self.board.close()
-        if self._courier is not None:
-            self._courier.close(wait_s)
+        self.tensorboard.close()
+        if self._uploader is not None:
+            self._uploader.close(wait_s)

@@ -38,12 +38,12 @@ class Background:
         self._thread.shutdown(wait=True)
 
 
-def copied(value: Any) -> Any:
+def copy_to_cpu(value: Any) -> Any:
     """A nested value whose tensors, on the CPU, and containers stay what they are while the training goes on."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: copied(each) for key, each in value.items()}
+        return {key: copy_to_cpu(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(copied(each) for each in value)
+        return type(value)(copy_to_cpu(each) for each in value)
     return value

@@ -47,7 +47,7 @@ class Cursor:
         """The checkpoint's; names are in the order of cursors."""
         return f"epoch-{self.epoch:05d}-step-{self.step:07d}"
 
-    def told(self, steps: int) -> str:
+    def describe(self, steps: int) -> str:
         """For people; an epoch has ``steps`` steps."""
         return f"step {self.step} of {steps} of epoch {self.epoch + 1}" if self.step else f"epoch {self.epoch}"
 

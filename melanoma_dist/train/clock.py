@@ -27,7 +27,7 @@ class Clock:
         """Plain values, for a checkpoint."""
         return {"seconds": self.seconds(), "waited": self._waited}
 
-    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def measure_waits(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches, while the waits for them are measured."""
         while True:
             asked = time.monotonic()

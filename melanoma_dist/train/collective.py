@@ -26,7 +26,7 @@ def gather(array: npt.NDArray[Any], world: World) -> npt.NDArray[Any]:
     return torch.cat(parts).cpu().numpy()
 
 
-def total(value: float, world: World) -> float:
+def sum_over_ranks(value: float, world: World) -> float:
     """The sum of a number over all ranks."""
     if world.size == 1:
         return value
@@ -35,7 +35,7 @@ def total(value: float, world: World) -> float:
     return float(tensor)
 
 
-def gather_values(value: Any, world: World) -> list[Any]:
+def gather_objects(value: Any, world: World) -> list[Any]:
     """Every rank's value (plain types and tensors on the CPU), in order of rank, on every rank."""
     if world.size == 1:
         return [value]
@@ -44,7 +44,7 @@ def gather_values(value: Any, world: World) -> list[Any]:
     return box
 
 
-def from_main(value: Any, world: World) -> Any:
+def broadcast_value(value: Any, world: World) -> Any:
     """The main rank's value (plain types), on every rank."""
     if world.size == 1:
         return value
@@ -53,7 +53,7 @@ def from_main(value: Any, world: World) -> Any:
     return box[0]
 
 
-def same_buffers(model: nn.Module, world: World) -> None:
+def broadcast_buffers(model: nn.Module, world: World) -> None:
     """Give every rank the main rank's buffers: DistributedDataParallel hands out parameters alone."""
     if world.size == 1:
         return

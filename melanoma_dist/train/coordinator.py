@@ -24,16 +24,16 @@ _ROLL_CALL = timedelta(seconds=3)
 
 
 class Request(IntEnum):
-    """What a rank wants done after a step. The strongest wish of any rank is that of all."""
+    """What a rank wants done after a step. The strongest request of any rank is that of all."""
 
-    GO_ON = 0
+    CONTINUE = 0
     SAVE = 1
-    LEAVE = 2
+    PAUSE = 2
     """Save and end."""
 
 
 class StepCoordinator:
-    """The agreement of one rank with the others of its unit; made by all of them at the same point."""
+    """The coordinator of one rank with the others of its unit; made by all of them at the same point."""
 
     def __init__(self, world: World, timeout_s: float) -> None:
         """``timeout_s``: how long a rank waits for the others."""
@@ -45,24 +45,24 @@ class StepCoordinator:
             self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
             self._roll = dist.new_group(backend="gloo", timeout=_ROLL_CALL)
 
-    def on(self, wish: Request) -> Request:
-        """Called by every rank after every step. Among several, a wish is answered one step later, to all alike.
+    def exchange(self, request: Request) -> Request:
+        """Called by every rank after every step. Among several, a request is answered one step later, to all alike.
 
-        A wish that is answered right now is not carried further: it would come true twice.
+        A request that is answered right now is not carried further: it would come true twice.
         """
         if self._group is None:
-            return wish
-        answer = Request.GO_ON
+            return request
+        answer = Request.CONTINUE
         if self._round is not None:
             work, told = self._round
             work.wait()
             answer = Request(int(told))
-        mine = torch.tensor(int(wish if wish > answer else Request.GO_ON))
+        mine = torch.tensor(int(request if request > answer else Request.CONTINUE))
         self._round = dist.all_reduce(mine, dist.ReduceOp.MAX, self._group, async_op=True), mine
         return answer
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def convert_rank_errors(self) -> Iterator[None]:
         """Raises RankError, with the numbers of the missing ranks, where others cannot be waited for any more."""
         try:
             yield

@@ -10,7 +10,7 @@ from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.world import World
 
 
-def settle(gpu: int | None, threads: int) -> None:
+def configure_device(gpu: int | None, threads: int) -> None:
     """Make a GPU current and its algorithms deterministic; without one, compute on ``threads`` threads."""
     if gpu is None:
         torch.set_num_threads(threads)

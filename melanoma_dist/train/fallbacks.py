@@ -26,33 +26,33 @@ class Fallbacks:
 
     accumulate: int = 0
     """Micro-batches that each rank cuts its share of a step into; 0: as many as were asked for."""
-    damaged: tuple[str, ...] = ()
+    corrupt: tuple[str, ...] = ()
     """Ids of images that are not learnt from."""
 
-    def applied(self, unit: Unit) -> Unit:
+    def apply(self, unit: Unit) -> Unit:
         """The unit as it is trained."""
         if not self.accumulate:
             return unit
         return replace(unit, config=with_values(unit.config, {"optimizer.accumulate": self.accumulate}))
 
-    def told(self) -> list[str]:
+    def describe(self) -> list[str]:
         """In words."""
         parts = []
         if self.accumulate:
             parts.append(f"cuts its share of a step into {self.accumulate} micro-batches, for want of memory")
-        if self.damaged:
-            parts.append(f"does not learn from {len(self.damaged)} damaged images: {', '.join(self.damaged)}")
+        if self.corrupt:
+            parts.append(f"does not learn from {len(self.corrupt)} damaged images: {', '.join(self.corrupt)}")
         return parts
 
 
 def read_fallbacks(folder: Path) -> Fallbacks:
-    """What a unit with that folder conceded before. Raises TrainingError for a file that is not ours."""
+    """What a unit with that folder fallbacks before. Raises TrainingError for a file that is not ours."""
     path = folder / _FILE
     if not path.is_file():
         return Fallbacks()
     try:
         content = read_json(path)
-        made = Fallbacks(int(content["accumulate"]), tuple(map(str, content["damaged"])))
+        made = Fallbacks(int(content["accumulate"]), tuple(map(str, content["corrupt"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold anew.") from error
     if not 0 <= made.accumulate <= _MOST_MICRO_BATCHES:
@@ -60,8 +60,8 @@ def read_fallbacks(folder: Path) -> Fallbacks:
     return made
 
 
-def concede(error: BaseException, unit: Unit) -> str | None:
-    """Write down what the unit has to do without after ``error``, and say it. None where nothing can be conceded."""
+def fall_back(error: BaseException, unit: Unit) -> str | None:
+    """Write down what the unit has to do without after ``error``, and say it. None where nothing can be fallbacks."""
     before = read_fallbacks(unit.folder)
     if isinstance(error, OutOfMemory):
         made = _smaller(error.micro_batches, before)
@@ -72,7 +72,7 @@ def concede(error: BaseException, unit: Unit) -> str | None:
     if made is None:
         return None
     atomic.write_text(unit.folder / _FILE, json.dumps(asdict(made), indent=1) + "\n")
-    return "goes on from its last checkpoint, and " + " and ".join(made.told())
+    return "goes on from its last checkpoint, and " + " and ".join(made.describe())
 
 
 def _smaller(micro_batches: int, before: Fallbacks) -> Fallbacks | None:
@@ -80,5 +80,5 @@ def _smaller(micro_batches: int, before: Fallbacks) -> Fallbacks | None:
 
 
 def _without(image_ids: tuple[str, ...], unit: Unit, before: Fallbacks) -> Fallbacks | None:
-    damaged = sorted({*before.damaged, *image_ids})
-    return replace(before, damaged=tuple(damaged)) if len(damaged) <= unit.config.hardware.max_damaged_images else None
+    damaged = sorted({*before.corrupt, *image_ids})
+    return replace(before, corrupt=tuple(damaged)) if len(damaged) <= unit.config.hardware.max_corrupt_images else None

@@ -16,9 +16,9 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.node_copies import local_copy
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
-from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
-from melanoma_dist.models.backbones import expectation
+from melanoma_dist.models.backbones import published_input
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -38,10 +38,10 @@ class FoldData:
         return self.manifest.iloc[self.validation.rows]
 
 
-def frame_of(unit: Unit) -> Frame:
+def input_format_of(unit: Unit) -> InputFormat:
     """The square input of a unit's backbone."""
-    expected = expectation(unit.config.model.backbone)
-    return Frame(unit.config.input.image_size or expected.size, expected.mean, expected.std)
+    expected = published_input(unit.config.model.backbone)
+    return InputFormat(unit.config.input.image_size or expected.size, expected.mean, expected.std)
 
 
 def evaluation_batch(config: RunConfig) -> int:
@@ -72,11 +72,11 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], damaged: Collection[
     return FoldData(dataset.manifest, training, samples((fold_of == unit.fold).to_numpy()))
 
 
-def loaders(unit: Unit, material: FoldData, world: World) -> tuple[TrainingLoader, EvaluationLoader]:
+def loaders(unit: Unit, fold_data: FoldData, world: World) -> tuple[TrainingLoader, EvaluationLoader]:
     """The batches that this rank trains on, and those it validates."""
-    config, frame = unit.config, frame_of(unit)
+    config, frame = unit.config, input_format_of(unit)
     chosen = config.input
     training = TrainingLoader(
-        material.training, frame, chosen.batch_size, chosen.augment, chosen.balance, config.seed, world
+        fold_data.training, frame, chosen.batch_size, chosen.augment, chosen.balance, config.seed, world
     )
-    return training, EvaluationLoader(material.validation, frame, evaluation_batch(config), world)
+    return training, EvaluationLoader(fold_data.validation, frame, evaluation_batch(config), world)

@@ -19,13 +19,13 @@ from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.artifact_writer import ArtifactWriter
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 from melanoma_dist.train.clock import Clock
-from melanoma_dist.train.collective import from_main, gather_values, total
+from melanoma_dist.train.collective import broadcast_value, gather_objects, sum_over_ranks
 from melanoma_dist.train.coordinator import Request, StepCoordinator
 from melanoma_dist.train.device import arithmetic
 from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
 from melanoma_dist.train.fallbacks import Fallbacks, read_fallbacks
-from melanoma_dist.train.fold_data import frame_of, load_fold_data, loaders
-from melanoma_dist.train.memory import memory_told
+from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders
+from melanoma_dist.train.memory import convert_memory_errors
 from melanoma_dist.train.metrics import figures
 from melanoma_dist.train.schedule import Progress, schedule_factor
 from melanoma_dist.train.step import TrainStep, redistribute_state
@@ -44,11 +44,11 @@ def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callabl
     """
     if not world.is_main:
         report, asked_to_leave = _say_nothing, lambda: False
-    agreement = StepCoordinator(world, unit.config.hardware.collective_timeout_s)
-    conceded = read_fallbacks(unit.folder)
-    unit = conceded.applied(unit)
-    with agreement.kept(), memory_told(unit, world):
-        FoldTrainer(unit, world, report, asked_to_leave, agreement, conceded).run()
+    coordinator = StepCoordinator(world, unit.config.hardware.collective_timeout_s)
+    fallbacks = read_fallbacks(unit.folder)
+    unit = fallbacks.apply(unit)
+    with coordinator.convert_rank_errors(), convert_memory_errors(unit, world):
+        FoldTrainer(unit, world, report, asked_to_leave, coordinator, fallbacks).run()
 
 
 def _say_nothing(_: Event) -> None:
@@ -64,23 +64,23 @@ class FoldTrainer:
         world: World,
         report: Report,
         asked_to_leave: Callable[[], bool],
-        agreement: StepCoordinator,
-        conceded: Fallbacks,
+        coordinator: StepCoordinator,
+        fallbacks: Fallbacks,
     ) -> None:
         self._unit, self._config, self._world, self._report = unit, unit.config, world, report
-        self._asked_to_leave, self._agreement = asked_to_leave, agreement
+        self._asked_to_leave, self._coordinator = asked_to_leave, coordinator
         self._labels = LABEL_SETS[unit.config.data.labels]
-        self._conceded = conceded
-        for text in conceded.told():
+        self._fallbacks = fallbacks
+        for text in fallbacks.describe():
             self._note(text)
-        self._material = load_fold_data(unit, self._note, conceded.damaged)
-        self._batches, self._unseen = loaders(unit, self._material, world)
+        self._fold_data = load_fold_data(unit, self._note, fallbacks.corrupt)
+        self._batches, self._unseen = loaders(unit, self._fold_data, world)
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
-        self._keeper = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None
+        self._artifact_writer = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[dict[str, Any]] = []
         self._clock = Clock(self._config.input.batch_size)
-        self._learner = self._build_learner()
+        self._train_step = self._build_train_step()
 
     def run(self) -> None:
         """Epoch after epoch until a reason to stop; told to stop or to leave, it is left unfinished."""
@@ -88,11 +88,11 @@ class FoldTrainer:
             stopped = self._resume()
             while not stopped and self._reason() is None:
                 stopped = self._epoch()
-            if self._keeper is not None:
-                self._keeper.leave() if stopped else self._finish(self._keeper, self._reason() or "")
+            if self._artifact_writer is not None:
+                self._artifact_writer.leave() if stopped else self._finish(self._artifact_writer, self._reason() or "")
         finally:
-            if self._keeper is not None:
-                self._keeper.close()
+            if self._artifact_writer is not None:
+                self._artifact_writer.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a training goes on from. Called by every rank.
@@ -102,8 +102,8 @@ class FoldTrainer:
         return {
             "arithmetic": arithmetic(self._config.hardware, self._world),
             "cursor": self._cursor.state_dict(),
-            "learner": self._learner.state_dict(),
-            "ranks": gather_values(self._learner.rank_state(), self._world),
+            "train_step": self._train_step.state_dict(),
+            "ranks": gather_objects(self._train_step.rank_state(), self._world),
             "progress": self._progress.state_dict(),
             "history": self._history,
             "clock": self._clock.state_dict(),
@@ -121,8 +121,8 @@ class FoldTrainer:
             own = redistribute_state(own, size)
         self._require_arithmetic(state["arithmetic"], resized)
         self._cursor = Cursor(**state["cursor"])
-        self._learner.load_state_dict(state["learner"])
-        self._learner.load_rank_state(own[self._world.rank])
+        self._train_step.load_state_dict(state["train_step"])
+        self._train_step.load_rank_state(own[self._world.rank])
         self._progress = Progress(**state["progress"])
         self._history = state["history"]
         self._clock = Clock(self._config.input.batch_size, state["clock"])
@@ -152,27 +152,29 @@ class FoldTrainer:
     def _note(self, text: str) -> None:
         self._report(Note(self._unit.fold, text))
 
-    def _build_learner(self) -> TrainStep:
+    def _build_train_step(self) -> TrainStep:
         config, world = self._config, self._world
         # Only the main rank reads the weights; DistributedDataParallel hands its parameters to the others.
         weights = None if world.is_main else "none"
-        model = build_classifier(config.model, frame_of(self._unit).size, len(self._labels), config.seed, weights)
-        return TrainStep(model, self._material.training.targets, config, world)
+        model = build_classifier(
+            config.model, input_format_of(self._unit).size, len(self._labels), config.seed, weights
+        )
+        return TrainStep(model, self._fold_data.training.targets, config, world)
 
     def _reason(self) -> str | None:
         return self._progress.reason_to_stop(self._config.schedule)
 
     def _resume(self) -> bool:
         """Go on from the last checkpoint, if there is one. Returns whether the unit is to stop right there."""
-        name = from_main(self._checkpoints.newest() if self._world.is_main else None, self._world)
+        name = broadcast_value(self._checkpoints.newest() if self._world.is_main else None, self._world)
         if name is not None:
             self.load_state_dict(self._checkpoints.load(name))
-            self._note(f"goes on after {self._cursor.told(self._batches.steps)}")
-        if self._keeper is not None:
-            self._keeper.board.open(self._step(), validated=self._cursor.step == 0)
+            self._note(f"goes on after {self._cursor.describe(self._batches.steps)}")
+        if self._artifact_writer is not None:
+            self._artifact_writer.tensorboard.open(self._step(), validated=self._cursor.step == 0)
         # The process may have ended between the checkpoint and the report of its epoch.
         between = name is not None and self._cursor.step == 0
-        return between and self._unit.judged and self._tell(self._history[-1])
+        return between and self._unit.reports_to_scheduler and self._tell(self._history[-1])
 
     def _step(self) -> int:
         """How many steps the whole training has taken."""
@@ -184,13 +186,13 @@ class FoldTrainer:
             return True
         epoch, steps = self._cursor.epoch, self._batches.steps
         speed = self._clock.speed(steps)
-        self._learner.check_skipped(most=steps - 1)
-        skipped = self._learner.skipped()
-        loss = total(self._learner.running_loss(), self._world) / (steps - skipped)
-        self._learner.end_epoch()
+        self._train_step.check_skipped(most=steps - 1)
+        skipped = self._train_step.skipped()
+        loss = sum_over_ranks(self._train_step.running_loss(), self._world) / (steps - skipped)
+        self._train_step.end_epoch()
         self._report(Validating(self._unit.fold, epoch + 1))
-        self._learner.agree()
-        probability = self._learner.predict(self._unseen, len(self._material.validation.rows))
+        self._train_step.sync_buffers()
+        probability = self._train_step.predict(self._unseen, len(self._fold_data.validation.rows))
         found = self._judge(probability)
         rate = self._rate(self._step() - 1)
         self._progress = self._progress.after(epoch, found["labels"][HEADLINE]["auc"], self._config.schedule)
@@ -204,7 +206,7 @@ class FoldTrainer:
             "device": "CPU core" if self._world.gpu is None else "GPU",
             "skipped_steps": skipped,
             "accumulate": self._config.optimizer.accumulate,
-            "damaged_images": len(self._conceded.damaged),
+            "corrupt_images": len(self._fallbacks.corrupt),
             "best_auc": self._progress.best,
             "best_epoch": self._progress.best_epoch + 1,
             "validation": found,
@@ -215,57 +217,57 @@ class FoldTrainer:
 
     def _conclude_epoch(self, record: dict[str, Any], probability: Any) -> None:
         """Leave on the disk what the epoch came to, the checkpoint last: until then, the epoch is repeated."""
-        epoch, keeper, at = self._cursor.epoch, self._keeper, self._step()
+        epoch, artifact_writer, at = self._cursor.epoch, self._artifact_writer, self._step()
         self._cursor = Cursor(epoch + 1)
         self._clock = Clock(self._config.input.batch_size)
         state = self.state_dict()
-        if keeper is None:
+        if artifact_writer is None:
             return
-        validation, new_best = self._material.validation, self._progress.best_epoch == epoch
-        keeper.board.epoch(at, record, validation, probability, new_best)
-        best = keeper.best(epoch, self._learner.trained(), probability) if new_best else None
-        keeper.save(self._cursor, state, self._progress.best_epoch, best)
-        if self._unit.judged:
-            keeper.wait()  # what is decided upon is on the disk, unless the disk refuses
+        validation, new_best = self._fold_data.validation, self._progress.best_epoch == epoch
+        artifact_writer.tensorboard.epoch(at, record, validation, probability, new_best)
+        best = artifact_writer.best(epoch, self._train_step.evaluation_model(), probability) if new_best else None
+        artifact_writer.save(self._cursor, state, self._progress.best_epoch, best)
+        if self._unit.reports_to_scheduler:
+            artifact_writer.wait()  # what is decided upon is on the disk, unless the disk refuses
         if record["skipped_steps"]:
             self._note(f"epoch {epoch + 1}: {record['skipped_steps']} steps skipped, their gradient was not finite")
 
     def _train(self) -> bool:
         """The steps that are left of the epoch. Returns whether the unit is to be left there."""
         cursor = self._cursor
-        self._learner.begin_epoch(frozen=cursor.epoch < self._config.optimizer.freeze_epochs)
-        for batch in self._clock.timed(self._batches.epoch(cursor.epoch, cursor.step)):
-            self._learner.step(batch, self._step(), self._rate(self._step()))
+        self._train_step.begin_epoch(frozen=cursor.epoch < self._config.optimizer.freeze_epochs)
+        for batch in self._clock.measure_waits(self._batches.epoch(cursor.epoch, cursor.step)):
+            self._train_step.step(batch, self._step(), self._rate(self._step()))
             self._cursor = replace(self._cursor, step=self._cursor.step + 1)
             if self._world.is_main:
                 self._tell_step()
-            wish = self._agreement.on(self._wish())
-            if wish is not Request.GO_ON:
-                self._save(last=wish is Request.LEAVE)
-            if wish is Request.LEAVE:
-                self._report(Paused(self._unit.fold, self._cursor.told(self._batches.steps)))
+            request = self._coordinator.exchange(self._request())
+            if request is not Request.CONTINUE:
+                self._save(last=request is Request.PAUSE)
+            if request is Request.PAUSE:
+                self._report(Paused(self._unit.fold, self._cursor.describe(self._batches.steps)))
                 return True
         if self._world.gpu is not None:
             torch.cuda.synchronize(self._world.gpu)
         return False
 
-    def _wish(self) -> Request:
+    def _request(self) -> Request:
         """What this rank wants done after a step: only the main one wants anything."""
         if self._asked_to_leave():
-            return Request.LEAVE
-        return Request.SAVE if self._keeper is not None and self._keeper.due() else Request.GO_ON
+            return Request.PAUSE
+        return Request.SAVE if self._artifact_writer is not None and self._artifact_writer.due() else Request.CONTINUE
 
     def _tell_step(self) -> None:
         done, steps = self._cursor.step, self._batches.steps
         draw = done % max(1, steps // _POINTS_PER_EPOCH) == 0
         if not (draw or self._clock.due()):
             return
-        taken = max(1, done - self._learner.skipped())
-        loss, speed = self._learner.running_loss() * self._world.size / taken, self._clock.speed(done)
+        taken = max(1, done - self._train_step.skipped())
+        loss, speed = self._train_step.running_loss() * self._world.size / taken, self._clock.speed(done)
         epoch, epochs = self._cursor.epoch + 1, self._config.schedule.epochs
         self._report(StepDone(self._unit.fold, epoch, epochs, done, steps, **speed, loss=loss))
-        if draw and self._keeper is not None:
-            self._keeper.board.step(self._step(), loss, self._rate(self._step() - 1), speed)
+        if draw and self._artifact_writer is not None:
+            self._artifact_writer.tensorboard.step(self._step(), loss, self._rate(self._step() - 1), speed)
 
     def _rate(self, step: int) -> float:
         steps, reduction = self._batches.steps, self._progress.reduction
@@ -275,25 +277,25 @@ class FoldTrainer:
         """The figures of a validation, computed by the main rank and the same on all."""
         found = None
         if self._world.is_main and np.isfinite(probability).all():
-            found = figures(self._material.validation.targets, probability, self._labels, self._config.threshold)
-        found = from_main(found, self._world)
+            found = figures(self._fold_data.validation.targets, probability, self._labels, self._config.threshold)
+        found = broadcast_value(found, self._world)
         if found is None:
             raise TrainingError("The model predicts NaN for validation images: its weights are worthless. Lower --lr.")
         return dict(found)
 
     def _save(self, last: bool) -> None:
         """Save where the training stands, at once where it is the ``last`` time. Called by every rank."""
-        self._learner.check_skipped()
+        self._train_step.check_skipped()
         state = self.state_dict()
-        if self._keeper is not None:
-            save = self._keeper.save_now if last else self._keeper.save
+        if self._artifact_writer is not None:
+            save = self._artifact_writer.save_now if last else self._artifact_writer.save
             save(self._cursor, state, self._progress.best_epoch)
 
     def _tell(self, record: dict[str, Any]) -> bool:
         """Report an epoch. Returns, on every rank alike, whether the unit is to stop there."""
         answer = self._report(EpochDone.of(self._unit.fold, self._config.schedule.epochs, record))
-        return from_main(answer, self._world) is not None
+        return broadcast_value(answer, self._world) is not None
 
-    def _finish(self, keeper: ArtifactWriter, reason: str) -> None:
-        keeper.finish(self._material, self._history, self._progress.best_epoch)
+    def _finish(self, artifact_writer: ArtifactWriter, reason: str) -> None:
+        artifact_writer.finish(self._fold_data, self._history, self._progress.best_epoch)
         self._report(UnitDone(self._unit.fold, self._progress.best, self._progress.best_epoch + 1, reason))

@@ -12,7 +12,7 @@ from melanoma_dist.world import World
 
 
 @contextmanager
-def memory_told(unit: Unit, world: World) -> Iterator[None]:
+def convert_memory_errors(unit: Unit, world: World) -> Iterator[None]:
     """Raise OutOfMemory where a device had too little of it; TrainingError where there is nothing left to halve."""
     try:
         yield
@@ -28,13 +28,13 @@ def _told(unit: Unit, world: World) -> TrainingError:
     device = "the CPU" if world.gpu is None else f"GPU {world.gpu}"
     what = f"{device} ran out of memory with {_count(at_once)} at once"
     how = f"(--batch-size {batch} over {world.size} ranks, --accumulate {pieces})"
-    more = min(2 * pieces, most_micro_batches(unit.config, world.size))
+    more = min(2 * pieces, max_micro_batches(unit.config, world.size))
     if more > pieces:
         return OutOfMemory(f"{what} {how}", more)
     return TrainingError(f"{what} {how}: nothing is left to halve. Lower --image-size, or free the device.")
 
 
-def most_micro_batches(config: RunConfig, ranks: int) -> int:
+def max_micro_batches(config: RunConfig, ranks: int) -> int:
     """Into how many a share of a step can be cut: batch statistics of the head are of two images at least."""
     least = 2 if config.model.head_norm == "batch" else 1
     return max(1, config.input.batch_size // ranks // least)

@@ -22,14 +22,14 @@ from melanoma_dist.world import World
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def placed(model: Model, world: World, hardware: HardwareConfig) -> Model:
+def to_device(model: Model, world: World, hardware: HardwareConfig) -> Model:
     """The model on the rank's device, in the memory layout that its convolutions are fastest in."""
     channels_last = world.gpu is not None and hardware.channels_last
     layout = torch.channels_last if channels_last else torch.preserve_format
     return model.to(world.device).to(memory_format=layout)
 
 
-def mixed(world: World, hardware: HardwareConfig) -> bool:
+def uses_amp(world: World, hardware: HardwareConfig) -> bool:
     """Whether the rank computes in bfloat16 where that is safe."""
     return world.gpu is not None and hardware.amp
 

@@ -95,7 +95,7 @@ class Saver:
         self._taken()
         return True
 
-    def insist(self, write: Callable[[], object]) -> None:
+    def retry_until_done(self, write: Callable[[], object]) -> None:
         """Do ``write``, after what is owed, and wait as long as it takes. Raises StorageError as ``save`` does."""
 
         def all_of_it() -> None:

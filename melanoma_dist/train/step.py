@@ -26,12 +26,12 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.classifier import Classifier
-from melanoma_dist.train.collective import average_buffers, same_buffers
+from melanoma_dist.train.collective import average_buffers, broadcast_buffers
 from melanoma_dist.train.loss import MaskedLoss
-from melanoma_dist.train.memory import most_micro_batches
+from melanoma_dist.train.memory import max_micro_batches
 from melanoma_dist.train.non_finite import NonFiniteGuard
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
-from melanoma_dist.train.predict import autocast, mixed, placed, predict
+from melanoma_dist.train.predict import autocast, predict, to_device, uses_amp
 from melanoma_dist.world import World
 
 _LOOK_EVERY = 50  # steps: to ask a device how many were skipped is to wait for it
@@ -51,18 +51,18 @@ class TrainStep:
         on_gpu = world.gpu is not None
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.model = placed(model, world, hardware)
-        same_buffers(self.model, world)
+        self.model = to_device(model, world, hardware)
+        broadcast_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = MaskedLoss(config.loss, targets).to(world.device)
         decay = config.optimizer.ema_decay
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
         self._config, self._world = config, world
-        self._amp = mixed(world, hardware)
+        self._amp = uses_amp(world, hardware)
         self._parallel: nn.Module  # from the first `begin_epoch` on
         self._frozen: bool | None = None
         self._rehearsed = False
-        self._skipping = NonFiniteGuard(model, self.optimizer, world.device)
+        self._non_finite = NonFiniteGuard(model, self.optimizer, world.device)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)  # there, so that no step waits
 
     def begin_epoch(self, frozen: bool) -> None:
@@ -83,10 +83,10 @@ class TrainStep:
         set_rates(self.optimizer, rate)
         self._rehearse(batch)
         torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
-        self._skipping.begin()
+        self._non_finite.begin()
         loss = self._accumulate(batch)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
-        skipped = self._skipping.take(norm, number)
+        skipped = self._non_finite.take(norm, number)
         self._loss_sum += torch.where(skipped, 0.0, loss)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -100,31 +100,31 @@ class TrainStep:
 
     def skipped(self) -> int:
         """How many steps of the epoch were skipped; the same on every rank."""
-        return self._skipping.count()
+        return self._non_finite.count()
 
     def check_skipped(self, most: int | None = None) -> None:
         """Raise TrainingError, on every rank alike, if too many steps of the epoch were skipped, or over ``most``."""
         allowed = self._config.hardware.max_skipped_steps
-        self._skipping.require(allowed if most is None else min(allowed, most))
+        self._non_finite.require(allowed if most is None else min(allowed, most))
 
     def end_epoch(self) -> None:
         """The loss and the count of skipped steps begin anew."""
         self._loss_sum.zero_()
-        self._skipping.forget()
+        self._non_finite.forget()
 
-    def agree(self) -> None:
+    def sync_buffers(self) -> None:
         """Make the running statistics, which each rank gathered from its own share, one on all ranks."""
         average_buffers(self.model, self._world)
         if self.average is not None:
             average_buffers(self.average.module, self._world)
 
-    def trained(self) -> nn.Module:
+    def evaluation_model(self) -> nn.Module:
         """The model that is validated and kept: the moving average where there is one."""
         return self.model if self.average is None else cast(nn.Module, self.average.module)
 
     def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
         """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
-        return predict(self.trained(), batches, count, self._world, self._amp)
+        return predict(self.evaluation_model(), batches, count, self._world, self._amp)
 
     def state_dict(self) -> dict[str, Any]:
         """What is the same on every rank, as tensors and plain values; ``rank_state`` has the rest."""
@@ -147,7 +147,7 @@ class TrainStep:
             "buffers": _buffers(self.model),
             "average": {} if self.average is None else _buffers(self.average.module),
             "loss_sum": float(self._loss_sum),
-            "skipping": self._skipping.state_dict(),
+            "skipping": self._non_finite.state_dict(),
         }
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ class TrainStep:
         if self.average is not None:
             _set_buffers(self.average.module, state["average"])
         self._loss_sum.fill_(state["loss_sum"])
-        self._skipping.load_state_dict(state["skipping"])
+        self._non_finite.load_state_dict(state["skipping"])
 
     def _rehearse(self, batch: TrainingBatch) -> None:
         """A first pass whose gradients are thrown away, so that no step is DistributedDataParallel's first.
@@ -176,7 +176,7 @@ class TrainStep:
         """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
         loss = torch.zeros_like(self._loss_sum)
         # The same number on all ranks, though shares may differ by one image: SyncBatchNorm counts on it.
-        micro = min(self._config.optimizer.accumulate, most_micro_batches(self._config, self._world.size))
+        micro = min(self._config.optimizer.accumulate, max_micro_batches(self._config, self._world.size))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
         for position, (images, targets) in enumerate(parts):
             last = position == len(parts) - 1
@@ -193,8 +193,9 @@ class TrainStep:
         parallel: nn.Module = self.model
         if self._world.size > 1:
             gpus = None if self._world.gpu is None else [self._world.gpu]
-            # Each rank keeps its own running statistics; `agree` makes them one before a validation. The wrapping hands
-            # out the main rank's, which in the middle of an epoch are not those of the others.
+            # Each rank has running statistics of its own until `sync_buffers` averages them before a validation. The
+            # constructor broadcasts the main rank's buffers all the same: in the middle of an epoch this would overwrite
+            # those of the other ranks, so they are put back.
             own = self.rank_state()
             parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
             self.load_rank_state(own)

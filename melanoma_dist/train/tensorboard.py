@@ -27,7 +27,7 @@ _CAPTION = 16
 def _tolerant(
     draw: Callable[Concatenate[TensorBoardLogger, P], None],
 ) -> Callable[Concatenate[TensorBoardLogger, P], None]:
-    """A method of the board that draws nothing where the disk refuses it: curves are not worth a training."""
+    """A method of the tensorboard that draws nothing where the disk refuses it: curves are not worth a training."""
 
     @wraps(draw)
     def call(self: TensorBoardLogger, /, *args: P.args, **kwargs: P.kwargs) -> None:

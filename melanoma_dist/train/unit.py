@@ -23,7 +23,7 @@ class Unit:
     """What the data set was when the run was planned; a unit refuses another one."""
     run: Path
     """Folder of the run."""
-    judged: bool = False
+    reports_to_scheduler: bool = False
     """Whether each epoch's report is answered: a unit of a sweep may be told to stop."""
     mirror: str | None = None
     """URL of the copy that is kept of the unit, where one is."""

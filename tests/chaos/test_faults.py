@@ -18,12 +18,12 @@ def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: P
     """Promises a, c, d: in a step, in a validation, while a checkpoint is written, at the start and at the end."""
     marks = [
         command.plan("train.loop:FoldTrainer._resume", fold=0),
-        command.plan("train.learner:TrainStep.step", 6, fold=0),
-        command.plan("train.learner:TrainStep.predict", fold=0),
+        command.plan("train.step:TrainStep.step", 6, fold=0),
+        command.plan("train.step:TrainStep.predict", fold=0),
         command.plan("commit:_seal", fold=1),
         command.plan("commit:_seal", 2, when="after", fold=1),
-        command.plan("train.keeper:leave_result", fold=1),
-        command.plan("train.keeper:leave_result", when="after", fold=0),
+        command.plan("train.artifact_writer:write_result", fold=1),
+        command.plan("train.artifact_writer:write_result", when="after", fold=0),
     ]
     done = command.give("--max-restarts", "20")
     assert [mark.exists() for mark in marks] == [True] * len(marks)
@@ -34,7 +34,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
     command: Command, finished: Path
 ) -> None:
     """Promises a, c, e: before the table, after it, before the summary too; no fold that is finished trains again."""
-    command.plan("train.learner:TrainStep.step", 5, do="signal command 9", fold=0)
+    command.plan("train.step:TrainStep.step", 5, do="signal command 9", fold=0)
     command.plan("evaluate.conclusion:finalize")
     command.plan("evaluate.conclusion:_collect", when="after")
     command.plan("evaluate.conclusion:write_json")
@@ -50,7 +50,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
 def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Command, finished: Path) -> None:
     """Promise a, for SIGTERM and Ctrl-C."""
     for number, code in ((15, 75), (2, 130)):
-        mark = command.plan("train.learner:TrainStep.step", 2, do=f"signal command {number}", fold=0)
+        mark = command.plan("train.step:TrainStep.step", 2, do=f"signal command {number}", fold=0)
         left = command.give()
         assert mark.exists()
         assert left.returncode == code, left.stdout + left.stderr
@@ -76,8 +76,8 @@ def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Pa
 
 def test_restarts_that_are_used_up_end_with_one_message(command: Command, finished: Path) -> None:
     """Promise e: exit code 1, and what was saved stays."""
-    command.plan("train.learner:TrainStep.step", 5, fold=0)
-    command.plan("train.learner:TrainStep.step", 5, fold=0)
+    command.plan("train.step:TrainStep.step", 5, fold=0)
+    command.plan("train.step:TrainStep.step", 5, fold=0)
     first = command.give("--max-restarts", "1")
     assert first.returncode == 1
     assert first.stderr.count("error:") == 1

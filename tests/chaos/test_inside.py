@@ -17,8 +17,8 @@ from .conftest import Command
 @pytest.mark.slow
 def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(command: Command) -> None:
     """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
-    command.plan("train.learner:TrainStep.step", 3, do="nan", fold=0)
-    command.plan("train.learner:TrainStep.step", 5, do="memory", fold=1)
+    command.plan("train.step:TrainStep.step", 3, do="nan", fold=0)
+    command.plan("train.step:TrainStep.step", 5, do="memory", fold=1)
     done = command.give("--checkpoint-every", "1s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 1: 1 steps skipped, their gradient was not finite" in done.stdout
@@ -37,7 +37,7 @@ def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(com
 
 @pytest.mark.long
 def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Command) -> None:
-    command.plan("train.learner:TrainStep.step", 3, do="nan", fold=0)
+    command.plan("train.step:TrainStep.step", 3, do="nan", fold=0)
     done = command.give("--max-skipped-steps", "0")
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.count("error:") == 1
@@ -57,7 +57,7 @@ def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
     name = folds.loc[folds["fold"] == 0, "image_id"].iloc[7]
     place = load_dataset(data).manifest.set_index("image_id").loc[name]
     middle = int(place["offset"]) + int(place["length"]) // 2
-    command.plan("train.learner:TrainStep.step", 4, do=f"spoil {middle} 40 {data / place['shard']}", fold=1)
+    command.plan("train.step:TrainStep.step", 4, do=f"spoil {middle} 40 {data / place['shard']}", fold=1)
     one_core = command.give("--data", str(data), program=("taskset", "--cpu-list", "0"))
     left_out = f"does not learn from 1 damaged images: {name}"
     assert left_out in one_core.stdout, one_core.stdout + one_core.stderr

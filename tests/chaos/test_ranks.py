@@ -19,7 +19,7 @@ def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that
     """Promises b, c: one rank, two, one again; what is predicted differs by 1e-4 at most."""
     whole = Command(tmp_path_factory.mktemp("alike"), command.environment)
     assert whole.give(*ALIKE).returncode == 0
-    command.plan("train.learner:TrainStep.step", 2, do="signal command 15", fold=0)
+    command.plan("train.step:TrainStep.step", 2, do="signal command 15", fold=0)
     assert command.give(*ALIKE).returncode == 75
 
     two = [*ALIKE, "--ranks-per-unit", "2", "--collective-timeout-s", "15"]
@@ -27,9 +27,9 @@ def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that
     assert refused.returncode == 2
     assert "cannot go on alike: ranks 1 then, 2 now" in refused.stderr
 
-    command.plan("train.learner:TrainStep.step", 2, fold=0, rank=1)
-    command.plan("train.learner:TrainStep.step", 3, do="hang", fold=0, rank=1)
-    command.plan("train.learner:TrainStep.step", 4, do="signal command 15", fold=0, rank=0)
+    command.plan("train.step:TrainStep.step", 2, fold=0, rank=1)
+    command.plan("train.step:TrainStep.step", 3, do="hang", fold=0, rank=1)
+    command.plan("train.step:TrainStep.step", 4, do="signal command 15", fold=0, rank=0)
     second = command.give(*two, "--allow-resize")
     assert second.returncode == 75, second.stdout + second.stderr
     assert "goes on with another number of ranks: 1 then, 2 now (--allow-resize)" in second.stdout

@@ -21,8 +21,8 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
         ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
         ("dist.cluster:_init", "signal soon 15", 143, KEPT),
         ("train.loop:FoldTrainer._resume", "signal command 15", 75, SAVED),
-        ("train.learner:TrainStep.predict", "signal group 15", 75, SAVED),
-        ("train.learner:TrainStep.step", "signal group 10", 75, SAVED),
+        ("train.step:TrainStep.predict", "signal group 15", 75, SAVED),
+        ("train.step:TrainStep.step", "signal group 10", 75, SAVED),
         ("dist.cluster:_end", "signal command 15", 75, SAVED),
         ("evaluate.conclusion:finalize", "signal command 15", 75, SAVED),
     ):
@@ -37,12 +37,12 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
 def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command: Command, finished: Path) -> None:
     """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; what was saved before stays."""
     start = time.monotonic()
-    command.plan("train.learner:TrainStep.step", 5, do="signal command 2 2 hang", fold=0)
+    command.plan("train.step:TrainStep.step", 5, do="signal command 2 2 hang", fold=0)
     twice = command.give("--grace-s", "350")
     assert twice.returncode == 130, twice.stdout + twice.stderr
     assert "a second signal ends at once" in twice.stdout
     assert time.monotonic() - start < 300
-    command.plan("train.learner:TrainStep.step", 2, do="signal command 15 hang", fold=0)
+    command.plan("train.step:TrainStep.step", 2, do="signal command 15 hang", fold=0)
     without = command.give("--grace-s", "0")
     assert without.returncode == 143, without.stdout + without.stderr
     assert f"interrupted. {KEPT}" in twice.stderr

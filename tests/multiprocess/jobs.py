@@ -21,7 +21,7 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import RankError
 from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, TrainingLoader
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.collective import from_main, gather, total
+from melanoma_dist.train.collective import broadcast_value, gather, sum_over_ranks
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.loop import FoldTrainer, train_unit
 from melanoma_dist.train.metrics import figures
@@ -67,19 +67,19 @@ class Steps:
 
 def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen: bool = False) -> Steps:
     loader, samples = loader_of(world, config, data)
-    learner = learner_of(world, config, samples.targets)
-    learner.begin_epoch(frozen)
+    train_step = learner_of(world, config, samples.targets)
+    train_step.begin_epoch(frozen)
     seen, known = [], []
     batches = loader.epoch(0)
     for number in range(steps):
         batch = next(batches)
-        learner.step(batch, number, config.optimizer.lr)
+        train_step.step(batch, number, config.optimizer.lr)
         seen.append(batch.samples)
         known.append(batch.known)
-    loss = total(learner.running_loss(), world)
-    learner.check_skipped(most=0)
-    average = None if learner.average is None else arrays(learner.average.module)
-    return Steps(seen, known, loss, arrays(learner.model), average)
+    loss = sum_over_ranks(train_step.running_loss(), world)
+    train_step.check_skipped(most=0)
+    average = None if train_step.average is None else arrays(train_step.average.module)
+    return Steps(seen, known, loss, arrays(train_step.model), average)
 
 
 def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, steps: int) -> list[Steps]:
@@ -89,43 +89,43 @@ def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, 
 def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
     samples = all_samples(load_dataset(data), config.data.labels)
     model = build_classifier(config.model, FRAME.size, len(LABEL_SETS[config.data.labels]), config.seed)
-    learner = TrainStep(model, samples.targets, config, world)
-    probability = learner.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
+    train_step = TrainStep(model, samples.targets, config, world)
+    probability = train_step.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
     return probability, figures(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
 
 
 def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dict[str, Arrays | None]:
     """The model as it stands after two steps, before and after its statistics are averaged; and the moving average."""
     loader, samples = loader_of(world, config, data)
-    learner = learner_of(world, config, samples.targets)
-    learner.begin_epoch(frozen)
-    begun = arrays(learner.model)
+    train_step = learner_of(world, config, samples.targets)
+    train_step.begin_epoch(frozen)
+    begun = arrays(train_step.model)
     batches = loader.epoch(0)
     for number in range(2):
-        learner.step(next(batches), number, config.optimizer.lr)
-    before = arrays(learner.model)
-    learner.agree()
+        train_step.step(next(batches), number, config.optimizer.lr)
+    before = arrays(train_step.model)
+    train_step.sync_buffers()
     samples_seen = EvaluationLoader(samples, FRAME, 7, World())
-    learner.trained().eval()
+    train_step.evaluation_model().eval()
     images, _ = next(iter(samples_seen))
     with torch.inference_mode():
-        logits = learner.trained()(images).numpy()
-    return {"begun": begun, "before": before, "after": arrays(learner.model), "logits": {"logits": logits}}
+        logits = train_step.evaluation_model()(images).numpy()
+    return {"begun": begun, "before": before, "after": arrays(train_step.model), "logits": {"logits": logits}}
 
 
 def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> tuple[int, Arrays]:
     """How many steps of an epoch a rank skipped, and its model, when one rank is given NaN in the third."""
     loader, samples = loader_of(world, config, data)
-    learner = learner_of(world, config, samples.targets)
-    learner.begin_epoch(frozen=False)
+    train_step = learner_of(world, config, samples.targets)
+    train_step.begin_epoch(frozen=False)
     for number, batch in enumerate(loader.epoch(0)):
         if number == 2 and world.rank == victim:
             spoilt = batch.images.clone()
             spoilt[0] = torch.nan
             batch = replace(batch, images=spoilt)
-        learner.step(batch, number, config.optimizer.lr)
-    learner.check_skipped()
-    return learner.skipped(), arrays(learner.model)
+        train_step.step(batch, number, config.optimizer.lr)
+    train_step.check_skipped()
+    return train_step.skipped(), arrays(train_step.model)
 
 
 class Stopped(Exception):
@@ -160,12 +160,12 @@ def stop(stop_at: int | None, _: TrainingBatch, number: int) -> None:
 
 @contextmanager
 def before_step(act: Callable[[TrainingBatch, int], None]) -> Iterator[None]:
-    """Do something before each step of a learner."""
+    """Do something before each step of a train_step."""
     step = TrainStep.step
 
-    def acting(learner: TrainStep, batch: TrainingBatch, number: int, rate: float) -> None:
+    def acting(train_step: TrainStep, batch: TrainingBatch, number: int, rate: float) -> None:
         act(batch, number)
-        step(learner, batch, number, rate)
+        step(train_step, batch, number, rate)
 
     TrainStep.step = acting  # type: ignore[method-assign]
     try:
@@ -201,7 +201,11 @@ def saving_unit(world: World, unit: Unit) -> list[int]:
 
 def collectives(world: World) -> tuple[list[int], float, Any]:
     mine = np.array([10 * world.rank, 10 * world.rank + 1])
-    return gather(mine, world).tolist(), total(0.1 * (world.rank + 1), world), from_main({"rank": world.rank}, world)
+    return (
+        gather(mine, world).tolist(),
+        sum_over_ranks(0.1 * (world.rank + 1), world),
+        broadcast_value({"rank": world.rank}, world),
+    )
 
 
 def judged_unit(world: World, unit: Unit, stop_after: int) -> list[Event]:

@@ -32,7 +32,7 @@ def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
     mirror = f"file://{tmp_path}/bucket"
     whole, lost = (unit_in(tmp_path / name / "run", data, mirror) for name in ("whole", "lost"))
     jobs.whole_unit(World(), replace(whole, mirror=None))
-    jobs.judged_unit(World(), replace(lost, judged=True), 1)  # it is told to stop after its first epoch
+    jobs.judged_unit(World(), replace(lost, reports_to_scheduler=True), 1)  # it is told to stop after its first epoch
     run = RunFolder(lost.run, {})
     of_run = parts(replace(RUN, mirror=mirror), run)
     with mirrored(of_run[:1], print):

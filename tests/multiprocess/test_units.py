@@ -125,7 +125,7 @@ def test_a_unit_killed_again_and_again_ends_as_one_that_never_was(
 
 def test_a_checkpoint_that_several_ranks_agree_on_is_taken_once(data: Path, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", data, 2, "1")
-    assert on_ranks(2, jobs.saving_unit, unit) == [[2, 4, 2, 4]] * 2  # they answer a wish one step later
+    assert on_ranks(2, jobs.saving_unit, unit) == [[2, 4, 2, 4]] * 2  # they answer a request one step later
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -133,7 +133,7 @@ def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, 
     whole, left = (unit_in(tmp_path / name, data, ranks) for name in ("whole", "left"))
     on_ranks(ranks, jobs.whole_unit, whole)
     events, *_ = on_ranks(ranks, jobs.left_unit, left, 1)
-    at = 2 if ranks == 1 else 3  # several ranks answer a wish one step later
+    at = 2 if ranks == 1 else 3  # several ranks answer a request one step later
     assert events[-1] == Paused(1, f"step {at} of 4 of epoch 1")
     assert last_state(left)["cursor"] == {"epoch": 0, "step": at}
     events, *_ = on_ranks(ranks, jobs.whole_unit, left)
@@ -178,7 +178,7 @@ def test_from_one_rank_to_two_and_back_in_the_middle_of_an_epoch(data: Path, tmp
     for ours, theirs in zip(told(resized), told(whole), strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
         assert ours["validation"]["labels"]["MEL"] == pytest.approx(theirs["validation"]["labels"]["MEL"], abs=1e-4)
-    weights, wanted = last_state(resized)["learner"]["model"], last_state(whole)["learner"]["model"]
+    weights, wanted = last_state(resized)["train_step"]["model"], last_state(whole)["train_step"]["model"]
     assert max(float((weights[key] - value).abs().max()) for key, value in wanted.items()) < 1e-5
 
 
@@ -201,7 +201,7 @@ def test_another_number_of_ranks_may_have_other_threads(data: Path, tmp_path: Pa
 
 
 def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reason(data: Path, tmp_path: Path) -> None:
-    unit = replace(unit_in(tmp_path / "run", data), judged=True)
+    unit = replace(unit_in(tmp_path / "run", data), reports_to_scheduler=True)
     main, other = on_ranks(2, jobs.judged_unit, unit, 1)
     assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
     assert other == []

@@ -13,12 +13,12 @@ from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.input.graph import Frame
+from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import Samples
 
 from .data.conftest import Raw
 
-FRAME = Frame(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+FRAME = InputFormat(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SIZES = ((64, 48), (48, 64), (40, 40), (91, 57), (33, 47))
 
 

@@ -30,7 +30,7 @@ from melanoma_dist.inference.saliency import grad_cam
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.images import open_picture
-from melanoma_dist.train.fold_data import frame_of
+from melanoma_dist.train.fold_data import input_format_of
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -147,7 +147,7 @@ def _maps(
     images = album.dataset.manifest.iloc[rows]
     largest = int(images["width"].max()), int(images["height"].max())
     samples = Samples(album.shards, rows, targets(images, labels), largest)
-    loader = EvaluationLoader(samples, frame_of(unit), len(rows), World())
+    loader = EvaluationLoader(samples, input_format_of(unit), len(rows), World())
     images_of_batch = torch.cat([batch for batch, _ in loader])
     found, why = grad_cam(load_model(unit), images_of_batch, labels.index(HEADLINE), torch.tensor(missed))
     return (None if found is None else found.numpy()), why

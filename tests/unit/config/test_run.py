@@ -23,7 +23,7 @@ FLAGS = [
     "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss",
-    "lr", "max_damaged_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
+    "lr", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
     "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
     "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
 ]  # fmt: skip
@@ -76,7 +76,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("max_restarts", -1, "must not be negative"),
     ("max_preemptions", -1, "must not be negative"),
     ("max_skipped_steps", -1, "must not be negative"),
-    ("max_damaged_images", -1, "must not be negative"),
+    ("max_corrupt_images", -1, "must not be negative"),
     ("grace_s", -1, "must not be negative"),
     *[
         ("checkpoint_every", each, "must be a number of steps, or a time such as 90s, 10m or 2h")

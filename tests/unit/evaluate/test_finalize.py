@@ -46,7 +46,7 @@ def trained(dataset: Dataset, runs: Path, repeats: int = 1) -> tuple[RunConfig, 
             (place / f"fold-{fold}").mkdir()
             write_predictions(table, place / f"fold-{fold}" / "predictions.parquet")
             epoch = {"best_epoch": 2, "seconds": 2.5, "device": "CPU core", "devices": 2, "images_per_s": 40.0,
-                     "skipped_steps": 0, "accumulate": 1, "damaged_images": 0}  # fmt: skip
+                     "skipped_steps": 0, "accumulate": 1, "corrupt_images": 0}  # fmt: skip
             found = figures(truth, table[list(LABELS)].to_numpy(), LABELS, 0.5)
             told = [
                 {**epoch, "epoch": number, "wait_share": 0.1, "train_loss": 0.5, "validation": found}

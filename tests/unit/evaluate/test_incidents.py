@@ -36,7 +36,7 @@ def test_a_smooth_run_has_none(tmp_path: Path) -> None:
 
 def test_every_incident_is_a_sentence(tmp_path: Path) -> None:
     config, folder = trained(tmp_path, (6, 1))
-    conceded = json.dumps({"accumulate": 4, "damaged": ["ISIC_0000003", "ISIC_0000007"]})
+    conceded = json.dumps({"accumulate": 4, "corrupt": ["ISIC_0000003", "ISIC_0000007"]})
     (folder.path / "seed-6" / "fold-1" / "fallbacks.json").write_text(conceded)
     assert incidents(config, folder) == [
         "seed 6 fold 1 skipped steps whose gradient was not finite: 3 in epoch 2, 1 in epoch 3.",

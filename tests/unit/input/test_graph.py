@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from melanoma_dist.input.graph import Frame, Graph, GraphInput, plain, varied
+from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, evaluation_input, training_input
 from melanoma_dist.input.stream import POLICIES, Parameters, parameters
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FRAME = Frame(64, MEAN, STD)
-UNIT = Frame(64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # values 0 to 1, for geometry
+FRAME = InputFormat(64, MEAN, STD)
+UNIT = InputFormat(64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # values 0 to 1, for geometry
 ONE_LEVEL = 1 / 255 / min(STD)
 Encoded = npt.NDArray[np.uint8]
 
@@ -36,26 +36,28 @@ def jpeg(image: Image.Image, **options: Any) -> Encoded:
     return np.frombuffer(file.getvalue(), dtype=np.uint8)
 
 
-def normalised(pixels: npt.NDArray[np.uint8], frame: Frame) -> torch.Tensor:
+def normalised(pixels: npt.NDArray[np.uint8], frame: InputFormat) -> torch.Tensor:
     """[..., H, W, 3] bytes -> [..., 3, H, W]."""
     images = torch.from_numpy(pixels.copy()).movedim(-1, -3).float() / 255
     return (images - torch.tensor(frame.mean)[:, None, None]) / torch.tensor(frame.std)[:, None, None]
 
 
-def reference(encoded: Encoded, frame: Frame) -> torch.Tensor:
+def reference(encoded: Encoded, frame: InputFormat) -> torch.Tensor:
     """Decoding and antialiased resizing by PIL, normalisation by PyTorch."""
     image = Image.open(io.BytesIO(encoded.tobytes())).convert("RGB")
     resized = image.resize((frame.size, frame.size), Image.Resampling.BILINEAR)
     return normalised(np.asarray(resized), frame)
 
 
-def all_of(inputs: list[GraphInput], frame: Frame = FRAME, threads: int = 1, **options: Any) -> list[torch.Tensor]:
+def all_of(
+    inputs: list[GraphInput], frame: InputFormat = FRAME, threads: int = 1, **options: Any
+) -> list[torch.Tensor]:
     graph = Graph(lambda i: inputs[i] if i < len(inputs) else None, frame, len(inputs[0].encoded), threads, **options)
     return [images.clone() for images in graph]
 
 
-def evaluated(*encoded: Encoded, frame: Frame = FRAME) -> torch.Tensor:
-    return all_of([plain(list(encoded), frame)], frame)[0]
+def evaluated(*encoded: Encoded, frame: InputFormat = FRAME) -> torch.Tensor:
+    return all_of([evaluation_input(list(encoded), frame)], frame)[0]
 
 
 def drawn(count: int = 1, **values: object) -> Parameters:
@@ -85,7 +87,7 @@ GENERATED = {
 @pytest.mark.parametrize("kind", GENERATED)
 @pytest.mark.parametrize("size", [64, 75])
 def test_evaluation_is_what_pil_and_pytorch_compute(kind: str, size: int) -> None:
-    frame = Frame(size, MEAN, STD)
+    frame = InputFormat(size, MEAN, STD)
     found = evaluated(GENERATED[kind], frame=frame)[0]
     assert found.shape == (3, size, size)
     assert found.dtype == torch.float32
@@ -95,7 +97,7 @@ def test_evaluation_is_what_pil_and_pytorch_compute(kind: str, size: int) -> Non
 def test_evaluation_of_native_photographs(isic: Path) -> None:
     files = sorted((isic / "native").rglob("*.jpg"))
     assert files, "no native photographs"
-    frame = Frame(224, MEAN, STD)
+    frame = InputFormat(224, MEAN, STD)
     for path in files[:: max(1, len(files) // 6)]:
         encoded = np.frombuffer(path.read_bytes(), dtype=np.uint8)
         difference = (evaluated(encoded, frame=frame)[0] - reference(encoded, frame)).abs().max()
@@ -115,9 +117,9 @@ def test_an_image_is_the_same_alone_in_a_batch_and_in_padding() -> None:
 def test_training_without_augmentation_is_evaluation() -> None:
     images = list(GENERATED.values())
     nothing = parameters(POLICIES["none"], 3, 1, 0, len(images))
-    trained = all_of([varied(images, nothing, FRAME)])[0]
+    trained = all_of([training_input(images, nothing, FRAME)])[0]
     assert (trained - evaluated(*images)).abs().max() < 1e-5
-    turned = all_of([varied(images, nothing, FRAME)], rotate=True)[0]
+    turned = all_of([training_input(images, nothing, FRAME)], rotate=True)[0]
     assert (turned - evaluated(*images)).abs().max() < 1e-5
 
 
@@ -125,7 +127,7 @@ def test_training_without_augmentation_is_evaluation() -> None:
 def test_flips_are_those_of_pytorch(rotate: bool) -> None:
     images = [GENERATED["landscape"]] * 4
     flip = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=bool)  # vertical, horizontal
-    same, vertical, horizontal, both = all_of([varied(images, drawn(4, flip=flip), FRAME)], rotate=rotate)[0]
+    same, vertical, horizontal, both = all_of([training_input(images, drawn(4, flip=flip), FRAME)], rotate=rotate)[0]
     assert (same - evaluated(images[0])[0]).abs().max() < 1e-5
     tolerance = ONE_LEVEL + 1e-4
     assert (vertical - same.flip(1)).abs().max() <= tolerance
@@ -137,7 +139,7 @@ def test_flips_are_those_of_pytorch(rotate: bool) -> None:
 def test_a_crop_is_the_window_of_the_image() -> None:
     original = picture(200, 160, 3)
     window = drawn(anchor=[[0.25, 0.1]], extent=[[0.5, 0.75]])
-    found = all_of([varied([jpeg(original, quality=95)], window, UNIT)], UNIT)[0][0]
+    found = all_of([training_input([jpeg(original, quality=95)], window, UNIT)], UNIT)[0][0]
     decoded = Image.open(io.BytesIO(jpeg(original, quality=95).tobytes())).convert("RGB")
     cut = decoded.crop((20, 40, 170, 120)).resize((64, 64), Image.Resampling.BILINEAR)
     difference = (found - normalised(np.asarray(cut), UNIT)).abs()
@@ -151,7 +153,7 @@ def test_rotation_invents_no_border() -> None:
     angles = np.linspace(-180, 180, 73).astype(np.float32)
     policy = parameters(POLICIES["dermoscopy"], 0, 0, 0, 73)
     geometry = drawn(73, angle=angles, anchor=policy.anchor, extent=policy.extent, flip=policy.flip)
-    images = all_of([varied([flat] * 73, geometry, UNIT)], UNIT, rotate=True)[0]
+    images = all_of([training_input([flat] * 73, geometry, UNIT)], UNIT, rotate=True)[0]
     expected = evaluated(flat, frame=UNIT)[0, :, :1, :1]
     assert (images - expected).abs().max() <= 2.01 / 255
 
@@ -159,7 +161,7 @@ def test_rotation_invents_no_border() -> None:
 @pytest.mark.parametrize("angle", [30.0, -75.0, 90.0, 180.0])
 def test_rotation_turns_as_pil_does(angle: float) -> None:
     original = jpeg(picture(160, 160, 4), quality=95)
-    found = all_of([varied([original], drawn(angle=angle), UNIT)], UNIT, rotate=True)[0][0]
+    found = all_of([training_input([original], drawn(angle=angle), UNIT)], UNIT, rotate=True)[0][0]
     turn = np.deg2rad(angle)
     side = int(np.ceil(64 * (abs(np.cos(turn)) + abs(np.sin(turn))) - 1e-3))
     large = Image.open(io.BytesIO(original.tobytes())).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
@@ -176,7 +178,7 @@ def test_rotation_turns_as_pil_does(angle: float) -> None:
 
 def test_batches_are_channels_last() -> None:
     images = evaluated(*list(GENERATED.values())[:3])
-    graph = Graph(lambda i: plain([GENERATED["grey"]] * 2, FRAME) if i < 1 else None, FRAME, 2, 1)
+    graph = Graph(lambda i: evaluation_input([GENERATED["grey"]] * 2, FRAME) if i < 1 else None, FRAME, 2, 1)
     (direct,) = list(graph)
     assert direct.is_contiguous(memory_format=torch.channels_last)
     assert images.shape == (3, 3, 64, 64)
@@ -187,7 +189,7 @@ def test_it_can_be_restarted_and_held_batches_keep_their_pixels() -> None:
     epoch = 0
 
     def feed(i: int) -> GraphInput | None:
-        return plain([GENERATED[names[(i + epoch) % len(names)]]] * 2, FRAME) if i < 7 else None
+        return evaluation_input([GENERATED[names[(i + epoch) % len(names)]]] * 2, FRAME) if i < 7 else None
 
     graph = Graph(feed, FRAME, 2, 1)
     single = {name: evaluated(GENERATED[name])[0] for name in names}
@@ -206,12 +208,12 @@ def test_it_can_be_restarted_and_held_batches_keep_their_pixels() -> None:
 def test_threads_do_not_change_pixels() -> None:
     images = list(GENERATED.values())
     policy = parameters(POLICIES["dermoscopy"], 0, 0, 0, len(images))
-    inputs = [varied(images, policy, FRAME)]
+    inputs = [training_input(images, policy, FRAME)]
     one, three = all_of(inputs, rotate=True), all_of(inputs, threads=3, rotate=True)
     assert torch.equal(one[0], three[0])
 
 
 def test_colour_is_applied_to_the_pixels() -> None:
     image = GENERATED["landscape"]
-    brighter = all_of([varied([image], drawn(brightness=1.2), UNIT)], UNIT)[0]
+    brighter = all_of([training_input([image], drawn(brightness=1.2), UNIT)], UNIT)[0]
     assert torch.allclose(brighter, 1.2 * evaluated(image, frame=UNIT), atol=1e-5)

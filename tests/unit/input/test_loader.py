@@ -10,7 +10,7 @@ import torch
 
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.errors import CorruptImages, DataError
-from melanoma_dist.input.graph import VIEWS
+from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
 from melanoma_dist.world import World
 
@@ -156,14 +156,14 @@ def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, t
 
 def test_a_damaged_sample_weighs_nothing_and_another_photograph_is_shown_for_it(samples: Samples) -> None:
     last = len(samples.rows) - 1
-    spoilt = replace(samples, damaged=np.array([12, 13, last]))
+    spoilt = replace(samples, corrupt=np.array([12, 13, last]))
     shown = {12: 14, 13: 14, last: 0}
     whole = torch.cat([images.clone() for images, _ in EvaluationLoader(samples, FRAME, 1, World())])
     met: set[int] = set()
     for batch, before in zip(epoch(training(spoilt, augment="none"), 1), epoch(training(samples), 1), strict=True):
         assert np.array_equal(batch.samples, before.samples)
         expected = samples.targets[batch.samples].copy()
-        expected[np.isin(batch.samples, spoilt.damaged)] = np.nan
+        expected[np.isin(batch.samples, spoilt.corrupt)] = np.nan
         assert np.array_equal(batch.targets.numpy(), expected, equal_nan=True)
         assert batch.known == int((~np.isnan(expected)).sum())
         others = [shown.get(int(sample), int(sample)) for sample in batch.samples]
@@ -173,7 +173,7 @@ def test_a_damaged_sample_weighs_nothing_and_another_photograph_is_shown_for_it(
 
 
 def test_damage_does_not_change_what_is_drawn(samples: Samples) -> None:
-    spoilt = replace(samples, damaged=np.arange(5))
+    spoilt = replace(samples, corrupt=np.arange(5))
     drawn = [[b.samples for b in epoch(training(each, balance=True), 3)] for each in (samples, spoilt)]
     assert np.array_equal(*drawn)
 
@@ -181,7 +181,7 @@ def test_damage_does_not_change_what_is_drawn(samples: Samples) -> None:
 def test_the_eight_views_are_the_orientations_of_the_plain_image(samples: Samples) -> None:
     loader = EvaluationLoader(samples, FRAME, BATCH, World())
     plain = torch.cat([images.clone() for images, _ in loader]).numpy()
-    found = [torch.cat([images.clone() for images, _ in loader.seen(view)]).numpy() for view in VIEWS]
+    found = [torch.cat([images.clone() for images, _ in loader.batches(view)]).numpy() for view in ORIENTATIONS]
     assert np.array_equal(found[0], plain)
     expected = [np.rot90(mirrored, turns, axes=(2, 3)) for mirrored in (plain, plain[..., ::-1]) for turns in range(4)]
     which = [[np.array_equal(view, turned) for turned in expected] for view in found]

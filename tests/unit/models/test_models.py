@@ -11,7 +11,7 @@ from timm.layers import SelectAdaptivePool2d
 
 from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import build_trunk, expectation, timm_name
+from melanoma_dist.models.backbones import build_trunk, published_input, timm_name
 from melanoma_dist.models.classifier import Classifier, build_classifier
 
 from ..hostile import require_read_or_refused
@@ -83,8 +83,8 @@ def test_tokens_and_channels_last_maps_are_pooled_over_positions(backbone: str, 
 )
 def test_names_of_the_literature_have_their_input_sizes(name: str, size: int) -> None:
     assert timm.is_model(timm_name(name))
-    assert expectation(name).size == size
-    assert len(expectation(name).mean) == len(expectation(name).std) == 3
+    assert published_input(name).size == size
+    assert len(published_input(name).mean) == len(published_input(name).std) == 3
 
 
 def test_an_unknown_backbone_is_told_its_neighbours() -> None:

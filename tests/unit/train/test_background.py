@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from melanoma_dist.train.background import Background, copied
+from melanoma_dist.train.background import Background, copy_to_cpu
 
 
 def test_what_is_copied_does_not_change_with_the_training() -> None:
     weights, history = torch.ones(3), [{"epoch": 1}]
     state: dict[str, Any] = {"model": {"w": weights}, "moments": [weights, (weights, 3)], "history": history, "n": None}
-    kept = copied(state)
+    kept = copy_to_cpu(state)
     weights.add_(1)
     history.append({"epoch": 2})
     history[0]["epoch"] = 9

@@ -1,4 +1,4 @@
-"""Too little memory, damaged images: what is conceded is written down, and the unit goes on alike ever after."""
+"""Too little memory, damaged images: what is fallbacks is written down, and the unit goes on alike ever after."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import CorruptImages, DataError, MelanomaDistError, OutOfMemory, TrainingError
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.events import Event, Note
-from melanoma_dist.train.fallbacks import Fallbacks, concede, read_fallbacks
+from melanoma_dist.train.fallbacks import Fallbacks, fall_back, read_fallbacks
 from melanoma_dist.train.fold_data import evaluation_batch
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
@@ -51,17 +51,17 @@ def chosen(**values: Any) -> RunConfig:
 
 
 def train_as_the_command_does(unit: Unit) -> tuple[list[str], Events]:
-    """Begin again while something can be conceded. Returns what was, and all events."""
-    conceded, events = [], Events()
+    """Begin again while something can be fallbacks. Returns what was, and all events."""
+    fallbacks, events = [], Events()
     while True:
         try:
             train_unit(unit, World(), events.append)
-            return conceded, events
+            return fallbacks, events
         except MelanomaDistError as error:
-            why = concede(error, unit)
+            why = fall_back(error, unit)
             if why is None:
                 raise
-            conceded.append(why)
+            fallbacks.append(why)
 
 
 def records(unit: Unit) -> list[dict[str, Any]]:
@@ -89,8 +89,8 @@ def memory_for(images: int) -> Iterator[list[int]]:
 def test_the_micro_batch_is_halved_until_it_fits_and_the_batch_stays(dataset: Dataset, tmp_path: Path) -> None:
     unit, asked = (unit_in(tmp_path / name, dataset, chosen(accumulate=n)) for name, n in (("halved", 1), ("asked", 4)))
     with memory_for(2) as seen:
-        conceded, events = train_as_the_command_does(unit)
-    assert [why.rpartition("into ")[2] for why in conceded] == [
+        fallbacks, events = train_as_the_command_does(unit)
+    assert [why.rpartition("into ")[2] for why in fallbacks] == [
         "2 micro-batches, for want of memory",
         "4 micro-batches, for want of memory",
     ]
@@ -116,10 +116,10 @@ def test_it_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path
 
     Classifier.forward = once  # type: ignore[method-assign]
     try:
-        conceded, events = train_as_the_command_does(unit)
+        fallbacks, events = train_as_the_command_does(unit)
     finally:
         Classifier.forward = step  # type: ignore[method-assign]
-    assert len(conceded) == 1
+    assert len(fallbacks) == 1
     assert any(isinstance(event, Note) and event.text.startswith("goes on after step 2") for event in events)
     assert [record["epoch"] for record in records(unit)] == [1, 2]
 
@@ -173,20 +173,20 @@ def test_damaged_images_are_named_and_not_learnt_from(dataset: Dataset, tmp_path
     config = chosen(augment="none", class_weights="balanced")
     names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
     unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
-    conceded, events = train_as_the_command_does(unit)
+    fallbacks, events = train_as_the_command_does(unit)
     told = f"does not learn from 3 damaged images: {', '.join(names)}"
-    assert conceded == [f"goes on from its last checkpoint, and {told}"]
+    assert fallbacks == [f"goes on from its last checkpoint, and {told}"]
     assert Note(FOLD, told) in events
-    assert [record["damaged_images"] for record in records(unit)] == [3, 3]
+    assert [record["corrupt_images"] for record in records(unit)] == [3, 3]
     validated = of_fold(unit, validation=True, count=1000)
     assert sorted(pd.read_parquet(unit.predictions)["image_id"]) == validated
 
 
 def test_more_damaged_images_than_allowed_end_it(dataset: Dataset, tmp_path: Path) -> None:
-    config = chosen(max_damaged_images=2)
+    config = chosen(max_corrupt_images=2)
     names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
     unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
-    with pytest.raises(CorruptImages, match=f"3 prepared images .*{', '.join(names)}.*--max-damaged-images") as caught:
+    with pytest.raises(CorruptImages, match=f"3 prepared images .*{', '.join(names)}.*--max-corrupt-images") as caught:
         train_as_the_command_does(unit)
     assert caught.value.image_ids == tuple(names)
     assert read_fallbacks(unit.folder) == Fallbacks()
@@ -201,7 +201,7 @@ def test_an_image_that_is_to_be_judged_is_never_left_out(dataset: Dataset, tmp_p
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"accumulate": -1, "damaged": []}', '{"accumulate": 9999, "damaged": []}', "\0"]
+    "content", ["", "[]", "{}", '{"accumulate": -1, "corrupt": []}', '{"accumulate": 9999, "corrupt": []}', "\0"]
 )
 def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", dataset, chosen())
@@ -213,7 +213,7 @@ def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path)
 
 @pytest.mark.parametrize("error", [TrainingError("NaN"), DataError("gone"), RuntimeError("a rank died")], ids=repr)
 def test_other_errors_are_no_reason_to_concede(error: Exception, dataset: Dataset, tmp_path: Path) -> None:
-    assert concede(error, unit_in(tmp_path / "run", dataset, chosen())) is None
+    assert fall_back(error, unit_in(tmp_path / "run", dataset, chosen())) is None
 
 
 def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
         OutOfMemory("full", 12),
         CorruptImages("a", ("a", "b")),
     ):
-        assert concede(error, unit)
+        assert fall_back(error, unit)
     made = read_fallbacks(unit.folder)
     assert made == Fallbacks(12, ("a", "b"))
     assert made.applied(unit).config.optimizer.accumulate == 12
-    assert np.all([part in " ".join(made.told()) for part in ("12 micro-batches", "2 damaged images: a, b")])
+    assert np.all([part in " ".join(made.describe()) for part in ("12 micro-batches", "2 damaged images: a, b")])

@@ -15,7 +15,7 @@ from melanoma_dist.train.optimizer import build_optimizer, parameter_groups, set
 from melanoma_dist.train.step import TrainStep
 
 from ..samples import tiny
-from .test_step import batch, learner
+from .test_step import batch, train_step
 
 CHOICES = {"backbone": "test_resnet", "head_norm": "batch", "dropout": 0.3, "weight_decay": 0.1}
 
@@ -44,7 +44,7 @@ def flat(tree: Any, name: str = "") -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("spoil_at", [0, 2])
 def test_a_skipped_step_leaves_no_trace(optimizer: str, accumulate: int, spoil_at: int) -> None:
-    mine = learner(tiny(optimizer=optimizer, accumulate=accumulate, **CHOICES))
+    mine = train_step(tiny(optimizer=optimizer, accumulate=accumulate, **CHOICES))
     mine.begin_epoch(frozen=False)
     for number in range(spoil_at):
         mine.step(batch(number), number, 0.01)
@@ -62,7 +62,7 @@ def test_a_skipped_step_leaves_no_trace(optimizer: str, accumulate: int, spoil_a
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_a_training_goes_on_as_if_the_skipped_step_had_not_been(optimizer: str) -> None:
     config = tiny(optimizer=optimizer, **{**CHOICES, "dropout": 0.0})
-    with_it, without = learner(config), learner(config)
+    with_it, without = train_step(config), train_step(config)
     for mine, second in ((with_it, spoilt(9)), (without, None)):
         mine.begin_epoch(frozen=False)
         mine.step(batch(0), 0, 0.01)
@@ -96,7 +96,7 @@ def test_fused_optimizers_are_those_that_pytorch_documents(optimizer: str) -> No
 
 
 def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
-    mine = learner(tiny(max_skipped_steps=2))
+    mine = train_step(tiny(max_skipped_steps=2))
     mine.begin_epoch(frozen=False)
     for number in range(3):
         mine.check_skipped()
@@ -112,7 +112,7 @@ def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
 
 
 def test_a_long_epoch_ends_long_before_its_end() -> None:
-    mine = learner(tiny(max_skipped_steps=10))
+    mine = train_step(tiny(max_skipped_steps=10))
     mine.begin_epoch(frozen=False)
     for number in range(1, 50):
         mine.step(spoilt(number), number, 0.01)
@@ -121,10 +121,10 @@ def test_a_long_epoch_ends_long_before_its_end() -> None:
 
 
 def test_a_restored_learner_remembers_what_was_skipped() -> None:
-    first = learner(tiny())
+    first = train_step(tiny())
     first.begin_epoch(frozen=False)
     first.step(spoilt(0), 0, 0.01)
-    second = learner(tiny())
+    second = train_step(tiny())
     second.load_rank_state(first.rank_state())
     assert second.skipped() == 1
     assert second.rank_state()["skipping"] == {"count": 1, "last": 0}

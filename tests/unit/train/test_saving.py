@@ -173,13 +173,13 @@ def test_the_end_of_a_training_waits_for_its_storage(storage: Storage) -> None:
         storage.refuse()
         done.append(storage.checkpoints.best(1)[0])
 
-    storage.saver.insist(write)
+    storage.saver.retry_until_done(write)
     assert done == [storage.folder / "best-0001" / "model.safetensors"]
     assert len(storage.slept) == 3
     assert all(seconds > 0 for seconds in storage.slept)
     storage.refusals = 100
     with pytest.raises(TrainingError, match="refused 5 times"):
-        storage.saver.insist(write)
+        storage.saver.retry_until_done(write)
 
 
 def test_what_is_no_fault_of_the_storage_is_not_tried_again(storage: Storage) -> None:
@@ -187,7 +187,7 @@ def test_what_is_no_fault_of_the_storage_is_not_tried_again(storage: Storage) ->
         raise TrainingError("damaged")
 
     with pytest.raises(TrainingError, match=r"^damaged$"):
-        storage.saver.insist(wrong)
+        storage.saver.retry_until_done(wrong)
     assert storage.slept == []
 
 

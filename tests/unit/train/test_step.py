@@ -23,7 +23,7 @@ IMAGES = torch.from_numpy(RNG.normal(size=(40, 3, 32, 32)).astype(np.float32))
 State = dict[str, torch.Tensor]
 
 
-def learner(config: RunConfig) -> TrainStep:
+def train_step(config: RunConfig) -> TrainStep:
     return TrainStep(build_classifier(config.model, 32, 8, config.seed), TARGETS, config, World())
 
 
@@ -46,8 +46,8 @@ def snapshot(module: torch.nn.Module) -> State:
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_convnext"])
 def test_micro_batches_take_the_same_steps(backbone: str) -> None:
-    whole, pieces = (train(learner(tiny(backbone=backbone, accumulate=n)), 0, 1, 2) for n in (1, 4))
-    begun = learner(tiny(backbone=backbone)).model.state_dict()
+    whole, pieces = (train(train_step(tiny(backbone=backbone, accumulate=n)), 0, 1, 2) for n in (1, 4))
+    begun = train_step(tiny(backbone=backbone)).model.state_dict()
     other = pieces.model.state_dict()
     for key, value in whole.model.state_dict().items():
         assert (value - other[key]).abs().max() < 1e-6, key
@@ -56,7 +56,7 @@ def test_micro_batches_take_the_same_steps(backbone: str) -> None:
 
 
 def test_a_frozen_trunk_does_not_change_and_thaws() -> None:
-    mine = learner(tiny(backbone="test_resnet", head_norm="batch", weight_decay=0.1, optimizer="adamw"))
+    mine = train_step(tiny(backbone="test_resnet", head_norm="batch", weight_decay=0.1, optimizer="adamw"))
     before = snapshot(mine.model)
     after = snapshot(train(mine, 0, 1, frozen=True).model)
     assert all(after[key].equal(value) for key, value in before.items() if key.startswith("trunk."))
@@ -69,7 +69,7 @@ def test_a_frozen_trunk_does_not_change_and_thaws() -> None:
 
 
 def test_the_moving_average_is_what_predicts() -> None:
-    mine = train(learner(tiny(ema_decay=0.99, lr=0.1)), *range(6))
+    mine = train(train_step(tiny(ema_decay=0.99, lr=0.1)), *range(6))
     assert mine.average is not None
     batches = [(IMAGES[each.samples], each) for each in evaluation_batches(40, 16, 0, 1)]
     found = mine.predict(batches, 40)
@@ -82,18 +82,18 @@ def test_the_moving_average_is_what_predicts() -> None:
 def test_an_evaluation_that_misses_a_sample_is_refused() -> None:
     batches = [(IMAGES[each.samples], each) for each in evaluation_batches(40, 16, 0, 1)]
     with pytest.raises(TrainingError, match="exactly once"):
-        learner(tiny()).predict(batches[:2], 40)
+        train_step(tiny()).predict(batches[:2], 40)
     with pytest.raises(TrainingError, match="exactly once"):
-        learner(tiny()).predict([*batches, batches[0]], 40)
+        train_step(tiny()).predict([*batches, batches[0]], 40)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_a_restored_learner_goes_on_identically(optimizer: str) -> None:
     config = tiny(optimizer=optimizer, backbone="test_resnet", head_norm="batch", dropout=0.3, ema_decay=0.9)
-    first = train(learner(config), 0, 1, 2)
+    first = train(train_step(config), 0, 1, 2)
     saved = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, first.state_dict())
     expected = train(first, 3, 4).state_dict()
-    other = learner(config)
+    other = train_step(config)
     other.load_state_dict(saved)
     found = train(other, 3, 4).state_dict()
     for part in ("model", "average"):

@@ -22,23 +22,23 @@ def test_a_full_disk_silences_the_board_and_fails_nothing(tmp_path: Path) -> Non
     warnings: list[str] = []
     before = set(threading.enumerate())
     unit = Unit(tiny(), 0, "data", "fingerprint", tmp_path)
-    board = TensorBoardLogger(unit, ("MEL",), warnings.append)
-    board.open(0, validated=True)
-    board.step(0, 0.5, 0.1, SPEED)
+    tensorboard = TensorBoardLogger(unit, ("MEL",), warnings.append)
+    tensorboard.open(0, validated=True)
+    tensorboard.step(0, 0.5, 0.1, SPEED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
     try:
         deadline = time.monotonic() + 60
         for step in range(1, 100_000):
-            board.step(step, 0.5, 0.1, SPEED)
+            tensorboard.step(step, 0.5, 0.1, SPEED)
             if warnings or time.monotonic() > deadline:
                 break
-        board.close()
+        tensorboard.close()
         for thread in set(threading.enumerate()) - before:  # the writer's, which fails aloud
             thread.join(60)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(warnings) == 1
     assert "TensorBoard's curves pause until the next epoch" in warnings[0]
-    board.step(step, 0.5, 0.1, SPEED)
+    tensorboard.step(step, 0.5, 0.1, SPEED)
     assert len(list(unit.folder.glob("events.*"))) == 1

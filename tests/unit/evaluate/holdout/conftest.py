@@ -20,7 +20,7 @@ from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.evaluate.finalize import finalize
-from melanoma_dist.train.device import settle
+from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -64,7 +64,7 @@ def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0) -> 
     folds = make_folds(data.manifest, LABEL_SETS[config.data.labels], FOLDS, config.seed)
     run = locate_run(config, data)
     open_run(run, config, folds)
-    settle(None, threads=1)  # as a rank does; how often sums are split decides their last bits
+    configure_device(None, threads=1)  # as a rank does; how often sums are split decides their last bits
     for fold in range(FOLDS):
         train_unit(Unit(config, fold, str(data.folder), data.fingerprint, run.path), World(), lambda event: None)
     finalize(config, open_dataset(str(data.folder)), folds, run, 1.0)
