@@ -90,7 +90,7 @@ def evaluation_input(
 
 
 def orient(images: torch.Tensor, view: Orientation) -> torch.Tensor:
-    """Exchange the axes of the graph's output for ``evaluation_input(..., view)``, [B, 3, S, S], where ``view`` says so."""
+    """Exchange the axes of the graph's output [B, 3, S, S], where ``view`` says so."""
     if not view.exchanged:
         return images
     return images.transpose(2, 3).contiguous(memory_format=torch.channels_last)

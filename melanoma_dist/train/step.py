@@ -194,8 +194,8 @@ class TrainStep:
         if self._world.size > 1:
             gpus = None if self._world.gpu is None else [self._world.gpu]
             # Each rank has running statistics of its own until `sync_buffers` averages them before a validation. The
-            # constructor broadcasts the main rank's buffers all the same: in the middle of an epoch this would overwrite
-            # those of the other ranks, so they are put back.
+            # constructor broadcasts the main rank's buffers all the same, which would overwrite the other ranks' in the
+            # middle of an epoch: they are put back.
             own = self.rank_state()
             parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
             self.load_rank_state(own)

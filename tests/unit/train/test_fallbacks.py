@@ -207,7 +207,7 @@ def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path)
     unit = unit_in(tmp_path / "run", dataset, chosen())
     unit.folder.mkdir()
     (unit.folder / "fallbacks.json").write_text(content)
-    with pytest.raises(TrainingError, match=r"concessions\.json: "):
+    with pytest.raises(TrainingError, match=r"fallbacks\.json: "):
         read_fallbacks(unit.folder)
 
 
