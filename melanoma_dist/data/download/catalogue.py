@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges"
-"""What a file's address begins with; ``/<year>/<file>`` follows."""
+from melanoma_dist.config.data import BASE_URL
+
 OLDER_BASE_URL = "https://isic-challenge-data.s3.amazonaws.com"
 """The same files under the address that older tools use."""
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.data.commands import DownloadConfig
-from melanoma_dist.data.download.address import split_address
+from melanoma_dist.config.address import split_address
+from melanoma_dist.config.data import DownloadConfig
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.licences import require_acceptance, show_licences
 from melanoma_dist.data.download.local_files import LocalFile, inspect, part_of

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from melanoma_dist.config.run import LabelSet
 from melanoma_dist.data.labels import (
     LABEL_COLUMNS,
     LABEL_SETS,
@@ -53,3 +56,7 @@ def test_an_unknown_set_names_the_known() -> None:
 
 def test_every_set_is_made_of_columns() -> None:
     assert {label for labels in LABEL_SETS.values() for label in labels} <= set(LABEL_COLUMNS)
+
+
+def test_the_configuration_offers_exactly_the_label_sets() -> None:
+    assert get_args(LabelSet) == tuple(LABEL_SETS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from melanoma_dist.data.commands import DownloadConfig
+from melanoma_dist.config.data import DownloadConfig
 from melanoma_dist.data.download.catalogue import Item, catalogue
 from melanoma_dist.data.download.fetch import download
 from melanoma_dist.data.download.transfer import Patience

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist.cli import main
-from melanoma_dist.data.download.address import split_address
+from melanoma_dist.config.address import split_address
 from melanoma_dist.errors import ConfigError, DownloadError
 
 from .server import Site
@@ -41,11 +41,11 @@ def test_credentials_are_split_off(given: str, url: str, auth: tuple[bytes, byte
         ("http://host/?token=1", "must have no \\?"),
         ("http://host/#top", "must have no"),
         ("http://ho st/", "must have no"),
-        ("http://host:port/", "port is no number"),
-        ("http://host:99999/", "port is no number"),
-        ("http://user:sec/ret@host/", "port is no number"),
-        ("http://user:sec#ret@host/", "port is no number"),
-        ("http://[::1/", "is no address"),
+        ("http://host:port/", "port is not a number"),
+        ("http://host:99999/", "port is not a number"),
+        ("http://user:sec/ret@host/", "port is not a number"),
+        ("http://user:sec#ret@host/", "port is not a number"),
+        ("http://[::1/", "is not a valid address"),
     ],
 )
 def test_an_address_that_can_lead_nowhere_is_refused_at_the_flag(

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist import console
+from melanoma_dist.config.data import BASE_URL
 from melanoma_dist.data.download import pool
-from melanoma_dist.data.download.catalogue import BASE_URL, catalogue
+from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.local_files import sha256
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import ConfigError, DataError, DownloadError

@@ -129,7 +129,7 @@ def test_ctrl_c_ends_soon_and_keeps_what_came(site: Site, raw: Path) -> None:
         _, err = process.communicate(timeout=30)
     assert time.monotonic() - begun < 5
     assert process.returncode == 130
-    assert err == "interrupted. What has arrived is kept in .part files: the same command goes on from there.\n"
+    assert err == "interrupted. Downloaded bytes are kept in .part files. Run the same command again to resume.\n"
     assert held(raw) > 100_000
 
 

@@ -1,7 +1,7 @@
-"""The address that files are fetched from, without what must not be written down.
+"""The address of a download server, separated from its credentials.
 
-A user name and a password are split off once, here: they go into requests and nowhere else. What is printed, recorded
-or compared is the address without them.
+Credentials are split off once, here, and go only into requests. Messages, records and comparisons use the address
+without them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from melanoma_dist.errors import ConfigError
 
 
 class Address(NamedTuple):
-    """Where files are fetched from, and as whom."""
+    """A server, and the credentials for it."""
 
     url: str
     """Without user name, password and slashes at the end."""
@@ -23,21 +23,23 @@ class Address(NamedTuple):
 
 
 def split_address(base_url: str) -> Address:
-    """``base_url`` as it may be shown, and its credentials. Raises ConfigError, which does not tell them."""
-    # Up to the last @, wherever a parser would see it: a password with / or # in it must not be told either.
+    """Split ``base_url`` into a printable address and credentials. Raises ConfigError without printing credentials."""
+    # Cut at the last @, not where a parser cuts: a password may contain / or #.
     shown = re.sub(r"^(\w+://)?.*@", r"\1", base_url, flags=re.DOTALL)
     try:
         parts = urlsplit(base_url)
         host, user, password, _ = parts.hostname, parts.username, parts.password, parts.port
     except ValueError:
-        # Not told, and not chained: it quotes a password that was taken for a port.
-        raise ConfigError.of("base_url", shown, "is no address, or its port is no number of 0 to 65535") from None
+        # Not chained: the original error quotes a password that was parsed as a port.
+        raise ConfigError.of(
+            "base_url", shown, "is not a valid address, or its port is not a number from 0 to 65535"
+        ) from None
     if parts.scheme not in ("http", "https"):
         raise ConfigError.of("base_url", shown, "must begin with http:// or https://")
     if not host:
         raise ConfigError.of("base_url", shown, "names no host")
     if re.search(r"[?#\s]", base_url):
-        rule = "must have no ?, # or space in it: /<year>/<file name> is put at its end"
+        rule = "must have no ?, # or space: /<year>/<file name> is appended"
         raise ConfigError.of("base_url", shown, rule, "In a password, write them as %3F, %23, %20.")
     if user is None:
         return Address(base_url.rstrip("/"), None)

@@ -1,0 +1,105 @@
+"""The configurations of the commands on data. Nothing heavy is imported to parse them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from melanoma_dist.config.address import split_address
+from melanoma_dist.config.rules import between, check
+from melanoma_dist.config.run import LabelSet
+from melanoma_dist.errors import ConfigError
+
+BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges"
+"""Where the challenges' files are; ``/<year>/<file>`` follows."""
+
+_MOST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Download the challenges' files and unpack them to where `data prepare` reads them.
+
+    Re-running the command fetches only missing files. An interrupted download resumes.
+    """
+
+    raw: Path
+    """Folder for the folders 2017, 2018 and 2019 with the challenges' files."""
+    years: tuple[Literal[2017, 2018, 2019], ...]
+    """Challenge years to download."""
+    parts: tuple[Literal["images", "labels", "masks"], ...] = ("images", "labels", "masks")
+    """Which files to download. Labels are the tables, with metadata and lesion groupings."""
+    base_url: str = BASE_URL
+    """Another server with the same files, at BASE_URL/<year>/<file name>. A user and password
+    (http://USER:PASSWORD@HOST) are used for the requests and never stored."""
+    accept_license: bool = False
+    """Accept the non-commercial licences of 2018 and 2019 after reading them. Needed once for each."""
+    list: bool = False
+    """Only list the files, their licences and their state on the disk."""
+
+    def __post_init__(self) -> None:
+        if not self.years:
+            raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+        if not self.parts:
+            raise ConfigError("--parts: name at least one of images, labels and masks.")
+        split_address(self.base_url)
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
+
+    raw: Path
+    """Folder of the collections' folders (2017, 2018, 2019), each with the challenge's files."""
+    out: Path
+    """Folder of the data set: a new one, or the folder of an unfinished run of the same command."""
+    years: tuple[str, ...]
+    """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years."""
+    size: int = 512
+    """Shorter side in pixels, 32 to 4096. Larger images are reduced to it, smaller ones keep their size."""
+    allow_missing: bool = False
+    """Leave out labelled images without a file instead of refusing."""
+    conflicts: Literal["refuse", "newest", "unknown"] = "refuse"
+    """What to do if two years contradict each other about a label: refuse, take the newer year's, or mark it
+    unknown."""
+    holdout: float = 0.0
+    """Share of lesions, 0 to 0.5, kept out of all folds beside the official tests; stratified by label."""
+    seed: int = 0
+    """Seed that chooses these lesions, 0 to 4294967295."""
+    manifest_only: bool = False
+    """Only read the tables and write OUT/plan.parquet, the data set's table. The images may still be missing."""
+
+    def __post_init__(self) -> None:
+        between(self, "size", 32, 4096)
+        check(self, "holdout", 0 <= self.holdout <= 0.5, "must be a share of 0 to 0.5")
+        between(self, "seed", 0, _MOST_SEED)
+        if not self.years:
+            raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Check a prepared data set for leaks and contradictions, count its images, and write a page with the evidence.
+
+    Reads every image and mask and verifies its checksum, which may take minutes on 58,000 images.
+    """
+
+    data: str
+    """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use."""
+    labels: LabelSet = "isic2019"
+    """Label set of the folds to check: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
+    folds: int = 5
+    """Number of cross-validation folds to check, 2 to 20."""
+    seed: int = 0
+    """Seed of these folds and of the page's sample of images, 0 to 4294967295."""
+    html: Path = Path("audit.html")
+    """The page, one self-contained file outside the data folder. An existing page is replaced."""
+
+    def __post_init__(self) -> None:
+        between(self, "folds", 2, 20)
+        between(self, "seed", 0, _MOST_SEED)
+        check(self, "html", self.html.suffix == ".html", "must end with .html")
+        check(self, "html", self.html.parent.is_dir(), "lies in a folder that does not exist")
+        inside = self.html.resolve().is_relative_to(Path(self.data).resolve())
+        check(self, "html", not inside, "lies in the data folder, which holds the data set and nothing else")
