@@ -1,3 +1,22 @@
-"""melanoma-dist: dermoscopy classifiers that can be published and defended."""
+"""Dermoscopy classifiers over k folds: train, evaluate and use them. See README.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from melanoma_dist.inference.trained_run import TrainedRun
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load_run"]
+
+
+def load_run(path: str | Path) -> TrainedRun:
+    """Open a finished run: its ``.config``, ``.summary``, ``.predictions()`` and ``.ensemble()``.
+
+    Raises ConfigError for a folder without a finished run, DataError for one with corrupt or edited files.
+    """
+    from melanoma_dist.inference.trained_run import open_trained_run  # the command line parses without it
+
+    return open_trained_run(Path(path))

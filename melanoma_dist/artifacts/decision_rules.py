@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.calibration import Calibrator, calibrator_of
 from melanoma_dist.metrics.operating_points import point_of
 
+Array = npt.NDArray[np.float32]
 USED = "logistic"
 """The calibration in use: it keeps ranks, as isotonic does not, and undoes class weights, as a temperature cannot."""
 YOUDEN = "Youden"
@@ -52,12 +54,19 @@ class DecisionRules:
 
     def calibrate(self, table: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
         """A table of raw probabilities with calibrated ones, float32; those of a label without calibrator stay."""
-        made = table.copy()
+        calibrated = table.copy()
         for label in labels:
-            calibrator = self.calibrators.get(label)
-            if calibrator is not None:
-                made[label] = calibrator.apply(table[label].to_numpy()).astype(np.float32)
-        return made
+            calibrated[label] = self._calibrated(label, table[label].to_numpy())
+        return calibrated
+
+    def calibrate_array(self, probability: Array, labels: tuple[str, ...]) -> Array:
+        """Calibrated probabilities [n, L] of raw ones; those of a label without calibrator stay."""
+        columns = [self._calibrated(label, np.ascontiguousarray(probability[:, at])) for at, label in enumerate(labels)]
+        return np.stack(columns, axis=1)
+
+    def _calibrated(self, label: str, probability: Array) -> Array:
+        calibrator = self.calibrators.get(label)
+        return probability if calibrator is None else calibrator.apply(probability).astype(np.float32)
 
     def thresholds(self, labels: tuple[str, ...], default: float) -> tuple[float, ...]:
         """The threshold of each label's point of Youden, or ``default`` for a label without one."""

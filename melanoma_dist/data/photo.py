@@ -78,7 +78,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
             with open_picture(data) as image:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
-                pixels = _shrink(_upright(_as_rgb(image), orientation), job.size)
+                pixels = _prepared(image, orientation, job.size)
             hashed, jpeg = perceptual_hash(pixels), _encode(pixels)
         except Exception as error:  # decoders fail in a dozen ways on damaged bytes
             failures.append((path, _reason(error)))
@@ -98,6 +98,20 @@ def prepare_photo(job: PhotoJob) -> Photo:
             mask=mask,
         )
     return Photo(job.image_id, tuple(failures))
+
+
+def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:
+    """The pixels and the JPEG bytes that `prepare_photo` makes of a file's bytes.
+
+    Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
+    """
+    with open_picture(data) as image:
+        pixels = _prepared(image, _orientation(image), size)
+    return pixels, _encode(pixels)
+
+
+def _prepared(image: Image.Image, orientation: int, size: int) -> Image.Image:
+    return _shrink(_upright(_as_rgb(image), orientation), size)
 
 
 def perceptual_hash(image: Image.Image) -> str:

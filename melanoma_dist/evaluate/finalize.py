@@ -21,8 +21,10 @@ from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
 from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.tensorboard import write_run_events
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
+from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import Settings, figures
 from melanoma_dist.metrics.cross_validation import over_folds, variance_components
+from melanoma_dist.world import World
 
 
 def finalize(
@@ -55,7 +57,8 @@ def finalize(
     }
     write_json(folder.decision_rules, frozen.to_dict())
     summary["files"] = hashes_of(*folder.concluded)
-    write_error_gallery(folder.path, config, dataset, table)
+    ensemble = Ensemble(folder.path, config, dataset.fingerprint, frozen, dataset.size, World())
+    write_error_gallery(folder.path, ensemble, dataset, table, config.threshold)
     write_report(folder.path, summary)
     write_card(folder.path, summary)
     write_run_events(summary, table, config, folder.path)
@@ -78,6 +81,7 @@ def _data(dataset: Dataset, folds: pd.DataFrame) -> dict[str, Any]:
     return {
         "folder": dataset.folder.name,
         "fingerprint": dataset.fingerprint,
+        "size": dataset.size,
         "images": len(folds),
         "lesions": int(folds["group"].nunique()),
         "kept_out": len(dataset.manifest) - len(folds),

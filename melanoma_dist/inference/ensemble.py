@@ -1,19 +1,213 @@
-"""The model that a fold left, as it was trained."""
+"""The ensemble of a run's folds: images in, the mean of the folds' calibrated probabilities out.
+
+Validation, evaluation and new photographs share one preprocessing: the evaluation graph of `melanoma_dist.input`.
+
+Shapes: n images, k folds, L labels, b images of a batch, S pixels a side.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from torch import nn
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.run_folder import hashes_of
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import ConfigError, DataError, TrainingError
+from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.photographs import Photograph, Photographs
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.input.graph import ORIENTATIONS
+from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
-from melanoma_dist.train.fold_data import input_format_of
+from melanoma_dist.train.checkpoint import best_hashes
+from melanoma_dist.train.device import configure_device
+from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
+from melanoma_dist.train.predict import predict, to_device, uses_amp
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+Array = npt.NDArray[np.float32]
 
 
-def load_model(unit: Unit) -> Classifier:
-    """A unit's model with its weights, on the CPU. Raises DataError for weights damaged or of another model."""
+@dataclass(frozen=True)
+class EnsemblePredictions:
+    """What an ensemble predicts for n images."""
+
+    image_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    raw: Array
+    """[k, n, L] probabilities of each fold, not calibrated."""
+    calibrated: Array
+    """[k, n, L] probabilities of each fold, calibrated by the run's decision rules."""
+    thresholds: tuple[float, ...]
+    """[L] of calibrated probabilities: each label's point of Youden."""
+
+    @property
+    def probability(self) -> Array:
+        """[n, L] calibrated probabilities: the mean over the folds."""
+        return _mean_over_folds(self.calibrated)
+
+    @property
+    def raw_mean(self) -> Array:
+        """[n, L] the mean over the folds of what is not calibrated."""
+        return _mean_over_folds(self.raw)
+
+    @property
+    def positive(self) -> npt.NDArray[np.bool_]:
+        """[n, L] Whether an image reaches the threshold of a label."""
+        return self.probability >= np.asarray(self.thresholds, dtype=np.float32)
+
+    def table(self) -> pd.DataFrame:
+        """A row per image: ``image_id``, each label's probability, and ``<label>_positive`` at its threshold."""
+        table = pd.DataFrame({"image_id": self.image_ids})
+        for column, label in enumerate(self.labels):
+            table[label] = self.probability[:, column]
+            table[f"{label}_positive"] = self.positive[:, column]
+        return table
+
+
+class Ensemble:
+    """The models of all folds of one run, with the run's decision rules."""
+
+    def __init__(
+        self, run: Path, config: RunConfig, fingerprint: str, rules: DecisionRules, image_size: int, world: World
+    ) -> None:
+        """``fingerprint``: of the data set; ``image_size``: pixels to which it reduced the shorter side of images.
+
+        Of a run with repeats, the folds are those of the first seed, whose metrics are the run's.
+        """
+        data = config.data.data or ""
+        self.units = [Unit(config, fold, data, fingerprint, run) for fold in range(config.data.folds)]
+        self.labels: tuple[str, ...] = LABEL_SETS[config.data.labels]
+        self.rules, self.world = rules, world
+        self._config, self._image_size = config, image_size
+
+    @classmethod
+    def load(cls, run: str | Path, gpus: int | None = 0, threads: int | None = None) -> Ensemble:
+        """The ensemble of a finished run: on the CPU by default, ``gpus=1`` or None on the first GPU.
+
+        ``threads`` decode images and, on the CPU, compute; as many as there are cores where None. Raises ConfigError
+        for a folder without a finished run and for a machine without a GPU, DataError for corrupt files.
+        """
+        return cls.of(open_trained_run(Path(run)), one_process(gpus, threads))
+
+    @classmethod
+    def of(cls, run: TrainedRun, world: World) -> Ensemble:
+        """The ensemble of a run that is open. Raises DataError for weights that are missing, corrupt or replaced."""
+        path = run.folder.path.resolve()
+        ensemble = cls(path, run.config, run.fingerprint, run.decision_rules, run.image_size, world)
+        _ = ensemble.weights_sha256, ensemble.model
+        return ensemble
+
+    @cached_property
+    def weights_sha256(self) -> dict[str, str]:
+        """The sha256 of each fold's weights. Raises DataError for weights that are missing or replaced."""
+        hashes = {}
+        for unit in self.units:
+            digest = _sha256(unit.model)
+            checkpoints = best_hashes(unit.folder / "checkpoints")
+            if checkpoints and digest not in checkpoints:
+                raise DataError(
+                    f"{unit.model}: differs from the file that the training wrote (its checkpoints have another "
+                    f"hash). Restore it from the best checkpoint in {unit.folder / 'checkpoints'}: the same file is "
+                    "model.safetensors there."
+                )
+            hashes[str(unit.fold)] = digest
+        return hashes
+
+    def fold_model(self, fold: int) -> Classifier:
+        """The model of one fold with its weights, on the CPU. Raises DataError for weights of another model."""
+        return _load_model(self.units[fold])
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """All folds side by side, on the ensemble's device: images [b, 3, S, S] to logits [b, k * L]."""
+        models = _SideBySide([self.fold_model(unit.fold) for unit in self.units])
+        return to_device(models, self.world, self._config.hardware).eval()
+
+    def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
+        """Batches of images as the models take them; validation's batch size where ``batch_size`` is None."""
+        samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
+        return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
+
+    def predict(
+        self, images: Images | Sequence[Photograph], tta: int = 1, batch_size: int | None = None
+    ) -> EnsemblePredictions:
+        """Predict images of a data set, or photographs: paths of files or their bytes, JPEG or PNG.
+
+        ``tta`` averages the first 1 to 8 orientations of each image. On the CPU, with validation's batch size and as
+        many threads, a fold predicts for its validation images to the bit what it predicted in training. Raises
+        DataError for unreadable images, ConfigError where the GPU's memory is too small.
+        """
+        if not 1 <= tta <= len(ORIENTATIONS):
+            raise ConfigError.of("tta", tta, f"must be 1 to {len(ORIENTATIONS)}")
+        chosen = images if isinstance(images, Images) else Photographs.prepare(images, self._image_size)
+        raw = self._probabilities(self.loader(chosen, batch_size), len(chosen.rows), tta, self._batch(batch_size))
+        calibrated = np.stack([self.rules.calibrate_array(fold, self.labels) for fold in raw])
+        thresholds = self.rules.thresholds(self.labels, self._config.threshold)
+        return EnsemblePredictions(chosen.image_ids, self.labels, raw, calibrated, thresholds)
+
+    def _batch(self, batch_size: int | None) -> int:
+        return batch_size or evaluation_batch(self._config)
+
+    def _probabilities(self, loader: EvaluationLoader, count: int, tta: int, batch_size: int) -> Array:
+        """[k, n, L] probabilities of each fold: the mean over orientations, not calibrated."""
+        amp = uses_amp(self.world, self._config.hardware)
+        total = np.zeros((count, len(self.units) * len(self.labels)), dtype=np.float64)
+        try:
+            for orientation in ORIENTATIONS[:tta]:
+                total += predict(self.model, loader.batches(orientation), count, self.world, amp)
+        except torch.OutOfMemoryError as error:
+            rule = "needs more memory than the GPU has"
+            raise ConfigError.of("batch_size", batch_size, rule, "Try half as many.") from error
+        mean = total / tta
+        if not np.isfinite(mean).all():
+            raise TrainingError("The models predict NaN for some images: their weights are useless. Train anew.")
+        return mean.astype(np.float32).reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2)
+
+
+def one_process(gpus: int | None, threads: int | None) -> World:
+    """This process alone, on the first GPU or (``gpus`` 0) the CPU.
+
+    Raises ConfigError where a GPU is asked for and the machine has none: a CPU is chosen, never fallen back to.
+    """
+    if gpus != 0 and not torch.cuda.is_available():
+        raise ConfigError("--gpus: this machine has no GPU. Give --gpus 0 to use the CPU.")
+    world = World(gpu=None if gpus == 0 else 0, threads=threads or len(os.sched_getaffinity(0)))
+    configure_device(world.gpu, world.threads)
+    return world
+
+
+class _SideBySide(nn.Module):
+    """The models of all folds in one module, so that an image is decoded once for all."""
+
+    def __init__(self, models: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[b, 3, S, S] -> [b, k * L]."""
+        return torch.cat([model(images).float() for model in self.models], dim=1)
+
+
+def _mean_over_folds(probability: Array) -> Array:
+    return np.asarray(np.mean(probability, axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def _load_model(unit: Unit) -> Classifier:
     labels = LABEL_SETS[unit.config.data.labels]
     model = build_classifier(
         unit.config.model, input_format_of(unit).size, len(labels), unit.config.seed, weights="none"
@@ -21,14 +215,23 @@ def load_model(unit: Unit) -> Classifier:
     expected = {"labels": ",".join(labels), "fold": str(unit.fold), "data": unit.fingerprint}
     try:
         with safe_open(unit.model, "pt") as file:
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
         model.load_state_dict(load_file(unit.model))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"{unit.model}: does not fit the run's model, or is damaged ({reason}). Copy it again."
-        ) from error
-    wrong = [f"{key} {about.get(key)!r}, not {value!r}" for key, value in expected.items() if about.get(key) != value]
+        raise DataError(f"{unit.model}: is corrupt, or of another model ({reason}). Copy it again.") from error
+    wrong = [f"{key} {metadata.get(key)!r}, not {value!r}" for key, value in expected.items()
+             if metadata.get(key) != value]  # fmt: skip
     if wrong:
-        raise DataError(f"{unit.model}: is not this fold's model: it says {'; '.join(wrong)}. Copy it again.")
+        raise DataError(f"{unit.model}: is not the model of this fold: it has {'; '.join(wrong)}. Copy it again.")
     return model
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashes_of(path)[path.name]
+    except OSError as error:
+        raise DataError(
+            f"{path}: the fold's model cannot be read ({error.strerror}). Copy it again; the best checkpoint of the "
+            "fold holds the same file as model.safetensors."
+        ) from error

@@ -39,6 +39,25 @@ class Images:
         """Their rows of the manifest, [n]."""
         return self.dataset.manifest.iloc[self.rows].reset_index(drop=True)
 
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """Their ids, [n]."""
+        return tuple(self.table["image_id"])
+
+    @property
+    def store(self) -> ShardReader:
+        """Where a loader finds the JPEG bytes of a row."""
+        return ShardReader(self.dataset)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Largest width and height among them, pixels."""
+        return int(self.table["width"].max()), int(self.table["height"].max())
+
+    def truth(self, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
+        """[n, L] 1, 0 or NaN (unknown)."""
+        return targets(self.table, labels)
+
     def sha256(self) -> str:
         """The sha256 (hex) of their ids and the hashes of their source files: the same images give the same."""
         table = self.table.sort_values("image_id")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched, read_identity
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
@@ -17,7 +20,9 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError, UserError
 from melanoma_dist.inference.images import Images
 from melanoma_dist.storage.untrusted import read_json
-from melanoma_dist.train.unit import Unit
+
+if TYPE_CHECKING:
+    from melanoma_dist.inference.ensemble import Ensemble
 
 _OUTSIDE = ("data", "model.weights")  # of an identity: hashes, which are not in a configuration
 
@@ -28,8 +33,32 @@ class TrainedRun:
 
     folder: RunFolder
     config: RunConfig
-    synthetic: bool
+    summary: dict[str, Any]
+    """``summary.json``."""
     decision_rules: DecisionRules
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was trained on images that the program drew."""
+        return bool(self.summary.get("synthetic", False))
+
+    @property
+    def image_size(self) -> int:
+        """Pixels to which its data set reduced the shorter side of images. Raises DataError if not recorded."""
+        try:
+            return int(self.summary["data"]["size"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{self.folder.summary}: does not record data.size. {CONCLUDE_AGAIN}") from error
+
+    def predictions(self) -> pd.DataFrame:
+        """The out-of-fold predictions: ``image_id, group, fold``, and per label a probability and ``<label>_true``."""
+        return read_predictions(self.folder.predictions)
+
+    def ensemble(self, gpus: int | None = 0, threads: int | None = None) -> Ensemble:
+        """Its models together, ready to predict images; see `Ensemble.load`."""
+        from melanoma_dist.inference.ensemble import Ensemble, one_process  # PyTorch takes seconds to import
+
+        return Ensemble.of(self, one_process(gpus, threads))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -40,13 +69,6 @@ class TrainedRun:
     def fingerprint(self) -> str:
         """Of the data set that it was trained on."""
         return str(self.folder.identity["data"])
-
-    @property
-    def units(self) -> list[Unit]:
-        """Its folds; of a run with repeats those of the first seed, whose figures are the run's."""
-        source = self.config.data.data or ""
-        path = self.folder.path.resolve()
-        return [Unit(self.config, fold, source, self.fingerprint, path) for fold in range(self.config.data.folds)]
 
     def dataset(self, moved_to: str | None) -> Dataset:
         """The data set that it was trained on. Raises DataError for one that cannot be read or is another now."""
@@ -80,20 +102,20 @@ def open_trained_run(path: Path) -> TrainedRun:
     """Read a run. Raises ConfigError or DataError unless it is one, whole and finished."""
     record = path / "record.json"
     if path.is_file():
-        raise ConfigError(f"evaluate {path}: is a file. Name the folder of a run, such as the one that it lies in.")
+        raise ConfigError(f"{path}: is a file. Name the folder of a run, such as the one that it lies in.")
     if not record.is_file():
-        raise ConfigError(f"evaluate {path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
+        raise ConfigError(f"{path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
     folder = RunFolder(path, read_identity(record))
     if not folder.finished():
-        remedy = f"Finish it first: launch.py --config {path / 'config.yaml'} goes on where it stopped."
-        raise ConfigError(f"evaluate {path}: is not finished: its folds have not all been trained. {remedy}")
+        remedy = f"Finish it first: launch.py --config {path / 'config.yaml'} resumes it."
+        raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
     if "data" not in folder.identity:
         raise DataError(f"{record}: does not say which data the run was trained on: it is damaged. Bring it back.")
     config = saved_config(path / "config.yaml")
     _refuse_another_config(folder, config)
-    frozen, summary = _frozen(folder), _read(folder.summary)
+    rules, summary = _decision_rules(folder), _read(folder.summary)
     check_untouched(folder.summary, summary.get("files"), folder.concluded, CONCLUDE_AGAIN)
-    return TrainedRun(folder, config, bool(summary.get("synthetic", False)), frozen)
+    return TrainedRun(folder, config, summary, rules)
 
 
 def _refuse_another_config(folder: RunFolder, config: RunConfig) -> None:
@@ -110,7 +132,7 @@ def _refuse_another_config(folder: RunFolder, config: RunConfig) -> None:
         )
 
 
-def _frozen(folder: RunFolder) -> DecisionRules:
+def _decision_rules(folder: RunFolder) -> DecisionRules:
     if not folder.decision_rules.is_file():
         raise DataError(
             f"{folder.decision_rules}: is missing: an earlier version of this program finished the run. Delete "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import CorruptImages, DataError, is_of_memory
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import (
@@ -28,11 +28,21 @@ from melanoma_dist.storage.images import open_picture
 from melanoma_dist.world import World
 
 
+class ImageStore(Protocol):
+    """Where JPEG bytes are found by row: the shards of a data set, or photographs in memory."""
+
+    def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
+        """The encoded image of a row, uint8 [bytes]. Raises DataError for corrupt bytes."""
+
+    def image_id(self, row: int) -> str:
+        """The id of a row's image."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """The images a loader draws from."""
 
-    shards: ShardReader
+    shards: ImageStore
     rows: Indices  # [n] rows of the manifest
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them

@@ -11,9 +11,9 @@ from fuzzing.files import RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import CONCLUDED, inside, rehash
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.inference.ensemble import load_model
-from melanoma_dist.inference.predict import hashes
+from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.trained_run import open_trained_run
+from melanoma_dist.world import World
 
 
 def _judged_run(place: Path) -> None:
@@ -21,9 +21,7 @@ def _judged_run(place: Path) -> None:
     run = place / RUN
     rehash(run, "summary.json", CONCLUDED)
     subject = open_trained_run(run)
-    hashes(subject.units)
-    for unit in subject.units:
-        load_model(unit)
+    Ensemble.of(subject, World())
     subject.decision_rules.thresholds(subject.labels, 0.5)
     subject.decision_rules.calibrate(_predictions(subject.labels), subject.labels)
     subject.trained(open_dataset(str(place / "data")))

@@ -18,8 +18,8 @@ from melanoma_dist.evaluate.holdout.contamination import refuse_trained
 from melanoma_dist.evaluate.holdout.metrics import judged, tables
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.images import Chosen, choose_all, choose_holdout
-from melanoma_dist.inference.predict import hashes, load_models, predict_folds, world_of
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.storage.locks import LOCK, alone_by
 
@@ -29,15 +29,13 @@ def evaluate(settings: EvaluateConfig) -> None:
     subject = open_trained_run(settings.run)
     chosen = _choose(settings, subject)
     chosen.images.check_bytes()
-    world = world_of(settings.gpus, settings.decode_threads)
-    digests = hashes(subject.units)
-    models = load_models(subject.units)
+    ensemble = Ensemble.of(subject, one_process(settings.gpus, settings.decode_threads))
     _introduce(subject, chosen, settings.tta)
     with _alone(subject.folder):
-        look = access_log.begin(subject, chosen, settings.tta, digests)
+        look = access_log.begin(subject, chosen, settings.tta, ensemble.weights_sha256)
         _tell_earlier(look)
-        probability = predict_folds(models, subject.units, chosen.images, settings.tta, settings.batch_size, world)
-        made = tables(subject, chosen.images, probability)
+        predictions = ensemble.predict(chosen.images, settings.tta, settings.batch_size)
+        made = tables(chosen.images, predictions)
         write_predictions(made.ensemble, look.predictions)
         write_predictions(pd.concat(made.raw, ignore_index=True), look.folds)
         whole = look.finish(judged(subject, chosen.images, made, settings.prevalence))

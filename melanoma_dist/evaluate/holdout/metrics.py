@@ -14,9 +14,10 @@ import pandas as pd
 
 from melanoma_dist.artifacts.predictions import arrays, predictions_table
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import TRUE, targets
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.evaluate.decision_rules import decision, judge, quality
+from melanoma_dist.inference.ensemble import EnsemblePredictions
 from melanoma_dist.inference.images import Images, absent_labels
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.metrics.classification import FIGURES, Settings, figures
@@ -40,18 +41,20 @@ class Tables:
     """The mean of ``calibrated``: what is judged."""
 
 
-def tables(subject: TrainedRun, images: Images, probability: npt.NDArray[np.float32]) -> Tables:
-    """The tables of raw probabilities [k, n, L]."""
-    labels, rows = subject.labels, images.table
-    truth = targets(rows, labels)
-    raw = [predictions_table(rows, fold, labels, values, truth) for fold, values in enumerate(probability)]
-    calibrated = [subject.decision_rules.calibrate(table, labels) for table in raw]
+def tables(images: Images, predictions: EnsemblePredictions) -> Tables:
+    """The tables of an ensemble's predictions for ``images``."""
+    labels, rows = predictions.labels, images.table
+    truth = images.truth(labels)
 
-    def mean(each: list[pd.DataFrame]) -> pd.DataFrame:
-        values = np.mean([table[list(labels)].to_numpy(dtype=np.float64) for table in each], axis=0)
-        return predictions_table(rows, ENSEMBLE, labels, values.astype(np.float32), truth)
+    def table(fold: int, probability: npt.NDArray[np.float32]) -> pd.DataFrame:
+        return predictions_table(rows, fold, labels, probability, truth)
 
-    return Tables(raw, calibrated, mean(raw), mean(calibrated))
+    return Tables(
+        [table(fold, values) for fold, values in enumerate(predictions.raw)],
+        [table(fold, values) for fold, values in enumerate(predictions.calibrated)],
+        table(ENSEMBLE, predictions.raw_mean),
+        table(ENSEMBLE, predictions.probability),
+    )
 
 
 def judged(subject: TrainedRun, images: Images, made: Tables, prevalence: float | None) -> dict[str, Any]:

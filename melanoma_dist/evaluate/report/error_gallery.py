@@ -19,20 +19,16 @@ from matplotlib import colormaps
 from PIL import Image
 
 from melanoma_dist.artifacts.run_folder import write_json
-from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS, TRUE, targets
+from melanoma_dist.data.labels import LABEL_COLUMNS, TRUE
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.evaluate.report.run_results import GALLERY
-from melanoma_dist.inference.ensemble import load_model
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.saliency import grad_cam
-from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.images import open_picture
-from melanoma_dist.train.fold_data import input_format_of
-from melanoma_dist.train.unit import Unit
-from melanoma_dist.world import World
 
 SHOWN = 6
 """Errors of each kind."""
@@ -47,19 +43,19 @@ _NOTE = (
 
 
 def write_error_gallery(
-    folder: Path, config: RunConfig, dataset: Dataset, table: pd.DataFrame, shown: int = SHOWN
+    folder: Path, ensemble: Ensemble, dataset: Dataset, table: pd.DataFrame, threshold: float, shown: int = SHOWN
 ) -> None:
     """Write RUN/gallery/: the missed melanomas and the false alarms of which the models were most sure.
 
-    ``table`` are the out-of-fold predictions of ``folder``'s run; an error is what ``config.threshold`` calls wrongly.
+    ``table`` are the out-of-fold predictions of ``folder``'s run; an error is what ``threshold`` calls wrongly.
     Computes on the CPU: a dozen images. Replaces what was there. Raises DataError for damaged shards.
     """
     place = folder / GALLERY
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    errors = _errors(table, config.threshold, shown)
+    errors = _errors(table, threshold, shown)
     album = _Album(dataset, place)
-    told = {entry["image_id"]: entry for entry in _with_pictures(folder, config, album, pd.concat(errors.values()))}
+    told = {entry["image_id"]: entry for entry in _with_pictures(ensemble, album, pd.concat(errors.values()))}
     kinds = [
         {"title": title, "errors": [told[image_id] for image_id in rows["image_id"]]} for title, rows in errors.items()
     ]
@@ -109,11 +105,11 @@ class _Album:
         return " ".join(label for label in LABEL_COLUMNS if about[label] == 1) or "no known label"
 
 
-def _with_pictures(folder: Path, config: RunConfig, album: _Album, errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for fold, rows in errors.groupby("fold"):
-        unit = Unit(config, int(str(fold)), str(album.dataset.folder), album.dataset.fingerprint, folder)
+def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for group, rows in errors.groupby("fold"):
+        fold = int(str(group))
         missed = (rows[HEADLINE + TRUE] == 1).to_numpy()
-        maps, why = _maps(unit, album, album.rows(rows["image_id"]), missed)
+        maps, why = _maps(ensemble, fold, album, album.rows(rows["image_id"]), missed)
         for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[HEADLINE], strict=True)):
             speaks = "against" if missed[at] else "for"
             row = int(album.rows(pd.Series([image_id]))[0])
@@ -125,7 +121,7 @@ def _with_pictures(folder: Path, config: RunConfig, album: _Album, errors: pd.Da
             )
             yield {
                 "image_id": image_id,
-                "fold": unit.fold,
+                "fold": fold,
                 "probability": float(probability),
                 "diagnosis": album.diagnosis(row),
                 "picture": album.keep(picture, image_id),
@@ -138,18 +134,14 @@ def _with_pictures(folder: Path, config: RunConfig, album: _Album, errors: pd.Da
 
 
 def _maps(
-    unit: Unit, album: _Album, rows: npt.NDArray[np.int64], missed: npt.NDArray[np.bool_]
+    ensemble: Ensemble, fold: int, album: _Album, rows: npt.NDArray[np.int64], missed: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float32] | None, str]:
     """Evidence [n, h, w] of 0 to 1 for the wrong answer, in the images of some rows; or None, and why."""
-    if not unit.model.is_file():
+    if not ensemble.units[fold].model.is_file():
         return None, "the fold's weights are not in the run"
-    labels = LABEL_SETS[unit.config.data.labels]
-    images = album.dataset.manifest.iloc[rows]
-    largest = int(images["width"].max()), int(images["height"].max())
-    samples = Samples(album.shards, rows, targets(images, labels), largest)
-    loader = EvaluationLoader(samples, input_format_of(unit), len(rows), World())
-    images_of_batch = torch.cat([batch for batch, _ in loader])
-    found, why = grad_cam(load_model(unit), images_of_batch, labels.index(HEADLINE), torch.tensor(missed))
+    images = torch.cat([batch for batch, _ in ensemble.loader(Images(album.dataset, rows), len(rows))])
+    label = ensemble.labels.index(HEADLINE)
+    found, why = grad_cam(ensemble.fold_model(fold), images, label, torch.tensor(missed))
     return (None if found is None else found.numpy()), why
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from melanoma_dist.data.manifest import MANIFEST, Dataset
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.holdout import command
 from melanoma_dist.evaluate.holdout.access_history import look_back, write_images
+from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 
 from ...data.conftest import rewrite
@@ -123,7 +123,7 @@ def test_a_part_of_what_an_interrupted_look_saw(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "predict_folds", interrupted)
+        patched.setattr(Ensemble, "predict", interrupted)
         said(capfd, run, "--data", other_data.folder, code=130)
     kept = pd.read_parquet(run / "evaluations/001-elsewhere/images.parquet")
     assert kept["image_id"].tolist() == other_data.manifest["image_id"].tolist()

@@ -15,7 +15,7 @@ from sklearn import metrics
 from melanoma_dist.cli import main
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.evaluate.holdout import command
+from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import FIGURES
 
 from .asked import record, said
@@ -107,7 +107,7 @@ def test_looks_of_other_runs_and_interrupted_ones_count(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "predict_folds", interrupted)
+        patched.setattr(Ensemble, "predict", interrupted)
         assert "recorded in RUN/evaluations" in said(capfd, other, "--holdout", "holdout", code=130)
     assert not (other / "evaluations/001-holdout/predictions.parquet").exists()
     assert "This is look 2 at these images" in said(capfd, run, "--holdout", "holdout")

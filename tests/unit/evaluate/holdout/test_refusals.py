@@ -86,9 +86,9 @@ def edit_frozen(run: Path) -> None:
         ),
         (lambda run: model(run).unlink(), "the fold's model cannot be read (No such file"),
         (lambda run: as_pipe(model(run)), "the fold's model cannot be read (it is no regular file"),
-        (lambda run: change_bytes(model(run), -1), "is not the file that the training left"),
-        (cut_model, "does not fit the run's model, or is damaged"),
-        (swap_models, "is not this fold's model: it says fold '1', not '0'"),
+        (lambda run: change_bytes(model(run), -1), "differs from the file that the training wrote"),
+        (cut_model, "is corrupt, or of another model"),
+        (swap_models, "is not the model of this fold: it has fold '1', not '0'"),
         (lambda run: edit_config(run, "test_resnet", "test_vit"), "config.yaml is not what the run was made with"),
         (lambda run: edit_config(run, "backbone: test_resnet", "backbone: ["), "cannot be read"),
         (lambda run: edit_config(run, "folds: 2", "fold: 2"), "is not the configuration of a run"),
@@ -136,7 +136,7 @@ def test_a_file_in_the_place_of_a_run(run: Path, capfd: pytest.CaptureFixture[st
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--holdout", "holdout"]) == 2
-    assert "--gpus 0 uses the CPU" in capfd.readouterr().err
+    assert "Give --gpus 0 to use the CPU" in capfd.readouterr().err
     assert not list(run.glob("evaluations/*"))
 
 

@@ -9,13 +9,16 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
+from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.predictions import predictions_table
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
+from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.world import World
 
 from ...samples import tiny
 from .conftest import shown
@@ -50,6 +53,10 @@ def size_of(folder: Path, name: object) -> tuple[int, int]:
         return picture.size
 
 
+def ensemble_of(folder: Path, config: RunConfig, dataset: Dataset) -> Ensemble:
+    return Ensemble(folder, config, dataset.fingerprint, DecisionRules({}, {}, {}), dataset.size, World())
+
+
 def save_models(folder: Path, config: RunConfig, dataset: Dataset) -> None:
     (folder / "model").mkdir()
     for fold in range(2):
@@ -62,7 +69,7 @@ def test_the_most_confident_errors_are_kept_with_pictures_and_saliency(
     dataset: Dataset, config: RunConfig, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     save_models(tmp_path, config, dataset)
-    write_error_gallery(tmp_path, config, dataset, table, shown=4)
+    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5, shown=4)
     found = read(tmp_path)
     missed = table[(table["MEL_true"] == 1) & (table["MEL"] < 0.5)].sort_values("MEL")
     alarms = table[(table["MEL_true"] == 0) & (table["MEL"] >= 0.5)].sort_values("MEL", ascending=False)
@@ -90,7 +97,7 @@ def test_without_weights_the_pictures_say_why_they_have_no_saliency(
     dataset: Dataset, config: RunConfig, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     write_run(tmp_path, labels=("MEL",), folds=2, images=120)
-    write_error_gallery(tmp_path, config, dataset, table)
+    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5)
     page = shown(tmp_path)
     pictures = page.having("img")
     assert 2 <= len(pictures) <= 12
@@ -102,8 +109,8 @@ def test_without_weights_the_pictures_say_why_they_have_no_saliency(
 def test_a_gallery_is_made_anew_and_may_be_empty(
     dataset: Dataset, config: RunConfig, table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    write_error_gallery(tmp_path, config, dataset, table)
+    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5)
     table["MEL"] = table["MEL_true"].fillna(0).astype(np.float32)  # never wrong
-    write_error_gallery(tmp_path, config, dataset, table)
+    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5)
     assert read(tmp_path) == {"Missed": [], "False alarms": []}
     assert [path.name for path in (tmp_path / "gallery").iterdir()] == ["gallery.json"]

@@ -1,0 +1,115 @@
+"""The ensemble predicts as validation did, averages orientations, and takes photographs of no data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+
+import melanoma_dist
+from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.photographs import Photographs
+from melanoma_dist.input.graph import InputFormat
+from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.train.fold_data import input_format_of
+from melanoma_dist.world import World
+
+from .conftest import FOLDS
+
+
+def test_a_fold_predicts_its_validation_images_to_the_bit_as_in_training(finished: Path, data: Dataset) -> None:
+    ensemble = Ensemble.load(finished, threads=1)
+    folds = pd.read_parquet(finished / "folds.parquet").set_index("image_id")["fold"]
+    fold_of = data.manifest["image_id"].map(folds)
+    for fold in range(FOLDS):
+        images = Images.of(data, (fold_of == fold).to_numpy())
+        found = ensemble.predict(images).raw[fold]
+        before = pd.read_parquet(finished / f"fold-{fold}" / "predictions.parquet")
+        assert before["image_id"].tolist() == images.table["image_id"].tolist()
+        assert np.array_equal(found, before[list(ensemble.labels)].to_numpy())
+        assert len(np.unique(found)) > 50
+
+
+def test_orientations_are_averaged(finished: Path, data: Dataset) -> None:
+    ensemble = Ensemble.load(finished, threads=1)
+    images = Images(data, np.arange(5, dtype=np.int64))
+    found = ensemble.predict(images, tta=3, batch_size=5).raw
+    pictures = plain_pictures(images, input_format_of(ensemble.units[0]))
+    for fold in range(FOLDS):
+        model = ensemble.fold_model(fold)
+        with torch.inference_mode():
+            seen = [
+                torch.sigmoid(model.eval()(torch.from_numpy(view.copy()))).numpy()
+                for view in (pictures, pictures[..., ::-1], pictures[..., ::-1, :])
+            ]
+        assert np.abs(found[fold] - np.mean(seen, axis=0)).max() < 1e-5
+        assert np.abs(seen[0] - seen[1]).max() > 1e-4
+
+
+def test_a_photograph_is_predicted_like_the_same_image_of_the_data_set(finished: Path, data: Dataset) -> None:
+    ensemble = melanoma_dist.load_run(finished).ensemble(threads=1)
+    images = Images(data, np.arange(7, dtype=np.int64))
+    files = [data.folder.parent / "raw" / source for source in images.table["source"]]
+    stored = [images.store.jpeg(int(row)).tobytes() for row in images.rows]
+    assert list(Photographs.prepare(files, data.size).jpegs) == stored
+    expected, predictions = ensemble.predict(images), ensemble.predict(files)
+    assert predictions.image_ids == tuple(map(str, files))
+    assert np.abs(predictions.raw - expected.raw).max() < 1e-6
+    by_bytes = ensemble.predict([file.read_bytes() for file in files])
+    assert np.array_equal(by_bytes.probability, predictions.probability)
+
+
+def test_probabilities_are_the_mean_of_calibrated_folds_and_are_called_at_the_points_of_youden(
+    finished: Path, data: Dataset
+) -> None:
+    run = melanoma_dist.load_run(finished)
+    predictions = run.ensemble(threads=1).predict(Images(data, np.arange(9, dtype=np.int64)))
+    rules = run.decision_rules
+    for column, label in enumerate(run.labels):
+        calibrator = rules.calibrators[label]
+        folds = predictions.raw[..., column]
+        if calibrator is not None:
+            folds = np.stack([calibrator.apply(fold) for fold in folds])
+        assert np.allclose(predictions.probability[:, column], folds.mean(axis=0), atol=1e-6)
+        points = [point["threshold"] for point in rules.points[label] if point["name"] == "Youden"]
+        threshold = points[0] if points else run.config.threshold
+        called = predictions.table()[f"{label}_positive"].to_numpy()
+        assert np.array_equal(called, predictions.probability[:, column] >= np.float32(threshold))
+
+
+def test_what_cannot_be_predicted_is_refused_by_name(finished: Path, tmp_path: Path) -> None:
+    ensemble = Ensemble.load(finished, threads=1)
+    page = tmp_path / "lesion.jpg"
+    page.write_text("<html>")
+    with pytest.raises(DataError, match=r"lesion\.jpg: cannot be read as an image"):
+        ensemble.predict([page])
+    with pytest.raises(DataError, match="image 0: cannot be read"):
+        ensemble.predict([b""])
+    with pytest.raises(ConfigError, match="at least one image"):
+        ensemble.predict([])
+    with pytest.raises(ConfigError, match="tta"):
+        ensemble.predict([page], tta=9)
+
+
+def test_a_run_opens_with_its_predictions_and_summary(finished: Path) -> None:
+    run = melanoma_dist.load_run(str(finished))
+    pd.testing.assert_frame_equal(run.predictions(), pd.read_parquet(finished / "predictions.parquet"))
+    assert run.config.data.folds == FOLDS
+    with pytest.raises(ConfigError, match="not the folder of a run"):
+        melanoma_dist.load_run(finished / "model")
+
+
+def plain_pictures(images: Images, frame: InputFormat) -> npt.NDArray[np.float32]:
+    truth = targets(images.table, LABEL_SETS["isic2019"])
+    samples = Samples(ShardReader(images.dataset), images.rows, truth, (64, 64))
+    loader = EvaluationLoader(samples, frame, len(images.rows), World())
+    return np.array(next(iter(loader))[0])
