@@ -22,7 +22,7 @@ import torch
 import tyro
 from conditions import commit, ended, machine
 
-from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
 from melanoma_dist.console import say
 from melanoma_dist.data.labels import LABEL_SETS
@@ -74,7 +74,7 @@ class Cost:
     @property
     def share(self) -> float:
         """Of the time, at the default interval and one checkpoint at the end of each epoch."""
-        interval = HardwareConfig().checkpoint_interval[1] or float("inf")
+        interval = FaultToleranceConfig().checkpoint_interval[1] or float("inf")
         return self.lost_s * (1 / interval + 1 / self.epoch_s)
 
 
@@ -85,7 +85,7 @@ class _Training:
         config = RunConfig(
             input=InputConfig(batch_size=batch_size),
             model=ModelConfig(backbone=backbone, weights="none"),
-            hardware=HardwareConfig(checkpoint_every="1000000"),  # none but those that are asked for here
+            fault_tolerance=FaultToleranceConfig(checkpoint_every="1000000"),  # none but those that are asked for here
         )
         targets = np.tile(np.eye(len(_LABELS), dtype=np.float32), (4, 1))
         model = build_classifier(config.model, image_size, len(_LABELS), 0)

@@ -148,7 +148,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
         layout = plan(config, machines, len(units))
         with Display(waiting=len(missing)) as display:
-            train_units(_Folds(missing, display), layout, config.hardware.grace_s)
+            train_units(_Folds(missing, display), layout, config.fault_tolerance.grace_s)
 
 
 def _remove_scratch(folder: RunFolder) -> None:

@@ -107,7 +107,7 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
             refuse_another(folder.path, read_identity(record), folder.identity)
             _refuse_other_folds(folder, folds)
             if not folder.finished():
-                refuse_other_makers(folder.path, record, config.hardware.accept_changes)
+                refuse_other_makers(folder.path, record, config.fault_tolerance.accept_changes)
             return
         for _, place in trainings(config, folder):
             place.mkdir(exist_ok=True)

@@ -1,28 +1,83 @@
-"""Rules of fields: what breaks one is named with its value, the rule and the remedy."""
+"""Rules of fields: ranges, URLs and declared types. A message names the field, its value and the rule."""
 
 from __future__ import annotations
 
-from typing import Any
+import types
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from melanoma_dist.errors import ConfigError
 
 
-def check(section: Any, name: str, holds: bool, rule: str, value: Any = None) -> None:
-    """Raise ConfigError unless a field of a section, or ``value``, ``holds`` to its rule."""
+def check(section: object, name: str, holds: bool, rule: str) -> None:
+    """Raise ConfigError for a field of a section unless its rule ``holds``."""
     if not holds:
-        raise ConfigError.of(name, getattr(section, name, value), rule)
+        raise ConfigError.of(name, getattr(section, name), rule)
 
 
-def between(section: Any, name: str, low: float, high: float) -> None:
+def between(section: object, name: str, low: float, high: float) -> None:
     """Raise ConfigError unless a field is ``low`` to ``high``."""
     check(section, name, low <= getattr(section, name) <= high, f"must be {low} to {high}")
 
 
+def optional_between(section: object, name: str, low: float, high: float) -> None:
+    """Raise ConfigError unless a field is None or ``low`` to ``high``."""
+    if getattr(section, name) is not None:
+        between(section, name, low, high)
+
+
+def at_least(section: object, low: int, *names: str) -> None:
+    """Raise ConfigError unless each field is None or at least ``low``."""
+    rule = f"must be at least {low}" if low else "must not be negative"
+    for name in names:
+        value = getattr(section, name)
+        check(section, name, value is None or value >= low, rule)
+
+
 def check_url(name: str, url: str | None) -> None:
-    """Raise ConfigError, which hides it, for a URL with a secret in it: URLs are shown, and kept with the run."""
-    scheme, there, rest = (url or "").partition("://")
+    """Raise ConfigError for a URL with a password or a signature. The message hides the secret."""
+    scheme, separator, rest = (url or "").partition("://")
     before, _, place = rest.rpartition("@")
-    if there and (":" in before or "?" in place):
-        rule = "must hold no password and no signature, for it is shown and kept with the run"
-        shown = f"{scheme}://...{place.partition('?')[0]}"
-        raise ConfigError.of(name, shown, rule, "Set the storage's credentials in its own files or variables.")
+    if separator and (":" in before or "?" in place):
+        rule = "must hold no password and no signature, because it is printed and saved with the run"
+        hidden = f"{scheme}://...{place.partition('?')[0]}"
+        raise ConfigError.of(name, hidden, rule, "Set the storage's credentials in its own files or variables.")
+
+
+def field_type(section: object, name: str) -> Any:
+    """The declared type of a field of a section."""
+    return _field_types(type(section))[name]  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _field_types(section: type) -> dict[str, Any]:
+    return get_type_hints(section)
+
+
+def has_type(value: object, declared: Any) -> bool:
+    """Whether ``value`` is of a declared type. An int is a float too; a bool is neither."""
+    if get_origin(declared) is Literal:
+        return isinstance(value, str) and value in get_args(declared)
+    if parts := _alternatives(declared):
+        return any(has_type(value, part) for part in parts)
+    if declared is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if declared is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, declared)
+
+
+def type_in_words(declared: Any) -> str:
+    """A declared type for a message."""
+    if get_origin(declared) is Literal:
+        return "one of " + ", ".join(map(str, get_args(declared)))
+    if parts := _alternatives(declared):
+        return " or ".join(map(type_in_words, parts))
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+    return "a section" if is_dataclass(declared) else words.get(declared, str(declared.__name__))
+
+
+def _alternatives(declared: Any) -> Sequence[Any]:
+    return get_args(declared) if get_origin(declared) in (Union, types.UnionType) else ()

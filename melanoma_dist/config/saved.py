@@ -1,30 +1,34 @@
-"""A configuration saved as YAML, turned into the flags of the command line: one parser checks both."""
+"""Configurations in YAML files, and their conversion to command-line flags: one parser checks both."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from melanoma_dist.config.fields import field_kind, fits, in_words
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
+from melanoma_dist.config.rules import field_type, has_type, type_in_words
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.storage.untrusted import MEBIBYTE, read_text, require_plain
 
-_MOST = MEBIBYTE // 4  # of a file
+Section = TypeVar("Section")
+
+_MAX_BYTES = MEBIBYTE // 4
+_RENAMED = {"max_damaged_images": "max_corrupt_images"}  # since the first runs
 
 
 def with_file(arguments: list[str]) -> list[str]:
-    """``--config FILE`` replaced by its flags, put before those that were typed: the later one wins."""
+    """Replace ``--config FILE`` by the flags in the file, before the typed ones: the last one wins."""
     arguments = [part for argument in arguments for part in _split_config(argument)]
     if "--config" not in arguments:
         return arguments
     at = arguments.index("--config")
     if at + 1 >= len(arguments):
-        raise ConfigError("--config: the file's name is missing.")
+        raise ConfigError("--config: the file's name is missing. Write --config FILE.")
     rest = arguments[:at] + arguments[at + 2 :]
     return [*as_flags(read_yaml(Path(arguments[at + 1]))), *rest]
 
@@ -35,28 +39,40 @@ def _split_config(argument: str) -> list[str]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The sections and fields of a YAML file. Raises ConfigError for a file that is none."""
+    """The sections and fields of a YAML file. Raises ConfigError for an unreadable file or another content."""
     try:
-        tree = parse_yaml(read_text(path, _MOST))
+        tree = parse_yaml(read_text(path, _MAX_BYTES))
     except (OSError, ValueError) as error:
         raise ConfigError.of("config", path, f"cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(tree, dict):
         raise ConfigError.of("config", path, "must hold the fields of a configuration")
-    return tree
+    return _in_todays_sections(tree)
+
+
+def _in_todays_sections(tree: dict[str, Any]) -> dict[str, Any]:
+    """Move what older versions saved under ``hardware`` to ``fault_tolerance``, so that their runs stay readable."""
+    hardware, tolerance = tree.get("hardware"), tree.get("fault_tolerance", {})
+    if not isinstance(hardware, dict) or not isinstance(tolerance, dict):
+        return tree
+    names = {item.name for item in fields(FaultToleranceConfig)}
+    hardware = {_RENAMED.get(name, name): value for name, value in hardware.items()}
+    tolerance = {name: value for name, value in hardware.items() if name in names} | tolerance
+    hardware = {name: value for name, value in hardware.items() if name not in names}
+    return {**tree, "hardware": hardware, **({"fault_tolerance": tolerance} if tolerance else {})}
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text holds: plain values of its own, nested at most 50 deep. Raises ValueError for any other."""
+    """Parse YAML into plain values, nested at most 50 deep. Raises ValueError for everything else."""
     try:
         tree = yaml.load(text, _PlainLoader)  # noqa: S506  # nosec B506  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for a date that is none
+    except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for an impossible date
         raise ValueError(str(error) or "it is nested too deep") from error
     require_plain(tree)
     return tree
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, nine lines of which can unfold to a billion values, and without keys given twice."""
+    """YAML without aliases (nine lines of them can unfold to a billion values) and without repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -64,16 +80,16 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        made = super().construct_mapping(node, deep)
-        if len(made) < len(node.value):
-            raise yaml.YAMLError("it gives a key twice")
-        return made
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.YAMLError("it repeats a key")
+        return mapping
 
 
 def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
-    """Turn a configuration, as read from YAML, into command-line flags, so that one parser checks both.
+    """Convert a configuration from YAML to command-line flags.
 
-    Fields stand in their section or, as on the command line, without it. Raises ConfigError for names that are neither.
+    A field stands in its section or, as on the command line, without it. Raises ConfigError for unknown names.
     """
     defaults = RunConfig()
     values = {item.name: getattr(defaults, item.name) for item in fields(RunConfig)}
@@ -90,10 +106,10 @@ def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
 def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[str]:
     if name not in known:
         near = nearest(str(name), known)
-        remedy = f"Near it: {near}." if near else "See --help for the fields."
+        remedy = f"Did you mean: {near}?" if near else "See --help for the fields."
         raise ConfigError(f"--config: unknown field {path!r}. {remedy}")
     if isinstance(value, Mapping | list):
-        raise ConfigError(f"--config: {path}: {value!r} is no value of a field.")
+        raise ConfigError(f"--config: {path}: {value!r} must be a single value.")
     if isinstance(value, bool):
         yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
     else:
@@ -101,30 +117,30 @@ def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[
 
 
 def saved_config(path: Path) -> RunConfig:
-    """The configuration that a run saved of itself. Raises ConfigError for a file that is none.
+    """Read the config.yaml of a run. Raises ConfigError for any other file.
 
-    A field that is not in it, because it is younger than the run, has its default.
+    A field that is younger than the run has its default.
     """
     tree = read_yaml(path)
     defaults = RunConfig()
     values: dict[str, Any] = {}
     try:
         for key, value in tree.items():
-            kind: Any = type(getattr(defaults, key))
-            if is_dataclass(kind) != isinstance(value, Mapping):
+            section = type(getattr(defaults, key))
+            if is_dataclass(section) != isinstance(value, Mapping):
                 raise TypeError(f"{key}: {value!r}")
-            values[key] = _section(kind, value) if isinstance(value, Mapping) else value
+            values[key] = _section(section, value) if isinstance(value, Mapping) else value
         values = {**values, "runs": Path(values.get("runs", defaults.runs))}
-        config: RunConfig = _section(RunConfig, values)
-        return config
+        return _section(RunConfig, values)
     except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error
 
 
-def _section(kind: Any, values: Mapping[str, Any]) -> Any:
-    """A section of the configuration. Raises TypeError for a value of the wrong kind, ConfigError for a wrong one."""
-    made = kind(**values)
+def _section(section: type[Section], values: Mapping[str, Any]) -> Section:
+    """Build a section of the configuration. Raises TypeError for a value of another type, ConfigError for a bad one."""
+    config = section(**values)
     for name, value in values.items():
-        if not fits(value, field_kind(made, name)):
-            raise TypeError(f"{name}: {value!r} is not {in_words(field_kind(made, name))}")
-    return made
+        declared = field_type(config, name)
+        if not has_type(value, declared):
+            raise TypeError(f"{name}: {value!r} is not {type_in_words(declared)}")
+    return config

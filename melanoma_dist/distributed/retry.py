@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ray.exceptions import RayActorError
 
-from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.errors import MelanomaDistError, RankError
 
 
@@ -27,15 +27,15 @@ class Failures:
     """Its node was taken away or died, which says nothing about the unit."""
 
 
-def retry(error: BaseException, before: Failures, hardware: HardwareConfig) -> Decision:
+def retry(error: BaseException, before: Failures, limits: FaultToleranceConfig) -> Decision:
     """What to do about a unit that failed, with what happened ``before``; counts it."""
     if isinstance(error, MelanomaDistError) and not isinstance(error, RankError):
         return Decision(False, "it would fail again")
     if _of_node(error):
         before.lost_nodes += 1
-        return _within(before.lost_nodes, hardware.max_preemptions, "its node is gone: start", "--max-preemptions")
+        return _within(before.lost_nodes, limits.max_preemptions, "its node is gone: start", "--max-preemptions")
     before.crashes += 1
-    return _within(before.crashes, hardware.max_restarts, "restart", "--max-restarts")
+    return _within(before.crashes, limits.max_restarts, "restart", "--max-restarts")
 
 
 def _within(count: int, most: int, what: str, flag: str) -> Decision:

@@ -171,7 +171,7 @@ class _Engine:
             self._agenda.hear(unit, Note(unit.fold, f"not saved: {_brief(error)}"))
             return
         conceded = fall_back(error, unit)
-        decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.hardware)
+        decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.fault_tolerance)
         if decision.again:
             self._agenda.hear(unit, Note(unit.fold, f"{_brief(error)}; {decision.why}"))
             self._again.append(attempt)
@@ -231,7 +231,7 @@ def _fit(unit: Unit, layout: Layout, mailbox: Any) -> None:
         _rank,
         train_loop_config={"unit": unit, "layout": layout, "mailbox": mailbox},
         torch_config=TorchConfig(
-            backend="nccl" if layout.gpu else "gloo", timeout_s=unit.config.hardware.collective_timeout_s
+            backend="nccl" if layout.gpu else "gloo", timeout_s=unit.config.fault_tolerance.collective_timeout_s
         ),
         scaling_config=ScalingConfig(
             num_workers=0 if _in_process(layout) else layout.ranks,

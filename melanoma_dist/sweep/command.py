@@ -106,7 +106,7 @@ def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller,
         everything_saved()
         return
     # Here, and not by the first unit: what a unit refuses takes its configuration out.
-    refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.hardware.accept_changes)
+    refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
     budget = settings.budget_seconds()
     outcome = Outcome(ground, conductor, journal)
     config = _as_begun(settings.run, journal, conductor)
@@ -118,7 +118,7 @@ def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller,
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
             agenda = SweepWorkSource(ground, conductor, journal, display, deadline, outcome.update)
-            train_units(agenda, layout, config.hardware.grace_s)
+            train_units(agenda, layout, config.fault_tolerance.grace_s)
     if not conductor.over():
         spent = "" if budget is None else "The time budget is spent. "
         say(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from melanoma_dist.config.fields import fits
+from melanoma_dist.config.rules import has_type
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import MEBIBYTE, parse_json, read_text
@@ -86,7 +86,7 @@ def read_journal(path: Path) -> list[Record]:
 def _checked(record: Any, started: set[FoldTrial]) -> Record:
     """A record with every field that its kind has, and not of a unit that was never ``started``."""
     kinds = {"time": float, **_FIELDS[record["what"]]}
-    if wrong := [name for name, kind in kinds.items() if not fits(record[name], kind)]:
+    if wrong := [name for name, kind in kinds.items() if not has_type(record[name], kind)]:
         raise ValueError(f"{', '.join(wrong)} of another kind")
     if "fold" in record:
         place = FoldTrial(record["configuration"], record["fold"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer
 
-from melanoma_dist.config.fields import field_kind, fits, in_words
+from melanoma_dist.config.rules import field_type, has_type, type_in_words
 from melanoma_dist.config.run import RunConfig, dotted, with_values
 from melanoma_dist.errors import ConfigError, nearest
 
@@ -141,9 +141,9 @@ def _finite(bound: float | None) -> bool:
 def check_value(space: Space, config: RunConfig, key: str, value: Any) -> None:
     """Raise ConfigError unless a field may have a value, alone."""
     section, _, name = key.partition(".")
-    kind = field_kind(getattr(config, section), name)
-    if not fits(value, kind):
-        raise space.error(key, f"{value!r} is not {in_words(kind)}")
+    kind = field_type(getattr(config, section), name)
+    if not has_type(value, kind):
+        raise space.error(key, f"{value!r} is not {type_in_words(kind)}")
     try:
         with_values(config, {key: value})
     except ConfigError as error:

@@ -40,7 +40,7 @@ class ArtifactWriter:
         self._unit, self._labels = unit, LABEL_SETS[unit.config.data.labels]
         self.tensorboard = TensorBoardLogger(unit, self._labels, note)
         self._checkpoints, self._saver, self._background = checkpoints, Saver(checkpoints, note), Background()
-        steps, seconds = unit.config.hardware.checkpoint_interval
+        steps, seconds = unit.config.fault_tolerance.checkpoint_interval
         self._interval, self._by_steps = CheckpointInterval(steps, seconds), steps is not None
         self._writing_s = 0.0  # the last time
         self._uploader: Uploader | None = None

@@ -80,5 +80,6 @@ def _smaller(micro_batches: int, before: Fallbacks) -> Fallbacks | None:
 
 
 def _without(image_ids: tuple[str, ...], unit: Unit, before: Fallbacks) -> Fallbacks | None:
-    damaged = sorted({*before.corrupt, *image_ids})
-    return replace(before, corrupt=tuple(damaged)) if len(damaged) <= unit.config.hardware.max_corrupt_images else None
+    corrupt = sorted({*before.corrupt, *image_ids})
+    most = unit.config.fault_tolerance.max_corrupt_images
+    return replace(before, corrupt=tuple(corrupt)) if len(corrupt) <= most else None

@@ -44,7 +44,7 @@ def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callabl
     """
     if not world.is_main:
         report, asked_to_leave = _say_nothing, lambda: False
-    coordinator = StepCoordinator(world, unit.config.hardware.collective_timeout_s)
+    coordinator = StepCoordinator(world, unit.config.fault_tolerance.collective_timeout_s)
     fallbacks = read_fallbacks(unit.folder)
     unit = fallbacks.apply(unit)
     with coordinator.convert_rank_errors(), convert_memory_errors(unit, world):
@@ -128,7 +128,7 @@ class FoldTrainer:
         self._clock = Clock(self._config.input.batch_size, state["clock"])
 
     def _require_resize(self, ranks: int) -> None:
-        if not self._config.hardware.allow_resize:
+        if not self._config.fault_tolerance.allow_resize:
             raise ResumeError(
                 f"Fold {self._unit.fold} cannot go on alike: ranks {ranks} then, {self._world.size} now. Give "
                 f"--gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or --allow-resize: each global batch then "
@@ -144,7 +144,7 @@ class FoldTrainer:
         if not changed:
             return
         told = f"was begun with other arithmetic: {'; '.join(changed)}"
-        if not self._config.hardware.accept_changes:
+        if not self._config.fault_tolerance.accept_changes:
             remedy = "Give its flags as then, or --accept-changes: the end is then no longer that of one training."
             raise ResumeError(f"Fold {self._unit.fold} {told}. {remedy}")
         self._note(f"{told} (--accept-changes)")

@@ -104,7 +104,7 @@ class TrainStep:
 
     def check_skipped(self, most: int | None = None) -> None:
         """Raise TrainingError, on every rank alike, if too many steps of the epoch were skipped, or over ``most``."""
-        allowed = self._config.hardware.max_skipped_steps
+        allowed = self._config.fault_tolerance.max_skipped_steps
         self._non_finite.require(allowed if most is None else min(allowed, most))
 
     def end_epoch(self) -> None:

@@ -225,7 +225,7 @@ def hanging_unit(world: World, unit: Unit, victim: int, at: int) -> str:
 
     def hang(_: TrainingBatch, number: int) -> None:
         if world.rank == victim and number == at:
-            time.sleep(3 * unit.config.hardware.collective_timeout_s)
+            time.sleep(3 * unit.config.fault_tolerance.collective_timeout_s)
 
     try:
         with before_step(hang):

@@ -36,13 +36,15 @@ TIMED = ("images_per_s", "wait_share", "seconds_per_epoch")
 
 
 def unit_in(
-    folder: Path, data: Path, ranks: int = 2, every: str = "10m", config: RunConfig | None = None, **hardware: Any
+    folder: Path, data: Path, ranks: int = 2, every: str = "10m", config: RunConfig | None = None, **limits: Any
 ) -> Unit:
     dataset = load_dataset(data)
     folder.mkdir()
-    chosen = replace(RUN.hardware, ranks_per_unit=ranks, checkpoint_every=every, **hardware)
+    hardware = replace(RUN.hardware, ranks_per_unit=ranks)
+    faults = replace(RUN.fault_tolerance, checkpoint_every=every, **limits)
     make_folds(dataset.manifest, LABEL_SETS["melanoma"], 3, 0).to_parquet(folder / "folds.parquet")
-    return Unit(config or replace(RUN, hardware=chosen), 1, str(data), dataset.fingerprint, folder)
+    chosen = config or replace(RUN, hardware=hardware, fault_tolerance=faults)
+    return Unit(chosen, 1, str(data), dataset.fingerprint, folder)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import inside, rehash
 from melanoma_dist.artifacts import run_folder
 from melanoma_dist.artifacts.run_folder import RunFolder, open_run, read_identity
-from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.errors import ConfigError
@@ -37,7 +37,8 @@ def _begin_run(place: Path) -> None:
 
 def _begun_run(place: Path) -> None:
     folder = RunFolder(place / RUN, read_identity(place / "record.json"))
-    open_run(folder, RunConfig(hardware=HardwareConfig(accept_changes=True)), read_folds(place / "folds.parquet"))
+    config = RunConfig(fault_tolerance=FaultToleranceConfig(accept_changes=True))
+    open_run(folder, config, read_folds(place / "folds.parquet"))
 
 
 def _checkpoints(place: Path) -> Checkpoints:

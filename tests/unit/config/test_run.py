@@ -11,6 +11,8 @@ import tyro
 import yaml
 
 from melanoma_dist.cli import _PARSER, main
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
+from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.run import RunConfig, differences, dotted, nested
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config, with_file
 from melanoma_dist.errors import ConfigError
@@ -97,6 +99,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("name", "a" * 101, NAMES),
     ("name", "a b", NAMES),
 ]
+CPU_ONLY = "--ranks-per-unit 2: is for the CPU (--gpus 0). Use --gpus-per-unit, or add --gpus 0."
 
 VARIED: list[dict[str, Any]] = [
     {},
@@ -155,9 +158,9 @@ def test_a_broken_rule_names_field_value_and_rule(field: str, value: Any, rule: 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"gpus": 0, "gpus_per_unit": 2}, "--gpus-per-unit 2: does not go with --gpus 0. --ranks-per-unit does."),
-        ({"gpus": 2, "ranks_per_unit": 2}, "--ranks-per-unit 2: is for the CPU, --gpus 0. Use --gpus-per-unit."),
-        ({"ranks_per_unit": 2}, "--ranks-per-unit 2: is for the CPU, --gpus 0. Use --gpus-per-unit."),
+        ({"gpus": 0, "gpus_per_unit": 2}, "--gpus-per-unit 2: is for GPUs, and --gpus is 0. Use --ranks-per-unit."),
+        ({"gpus": 2, "ranks_per_unit": 2}, CPU_ONLY),
+        ({"ranks_per_unit": 2}, CPU_ONLY),
         ({"freeze_epochs": 31}, "--freeze-epochs 31: must not exceed --epochs 30."),
         ({"epochs": 2, "warmup_epochs": 3.0}, "--warmup-epochs 3.0: must be 0 to 2 (epochs)."),
     ],
@@ -198,8 +201,9 @@ def test_every_flag_stands_in_the_help_without_its_section() -> None:
 
 def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
-    hardware = {f"hardware.{item.name}" for item in fields(RunConfig().hardware)}
-    assert outside == {"name", "runs", "mirror", "data.data"} | hardware
+    machines = {f"hardware.{item.name}" for item in fields(HardwareConfig)}
+    faults = {f"fault_tolerance.{item.name}" for item in fields(FaultToleranceConfig)}
+    assert outside == {"name", "runs", "mirror", "data.data"} | machines | faults
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)
@@ -208,6 +212,15 @@ def test_a_saved_configuration_becomes_the_same_one_again(values: dict[str, Any]
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(nested(before), sort_keys=False))
     assert parsed(with_file(["--config", str(file)])) == before
+
+
+def test_a_configuration_of_an_older_version_keeps_its_fault_tolerance(tmp_path: Path) -> None:
+    """It saved these fields under ``hardware``."""
+    file = tmp_path / "run.yaml"
+    file.write_text("seed: 3\nhardware: {gpus: 0, grace_s: 7, max_damaged_images: 8}\n")
+    expected = config(seed=3, gpus=0, grace_s=7, max_corrupt_images=8)
+    assert saved_config(file) == expected
+    assert parsed(with_file(["--config", str(file)])) == expected
 
 
 def test_scientific_notation_without_a_dot_stays_a_number(tmp_path: Path) -> None:
@@ -231,7 +244,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ({"schedule": {"folds": 3}}, "unknown field 'schedule.folds'"),
         ({"modell": {"backbone": "resnet50"}}, "unknown field 'modell'"),
         ({"model": 3}, "unknown field 'model'"),
-        ({"input": {"batch_size": [1, 2]}}, r"input.batch_size: \[1, 2\] is no value"),
+        ({"input": {"batch_size": [1, 2]}}, r"input.batch_size: \[1, 2\] must be a single value"),
     ],
 )
 def test_an_unknown_key_is_refused(tree: dict[str, object], complaint: str) -> None:

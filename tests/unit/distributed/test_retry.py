@@ -5,11 +5,11 @@ import ray
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.exceptions import ActorDiedError
 
-from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.distributed.retry import Decision, Failures, retry
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, RankError, TrainingError
 
-TWO = HardwareConfig(gpus=0, max_restarts=2, max_preemptions=1)
+TWO = FaultToleranceConfig(max_restarts=2, max_preemptions=1)
 NODE = "The actor died because its node has died. Node Id: 0123"
 
 
@@ -40,7 +40,7 @@ def test_a_lost_node_is_no_crash() -> None:
 
 
 def test_no_restarts_means_none() -> None:
-    assert not retry(RuntimeError(), Failures(), HardwareConfig(gpus=0, max_restarts=0)).again
+    assert not retry(RuntimeError(), Failures(), FaultToleranceConfig(max_restarts=0)).again
 
 
 def test_importing_and_deciding_start_no_ray() -> None:

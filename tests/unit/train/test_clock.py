@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.train.clock import CheckpointInterval, Clock
 
 
@@ -20,7 +20,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     [("500", (500, None)), ("90s", (None, 90.0)), ("10m", (None, 600.0)), ("2h", (None, 7200.0)), ("007", (7, None))],
 )
 def test_an_interval_is_steps_or_time(text: str, interval: tuple[int | None, float | None]) -> None:
-    assert HardwareConfig(gpus=0, checkpoint_every=text).checkpoint_interval == interval
+    assert FaultToleranceConfig(checkpoint_every=text).checkpoint_interval == interval
 
 
 def test_steps_are_counted_from_the_last_checkpoint() -> None:

@@ -46,9 +46,9 @@ def test_synthetic_data_is_marked_everywhere(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_fewer_than_two_and_the_same_twice(runs: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
-    assert "give two or more finished runs; none was given" in refused(capfd)
+    assert "give two or more finished runs, such as `compare RUN RUN`. Runs given: none." in refused(capfd)
     assert "give two or more finished runs" in refused(capfd, runs[0])
-    assert "was given twice" in refused(capfd, runs[0], runs[1], runs[1].parent / "a" / ".." / "b")
+    assert "is listed twice" in refused(capfd, runs[0], runs[1], runs[1].parent / "a" / ".." / "b")
 
 
 def no_summary(run: Path) -> None:
