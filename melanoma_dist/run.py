@@ -16,13 +16,13 @@ from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
-from melanoma_dist.data.node_copies import everywhere
+from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
-from melanoma_dist.mirror.run_mirror import fold_url, mirrored, parts, restore
+from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.signals import everything_saved
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.storage.untrusted import read_json
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
@@ -39,7 +39,7 @@ def train(config: RunConfig) -> None:
     folds = plan_folds(config, dataset)
     folder = locate_run(config, dataset)
     busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
-    copies = parts(config, folder)
+    copies = mirror_parts(config, folder)
     restore(folder, copies, busy, say)
     if not folder.finished():
         _check_model_and_machine(config, folder)
@@ -49,9 +49,9 @@ def train(config: RunConfig) -> None:
     if folder.finished():
         say("This run is finished. Its figures:")
         show_again(folder)
-        with alone_by(folder.path / LOCK, busy), mirrored(copies, say):
+        with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, say):
             return
-    with alone_by(folder.path / LOCK, busy), mirrored(copies, say):
+    with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, say):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
         _remove_scratch(folder)
@@ -123,7 +123,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     from melanoma_dist.distributed.units import train_units
     from melanoma_dist.train.unit import Unit
 
-    data = everywhere(config.data.data, dataset.folder)
+    data = resolve_source(config.data.data, dataset.folder)
     units = [
         Unit(
             seeded,

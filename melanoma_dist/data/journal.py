@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from melanoma_dist.data.manifest import JOURNAL
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import alone_in
+from melanoma_dist.storage.locks import lock_folder
 from melanoma_dist.storage.untrusted import parse_json
 
 Record = dict[str, Any]
@@ -79,5 +79,5 @@ class Journal:
 def opened(folder: Path) -> Iterator[Journal]:
     """The journal of ``folder``. Raises DataError when another process is preparing there."""
     refusal = f"{folder}: another preparation is writing here. Wait for it, or choose another folder with --out."
-    with alone_in(folder, DataError(refusal)), (folder / JOURNAL).open("a+b") as file:
+    with lock_folder(folder, DataError(refusal)), (folder / JOURNAL).open("a+b") as file:
         yield Journal(file)

@@ -47,7 +47,7 @@ from melanoma_dist.data.schema import (
 )
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.parquet import MOST_ENCODED, read_parquet
+from melanoma_dist.storage.parquet import MAX_FILE_BYTES, read_parquet
 from melanoma_dist.storage.untrusted import parse_json, read_bytes
 
 MANIFEST = "manifest.parquet"
@@ -146,7 +146,7 @@ def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
     """
     path = dataset.folder / name
     try:
-        content = read_bytes(path, MOST_ENCODED)
+        content = read_bytes(path, MAX_FILE_BYTES)
         table = read_parquet(content)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error

@@ -14,7 +14,7 @@ import imagehash
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from melanoma_dist.storage.images import MAX_BYTES, open_picture
+from melanoma_dist.storage.images import MAX_BYTES, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 HASH_SIDE = 16
@@ -75,7 +75,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
     for path in _largest_first(job.files, failures):
         try:
             data = read_bytes(path, MAX_BYTES)
-            with open_picture(data) as image:
+            with open_image(data) as image:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
                 pixels = _prepared(image, orientation, job.size)
@@ -105,7 +105,7 @@ def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:
 
     Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
     """
-    with open_picture(data) as image:
+    with open_image(data) as image:
         pixels = _prepared(image, _orientation(image), size)
     return pixels, _encode(pixels)
 
@@ -126,7 +126,7 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
     areas: dict[Path, int] = {}
     for path in files:
         try:
-            with open_picture(read_bytes(path, MAX_BYTES)) as image:
+            with open_image(read_bytes(path, MAX_BYTES)) as image:
                 areas[path] = image.width * image.height
         except Exception as error:  # as above
             failures.append((path, _reason(error)))
@@ -182,7 +182,7 @@ def _prepare_mask(
     if path is None:
         return None
     try:
-        with open_picture(read_bytes(path, MAX_BYTES)) as image:
+        with open_image(read_bytes(path, MAX_BYTES)) as image:
             mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
     except Exception as error:  # as above
         failures.append((path, _reason(error)))

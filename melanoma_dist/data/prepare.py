@@ -26,7 +26,7 @@ from melanoma_dist.data.photo import PhotoJob
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) 
     stored = ShardReader(Dataset(out, different, request.synthetic, "", request.size))
 
     def pixels(row: int) -> Image.Image:
-        return open_picture(stored.jpeg(row).tobytes())
+        return open_image(stored.jpeg(row).tobytes())
 
     near = near_duplicates(different["perceptual_hash"], pixels)
     return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from melanoma_dist.console import say
 from melanoma_dist.distributed.preflight import temporary_base
 from melanoma_dist.errors import MelanomaDistError, UserError
-from melanoma_dist.storage.locks import alone_in, is_held
+from melanoma_dist.storage.locks import is_locked, lock_folder
 
 _PREFIX = "ray-"
 _MARK = ".melanoma-dist"  # in folders that go with their command; holds the machine's name
@@ -32,7 +32,7 @@ def own_folder() -> Iterator[Path]:
         if _is_left(left):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    with alone_in(folder, MelanomaDistError(f"{folder}: another process holds it")):
+    with lock_folder(folder, MelanomaDistError(f"{folder}: another process holds it")):
         mark = folder / _MARK
         mark.write_text(socket.gethostname())  # once the folder is held, so that nobody takes it for one left over
         try:
@@ -52,5 +52,5 @@ def _is_left(folder: Path) -> bool:
     with suppress(OSError):
         found = folder.lstat()
         ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-        return ours and (folder / _MARK).read_text() == socket.gethostname() and not is_held(folder)
+        return ours and (folder / _MARK).read_text() == socket.gethostname() and not is_locked(folder)
     return False

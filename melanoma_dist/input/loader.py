@@ -24,7 +24,7 @@ from melanoma_dist.input.graph import (
     training_input,
 )
 from melanoma_dist.input.stream import Indices
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 from melanoma_dist.world import World
 
 
@@ -213,7 +213,7 @@ def _decodes(jpeg: npt.NDArray[np.uint8] | None) -> bool:
     if jpeg is None:
         return False
     try:
-        with open_picture(jpeg.tobytes()) as picture:
+        with open_image(jpeg.tobytes()) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError):
         return False

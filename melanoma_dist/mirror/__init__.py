@@ -1,1 +1,1 @@
-"""A copy of a run in a storage, kept while it is trained, from which another machine goes on."""
+"""Mirror a run in remote storage while it trains, so that another machine can resume it."""

@@ -1,10 +1,11 @@
-"""The copy of a folder in a storage: objects named by their hash, and manifests that say which file each is.
+"""A copy of a folder in remote storage: objects named by their hash, and manifests that map paths to objects.
 
     <url>/objects/<sha256>
     <url>/manifests/<number>-<sha256 of the manifest>.json      {"files": {path: [sha256, size]}}
 
-Objects come first, their manifest last, and only then are objects deleted that neither it nor the one before it names.
-A manifest that is there and has its hash is therefore a whole copy. Nothing is ordered by time.
+An update writes objects first and their manifest last. Only then does it delete the objects that neither this manifest
+nor the one before it names. A manifest with the right hash therefore stands for a complete copy. Nothing is ordered by
+time.
 """
 
 from __future__ import annotations
@@ -17,186 +18,186 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from melanoma_dist.mirror.snapshot import Content, FolderScanner, Snapshot, committed
+from melanoma_dist.mirror.snapshot import Digest, FolderScanner, Snapshot, group_committed
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.remote import Store
+from melanoma_dist.storage.remote import RemoteFolder
 from melanoma_dist.storage.untrusted import parse_json
 
-_KEPT = 2  # generations: the newest, and the one whose objects stay until the next is whole
+_GENERATIONS = 2  # the newest, and the one before it, whose objects stay until the newest is complete
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{64})\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LARGEST_MANIFEST = 64 * 2**20  # bytes
+_MAX_MANIFEST_BYTES = 64 * 2**20
 
-Tell = Callable[[str], object]
+Say = Callable[[str], object]
 
 
-class Damaged(Exception):
+class CorruptCopy(Exception):
     """A manifest or an object of the copy is not what was written."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A whole state of the folder."""
+    """One complete state of the folder."""
 
     number: int
-    files: dict[str, Content]
+    files: dict[str, Digest]
 
 
-class Copy:
-    """The copy of the files below ``root`` whose paths ``belongs`` picks."""
+class FolderCopy:
+    """The copy of the files below ``root`` whose relative paths ``includes`` accepts."""
 
-    def __init__(self, url: str, root: Path, belongs: Callable[[str], bool], tell: Tell) -> None:
-        """``tell`` hears what is damaged. Raises what the storage's library raises for a URL that is none."""
-        self.url, self._root, self._belongs, self._tell = url, root, belongs, tell
-        self._store = Store(url)
-        self._watch = FolderScanner(root, belongs)
+    def __init__(self, url: str, root: Path, includes: Callable[[str], bool], say: Say) -> None:
+        """``say`` gets a message about each corrupt manifest. Raises the storage library's error for a bad URL."""
+        self.url, self._root, self._includes, self._say = url, root, includes, say
+        self._remote = RemoteFolder(url)
+        self._scanner = FolderScanner(root, includes)
         self._newest: Generation | None = None
-        self._asked = False
+        self._is_loaded = False
 
     def newest(self) -> Generation | None:
-        """The newest generation that is whole, as far as manifests tell; None where there is none."""
+        """Read the newest intact manifest; None if there is none. Objects are not checked."""
         for name in reversed(self._manifests()):
             try:
-                return self._read(name)
-            except (Damaged, FileNotFoundError) as error:
-                self._tell(f"{self.url}/manifests/{name} is damaged ({error}); the one before it counts.")
+                return self._read_manifest(name)
+            except (CorruptCopy, FileNotFoundError) as error:
+                self._say(f"{self.url}/manifests/{name} is corrupt ({error}); falling back to the manifest before it.")
         return None
 
     def update(self) -> bool:
-        """Bring the copy to what the folder holds now; returns whether anything was new.
+        """Copy the present state of the folder; return whether anything was new.
 
-        Raises what the storage's library raises. The copy is then what it was before.
+        Raises what the storage's library raises. The copy is then in its previous state.
         """
-        if not self._asked:
-            self._newest, self._asked = self.newest(), True
-        before = self._newest.files if self._newest else {}
-        have = {content.sha256 for content in before.values()} & set(self._store.names("objects"))
+        if not self._is_loaded:
+            self._newest, self._is_loaded = self.newest(), True
+        previous = self._newest.files if self._newest else {}
+        uploaded = {digest.sha256 for digest in previous.values()} & set(self._remote.list_files("objects"))
         with ExitStack() as stack:
-            snapshot = self._watch.snapshot(stack, have)
-            if before and not snapshot.files:
+            snapshot = self._scanner.snapshot(stack, uploaded)
+            if previous and not snapshot.files:
                 raise FileNotFoundError(f"{self._root} is gone; its copy stays as it is")
-            if snapshot.files == before and have >= {content.sha256 for content in before.values()}:
+            if snapshot.files == previous and uploaded >= {digest.sha256 for digest in previous.values()}:
                 return False
-            self._upload(snapshot, have)
+            self._upload(snapshot, uploaded)
         self._commit(snapshot.files)
         return True
 
     def restore(self, generation: Generation, last: Sequence[str] = ()) -> list[str]:
-        """Write the files of a generation below the root, whole and hash-checked. Returns what is damaged.
+        """Write the files of a generation below the root, each checked by its hash. Return the corrupt paths.
 
-        A committed folder with a damaged file is left out whole. The files ``last`` say that something is finished:
-        they come last, in this order, and not at all where a file that is not replaceable is damaged. Raises what
-        the storage's library raises, and OSError from the disk.
+        A committed folder with a corrupt file is left out as a whole. The files ``last`` mark something as finished.
+        They are written last, in this order, and only if every other file except TensorBoard's events is intact.
+        Raises what the storage's library raises, and OSError from the disk.
         """
-        folders = committed(generation.files)
+        folders = group_committed(generation.files)
         inside = {path for paths in folders.values() for path in paths}
-        damaged = [folder for folder in sorted(folders) if not self._fetch_folder(generation, folder, folders[folder])]
+        corrupt = [name for name in sorted(folders) if not self._fetch_folder(generation, name, folders[name])]
         single = sorted(generation.files.keys() - inside - set(last))
         lost = [path for path in single if not self._fetch(generation, path)]
         if all(is_events(path) for path in lost):
             for path in last:
                 if path in generation.files and not self._fetch(generation, path):
-                    return [*damaged, *lost, path]
-        return [*damaged, *lost]
+                    return [*corrupt, *lost, path]
+        return [*corrupt, *lost]
 
-    def content(self, generation: Generation, path: str) -> bytes:
-        """The bytes of a small file of a generation. Raises Damaged."""
-        return b"".join(self._checked(generation.files[path]))
+    def read_file(self, generation: Generation, path: str) -> bytes:
+        """Read a small file of a generation. Raises CorruptCopy."""
+        return b"".join(self._checked_blocks(generation.files[path]))
 
     def _fetch(self, generation: Generation, path: str) -> bool:
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             atomic.write_file(target, lambda aside: self._download(generation.files[path], aside))
-        except Damaged:
+        except CorruptCopy:
             return False
         return True
 
     def _fetch_folder(self, generation: Generation, folder: str, paths: set[str]) -> bool:
         def write(aside: Path) -> None:
-            for path in paths - {f"{folder}/{atomic.MANIFEST}"}:  # that one is made anew, and comes to the same
+            for path in paths - {f"{folder}/{atomic.MANIFEST}"}:  # write_folder writes an equal one
                 self._download(generation.files[path], aside / PurePosixPath(path).name)
 
         try:
             atomic.write_folder(self._root / folder, write)
-        except Damaged:
+        except CorruptCopy:
             return False
         return True
 
-    def _download(self, content: Content, target: Path) -> None:
+    def _download(self, digest: Digest, target: Path) -> None:
         with target.open("wb") as file:
-            for block in self._checked(content):
+            for block in self._checked_blocks(digest):
                 file.write(block)
 
-    def _checked(self, content: Content) -> Iterator[bytes]:
-        """The bytes of an object. Raises Damaged at the end, or where more come than there should be."""
-        digest, size = hashlib.sha256(), 0
+    def _checked_blocks(self, digest: Digest) -> Iterator[bytes]:
+        """Yield the bytes of an object. Raises CorruptCopy after the last one, or as soon as there are too many."""
+        sha256, size = hashlib.sha256(), 0
         try:
-            for block in self._store.blocks(f"objects/{content.sha256}"):
-                digest.update(block)
+            for block in self._remote.read_blocks(f"objects/{digest.sha256}"):
+                sha256.update(block)
                 size += len(block)
-                if size > content.size:
-                    raise Damaged("it is longer than what was written")
+                if size > digest.size:
+                    raise CorruptCopy("it is longer than what was written")
                 yield block
         except FileNotFoundError:
-            raise Damaged("it is gone") from None
-        if digest.hexdigest() != content.sha256:
-            raise Damaged("it is not what was written")
+            raise CorruptCopy("it is missing") from None
+        if sha256.hexdigest() != digest.sha256:
+            raise CorruptCopy("it is not what was written")
 
-    def _upload(self, snapshot: Snapshot, have: set[str]) -> None:
-        there = set(have)
-        for path, content in snapshot.files.items():
-            if content.sha256 not in there:
-                self._store.write(f"objects/{content.sha256}", snapshot.blocks(path), content.size)
-                there.add(content.sha256)
+    def _upload(self, snapshot: Snapshot, uploaded: set[str]) -> None:
+        present = set(uploaded)
+        for path, digest in snapshot.files.items():
+            if digest.sha256 not in present:
+                self._remote.write(f"objects/{digest.sha256}", snapshot.blocks(path), digest.size)
+                present.add(digest.sha256)
 
-    def _commit(self, files: dict[str, Content]) -> None:
+    def _commit(self, files: dict[str, Digest]) -> None:
         """Write the manifest of the next generation, then delete what neither it nor the one before it needs."""
         text = json.dumps({"files": files}, indent=0).encode()
         names = self._manifests()
         number = int(names[-1].partition("-")[0]) + 1 if names else 1
         name = f"{number:08d}-{hashlib.sha256(text).hexdigest()}.json"
-        self._store.write(f"manifests/{name}", [text], len(text))
-        before, self._newest = self._newest, Generation(number, files)
-        needed = {content.sha256 for content in (*files.values(), *(before.files.values() if before else ()))}
-        for old in names[: 1 - _KEPT]:
-            self._store.delete(f"manifests/{old}")
-        for old in self._store.names("objects"):
+        self._remote.write(f"manifests/{name}", [text], len(text))
+        previous, self._newest = self._newest, Generation(number, files)
+        needed = {digest.sha256 for digest in (*files.values(), *(previous.files.values() if previous else ()))}
+        for old in names[: 1 - _GENERATIONS]:
+            self._remote.delete(f"manifests/{old}")
+        for old in self._remote.list_files("objects"):
             if old not in needed:
-                self._store.delete(f"objects/{old}")
+                self._remote.delete(f"objects/{old}")
 
     def _manifests(self) -> list[str]:
-        return [name for name in self._store.names("manifests") if _NAME.fullmatch(name)]
+        return [name for name in self._remote.list_files("manifests") if _NAME.fullmatch(name)]
 
-    def _read(self, name: str) -> Generation:
+    def _read_manifest(self, name: str) -> Generation:
         content = b""
-        for block in self._store.blocks(f"manifests/{name}"):
+        for block in self._remote.read_blocks(f"manifests/{name}"):
             content += block
-            if len(content) > _LARGEST_MANIFEST:
-                raise Damaged("it is larger than any that was written")
-        number, digest = name.removesuffix(".json").split("-")
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise Damaged("it is not what was written")
-        return Generation(int(number), self._files(content))
+            if len(content) > _MAX_MANIFEST_BYTES:
+                raise CorruptCopy("it is too large")
+        number, sha256 = name.removesuffix(".json").split("-")
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise CorruptCopy("it is not what was written")
+        return Generation(int(number), self._parse_files(content))
 
-    def _files(self, content: bytes) -> dict[str, Content]:
+    def _parse_files(self, content: bytes) -> dict[str, Digest]:
         try:
-            told = parse_json(content)["files"]
-            files = {path: Content(str(sha256), int(size)) for path, (sha256, size) in told.items()}
+            entries = parse_json(content)["files"]
+            files = {path: Digest(str(sha256), int(size)) for path, (sha256, size) in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise Damaged("it is no manifest") from None
-        for path, found in files.items():
-            if not self._belongs(path) or not _is_plain(path) or not _SHA256.fullmatch(found.sha256):
-                raise Damaged(f"it names {path[:80]!r}")
+            raise CorruptCopy("it is not a manifest") from None
+        for path, digest in files.items():
+            if not self._includes(path) or not _is_plain(path) or not _SHA256.fullmatch(digest.sha256):
+                raise CorruptCopy(f"it names {path[:80]!r}")
         return files
 
 
 def is_events(path: str) -> bool:
-    """Whether a file is TensorBoard's: a curve, which nothing is computed from."""
+    """Whether a file holds TensorBoard's curves, from which nothing is computed."""
     return PurePosixPath(path).name.startswith("events.")
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path leads to a file below the folder that it is relative to."""
+    """Whether a relative path stays inside its folder."""
     parts = path.split("/")
     return "\0" not in path and "\\" not in path and not any(part == "" or part.startswith(".") for part in parts)

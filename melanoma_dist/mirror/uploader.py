@@ -1,4 +1,4 @@
-"""A thread that keeps a copy up to date, and tries again what the storage refuses; no training waits for it."""
+"""A thread that keeps a copy up to date and retries what the storage refuses; training never waits for it."""
 
 from __future__ import annotations
 
@@ -7,87 +7,89 @@ import threading
 import time
 from collections.abc import Callable
 
-from melanoma_dist.mirror.copy import Copy, Tell
+from melanoma_dist.mirror.copy import FolderCopy, Say
 from melanoma_dist.storage.backoff import Backoff
-from melanoma_dist.storage.remote import told
+from melanoma_dist.storage.remote import describe_error
 
 _BACKOFF = Backoff(first_s=2.0, longest_s=300.0)
 
 
 class Uploader:
-    """Brings one copy up to date, each time it is told that something is new.
+    """Updates one copy after each ``notify``.
 
-    ``tell`` is only called by whoever calls ``nudge`` and ``close``, never by the thread.
+    ``say`` is called only within ``notify`` and ``close``, in the caller's thread, never in the uploader's.
     """
 
-    def __init__(self, name: str, copy: Callable[[Tell], Copy], tell: Tell, backoff: Backoff = _BACKOFF) -> None:
-        """``copy`` makes the copy, in the thread; it is given whom to tell of damages. ``name`` is the copy's."""
-        self._name, self._make, self._tell, self._backoff = name, copy, tell, backoff
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
+    def __init__(
+        self, name: str, open_copy: Callable[[Say], FolderCopy], say: Say, backoff: Backoff = _BACKOFF
+    ) -> None:
+        """Start the thread, which opens the copy by ``open_copy(say)``. Messages begin with ``name``."""
+        self._name, self._open_copy, self._say, self._backoff = name, open_copy, say, backoff
+        self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._wake = threading.Condition()
-        self._asked, self._done = 0, 0
-        self._closing = self._given_up = False
+        self._changes, self._copied_changes = 0, 0  # number of notifications, and how many of them are in the copy
+        self._closing = self._timed_out = False
         self._refusal: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"mirror {name}", daemon=True)
         self._thread.start()
 
-    def nudge(self) -> None:
-        """Something is new. Returns at once."""
-        self._pass_on()
+    def notify(self) -> None:
+        """Announce that something is new. Returns at once."""
+        self._say_messages()
         with self._wake:
-            self._asked += 1
+            self._changes += 1
             self._wake.notify()
 
     def close(self, wait_s: float) -> bool:
-        """Bring over what is left, for at most ``wait_s``; returns whether the copy is up to date, and tells if not."""
-        self.nudge()
+        """Wait at most ``wait_s`` for the last update. Return whether the copy is up to date; if not, say why."""
+        self.notify()
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join(wait_s)
-        self._pass_on()
-        late = self._given_up = self._thread.is_alive()
+        self._say_messages()
+        late = self._timed_out = self._thread.is_alive()
         if late:
             why = self._refusal or f"it takes longer than {wait_s:.3g} s"
-            self._tell(f"{self._name}: the mirror lacks what is newest here ({why}). What it has is whole.")
+            self._say(f"{self._name}: the mirror is not up to date ({why}). What it holds is complete.")
         return not late
 
-    def _pass_on(self) -> None:
-        while not self._news.empty():
-            self._tell(self._news.get())
+    def _say_messages(self) -> None:
+        while not self._messages.empty():
+            self._say(self._messages.get())
 
     def _run(self) -> None:
-        copy: Copy | None = None
+        copy: FolderCopy | None = None
         failures = 0
-        while (asked := self._next()) is not None:
+        while (changes := self._next_changes()) is not None:
             try:
-                copy = copy or self._make(self._news.put)
+                copy = copy or self._open_copy(self._messages.put)
                 copy.update()
             except Exception as error:  # each storage's library has classes of its own
                 failures += 1
-                self._note(error, failures)
+                self._note_failure(error, failures)
                 self._pause(self._backoff.wait_s(failures))
                 continue
             if failures:
-                self._news.put(f"{self._name}: the mirror takes what is new again, after {failures} failures.")
-            failures, self._refusal, self._done = 0, None, asked
+                self._messages.put(f"{self._name}: the mirror can be written again, after {failures} failures.")
+            failures, self._refusal, self._copied_changes = 0, None, changes
 
-    def _next(self) -> int | None:
-        """Wait for something new; None when that is over."""
+    def _next_changes(self) -> int | None:
+        """Wait for something new; None once nothing more will come."""
         with self._wake:
-            self._wake.wait_for(lambda: self._asked > self._done or self._closing)
-            return self._asked if self._asked > self._done and not self._given_up else None
+            self._wake.wait_for(lambda: self._changes > self._copied_changes or self._closing)
+            return self._changes if self._changes > self._copied_changes and not self._timed_out else None
 
-    def _note(self, error: Exception, failures: int) -> None:
-        self._refusal = told(error)
+    def _note_failure(self, error: Exception, failures: int) -> None:
+        self._refusal = describe_error(error)
         if failures & (failures - 1) == 0:  # the first, the second, the fourth, ...
-            self._news.put(
-                f"{self._name}: the mirror cannot be written ({self._refusal}), failure {failures}; it is tried again "
-                "while the training goes on."
+            self._messages.put(
+                f"{self._name}: the mirror cannot be written ({self._refusal}), failure {failures}; training continues "
+                "while it is retried."
             )
 
     def _pause(self, seconds: float) -> None:
-        """Wait; when it is closing, only as long as the first time, for there is little time left."""
+        """Wait; once closing, only as long as after a first failure, because little time is left."""
         until = time.monotonic() + seconds
         with self._wake:
             self._wake.wait_for(lambda: self._closing, timeout=seconds)

@@ -1,1 +1,1 @@
-"""Files: whole or not there, read with limits, held by one process."""
+"""Files and folders: atomic writes, locks, remote storage, and readers with limits for untrusted files."""

@@ -1,4 +1,4 @@
-"""How long to wait before what failed is tried again."""
+"""Exponential backoff with jitter: how long to wait before a retry."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class Backoff:
     longest_s: float
 
     def wait_s(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row, 1 or more."""
+        """Return the seconds to wait after ``failures`` (1 or more) in a row."""
         doubled = self.first_s * 2.0 ** min(failures - 1, 60)
-        return min(self.longest_s, doubled) * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # hides nothing
+        return min(self.longest_s, doubled) * random.uniform(0.5, 1.5)  # noqa: S311  # nosec B311  # no secret

@@ -1,4 +1,8 @@
-"""One process at a time: a second one is refused, or waits for its turn."""
+"""Locks between processes: a second process is refused, or waits for its turn. The kernel frees a killed holder's lock.
+
+They are ``flock`` on a folder or file, not the ``filelock`` package, which locks neither a folder itself nor anything
+where its lock file cannot be created.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +14,35 @@ from pathlib import Path
 
 from melanoma_dist.errors import MelanomaDistError
 
-LOCK = ".lock"  # what a folder that several machines share is held by
+LOCK = ".lock"  # the lock file of a folder that several machines share
 
 
 @contextmanager
-def alone_in(folder: Path, refusal: MelanomaDistError) -> Iterator[None]:
-    """Hold ``folder``, which exists; raise ``refusal`` if another process of this machine does.
-
-    A killed holder lets go.
-    """
-    with _held(os.open(folder, os.O_RDONLY), refusal):
+def lock_folder(folder: Path, refusal: MelanomaDistError) -> Iterator[None]:
+    """Lock an existing ``folder``; raise ``refusal`` if another process of this machine holds it."""
+    with _locked(os.open(folder, os.O_RDONLY), refusal):
         yield
 
 
 @contextmanager
-def alone_by(file: Path, refusal: MelanomaDistError) -> Iterator[None]:
-    """Hold ``file``, made if it is not there; raise ``refusal`` if another process does, on another machine too.
+def lock_file(file: Path, refusal: MelanomaDistError) -> Iterator[None]:
+    """Lock ``file``, created if missing; raise ``refusal`` if another process, on any machine, holds it.
 
-    Network file systems share locks of files, not those of folders. Its folder is held where the file cannot be
-    written. A killed holder lets go.
+    Network file systems share locks of files between machines, but not locks of folders. Where the file cannot be
+    created, its folder is locked instead.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError:
         handle = os.open(file.parent, os.O_RDONLY)
-    with _held(handle, refusal):
+    with _locked(handle, refusal):
         yield
 
 
 @contextmanager
-def _held(handle: int, refusal: MelanomaDistError) -> Iterator[None]:
+def _locked(handle: int, refusal: MelanomaDistError) -> Iterator[None]:
     try:
-        # Some network file systems lock nothing; there, nobody is kept out.
+        # Some network file systems support no locks. There, work continues without one.
         with suppress(OSError):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,8 +53,8 @@ def _held(handle: int, refusal: MelanomaDistError) -> Iterator[None]:
         os.close(handle)
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process holds ``folder``. True as well where that cannot be told."""
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds ``folder``; True if that cannot be determined."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -68,10 +69,10 @@ def is_held(folder: Path) -> bool:
 
 
 @contextmanager
-def turn_at(file: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Hold ``file``, made if it is not there, once no other process does; ``on_wait`` is called before a wait.
+def wait_for_lock(file: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Lock ``file``, created if missing; if another process holds it, call ``on_wait`` once and wait.
 
-    A killed holder lets go. Raises OSError where the file system locks no files.
+    Raises OSError where the file system supports no locks.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -1,8 +1,8 @@
-"""Tensors and plain values in a file of ``torch.save`` that somebody else may have written.
+"""Load tensors and plain values from untrusted files of ``torch.save``.
 
-PyTorch believes what a file says of itself: a record that is deflated may grow a thousandfold, and a tar or a bare
-pickle, as PyTorch wrote them before 1.6, may claim any size or be unpacked into the system's temporary folder. So only
-the archives that it writes today are opened: zips of stored records, none larger than the file.
+PyTorch trusts what a file claims. A deflated record may grow a thousandfold. A tar or a bare pickle, the formats before
+PyTorch 1.6, may claim any size or be unpacked into the system's temporary folder. So only the format of today is
+loaded: a zip of stored records, none larger than the file.
 """
 
 from __future__ import annotations
@@ -16,51 +16,52 @@ from typing import Any
 import torch
 
 _END = struct.Struct("<4sQ28xQQ4s4xQ4x4s16xH")
-"""Of an archive: the end record of 64 bits, where it is told to be, the end record of 32 bits, and no comment.
+"""The end of an archive: the 64-bit end record, the locator that points to it, the 32-bit end record, no comment.
 
-That nothing else may be there leaves no two ways to read the list of records: PyTorch finds the one that was checked.
+Nothing else is allowed there, so that the list of records can be read in one way only: PyTorch reads the list that was
+checked here.
 """
-_REST = 44  # bytes that the end record of 64 bits has beyond its first twelve
+_END64_REST = 44  # bytes of the 64-bit end record after its first twelve
 
 
 def load_tensors(path: Path) -> Any:
-    """What the file holds, on the CPU. Raises OSError or ValueError, and nothing else; nothing in it is executed."""
+    """Load a file onto the CPU without executing anything in it. Raises OSError or ValueError, and nothing else."""
     try:
         _require_stored_records(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ValueError):
         raise
     except pickle.UnpicklingError:
-        raise ValueError("it holds more than tensors and plain values, and nothing else is loaded") from None
-    except Exception as error:  # PyTorch's and those of the values it makes have no common base
+        raise ValueError("it holds more than tensors and plain values, which is not allowed") from None
+    except Exception as error:  # PyTorch's errors have no common base
         raise ValueError((str(error).strip().splitlines() or [type(error).__name__])[0][:200]) from error
 
 
 def _require_stored_records(path: Path) -> None:
     if not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     size = path.stat().st_size
     try:
-        _require_one_list(path, size)
+        _require_plain_end(path, size)
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-    except (zipfile.BadZipFile, RuntimeError, struct.error) as error:  # zipfile's of features it does not know, too
+    except (zipfile.BadZipFile, RuntimeError, struct.error) as error:  # RuntimeError: an unknown zip feature
         raise ValueError(
-            f"it is no archive as PyTorch writes it since 1.6 ({error}); save an older one anew with torch.save"
+            f"it is not in the format of PyTorch 1.6 or later ({error}); save an older file again with torch.save"
         ) from error
     if any(record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1 for record in records):
-        raise ValueError("its records are compressed or encrypted, and PyTorch's are not")
+        raise ValueError("its records are compressed or encrypted; those of torch.save are not")
     if any(record.file_size != record.compress_size for record in records):
-        raise ValueError("its records claim another size than they have")
+        raise ValueError("a record claims another size than it has")
     if sum(record.file_size for record in records) > size:
         raise ValueError("its records claim more bytes than the file has")
 
 
-def _require_one_list(path: Path, size: int) -> None:
+def _require_plain_end(path: Path, size: int) -> None:
     with path.open("rb") as file:
         file.seek(max(size - _END.size, 0))
         end64, length, list_size, list_start, locator, end64_start, end, comment = _END.unpack(file.read())
     if (end64, locator, end) != (b"PK\x06\x06", b"PK\x06\x07", b"PK\x05\x06"):
-        raise zipfile.BadZipFile("its end is not one")
-    if comment or length != _REST or end64_start != size - _END.size or list_start + list_size != end64_start:
-        raise zipfile.BadZipFile("its end leads elsewhere")
+        raise zipfile.BadZipFile("its end records are missing")
+    if comment or length != _END64_REST or end64_start != size - _END.size or list_start + list_size != end64_start:
+        raise zipfile.BadZipFile("its end records point elsewhere")

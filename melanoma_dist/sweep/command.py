@@ -31,7 +31,7 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds
 from melanoma_dist.signals import everything_saved
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import Journal, replay, settle
 from melanoma_dist.sweep.racing import FoldRacing
@@ -63,7 +63,7 @@ def sweep(settings: SweepConfig) -> None:
     say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
     busy = ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")
-    with alone_by(folder / LOCK, busy):
+    with lock_file(folder / LOCK, busy):
         journal = Journal(folder / "journal.jsonl")
         race = FoldRacing(config.data.folds, settings.fold_race)
         conductor = Controller(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)

@@ -15,7 +15,7 @@ import pandas as pd
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.data.node_copies import everywhere
+from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, ResumeError, StorageError
 from melanoma_dist.run import check_batch
@@ -169,7 +169,7 @@ class SweepWorkSource:
         unit = Unit(
             config,
             place.fold,
-            everywhere(config.data.data, dataset.folder),
+            resolve_source(config.data.data, dataset.folder),
             dataset.fingerprint,
             folder.path.resolve(),
             reports_to_scheduler=True,

@@ -18,7 +18,7 @@ import torch
 
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import StorageError
-from melanoma_dist.mirror.run_mirror import Part
+from melanoma_dist.mirror.run_mirror import MirrorPart
 from melanoma_dist.mirror.uploader import Uploader
 from melanoma_dist.train.background import Background, copy_to_cpu
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
@@ -45,7 +45,7 @@ class ArtifactWriter:
         self._writing_s = 0.0  # the last time
         self._uploader: Uploader | None = None
         if unit.mirror is not None:
-            self._uploader = Part(unit.mirror, unit.run, unit.fold).courier(note)
+            self._uploader = MirrorPart(unit.mirror, unit.run, unit.fold).uploader(note)
 
     def due(self) -> bool:
         """Called after every step: whether it is time for a checkpoint, or to try again what was refused.
@@ -104,7 +104,7 @@ class ArtifactWriter:
         self._writing_s = time.monotonic() - start
         self._saver.attempt(lambda: write_metrics(self._unit, state["history"]))
         if self._uploader is not None:
-            self._uploader.nudge()
+            self._uploader.notify()
 
     def _end(self, wait_s: float) -> None:
         self.tensorboard.close()

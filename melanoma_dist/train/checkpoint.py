@@ -137,12 +137,12 @@ class Checkpoints:
         """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
         name = _best_name(epoch)
         folder = self._standing(name).get(name, self._folder / name)
-        if why := atomic.damage(folder, needed=(_MODEL, _VALIDATION)):
+        if why := atomic.integrity_error(folder, required=(_MODEL, _VALIDATION)):
             raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
         return folder / _MODEL, load_file(folder / _VALIDATION)
 
     def _standing(self, pattern: str) -> dict[str, Path]:
-        return atomic.standing(self._folder, pattern)
+        return atomic.committed_folders(self._folder, pattern)
 
     def _write(self, name: str, write: atomic.Write) -> None:
         final = self._folder / name
@@ -173,7 +173,7 @@ class Checkpoints:
 def best_hashes(folder: Path) -> set[str]:
     """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
     try:
-        return {atomic.manifest(best)[_MODEL] for best in atomic.standing(folder, "best-*").values()}
+        return {atomic.read_manifest(best)[_MODEL] for best in atomic.committed_folders(folder, "best-*").values()}
     except (OSError, ValueError, KeyError):
         return set()
 
@@ -183,7 +183,7 @@ def _best_name(epoch: int) -> str:
 
 
 def _damage(folder: Path) -> str | None:
-    return atomic.damage(folder, needed=(_STATE, _BEST))
+    return atomic.integrity_error(folder, required=(_STATE, _BEST))
 
 
 def _sort_header(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A unit whose machine is lost goes on elsewhere from its mirror, as if nothing had been."""
+"""A unit whose machine is lost resumes elsewhere from its mirror, byte for byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.mirror.run_mirror import fold_url, mirrored, parts, restore
+from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.events import Note
 from melanoma_dist.train.unit import Unit
@@ -30,25 +30,25 @@ RUN = config(
 
 def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
     mirror = f"file://{tmp_path}/bucket"
-    whole, lost = (unit_in(tmp_path / name / "run", data, mirror) for name in ("whole", "lost"))
-    jobs.whole_unit(World(), replace(whole, mirror=None))
-    jobs.judged_unit(World(), replace(lost, reports_to_scheduler=True), 1)  # it is told to stop after its first epoch
+    reference, lost = (unit_in(tmp_path / name / "run", data, mirror) for name in ("whole", "lost"))
+    jobs.whole_unit(World(), replace(reference, mirror=None))
+    jobs.judged_unit(World(), replace(lost, reports_to_scheduler=True), 1)  # it stops after its first epoch
     run = RunFolder(lost.run, {})
-    of_run = parts(replace(RUN, mirror=mirror), run)
-    with mirrored(of_run[:1], print):
+    parts = mirror_parts(replace(RUN, mirror=mirror), run)
+    with keep_mirrored(parts[:1], print):
         pass
     assert not lost.predictions.exists()
     shutil.rmtree(lost.run)
 
-    restore(run, of_run, ConfigError("busy"), print)
+    restore(run, parts, ConfigError("busy"), print)
     events = jobs.whole_unit(World(), lost)
     assert any("goes on after epoch 1" in event.text for event in events if isinstance(event, Note))
-    expected = pd.read_parquet(whole.predictions)
+    expected = pd.read_parquet(reference.predictions)
     pd.testing.assert_frame_equal(pd.read_parquet(lost.predictions), expected, check_exact=True)
 
     finished = {path for path in lost.run.rglob("*") if path.is_file()}
     shutil.rmtree(lost.run)
-    restore(run, of_run, ConfigError("busy"), print)
+    restore(run, parts, ConfigError("busy"), print)
     assert {path for path in lost.run.rglob("*") if path.is_file()} == finished
     assert atomic.sha256(lost.model) in jobs_hashes(lost)
 

@@ -1,4 +1,4 @@
-"""A disk whose power fails at a chosen call, and which forgets what was never flushed."""
+"""A simulated disk whose power fails at a chosen call and that loses unflushed bytes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 CALLS = ("open", "fsync", "replace", "rename", "mkdir", "rmdir", "unlink")
 
 
-class Cut(BaseException):
-    """The power fails: nothing after it runs, no clean-up either."""
+class PowerCut(BaseException):
+    """A power cut: nothing runs after it, not even clean-up."""
 
 
-class Disk:
-    """The disk below a folder: counts what is asked of it, fails once, and forgets what was never flushed."""
+class FaultyDisk:
+    """The disk below a folder: records the calls to it, fails at one of them, and can lose unflushed bytes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.calls: list[str] = []
         self.fail_at: int | None = None
-        self.failure: BaseException = Cut()
+        self.failure: BaseException = PowerCut()
         self._flushed = {path.stat().st_ino: path.read_bytes() for path in files(root)}
 
     @contextmanager
@@ -32,28 +32,28 @@ class Disk:
         self.calls, self.fail_at, self.failure = [], call, failure
         with pytest.MonkeyPatch.context() as patch:
             for name in CALLS:
-                patch.setattr(os, name, self._counted(name, getattr(os, name)))
+                patch.setattr(os, name, self._count_calls(name, getattr(os, name)))
             yield
 
-    def lose_what_was_not_flushed(self) -> None:
+    def lose_unflushed(self) -> None:
         for path in files(self.root):
             path.write_bytes(self._flushed.get(path.stat().st_ino, b""))
 
-    def _counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def _count_calls(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if name == "open" and "dir_fd" in kwargs:  # of rmtree, within a folder
+            if name == "open" and "dir_fd" in kwargs:  # by rmtree, within a folder
                 return real(*args, **kwargs)
             self.calls.append(name)
             if len(self.calls) - 1 == self.fail_at:
                 raise self.failure
             result = real(*args, **kwargs)
             if name == "fsync":
-                self._note(args[0])
+                self._mark_flushed(args[0])
             return result
 
         return call
 
-    def _note(self, descriptor: int) -> None:
+    def _mark_flushed(self, descriptor: int) -> None:
         path = Path(f"/proc/self/fd/{descriptor}").resolve()
         if path.is_file():
             self._flushed[path.stat().st_ino] = path.read_bytes()

@@ -21,7 +21,7 @@ from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import fingerprint
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 
 LESIONS = 12
 
@@ -154,7 +154,7 @@ def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd:
 def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     flags = [*good(data, tmp_path), "--name", "busy"]
     (tmp_path / "runs" / "busy").mkdir(parents=True)
-    with alone_by(tmp_path / "runs" / "busy" / LOCK, DataError("ours")):
+    with lock_file(tmp_path / "runs" / "busy" / LOCK, DataError("ours")):
         assert "another command is training" in told(capfd, *flags)
     assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
 

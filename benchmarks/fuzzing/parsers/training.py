@@ -71,8 +71,8 @@ def _curves(place: Path) -> None:
     tensorboard_history.rewrite(place / "kept", 10**9)
 
 
-def _part(place: Path) -> run_mirror.Part:
-    return run_mirror.Part((place / "mirror").as_uri(), place / "restored")
+def _part(place: Path) -> run_mirror.MirrorPart:
+    return run_mirror.MirrorPart((place / "mirror").as_uri(), place / "restored")
 
 
 def _begin_mirror(place: Path) -> None:

@@ -22,7 +22,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 
 _TEMPLATE = "page.html.j2"
 _SIDE = 176  # pixels of a thumbnail's longer side: enough to compare two of them by eye
@@ -116,7 +116,7 @@ class _Album:
     def picture(self, image_id: str) -> Picture:
         position = int(self._positions.get_indexer(pd.Index([image_id]))[0])
         row = self.images.iloc[position]
-        image = open_picture(self._reader.jpeg(position).tobytes())
+        image = open_image(self._reader.jpeg(position).tobytes())
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # JPEG decodes faster at 1/2, 1/4 or 1/8 of its size
         small = image.convert("RGB")
         small.thumbnail((_SIDE, _SIDE))

@@ -22,7 +22,7 @@ from melanoma_dist.data.download.local_files import LocalFile, inspect, part_of
 from melanoma_dist.data.download.pool import DownloadPool
 from melanoma_dist.data.download.transfer import USUAL, Patience
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import alone_in
+from melanoma_dist.storage.locks import lock_folder
 
 _THREADS = 4
 _UNPACKED_PER_BYTE = 1.1
@@ -49,7 +49,7 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
         require_acceptance(raw, [holding.item for holding in wanted], config.accept_license)
         _require_room(raw, wanted)
         raw.mkdir(parents=True, exist_ok=True)
-        with alone_in(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
+        with lock_folder(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
             _remove_leftovers(raw, holdings)
             _fetch(raw, wanted, patience, address.auth)
     console.say(f"{raw}: all {len(items)} files are there.")

@@ -109,7 +109,7 @@ class PartialFile:
 
     def become(self, target: Path) -> None:
         """Finished: the file takes its name."""
-        atomic.adopt(self.path, target)
+        atomic.commit_file(self.path, target)
         self._note.unlink(missing_ok=True)
 
     def remove(self) -> None:

@@ -16,7 +16,15 @@ from melanoma_dist.data.download.catalogue import Item
 from melanoma_dist.data.download.counting import require_all, require_rows
 from melanoma_dist.data.download.local_files import part_of, record, target
 from melanoma_dist.data.download.partial_file import PartialFile
-from melanoma_dist.data.download.transfer import ELSEWHERE, LineDown, Patience, Stop, Stopped, Transfer, Unreachable
+from melanoma_dist.data.download.transfer import (
+    ELSEWHERE,
+    Patience,
+    RetriesExhausted,
+    Stop,
+    Stopped,
+    Transfer,
+    Unreachable,
+)
 from melanoma_dist.errors import DataError, DownloadError, MelanomaDistError
 
 _GRACE_S = 5.0  # for threads to end after Ctrl-C; one that waits for a connection may take longer and dies with us
@@ -78,7 +86,7 @@ class DownloadPool:
         """A file that fails does not keep the others from coming, unless they would meet the same."""
         try:
             self._bring(item)
-        except LineDown as error:
+        except RetriesExhausted as error:
             self.failures.append(error)
             self._empty_queue()
             if isinstance(error, Unreachable):

@@ -56,11 +56,11 @@ class Stopped(Exception):
     """The transfer was told to stop; what it has is kept."""
 
 
-class LineDown(DownloadError):
+class RetriesExhausted(DownloadError):
     """A transfer that gave up after all its attempts: other files will hardly fare better."""
 
 
-class Unreachable(LineDown):
+class Unreachable(RetriesExhausted):
     """The server never answered: no other file will come either."""
 
 
@@ -119,7 +119,7 @@ class Transfer:
     """Whether the server has answered anything."""
 
     def run(self) -> None:
-        """Fetch the rest. Raises DownloadError (LineDown when attempts are used up), Stopped, OSError from the disk."""
+        """Fetch the rest. Raises DownloadError (RetriesExhausted among them), Stopped, and OSError from the disk."""
         if not self.part.belongs_to(self.url):
             self._restart()
         failures, furthest = 0, self.part.size
@@ -138,12 +138,14 @@ class Transfer:
         self.stop.check()
         patience = self.patience
         if error.wait_s > patience.longest_retry_after_s:
-            raise LineDown(f"{self.name}: {error}, and the server asks to wait for {error.wait_s:.0f} s. {_later()}")
+            raise RetriesExhausted(
+                f"{self.name}: {error}, and the server asks to wait for {error.wait_s:.0f} s. {_later()}"
+            )
         most = patience.attempts if self._heard else min(patience.attempts, patience.attempts_unheard)
         if failures >= most and not self._heard:
             raise Unreachable(f"{self.name}: {error}; no answer, {failures} times, from {self.url}. {_unreachable()}")
         if failures >= most:
-            raise LineDown(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
+            raise RetriesExhausted(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
         wait = max(error.wait_s, Backoff(patience.first_wait_s, patience.longest_wait_s).wait_s(failures))
         self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {most}).")
         self.stop.check(wait)

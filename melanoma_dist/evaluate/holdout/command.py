@@ -21,7 +21,7 @@ from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.images import Chosen, choose_all, choose_holdout
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 
 
 def evaluate(settings: EvaluateConfig) -> None:
@@ -73,7 +73,7 @@ def _alone(folder: RunFolder) -> Any:
     except OSError as error:
         why = f"the look cannot be recorded there ({error.strerror or error})"
         raise ConfigError(f"evaluate {folder.path}: {why}. Nothing was looked at.") from error
-    return alone_by(
+    return lock_file(
         place / LOCK, ConfigError(f"evaluate {folder.path}: another command is evaluating it. Wait for it.")
     )
 

@@ -10,7 +10,7 @@ from melanoma_dist.data.duplicates import near_duplicates
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.inference.images import Images
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 
 _SHOWN = 5
 _SAME = {
@@ -63,7 +63,7 @@ def _near(around: Images, trained: Images) -> dict[str, str]:
     rows = np.concatenate([side.rows for side in sides])
 
     def pixels(position: int) -> Image.Image:
-        return open_picture(readers[int(which[position])].jpeg(int(rows[position])).tobytes())
+        return open_image(readers[int(which[position])].jpeg(int(rows[position])).tobytes())
 
     pairs = near_duplicates(table["perceptual_hash"], pixels, which)
     copies = pairs[pairs["joined"]]

@@ -28,7 +28,7 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.saliency import grad_cam
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 
 SHOWN = 6
 """Errors of each kind."""
@@ -85,7 +85,7 @@ class _Album:
 
     def small(self, row: int) -> Image.Image:
         """A small copy of an image, whole."""
-        with open_picture(self.shards.jpeg(row).tobytes()) as image:
+        with open_image(self.shards.jpeg(row).tobytes()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
             picture = image.convert("RGB")
         picture.thumbnail((_SIDE, _SIDE))

@@ -29,7 +29,7 @@ from melanoma_dist.evaluate.report.run_results import (
 )
 from melanoma_dist.pages.svg import svg
 from melanoma_dist.storage import atomic
-from melanoma_dist.storage.images import open_picture
+from melanoma_dist.storage.images import open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 _NO_INCIDENTS = "In no fold was a step skipped, a micro-batch halved or an image left out."
@@ -243,7 +243,7 @@ def _uri(folder: Path, name: str | None) -> str | None:
     if not _PICTURE.fullmatch(name):
         raise ValueError(f"{name!r} is no picture of {folder}")
     content = read_bytes(folder / name)
-    open_picture(content)
+    open_image(content)
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 

@@ -19,9 +19,9 @@ from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import alone_in
+from melanoma_dist.storage.locks import lock_folder
 
-from ..hostile import require_read_or_refused
+from ..hostile import fuzz_reader
 from .conftest import Raw, write_image
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,7 +132,7 @@ def test_two_preparations_do_not_write_into_one_folder(request_of_50: Request, t
     out = tmp_path / "out"
     out.mkdir()
     with (
-        alone_in(out, DataError("ours")),
+        lock_folder(out, DataError("ours")),
         pytest.raises(DataError, match="another preparation is writing here"),
     ):
         prepare(request_of_50, out)
@@ -178,4 +178,4 @@ def test_a_damaged_journal_is_gone_on_with_as_far_as_it_reads(request_of_50: Req
             if finished.resume("x"):
                 storing.outcome(finished)
 
-    require_read_or_refused(read, "".join(json.dumps(line) + "\n" for line in lines).encode(), DataError)
+    fuzz_reader(read, "".join(json.dumps(line) + "\n" for line in lines).encode(), DataError)

@@ -1,4 +1,4 @@
-"""A storage that can be told to fail: memory that fsspec knows as ``flaky://``."""
+"""A storage that fails on demand: an in-memory file system, ``flaky://`` to fsspec."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from melanoma_dist.storage.locks import LOCK
 
 
 class Flaky(MemoryFileSystem):
-    """Refuses the next calls, or keeps only the first half of the next files that are written."""
+    """Refuses the next ``refusals`` calls; keeps only half of the next ``truncations`` written files."""
 
     protocol = "flaky"
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     refusals: ClassVar[int] = 0
-    cuts: ClassVar[int] = 0
+    truncations: ClassVar[int] = 0
     calls: ClassVar[list[str]] = []
-    after: ClassVar[Callable[[str], object]]
+    on_call: ClassVar[Callable[[str], object]]
 
     @classmethod
-    def clean(cls) -> None:
+    def reset(cls) -> None:
         cls.store.clear()
         cls.pseudo_dirs[:] = [""]
-        cls.refusals, cls.cuts, cls.calls = 0, 0, []
-        cls.after = staticmethod(lambda call: None)
+        cls.refusals, cls.truncations, cls.calls = 0, 0, []
+        cls.on_call = staticmethod(lambda call: None)
 
-    def _ask(self, call: str) -> None:
+    def _record_call(self, call: str) -> None:
         Flaky.calls.append(call)
-        Flaky.after(call)
+        Flaky.on_call(call)
         if Flaky.refusals > 0:
             Flaky.refusals -= 1
             raise ConnectionError("503 slow down")
@@ -44,23 +44,23 @@ class Flaky(MemoryFileSystem):
         return MemoryFileSystem._strip_protocol(path.replace("flaky://", "memory://"))
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
-        self._ask(f"{mode} {path}")
-        if mode == "wb" and Flaky.cuts > 0:
-            Flaky.cuts -= 1
-            return _Half(self, path)
+        self._record_call(f"{mode} {path}")
+        if mode == "wb" and Flaky.truncations > 0:
+            Flaky.truncations -= 1
+            return _HalfWritten(self, path)
         return super()._open(path, mode, **kwargs)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
-        self._ask(f"ls {path}")
+        self._record_call(f"ls {path}")
         return super().ls(path, detail, **kwargs)
 
     def rm_file(self, path: str) -> None:
-        self._ask(f"rm {path}")
+        self._record_call(f"rm {path}")
         super().rm_file(path)
 
 
-class _Half(io.BytesIO):
-    """The connection ends in the middle, and nobody says so."""
+class _HalfWritten(io.BytesIO):
+    """The connection ends in the middle, without an error."""
 
     def __init__(self, files: Flaky, path: str) -> None:
         super().__init__()
@@ -80,6 +80,6 @@ def checkpoint(root: Path, name: str, text: str) -> None:
     atomic.write_folder(root / "checkpoints" / name, lambda aside: (aside / "state.pt").write_text(text))
 
 
-def everything(root: Path) -> dict[str, bytes]:
+def read_all_files(root: Path) -> dict[str, bytes]:
     files = [path for path in root.rglob("*") if path.is_file() and path.name != LOCK]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

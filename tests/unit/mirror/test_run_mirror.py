@@ -1,4 +1,4 @@
-"""A run that lost its disk, or a part of it, comes back from its mirror; a mirror of another run does not."""
+"""A run that lost its disk, or a part of it, is restored from its mirror; the mirror of another run is refused."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.mirror import run_mirror
-from melanoma_dist.mirror.run_mirror import Part, mirrored, parts, restore
+from melanoma_dist.mirror.run_mirror import MirrorPart, keep_mirrored, mirror_parts, restore
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.backoff import Backoff
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 
 from ..samples import tiny
-from .storage import Flaky, everything
+from .storage import Flaky, read_all_files
 
 BUSY = ConfigError("another command")
 IDENTITY = {"seed": 0, "data": "fingerprint"}
@@ -28,13 +28,13 @@ MIRROR = "flaky://bucket/runs"
 
 
 class Run:
-    """The folder of a run, made by hand, and its mirror."""
+    """A run folder with made-up content, and its mirror."""
 
     def __init__(self, path: Path, config: RunConfig | None = None) -> None:
         self.config = config or tiny(mirror=MIRROR, folds=2, repeats=2)
         self.folder = RunFolder(path, IDENTITY)
-        self.parts = parts(self.config, self.folder)
-        self.told: list[str] = []
+        self.parts = mirror_parts(self.config, self.folder)
+        self.messages: list[str] = []
 
     def write(self, path: str, text: str) -> None:
         (self.folder.path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ class Run:
         place = self.folder.path / fold / "checkpoints" / f"epoch-{epoch:05d}-step-0000000"
         atomic.write_folder(place, lambda aside: (aside / "state.pt").write_text(f"{fold} {epoch}"))
 
-    def begin(self) -> None:
+    def start(self) -> None:
         self.write("record.json", json.dumps({"identity": IDENTITY}))
         self.write("config.yaml", "seed: 0")
         self.write("folds.parquet", "folds")
@@ -60,98 +60,98 @@ class Run:
                 self.write(f"{place}fold-{fold}/predictions.parquet", f"{place}predictions {fold}")
         self.write("predictions.parquet", "all predictions")
         self.write("model/README.md", "the card")
-        self.write("summary.json", "the figures")
+        self.write("summary.json", "the metrics")
 
     def copy(self) -> None:
-        with mirrored(self.parts, self.told.append):
+        with keep_mirrored(self.parts, self.messages.append):
             pass
 
-    def lose(self) -> dict[str, bytes]:
-        before = everything(self.folder.path)
+    def lose_disk(self) -> dict[str, bytes]:
+        before = read_all_files(self.folder.path)
         shutil.rmtree(self.folder.path)
         return before
 
-    def back(self) -> dict[str, bytes]:
-        self.told.clear()
-        restore(self.folder, self.parts, BUSY, self.told.append)
-        return everything(self.folder.path)
+    def restore_run(self) -> dict[str, bytes]:
+        self.messages.clear()
+        restore(self.folder, self.parts, BUSY, self.messages.append)
+        return read_all_files(self.folder.path)
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    Flaky.clean()
+    Flaky.reset()
     monkeypatch.setattr(run_mirror, "_BACKOFF", Backoff(0.01, 0.02))
     yield Run(tmp_path / "runs" / "name")
-    Flaky.clean()
+    Flaky.reset()
 
 
 def test_a_run_that_is_not_mirrored_has_no_parts(tmp_path: Path) -> None:
     plain = Run(tmp_path / "name", tiny(folds=2))
     assert plain.parts == []
     restore(plain.folder, [], BUSY, print)
-    with mirrored([], print):
+    with keep_mirrored([], print):
         pass
     assert not plain.folder.path.exists()
 
 
-def test_every_file_is_of_one_part(run: Run) -> None:
+def test_every_file_belongs_to_one_part(run: Run) -> None:
     assert [part.url.removeprefix(f"{MIRROR}/name/") for part in run.parts] == [
         "run", "fold-0", "fold-1", "seed-1/fold-0", "seed-1/fold-1"
     ]  # fmt: skip
-    run.begin()
+    run.start()
     run.finish()
     claimed = [
         (part.root / path).relative_to(run.folder.path).as_posix()
         for part in run.parts
-        for path in everything(part.root)
-        if part.belongs(path)
+        for path in read_all_files(part.root)
+        if part.includes(path)
     ]
-    assert sorted(claimed) == sorted(everything(run.folder.path))
+    assert sorted(claimed) == sorted(read_all_files(run.folder.path))
 
 
-def test_a_run_that_lost_its_disk_is_what_it_was(run: Run) -> None:
-    run.begin()
+def test_a_run_that_lost_its_disk_is_restored(run: Run) -> None:
+    run.start()
     run.copy()
-    assert run.told == [f"mirror: {MIRROR}/name has all of this run"]
-    before = run.lose()
-    assert run.back() == before
-    assert len(run.told) == 5
+    assert run.messages == [f"mirror: {MIRROR}/name is up to date"]
+    before = run.lose_disk()
+    assert run.restore_run() == before
+    assert len(run.messages) == 5
     run.finish()
     run.copy()
-    before = run.lose()
-    assert run.back() == before
+    before = run.lose_disk()
+    assert run.restore_run() == before
 
 
-def test_nothing_is_brought_where_nothing_was_mirrored_or_nothing_lacks(run: Run) -> None:
-    assert run.back() == {}
+def test_nothing_is_restored_without_a_mirror_or_without_missing_files(run: Run) -> None:
+    assert run.restore_run() == {}
     assert not run.folder.path.exists()
-    run.begin()
+    run.start()
     run.copy()
     run.write("fold-0/metrics.jsonl", "newer")
     run.save("fold-1", 2)
-    before = everything(run.folder.path)
-    assert run.back() == before
-    assert run.told == []
+    before = read_all_files(run.folder.path)
+    assert run.restore_run() == before
+    assert run.messages == []
 
 
-def test_a_part_that_is_behind_is_brought_up(run: Run) -> None:
-    run.begin()
+def test_a_part_that_is_behind_is_restored(run: Run) -> None:
+    run.start()
     run.save("fold-0", 2)
     run.copy()
     checkpoints = run.folder.path / "fold-0" / "checkpoints"
     shutil.rmtree(checkpoints / "epoch-00002-step-0000000")
-    found = run.back()
-    assert found["fold-0/checkpoints/epoch-00002-step-0000000/state.pt"] == b"fold-0 2"
-    assert len(run.told) == 1
-    (checkpoints / "epoch-00002-step-0000000" / "state.pt").write_text("damaged here")
-    assert run.back() == found
+    files = run.restore_run()
+    assert files["fold-0/checkpoints/epoch-00002-step-0000000/state.pt"] == b"fold-0 2"
+    assert len(run.messages) == 1
+    (checkpoints / "epoch-00002-step-0000000" / "state.pt").write_text("corrupt here")
+    assert run.restore_run() == files
 
 
-def test_a_finished_run_comes_back_finished_after_an_interruption_in_the_middle(run: Run) -> None:
-    run.begin()
+def test_an_interrupted_restore_never_leaves_a_run_that_only_looks_finished(run: Run) -> None:
+    run.start()
     run.finish()
     run.copy()
-    before = run.lose()
+    before = run.lose_disk()
     for number in range(200):
 
         def stop(_: str, left: list[int] = [number]) -> None:  # noqa: B006
@@ -159,133 +159,135 @@ def test_a_finished_run_comes_back_finished_after_an_interruption_in_the_middle(
             if left[0] < 0:
                 raise KeyboardInterrupt
 
-        Flaky.after = staticmethod(stop)
+        Flaky.on_call = staticmethod(stop)
         try:
-            assert run.back() == before
+            assert run.restore_run() == before
             break
         except KeyboardInterrupt:
-            there = everything(run.folder.path) if run.folder.path.exists() else {}
-            if "summary.json" in there:
-                assert there == before
+            restored = read_all_files(run.folder.path) if run.folder.path.exists() else {}
+            if "summary.json" in restored:
+                assert restored == before
             for fold in ("fold-0", "fold-1"):
-                if f"{fold}/predictions.parquet" in there:
-                    assert f"model/{fold}.safetensors" in there
-        Flaky.after = staticmethod(lambda _: None)
+                if f"{fold}/predictions.parquet" in restored:
+                    assert f"model/{fold}.safetensors" in restored
+        Flaky.on_call = staticmethod(lambda _: None)
         if run.folder.path.exists():
             shutil.rmtree(run.folder.path)
     else:
-        pytest.fail("it never ended")
+        pytest.fail("the restore never finished")
 
 
-def damage(text: bytes) -> None:
+def corrupt_object(text: bytes) -> None:
     for path, file in Flaky.store.items():
         if "/objects/" in path and file.getvalue() == text:
             file.seek(0)
             file.write(b"X")
 
 
-def test_a_damaged_checkpoint_of_the_mirror_falls_back_to_the_one_before(run: Run) -> None:
-    run.begin()
+def test_a_corrupt_checkpoint_of_the_mirror_falls_back_to_the_one_before(run: Run) -> None:
+    run.start()
     run.save("fold-0", 2)
     run.copy()
-    run.lose()
-    damage(b"fold-0 2")
-    found = run.back()
-    assert "fold-0/checkpoints/epoch-00001-step-0000000/state.pt" in found
-    assert not any("epoch-00002" in path for path in found)
-    assert any("epoch-00002-step-0000000 is damaged and was left out" in line for line in run.told)
+    run.lose_disk()
+    corrupt_object(b"fold-0 2")
+    files = run.restore_run()
+    assert "fold-0/checkpoints/epoch-00001-step-0000000/state.pt" in files
+    assert not any("epoch-00002" in path for path in files)
+    assert any("epoch-00002-step-0000000 is corrupt and was left out" in line for line in run.messages)
 
 
 @pytest.mark.parametrize("text", [b"weights 0", b"predictions 0"])
-def test_a_damaged_fold_is_finished_anew_and_so_is_the_run(run: Run, text: bytes) -> None:
-    run.begin()
+def test_a_corrupt_fold_is_left_unfinished_and_so_is_the_run(run: Run, text: bytes) -> None:
+    run.start()
     run.finish()
     run.copy()
-    run.lose()
-    damage(text)
-    found = run.back()
-    assert "fold-0/predictions.parquet" not in found
-    assert "fold-1/predictions.parquet" in found
-    assert "summary.json" not in found
-    assert "record.json" in found
+    run.lose_disk()
+    corrupt_object(text)
+    files = run.restore_run()
+    assert "fold-0/predictions.parquet" not in files
+    assert "fold-1/predictions.parquet" in files
+    assert "summary.json" not in files
+    assert "record.json" in files
 
 
-def test_a_damaged_file_of_the_run_is_made_anew(run: Run) -> None:
-    run.begin()
+def test_a_corrupt_file_of_the_run_leaves_the_run_unfinished(run: Run) -> None:
+    run.start()
     run.finish()
     run.copy()
-    run.lose()
-    damage(b"the card")
-    found = run.back()
-    assert not {"summary.json", "record.json"} & found.keys()
-    assert "fold-0/predictions.parquet" in found
+    run.lose_disk()
+    corrupt_object(b"the card")
+    files = run.restore_run()
+    assert not {"summary.json", "record.json"} & files.keys()
+    assert "fold-0/predictions.parquet" in files
 
 
-def test_a_record_that_nests_without_end_is_made_anew(run: Run) -> None:
-    run.begin()
+def test_a_record_that_is_nested_too_deeply_does_not_stop_the_restore(run: Run) -> None:
+    run.start()
     run.write("record.json", "[" * 100_000)
     run.copy()
-    run.lose()
-    assert "record.json" in run.back()
+    run.lose_disk()
+    assert "record.json" in run.restore_run()
 
 
 def test_the_mirror_of_another_run_is_refused(run: Run) -> None:
-    run.begin()
+    run.start()
     run.copy()
-    run.lose()
+    run.lose_disk()
     run.folder.identity["seed"] = 7
     with pytest.raises(ConfigError, match=r"holds another run \(seed: 0 there, 7 now\)"):
-        run.back()
+        run.restore_run()
     assert not run.folder.path.exists()
     run.folder.identity["seed"] = 0
 
 
-def test_a_folder_in_which_a_command_works_is_left_alone(run: Run) -> None:
-    run.begin()
+def test_a_folder_in_use_by_a_command_is_left_alone(run: Run) -> None:
+    run.start()
     run.copy()
-    run.lose()
+    run.lose_disk()
     run.folder.path.mkdir()
-    with alone_by(run.folder.path / LOCK, BUSY), pytest.raises(ConfigError, match="another command"):
-        run.back()
+    with lock_file(run.folder.path / LOCK, BUSY), pytest.raises(ConfigError, match="another command"):
+        run.restore_run()
 
 
-def test_a_mirror_that_cannot_be_used_at_the_start_is_told_before_anything_is_trained(run: Run) -> None:
-    run.begin()
+def test_a_mirror_that_cannot_be_used_at_the_start_is_an_error(run: Run) -> None:
+    run.start()
     Flaky.refusals = 10**6
-    for action in (run.back, run.copy):
+    for action in (run.restore_run, run.copy):
         with pytest.raises(ConfigError, match=r"--mirror flaky://.*cannot be used \(ConnectionError: 503 slow down\)"):
             action()
 
 
-def test_a_short_trouble_at_the_start_is_waited_for(run: Run) -> None:
-    run.begin()
+def test_a_short_outage_at_the_start_is_retried(run: Run) -> None:
+    run.start()
     Flaky.refusals = 3
     run.copy()
-    before = run.lose()
+    before = run.lose_disk()
     Flaky.refusals = 3
-    assert run.back() == before
+    assert run.restore_run() == before
 
 
 @pytest.mark.parametrize("url", ["nonsense://bucket/runs", "s4://x"])
-def test_an_unknown_kind_of_url_is_told_at_once(tmp_path: Path, url: str) -> None:
-    strange = Run(tmp_path / "name", tiny(mirror=url, folds=2))
+def test_an_unknown_url_is_reported_at_once(tmp_path: Path, url: str) -> None:
+    unknown = Run(tmp_path / "name", tiny(mirror=url, folds=2))
     with pytest.raises(ConfigError, match="Protocol not known"):
-        strange.back()
+        unknown.restore_run()
 
 
-def test_what_fails_in_the_end_is_told_and_fails_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_at_the_end_is_reported_and_does_not_fail_the_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(run_mirror, "_LAST_WAIT_S", 0.1)
-    run.begin()
-    copied: list[Any] = []
-    couriers = Part.courier
+    run.start()
+    uploaders: list[Any] = []
+    original = MirrorPart.uploader
 
-    def courier(part: Part, tell: Any) -> Any:
-        copied.append(couriers(part, tell))
-        return copied[-1]
+    def uploader(part: MirrorPart, say: Any) -> Any:
+        uploaders.append(original(part, say))
+        return uploaders[-1]
 
-    monkeypatch.setattr(Part, "courier", courier)
-    with mirrored(run.parts, run.told.append):
+    monkeypatch.setattr(MirrorPart, "uploader", uploader)
+    with keep_mirrored(run.parts, run.messages.append):
         Flaky.refusals = 10**6
-    assert sum("the mirror lacks what is newest here" in line for line in run.told) >= 4
-    for each in copied:
+    assert sum("the mirror is not up to date" in line for line in run.messages) >= 4
+    for each in uploaders:
         each._thread.join(30)

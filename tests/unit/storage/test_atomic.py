@@ -1,4 +1,4 @@
-"""Whatever moment the power fails at, what is read afterwards is the old or the new, never a mixture."""
+"""After a power cut at any moment, a reader finds the old or the new state, never a mixture."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from melanoma_dist.storage import atomic
 
-from ..disk import Cut, Disk
-from ..hostile import require_read_or_refused
+from ..disk import FaultyDisk, PowerCut
+from ..hostile import fuzz_reader
 
 
 def writer(text: str) -> Callable[[Path], None]:
@@ -28,11 +28,11 @@ def writer(text: str) -> Callable[[Path], None]:
 
 
 def content(parent: Path) -> str | None:
-    """What a reader finds under the name: old, new, None for nothing, or a mixture."""
-    folder = atomic.standing(parent, "step").get("step")
+    """Return what a reader finds: "old", "new" or None; fail on a mixture."""
+    folder = atomic.committed_folders(parent, "step").get("step")
     if folder is None:
         return None
-    assert atomic.damage(folder, needed=("a", "b")) is None
+    assert atomic.integrity_error(folder, required=("a", "b")) is None
     one, other = (folder / "a").read_text(), (folder / "b").read_text()
     assert one.split()[0] == other.split()[0]
     return one.split()[0]
@@ -44,22 +44,22 @@ def parent(tmp_path: Path) -> Path:
     return tmp_path / "all"
 
 
-def count_of_calls(parent: Path, action: Callable[[], object]) -> list[str]:
-    disk = Disk(parent)
-    with disk.failing(None, Cut()):
+def record_calls(parent: Path, action: Callable[[], object]) -> list[str]:
+    disk = FaultyDisk(parent)
+    with disk.failing(None, PowerCut()):
         action()
     return disk.calls
 
 
 def every_call(tmp_path: Path, action: Callable[[Path], object], prepare: Callable[[Path], object]) -> Iterator[Any]:
-    """The action on fresh folders, once for each call that it makes to the disk: (folder, disk, number of the call)."""
+    """Yield (fresh folder, its disk, number of a call), once for each call that the action makes to the disk."""
     first = tmp_path / "first"
     prepare(first)
-    calls = count_of_calls(first, lambda: action(first))
+    calls = record_calls(first, lambda: action(first))
     for number in range(len(calls)):
         place = tmp_path / str(number)
         prepare(place)
-        yield place, Disk(place), number
+        yield place, FaultyDisk(place), number
 
 
 def prepare_folder(place: Path) -> None:
@@ -80,51 +80,51 @@ def replace_file(place: Path) -> None:
 
 
 def test_a_power_cut_at_any_call_leaves_the_old_folder_or_the_new(tmp_path: Path) -> None:
-    found = []
+    states = []
     for place, disk, number in every_call(tmp_path, replace_folder, prepare_folder):
-        with disk.failing(number, Cut()), pytest.raises(Cut):
+        with disk.failing(number, PowerCut()), pytest.raises(PowerCut):
             replace_folder(place)
-        disk.lose_what_was_not_flushed()
-        found.append(content(place))
-        atomic.write_folder(place / "other", writer("other"))  # the next write tidies up
+        disk.lose_unflushed()
+        states.append(content(place))
+        atomic.write_folder(place / "other", writer("other"))  # the next write cleans up
         assert sorted(path.name for path in place.iterdir()) == ["other", "step"]
-        assert content(place) == found[-1]
-    assert len(found) > 15
-    assert found == sorted(found, reverse=True)  # first old, from one call on new
-    assert set(found) == {"old", "new"}
+        assert content(place) == states[-1]
+    assert len(states) > 15
+    assert states == sorted(states, reverse=True)  # first old, from one call on new
+    assert set(states) == {"old", "new"}
 
 
-def test_a_power_cut_at_any_call_leaves_no_folder_or_a_whole_one(tmp_path: Path) -> None:
-    found = []
+def test_a_power_cut_at_any_call_leaves_no_folder_or_a_complete_one(tmp_path: Path) -> None:
+    states = []
     for place, disk, number in every_call(tmp_path, replace_folder, Path.mkdir):
-        with disk.failing(number, Cut()), pytest.raises(Cut):
+        with disk.failing(number, PowerCut()), pytest.raises(PowerCut):
             replace_folder(place)
-        disk.lose_what_was_not_flushed()
-        found.append(content(place))
-    assert set(found) == {None, "new"}
+        disk.lose_unflushed()
+        states.append(content(place))
+    assert set(states) == {None, "new"}
 
 
 def test_a_power_cut_at_any_call_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
-    found = []
+    states = []
     for place, disk, number in every_call(tmp_path, replace_file, prepare_file):
-        with disk.failing(number, Cut()), pytest.raises(Cut):
+        with disk.failing(number, PowerCut()), pytest.raises(PowerCut):
             replace_file(place)
-        disk.lose_what_was_not_flushed()
-        found.append((place / "file").read_text())
+        disk.lose_unflushed()
+        states.append((place / "file").read_text())
         replace_file(place)
         assert [path.name for path in place.iterdir()] == ["file"]
         assert (place / "file").read_text() == "new"
-    assert set(found) == {"old", "new"}
+    assert set(states) == {"old", "new"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.ESTALE])
 def test_an_error_at_any_call_leaves_the_old_or_the_new_folder_and_no_leftovers(tmp_path: Path, code: int) -> None:
     for place, disk, number in every_call(tmp_path, replace_folder, prepare_folder):
-        # A clean-up that fails is left to the next one.
+        # If the clean-up fails too, the next write does it.
         with suppress(OSError), disk.failing(number, OSError(code, os.strerror(code))):
             replace_folder(place)
         assert content(place) in ("old", "new")
-        atomic.settle(place)
+        atomic.recover(place)
         assert [path.name for path in place.iterdir()] == ["step"]
 
 
@@ -136,55 +136,55 @@ def test_an_error_at_any_call_leaves_the_old_or_the_new_file_and_no_leftovers(tm
         assert [path.name for path in place.iterdir()] == ["file"]
 
 
-def full(aside: Path) -> None:
-    """What a full disk does: some bytes come, then none."""
+def fill_disk(aside: Path) -> None:
+    """Write some bytes, then fail as a full disk does."""
     target = aside / "a" if aside.is_dir() else aside
     target.write_text("half of")
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_leaves_the_previous_ones_and_nothing_else(parent: Path) -> None:
+def test_a_full_disk_leaves_the_previous_versions_and_nothing_else(parent: Path) -> None:
     atomic.write_text(parent.parent / "file", "old")
     with pytest.raises(OSError, match="No space left"):
-        atomic.write_folder(parent / "step", full)
+        atomic.write_folder(parent / "step", fill_disk)
     with pytest.raises(OSError, match="No space left"):
-        atomic.write_file(parent.parent / "file", full)
+        atomic.write_file(parent.parent / "file", fill_disk)
     assert content(parent) == "old"
     assert [path.name for path in parent.iterdir()] == ["step"]
     assert (parent.parent / "file").read_text() == "old"
     assert sorted(path.name for path in parent.parent.iterdir()) == ["all", "file"]
 
 
-def test_bytes_are_on_the_disk_before_names_are(tmp_path: Path) -> None:
+def test_bytes_reach_the_disk_before_names_do(tmp_path: Path) -> None:
     prepare_file(tmp_path / "files")
-    calls = count_of_calls(tmp_path, lambda: replace_file(tmp_path / "files"))
+    calls = record_calls(tmp_path, lambda: replace_file(tmp_path / "files"))
     assert [call for call in calls if call != "open"] == ["fsync", "replace", "fsync"]
-    calls = count_of_calls(tmp_path, lambda: replace_folder(tmp_path))
-    # two files, the manifest and their folder; then the name; then the folder around it
+    calls = record_calls(tmp_path, lambda: replace_folder(tmp_path))
+    # fsync of two files, the manifest and their folder; then the rename; then fsync of the parent
     assert [call for call in calls if call in ("fsync", "rename")] == ["fsync"] * 4 + ["rename", "fsync"]
 
 
-def test_a_kill_between_the_two_renames_leaves_the_old_one(parent: Path) -> None:
+def test_a_kill_between_the_two_renames_leaves_the_old_folder(parent: Path) -> None:
     os.rename(parent / "step", parent / ".step.old")
     assert content(parent) == "old"
-    assert atomic.standing(parent, "s*") == {"step": parent / ".step.old"}
-    atomic.settle(parent)
+    assert atomic.committed_folders(parent, "s*") == {"step": parent / ".step.old"}
+    atomic.recover(parent)
     assert [path.name for path in parent.iterdir()] == ["step"]
 
 
-def test_a_removal_that_is_cut_leaves_all_or_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_removal_leaves_all_or_nothing(tmp_path: Path) -> None:
     def remove(place: Path) -> None:
         atomic.remove_folder(place / "step")
 
     for place, disk, number in every_call(tmp_path, remove, prepare_folder):
-        with disk.failing(number, Cut()), pytest.raises(Cut):
+        with disk.failing(number, PowerCut()), pytest.raises(PowerCut):
             remove(place)
         assert content(place) in ("old", None)
-        atomic.settle(place)
+        atomic.recover(place)
         assert [path.name for path in place.iterdir()] in ([], ["step"])
 
 
-def test_a_file_system_that_flushes_no_folders_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_cannot_flush_folders_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -201,7 +201,7 @@ def test_nothing_is_ordered_by_time(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         atomic.write_folder(tmp_path / f"step-{step}", writer("new"))
         os.utime(tmp_path / f"step-{step}", (10 - step, 10 - step))  # the clock goes backwards
-    assert list(atomic.standing(tmp_path, "step-*")) == ["step-1", "step-2", "step-3"]
+    assert list(atomic.committed_folders(tmp_path, "step-*")) == ["step-1", "step-2", "step-3"]
 
 
 def files_of(names: dict[str, Any]) -> str:
@@ -216,18 +216,18 @@ MANIFESTS = {
     "a number": "7",
     "null": "null",
     "no files": "{}",
-    "files are a list": '{"files": ["a", "b"]}',
-    "files are none": '{"files": {}}',
-    "a parent's": files_of({"../x": DIGEST}),
+    "files is a list": '{"files": ["a", "b"]}',
+    "files is empty": '{"files": {}}',
+    "in the parent": files_of({"../x": DIGEST}),
     "the parent": files_of({"..": DIGEST}),
     "the folder": files_of({".": DIGEST}),
-    "no name": files_of({"": DIGEST}),
+    "an empty name": files_of({"": DIGEST}),
     "absolute": files_of({"/etc/passwd": DIGEST}),
-    "within": files_of({"deeper/a": DIGEST}),
+    "in a subfolder": files_of({"deeper/a": DIGEST}),
     "a zero byte": files_of({"a\0": DIGEST}),
     "half a character": '{"files": {"\\ud800": "' + DIGEST + '"}}',
     "a long name": files_of({"a" * 100_000: DIGEST}),
-    "itself": files_of({"manifest.json": DIGEST}),
+    "the manifest itself": files_of({"manifest.json": DIGEST}),
     "a number for a hash": files_of({"a": 7}),
     "a list for a hash": files_of({"a": [DIGEST]}),
     "a short hash": files_of({"a": "00"}),
@@ -239,50 +239,50 @@ MANIFESTS = {
 }
 
 
-@pytest.mark.parametrize("told", MANIFESTS.values(), ids=MANIFESTS.keys())
-def test_a_manifest_that_cannot_be_ours_is_damage_and_nothing_else(
-    parent: Path, told: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("manifest_text", MANIFESTS.values(), ids=MANIFESTS.keys())
+def test_a_foreign_manifest_is_an_integrity_error_and_nothing_else_is_read(
+    parent: Path, manifest_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
     real = pathlib.Path.open
 
-    def watched(path: Path, *args: Any, **kwargs: Any) -> Any:
+    def record_path(path: Path, *args: Any, **kwargs: Any) -> Any:
         opened.append(path)
         return real(path, *args, **kwargs)
 
-    (parent / "step" / "manifest.json").write_text(told)
-    monkeypatch.setattr(pathlib.Path, "open", watched)
-    assert atomic.damage(parent / "step", needed=("a",))
+    (parent / "step" / "manifest.json").write_text(manifest_text)
+    monkeypatch.setattr(pathlib.Path, "open", record_path)
+    assert atomic.integrity_error(parent / "step", required=("a",))
     assert {path.parent for path in opened} == {parent / "step"}
 
 
-def test_a_manifest_of_other_bytes_is_damage(parent: Path) -> None:
+def test_a_manifest_that_is_not_utf8_is_an_integrity_error(parent: Path) -> None:
     (parent / "step" / "manifest.json").write_bytes(b"\xff\xfe{}")
-    assert atomic.damage(parent / "step") == "manifest.json is no JSON"
+    assert atomic.integrity_error(parent / "step") == "manifest.json is not valid JSON"
 
 
-def test_what_is_wrong_has_a_name(parent: Path) -> None:
+def test_each_integrity_error_has_its_message(parent: Path) -> None:
     step = parent / "step"
-    assert atomic.damage(step) is None
-    assert atomic.damage(step, needed=("c",)) == "manifest.json does not name c"
+    assert atomic.integrity_error(step) is None
+    assert atomic.integrity_error(step, required=("c",)) == "manifest.json does not name c"
     (step / "b").write_text("edited")
-    assert atomic.damage(step) == "b is not what was written"
+    assert atomic.integrity_error(step) == "b is not what was written"
     (step / "b").unlink()
-    assert atomic.damage(step) == "b cannot be read (No such file or directory)"
+    assert atomic.integrity_error(step) == "b cannot be read (No such file or directory)"
     (step / "b").symlink_to("/dev/zero")
-    assert atomic.damage(step) == "b cannot be read (no regular file)"
+    assert atomic.integrity_error(step) == "b cannot be read (not a regular file)"
     (step / "b").unlink()
     os.mkfifo(step / "b")
-    assert atomic.damage(step) == "b cannot be read (no regular file)"
-    assert atomic.damage(parent / "none") == "manifest.json cannot be read (No such file or directory)"
+    assert atomic.integrity_error(step) == "b cannot be read (not a regular file)"
+    assert atomic.integrity_error(parent / "none") == "manifest.json cannot be read (No such file or directory)"
 
 
-def test_a_manifest_is_read_or_its_folder_is_damaged(tmp_path: Path) -> None:
+def test_a_fuzzed_manifest_is_read_or_is_an_integrity_error(tmp_path: Path) -> None:
     atomic.write_folder(tmp_path / "one", lambda aside: (aside / "a").write_text("a"))
     manifest = tmp_path / "one" / atomic.MANIFEST
 
     def read(data: bytes) -> None:
         manifest.write_bytes(data)
-        atomic.damage(tmp_path / "one", ["a"])
+        atomic.integrity_error(tmp_path / "one", ["a"])
 
-    require_read_or_refused(read, manifest.read_bytes())
+    fuzz_reader(read, manifest.read_bytes())

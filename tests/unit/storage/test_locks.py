@@ -1,4 +1,4 @@
-"""One process at a time at a file that machines share."""
+"""Locks of a file that machines share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import LOCK, alone_by
+from melanoma_dist.storage.locks import LOCK, lock_file
 
-REFUSAL = DataError("another one is at work")
+REFUSAL = DataError("another process is at work")
 HOLDER = """
 import sys
 from pathlib import Path
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.locks import alone_by
-with alone_by(Path(sys.argv[1]), DataError("held")):
+from melanoma_dist.storage.locks import lock_file
+with lock_file(Path(sys.argv[1]), DataError("held")):
     print("held", flush=True)
     input()
 """
@@ -29,26 +29,26 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(DataError, match="another one"), alone_by(file, REFUSAL):
+        with pytest.raises(DataError, match="another process"), lock_file(file, REFUSAL):
             pass
         holder.kill()
-    with alone_by(file, REFUSAL):
+    with lock_file(file, REFUSAL):
         assert file.stat().st_size == 0
 
 
-def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_in_place_of_the_lock_file_is_not_followed(tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "run"
     folder.mkdir()
     (folder / LOCK).symlink_to(outside)
-    with alone_by(folder / LOCK, REFUSAL):
+    with lock_file(folder / LOCK, REFUSAL):
         assert not outside.exists()
 
 
-def test_where_no_file_can_be_written_the_folder_is_held(tmp_path: Path) -> None:
+def test_the_folder_is_locked_where_no_lock_file_can_be_created(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
     with (
-        alone_by(tmp_path / LOCK, REFUSAL),
-        pytest.raises(DataError, match="another one"),
-        alone_by(tmp_path / LOCK, REFUSAL),
+        lock_file(tmp_path / LOCK, REFUSAL),
+        pytest.raises(DataError, match="another process"),
+        lock_file(tmp_path / LOCK, REFUSAL),
     ):
         pass

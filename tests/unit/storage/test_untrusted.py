@@ -1,4 +1,4 @@
-"""Whatever is in a file, it is read or refused with one kind of error."""
+"""An untrusted file is read or refused with one kind of error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from melanoma_dist.config.saved import parse_yaml
 from melanoma_dist.storage.parquet import read_parquet
 from melanoma_dist.storage.untrusted import parse_json, read_bytes
 
-from ..hostile import require_read_or_refused
+from ..hostile import fuzz_reader
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from ..hostile import require_read_or_refused
         "[" + "0," * 1_000_000 + "0]",
     ],
 )
-def test_json_that_would_fail_later_is_refused(text: str) -> None:
+def test_json_that_would_fail_later_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
 
@@ -63,10 +63,10 @@ def as_parquet() -> bytes:
     ],
     ids=["json", "yaml", "parquet"],
 )
-def test_rubbish_is_refused_in_one_way(read: Callable[[bytes], object], real: bytes) -> None:
-    require_read_or_refused(read, real, OSError, ValueError, examples=80)
+def test_fuzzed_files_are_refused_in_one_way(read: Callable[[bytes], object], real: bytes) -> None:
+    fuzz_reader(read, real, OSError, ValueError, examples=80)
 
 
-def test_a_device_is_no_file() -> None:
-    with pytest.raises(ValueError, match="no regular file"):
+def test_a_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a regular file"):
         read_bytes(Path("/dev/zero"))

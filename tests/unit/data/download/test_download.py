@@ -16,7 +16,7 @@ from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.local_files import sha256
 from melanoma_dist.data.isic import read_years
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
-from melanoma_dist.storage.locks import alone_in
+from melanoma_dist.storage.locks import lock_folder
 
 from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, record
@@ -206,6 +206,6 @@ def test_a_pipe_is_told_how_far_it_is(
 
 def test_two_commands_do_not_meet(site: Site, raw: Path) -> None:
     raw.mkdir(exist_ok=True)
-    with alone_in(raw, DataError("ours")), pytest.raises(DataError, match="another download is at work"):
+    with lock_folder(raw, DataError("ours")), pytest.raises(DataError, match="another download is at work"):
         get(site, raw)
     get(site, raw)

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from melanoma_dist.data.download.partial_file import PartialFile, Version
-from melanoma_dist.data.download.transfer import LineDown, Patience, Stop, Stopped, Transfer, Unreachable, _retry_after
+from melanoma_dist.data.download.transfer import (
+    Patience,
+    RetriesExhausted,
+    Stop,
+    Stopped,
+    Transfer,
+    Unreachable,
+    _retry_after,
+)
 from melanoma_dist.errors import DownloadError
 
 from .server import Site, serving
@@ -71,7 +79,7 @@ def test_the_rest_is_asked_for_and_appended(site: Site, fetch: Callable[..., Par
 
 def test_progress_restores_patience(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "truncate", "503", "500", "reset")
-    with pytest.raises(LineDown, match="3 times in a row"):
+    with pytest.raises(RetriesExhausted, match="3 times in a row"):
         fetch()
     site.fail(FILE, "truncate", "503")
     require_whole(fetch())
@@ -79,7 +87,7 @@ def test_progress_restores_patience(site: Site, fetch: Callable[..., PartialFile
 
 def test_another_command_goes_on_and_the_hash_covers_all(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
-    with pytest.raises(LineDown):
+    with pytest.raises(RetriesExhausted):
         fetch()
     site.log.clear()
     require_whole(fetch())
@@ -121,14 +129,14 @@ def test_a_server_that_cannot_resume_sends_it_from_zero(
 def test_a_server_that_never_resumes_and_never_finishes_is_left(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.etag = None
     site.fail(FILE, *["truncate"] * 20)
-    with pytest.raises(LineDown, match="3 times in a row"):
+    with pytest.raises(RetriesExhausted, match="3 times in a row"):
         fetch()
 
 
 @pytest.mark.parametrize("length", [300_000, 100_000, 400_000])
 def test_a_file_that_changed_starts_again(length: int, site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
-    with pytest.raises(LineDown):
+    with pytest.raises(RetriesExhausted):
         fetch()
     site.etag, site.files[FILE] = '"second"', np.random.default_rng(1).bytes(length)
     require_whole(fetch(), site.files[FILE])
@@ -138,7 +146,7 @@ def test_a_server_that_ignores_if_range_is_caught_by_its_tag(
     site: Site, fetch: Callable[..., PartialFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fail(FILE, "truncate", "503", "503")
-    with pytest.raises(LineDown):
+    with pytest.raises(RetriesExhausted):
         fetch()
     site.etag, site.files[FILE] = '"second"', np.random.default_rng(1).bytes(300_000)
     monkeypatch.setattr("melanoma_dist.data.download.partial_file.Version.condition", '"second"')
@@ -148,7 +156,7 @@ def test_a_server_that_ignores_if_range_is_caught_by_its_tag(
 
 def test_another_address_starts_again(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "truncate", "503", "503")
-    with pytest.raises(LineDown):
+    with pytest.raises(RetriesExhausted):
         fetch()
     site.files["/mirror"] = bytes(1000)
     require_whole(fetch("/mirror"), bytes(1000))
@@ -156,7 +164,7 @@ def test_another_address_starts_again(site: Site, fetch: Callable[..., PartialFi
 
 def test_a_note_that_cannot_be_read_starts_again(site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
     site.fail(FILE, "truncate", "503", "503")
-    with pytest.raises(LineDown):
+    with pytest.raises(RetriesExhausted):
         fetch()
     note = tmp_path / "raw" / "file.zip.part.json"
     note.write_text(note.read_text()[:20])
@@ -174,7 +182,7 @@ def test_too_many_requests_wait_as_told(site: Site, fetch: Callable[..., Partial
 
 def test_a_wait_that_is_too_long_ends_it(site: Site, fetch: Callable[..., PartialFile]) -> None:
     site.fail(FILE, "429")
-    with pytest.raises(LineDown, match="asks to wait for 1 s"):
+    with pytest.raises(RetriesExhausted, match="asks to wait for 1 s"):
         fetch(patience=Patience(longest_retry_after_s=0.5))
 
 
@@ -191,7 +199,7 @@ def test_a_refusal_is_told_at_once(status: int, site: Site, fetch: Callable[...,
     site.fail(FILE, str(status))
     with pytest.raises(DownloadError, match=rf"file\.zip.*{status}.*{site.url}.*--base-url") as caught:
         fetch()
-    assert not isinstance(caught.value, LineDown)
+    assert not isinstance(caught.value, RetriesExhausted)
     assert site.statuses(FILE) == [status]
     assert not list(tmp_path.rglob("*.part*"))
 
