@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from melanoma_dist.pages.environment import render
+from melanoma_dist.pages.numbers import UNDEFINED, number
+from melanoma_dist.pages.svg import PageFigure
+from melanoma_dist.pages.tables import Cell, Table, plain
 from melanoma_dist.storage import atomic
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.leaderboard import COLUMNS
@@ -30,22 +32,17 @@ def write_page(
     """Write the page, whole or not at all."""
     keys = [key for key in table.columns if key not in COLUMNS]
     first, whole = milestones(records, context.config.data.folds)
-    page = Environment(
-        loader=PackageLoader("melanoma_dist.sweep", "."), autoescape=True, undefined=StrictUndefined
-    ).get_template("page.html.j2")
-    text = page.render(
+    text = render(
+        "sweep/page.html.j2",
         name=context.folder.name,
         synthetic=context.dataset.synthetic,
         conclusions=conclusions,
         cost=cost,
         folds=context.config.data.folds,
-        device=ledger.device,
-        keys=keys,
-        rows=[_row(row, keys) for _, row in table.iterrows()],
+        leaderboard=_leaderboard(table, keys, ledger.device),
         plots=_plots(records, ledger, table, keys, first, whole),
-        milestones=_milestones("first fold", first) + _milestones("mean over folds", whole),
-        ledger_header=[*(name.replace("_", " ") for name in _LEDGER), "reason"],
-        ledger=[[_cell(row[name]) for name in (*_LEDGER, "why")] for _, row in ledger.units.iterrows()],
+        milestones=_milestones(first, whole, ledger.device),
+        ledger=_ledger(ledger),
         space=(context.folder / "space.py").read_text(),
         record=(context.folder / "sweep.json").read_text(),
     )
@@ -55,43 +52,61 @@ def write_page(
 def _plots(
     records: Sequence[Record], ledger: Ledger, table: pd.DataFrame, keys: list[str],
     first: list[Milestone], whole: list[Milestone],
-) -> list[tuple[str, str, Markup]]:  # fmt: skip
+) -> list[PageFigure]:  # fmt: skip
     if table.empty:
         return []
-    cost = cost_plot(first, whole, ledger.spent, ledger.device)
     plots = [
-        ("AUC against cost", "The best melanoma AUC so far against the cost spent by then.", cost),
+        (
+            "AUC against cost",
+            "The best melanoma AUC so far against the cost spent by then.",
+            cost_plot(first, whole, ledger.spent, ledger.device),
+        ),
         ("First folds", "The best AUC so far of every first fold, by epoch.", curves_plot(records, table)),
     ]
     if keys:
         caption = "Mean AUC over the finished folds (or of the stopped first fold) against each searched field."
         plots.append(("Effect of each hyperparameter", caption, effects_plot(table, keys)))
-    return [(title, text, Markup(svg)) for title, text, svg in plots]  # noqa: S704  # nosec B704  # from numbers
+    return [PageFigure("", title, figure, f"{title}: {caption}", caption) for title, caption, figure in plots]
 
 
-def _row(row: pd.Series[Any], keys: list[str]) -> dict[str, Any]:
-    aucs = [_auc(row[key]) for key in ("mean_auc", "sd_auc", "worst_fold_auc")]
-    rest = [_cell(row[key]) for key in ("epochs", "device_hours")]
-    return {
-        "name": row["name"],
-        "cells": [row["state"], str(row["folds"]), *aucs, *rest],
-        "why": row["why"],
-        "varied": [_cell(row[key]) for key in keys],
-    }
-
-
-def _milestones(what: str, found: list[Milestone]) -> list[list[str]]:
-    return [
-        [what, f"{stone.auc:.4f}", f"{stone.device_seconds / 3600:.3f}", f"c{stone.configuration:03d}"]
-        for stone in found
+def _leaderboard(table: pd.DataFrame, keys: list[str], device: str) -> Table:
+    header = ["configuration", "state", "folds", "mean AUC", "sd", "worst fold", "epochs", f"{device}-hours", "reason"]
+    rows = [
+        [
+            plain(row["name"]),
+            plain(row["state"]),
+            plain(row["folds"]),
+            *(Cell(number(row[key], 4)) for key in ("mean_auc", "sd_auc", "worst_fold_auc")),
+            *(_value(row[key]) for key in ("epochs", "device_hours")),
+            plain(row["why"], "text"),
+            *(_value(row[key]) for key in keys),
+        ]
+        for _, row in table.iterrows()
     ]
+    return Table("Configurations, best first", [*header, *keys], rows)
 
 
-def _auc(value: float | None) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:.4f}"
+def _milestones(first: list[Milestone], whole: list[Milestone], device: str) -> Table:
+    rows = [
+        [
+            plain(measured_on),
+            Cell(number(stone.auc, 4)),
+            Cell(number(stone.device_seconds / 3600)),
+            plain(f"c{stone.configuration:03d}"),
+        ]
+        for measured_on, milestones in (("first fold", first), ("mean over folds", whole))
+        for stone in milestones
+    ]
+    return Table("New best AUCs", ["measured on", "AUC", f"{device}-hours", "configuration"], rows)
 
 
-def _cell(value: Any) -> str:
+def _ledger(ledger: Ledger) -> Table:
+    rows = [[*(_value(row[name]) for name in _LEDGER), plain(row["why"], "text")] for _, row in ledger.units.iterrows()]
+    return Table("Units", [*(name.replace("_", " ") for name in _LEDGER), "reason"], rows)
+
+
+def _value(value: Any) -> Cell:
+    """A searched value or a cost with four significant digits."""
     if value is None or (isinstance(value, float) and pd.isna(value)):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return Cell(UNDEFINED)
+    return Cell(f"{value:.4g}" if isinstance(value, float) else str(value))

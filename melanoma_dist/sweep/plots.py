@@ -1,4 +1,4 @@
-"""The plots of a sweep's page, as SVG: AUC against cost, first folds by epoch, the effect of each hyperparameter."""
+"""The plots of a sweep's page: AUC against cost, first folds by epoch, the effect of each hyperparameter."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from melanoma_dist.pages.svg import plot, style, svg
+from melanoma_dist.pages.svg import BLUE, GREY, ORANGE, RED, plot, style
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.ledger import Milestone
 
-_COLOURS = {"complete": "#0072b2", "dropped": "#e69f00", "stopped": "#999999", "failed": "#d55e00"}  # Okabe and Ito
+_COLOURS = {"complete": BLUE, "dropped": ORANGE, "stopped": GREY, "failed": RED}
 _UNFINISHED = "#cccccc"
 _LOG_RANGE = 30.0  # values that span more than this factor are drawn on a logarithmic axis
 
 
-def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, device: str) -> str:
+def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, device: str) -> Figure:
     """The highest AUC so far against the device-hours spent: of a first fold, and of a mean over all folds."""
     figure, axes = plot(6.4, 3.4)
-    for found, label, colour in ((first, "best first fold", "#999999"), (whole, "best mean over folds", "#0072b2")):
+    for found, label, colour in ((first, "best first fold", GREY), (whole, "best mean over folds", BLUE)):
         if found:
             hours = [stone.device_seconds / 3600 for stone in found] + [spent / 3600]
             axes.step(hours, [stone.auc for stone in found] + [found[-1].auc], where="post", label=label, color=colour)
@@ -31,10 +31,10 @@ def cost_plot(first: list[Milestone], whole: list[Milestone], spent: float, devi
     axes.set_ylabel("melanoma AUC")
     if first or whole:
         axes.legend(frameon=False)
-    return svg(figure)
+    return figure
 
 
-def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
+def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> Figure:
     """Best AUC by epoch of every first fold, coloured by what became of its configuration."""
     figure, axes = plot(6.4, 3.4)
     curves: dict[int, tuple[list[int], list[float]]] = {}
@@ -54,10 +54,10 @@ def curves_plot(records: Sequence[Record], table: pd.DataFrame) -> str:
     axes.set_ylabel("best melanoma AUC so far")
     if curves:
         axes.legend(frameon=False)
-    return svg(figure)
+    return figure
 
 
-def effects_plot(table: pd.DataFrame, keys: list[str]) -> str:
+def effects_plot(table: pd.DataFrame, keys: list[str]) -> Figure:
     """Mean AUC of every configuration against each of its values."""
     columns = min(3, len(keys))
     rows = -(-len(keys) // columns)
@@ -69,7 +69,7 @@ def effects_plot(table: pd.DataFrame, keys: list[str]) -> str:
         _scatter(axes, known, key)
         axes.set_xlabel(key)
         axes.set_ylabel("mean AUC" if position % columns == 0 else "")
-    return svg(figure)
+    return figure
 
 
 def _scatter(axes: Axes, known: pd.DataFrame, key: str) -> None:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
-from importlib import resources
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from melanoma_dist.data.audit import counts
-from melanoma_dist.data.audit.counts import Table
 from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
 from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
+from melanoma_dist.pages.environment import render
+from melanoma_dist.pages.tables import Cell, Table, plain
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.images import open_image
 
-_TEMPLATE = "page.html.j2"
 _SIDE = 176  # pixels of a thumbnail's longer side: enough to compare two of them by eye
 _QUALITY = 78  # of its JPEG; about 4 KB each
 _PAIRS = 300  # pairs with pictures per list: keeps the page below 15 MB for 58,000 images
@@ -82,26 +80,26 @@ def write_page(inspection: Inspection, path: Path) -> None:
 
 
 def _render(inspection: Inspection) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = _cell
-    source = resources.files("melanoma_dist.data.audit").joinpath(_TEMPLATE).read_text("utf-8")
-    template = environment.from_string(source)
     dataset, copies = inspection.dataset, inspection.copies
     album = _Album(dataset)
     images = dataset.manifest
-    return template.render(
+    return render(
+        "data/audit/page.html.j2",
         name=dataset.folder.resolve().name,
         synthetic=SYNTHETIC if dataset.synthetic else "",
         facts=_facts(inspection),
         notes=inspection.notes,
         checks=inspection.checks,
         failed=sum(not check.passed for check in inspection.checks),
-        tables=inspection.tables,
+        tables=[_table(table) for table in inspection.tables],
         joined=_pairs(copies[copies["joined"]], album),
         rejected=_pairs(copies[~copies["joined"]], album),
         groups=_groups(images),
         sheets=list(_sheets(images, album, inspection.request.seed)),
-        metadata=[counts.sizes(images), *_shares(counts.metadata(images, LABEL_SETS[inspection.request.labels]))],
+        metadata=[
+            _table(counts.sizes(images)),
+            *(_shaded(table) for table in counts.metadata(images, LABEL_SETS[inspection.request.labels])),
+        ],
     )
 
 
@@ -181,22 +179,16 @@ def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:
         yield Sheet(label, len(positive), [album.picture(image_id) for image_id in chosen])
 
 
-class Share(NamedTuple):
-    """A number and its share, 0 to 1, of the column it stands in."""
-
-    number: int
-    share: float
+def _table(table: counts.Table) -> Table:
+    return Table(table.title, table.header, [[plain(value) for value in row] for row in table.rows])
 
 
-def _shares(tables: Iterable[Table]) -> Iterator[Table]:
-    """Add to each number its share of the column."""
-    for title, header, rows in tables:
-        numbers = np.array([row[1:] for row in rows], dtype=np.int64)
-        shares = numbers / np.maximum(numbers.sum(axis=0), 1)
-        cells = [map(Share, row, parts) for row, parts in zip(numbers.tolist(), shares.tolist(), strict=True)]
-        yield Table(title, header, [(row[0], *shared) for row, shared in zip(rows, cells, strict=True)])
-
-
-def _cell(value: object) -> str:
-    """A cell's text: numbers with commas."""
-    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)
+def _shaded(table: counts.Table) -> Table:
+    """Draw behind each number its share of the column."""
+    numbers = np.array([row[1:] for row in table.rows], dtype=np.int64)
+    shares = numbers / np.maximum(numbers.sum(axis=0), 1)
+    rows = [
+        [plain(row[0]), *(Cell(f"{count:,}", share=share) for count, share in zip(row[1:], part, strict=True))]
+        for row, part in zip(table.rows, shares.tolist(), strict=True)
+    ]
+    return Table(table.title, table.header, rows)
