@@ -39,7 +39,7 @@ from conditions import commit, ended, machine
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from melanoma_dist.console import say  # noqa: E402
+from melanoma_dist import console  # noqa: E402
 from melanoma_dist.data.prepare import Request, prepare  # noqa: E402
 from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
@@ -108,7 +108,7 @@ class Soak:
         for kill in kills:
             fate(kill, self.trace / name, self._place / "runs" / name)
             kill.identical = not wrong
-        say(f"{name}: {', '.join(f'{kill} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
+        console.info(f"{name}: {', '.join(f'{kill} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
         return wrong
 
     def draw(self, moment: str, nodes: bool) -> str:
@@ -125,7 +125,9 @@ class Soak:
         """A fault came."""
         self._hits[kill.fault, kill.moment] += 1
         self.kills.append(kill)
-        say(f"{len(self.kills)}: {kill}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else ""))
+        console.info(
+            f"{len(self.kills)}: {kill}, {kill.moment}" + (f", {kill.orphans} orphans" if kill.orphans else "")
+        )
 
     def running(self, name: str, on_nodes: bool) -> list[psutil.Process]:
         """The processes of a run's command, and of the cluster those that work for one."""
@@ -274,7 +276,9 @@ def main() -> None:
             bad += bool(soak.disturbed(count))
             count += 1
     tabulate(soak.kills)
-    say(f"{len(soak.kills)} faults in {count} runs, {bad} of which are not as they should be; {machine()}; {commit()}")
+    console.info(
+        f"{len(soak.kills)} faults in {count} runs, {bad} of which are not as they should be; {machine()}; {commit()}"
+    )
     if bad or any(kill.orphans for kill in soak.kills):
         raise MelanomaDistError(f"not every run ended as the undisturbed one: see {place}")
     shutil.rmtree(place)

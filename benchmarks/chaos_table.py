@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from melanoma_dist.console import show_table
+from melanoma_dist import console
 from tests.chaos.outcome import StepNoted, steps_noted
 
 _MOMENTS = ("start", "step", "validation", "checkpoint", "between", "work", "end")
@@ -65,7 +65,9 @@ def tabulate(kills: list[Kill]) -> None:
         return str(kill), _MOMENTS.index(kill.moment)
 
     rows = [_row(list(group)) for _, group in groupby(sorted(kills, key=place), key=place)]
-    show_table("Faults, the moments at which they came, and what became of them", _HEADER, [*rows, _row(kills, "all")])
+    console.table(
+        "Faults, the moments at which they came, and what became of them", _HEADER, [*rows, _row(kills, "all")]
+    )
 
 
 def _row(kills: list[Kill], name: str | None = None) -> list[object]:

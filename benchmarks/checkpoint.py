@@ -22,9 +22,9 @@ import torch
 import tyro
 from conditions import commit, ended, machine
 
+from melanoma_dist import console
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
-from melanoma_dist.console import say
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.classifier import build_classifier
@@ -97,7 +97,7 @@ class _Training:
         self._batch = TrainingBatch(images, known, np.arange(batch_size), known.numel())
         self._gpu, self._step, self._saved = world.gpu, 0, 0
         unit = Unit(config, 0, "", "", folder)
-        self.keeper = ArtifactWriter(unit, Checkpoints(unit.folder / "checkpoints", say), say)
+        self.keeper = ArtifactWriter(unit, Checkpoints(unit.folder / "checkpoints", console.info), console.info)
 
     def turn(self, steps: int, checkpoint_at: int | None = None) -> float:
         """Seconds of some steps, with a checkpoint after one of them."""
@@ -164,13 +164,13 @@ def _seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     """Measure each backbone and print a table."""
     settings = tyro.cli(Settings, description=__doc__)
-    say(f"{machine()}; commit {commit()}\n")
-    say("| backbone | parameters | checkpoint | copied in | then on the disk in | images/s without, with one "
+    console.info(f"{machine()}; commit {commit()}\n")
+    console.info("| backbone | parameters | checkpoint | copied in | then on the disk in | images/s without, with one "
         "| lost | of the default |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     world = World(threads=torch.get_num_threads())
     for backbone in settings.backbones:
         found = cost(backbone, settings.batch_size, settings.image_size, world, settings.rounds)
-        say(
+        console.info(
             f"| {backbone} | {found.parameters / 1e6:.1f} M | {found.size / 1e6:.0f} MB | {found.copy_s:.2f} s "
             f"| {found.disk_s:.2f} s | {found.images_per_s[0]:.1f}, {found.images_per_s[1]:.1f} "
             f"| {found.lost_s:.2f} s | {found.share:.2%} |"

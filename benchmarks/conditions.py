@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from melanoma_dist.console import complain
+from melanoma_dist import console
 from melanoma_dist.errors import MelanomaDistError
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -46,5 +46,5 @@ def ended(main: Callable[[], None]) -> None:
     try:
         main()
     except MelanomaDistError as error:
-        complain(str(error))
+        console.error(str(error))
         sys.exit(error.exit_code)

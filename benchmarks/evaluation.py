@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tyro
 from conditions import commit, ended, machine
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.metrics import bootstrap
@@ -56,7 +56,7 @@ class Predictions:
 
 def main() -> None:
     sizes = tyro.cli(Sizes, description=__doc__)
-    say(f"{machine()}; commit {commit()}")
+    console.info(f"{machine()}; commit {commit()}")
     made = made_up(sizes)
     start, busy = time.perf_counter(), time.process_time()
     found = bootstrap.bootstrap(
@@ -71,7 +71,7 @@ def main() -> None:
     slow, slow_busy = factor * (time.perf_counter() - start), factor * (time.process_time() - busy)
     start = time.perf_counter()
     delong(made.truth[:, 0], made.probability[:, 0], made.group)
-    show_table(
+    console.table(
         f"{sizes.resamples} resamples of {len(found.columns)} figures, {sizes.images} x {len(DIAGNOSES)} predictions",
         ["way", "seconds", "CPU seconds"],
         [
@@ -80,7 +80,7 @@ def main() -> None:
             ["times as fast", f"{slow / fast:.0f}", f"{slow_busy / fast_busy:.0f}"],
         ],
     )
-    say(f"variance of the AUC of {DIAGNOSES[0]} by DeLong and Obuchowski: {time.perf_counter() - start:.3f} s")
+    console.info(f"variance of the AUC of {DIAGNOSES[0]} by DeLong and Obuchowski: {time.perf_counter() - start:.3f} s")
 
 
 def made_up(sizes: Sizes) -> Predictions:

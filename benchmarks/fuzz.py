@@ -30,7 +30,7 @@ import tyro
 from conditions import commit, ended, machine
 from fuzzing.parsers import NAMES, module_of
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 from melanoma_dist.errors import ConfigError
 
 _PATIENCE_S = 10.0  # of the processor, for one input
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"{machine()}; commit {commit()}")
     for result in results:
         for finding in result.findings:
-            say(finding)
+            console.info(finding)
     sys.exit(any(result.findings for result in results))
 
 
@@ -111,7 +111,7 @@ async def run(settings: Settings) -> list[Result]:
         async def in_turn(name: str) -> None:
             async with free:
                 results[name] = await _fuzz(context, settings, name, samples, Path(work) / name)
-            show_table(
+            console.table(
                 "Damaged inputs", ("parser", "inputs", "seconds", "accepted", "refused", "findings"),
                 [results[name].row for name in settings.parser if name in results],
             )  # fmt: skip

@@ -48,7 +48,7 @@ from conditions import commit, ended, machine
 from on_gpu.dali import DALI
 from on_gpu.settings import Row, Section, Settings, skipped
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 
 _HEADER = ("section", "figure", "value", "remark")
 _WHERE = {
@@ -63,18 +63,18 @@ def main() -> None:
     """Run the sections one by one and print what they found."""
     settings = tyro.cli(Settings, description=__doc__)
     if settings.device == "cuda" and not torch.cuda.is_available():
-        say("No GPU here: nothing to measure. (--device cpu tries this script without one.)")
+        console.info("No GPU here: nothing to measure. (--device cpu tries this script without one.)")
         return
     title = _conditions(settings)
-    say(title)
+    console.info(title)
     rows: list[Row] = []
     start = time.monotonic()
     for name, section in _sections(settings):
         for row in _attempt(name, section, start + 60 * settings.minutes):
             rows.append(row)
-            say(f"{time.monotonic() - start:4.0f} s | " + " | ".join(row.cells))
+            console.info(f"{time.monotonic() - start:4.0f} s | " + " | ".join(row.cells))
             _write(settings.out, title, rows)  # at once: a process that is killed leaves what it found
-    show_table(title, _HEADER, [row.cells for row in rows])
+    console.table(title, _HEADER, [row.cells for row in rows])
 
 
 def _sections(settings: Settings) -> Iterator[tuple[str, Section]]:

@@ -39,7 +39,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.input import stream
 from melanoma_dist.input.stream import Policy
@@ -101,7 +101,7 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     torch.set_num_threads(1)  # torch's own threads would spin, and be counted against torchvision
     photos = _prepared(settings.data, settings.images) if settings.data else _native(settings.images)
-    say(_conditions(photos, settings))
+    console.info(_conditions(photos, settings))
     for crop in settings.crops:
         ways = list(_ways(photos, _POLICIES[crop], settings))
         _report(crop, _race(ways, settings.rounds))
@@ -261,10 +261,10 @@ def _report(crop: str, timings: dict[str, Timing]) -> None:
     for name, timing in timings.items():
         spread = f"{cpu[name]:.2f} ({min(timing.cpu_ms):.2f} to {max(timing.cpu_ms):.2f})"
         rows.append((name, spread, f"{statistics.median(timing.images_per_s):.0f}", f"{cpu[best] / cpu[name]:.2f}"))
-    show_table(f"Crop {crop}: {_POLICIES[crop].area:.0%} to 100% of the area", _HEADER, rows)
+    console.table(f"Crop {crop}: {_POLICIES[crop].area:.0%} to 100% of the area", _HEADER, rows)
     ours = max(cost for name, cost in cpu.items() if name.startswith("DALI"))
     verdict = "at most half: yes" if 2 * ours <= cpu[best] else "at most half: NO"
-    say(f"DALI costs {ours / cpu[best]:.0%} of the best torchvision ({best}); {verdict}.")
+    console.info(f"DALI costs {ours / cpu[best]:.0%} of the best torchvision ({best}); {verdict}.")
 
 
 def _conditions(photos: list[bytes], settings: Settings) -> str:

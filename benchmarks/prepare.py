@@ -35,7 +35,7 @@ import tyro
 from conditions import commit, ended, machine
 from PIL import Image
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 from melanoma_dist.data.duplicates import propose
 from melanoma_dist.errors import ConfigError
 
@@ -60,7 +60,7 @@ class Settings:
 
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
-    say(f"{machine()}; commit {commit()}")
+    console.info(f"{machine()}; commit {commit()}")
     sections: dict[str, Callable[[Settings], None]] = {"rate": _rate, "memory": _memory, "search": _search}
     for name in settings.sections:
         sections[name](settings)
@@ -75,9 +75,9 @@ def _rate(settings: Settings) -> None:
             raw = _raw(Path(folder) / "raw", photos, settings.images)
             ours.append(settings.images / _prepare(raw)[0])
             bare.append(settings.images / _bare_loop(raw))
-        say(f"round {number + 1}: data prepare {ours[-1]:.1f} images/s, bare loop {bare[-1]:.1f} images/s")
+        console.info(f"round {number + 1}: data prepare {ours[-1]:.1f} images/s, bare loop {bare[-1]:.1f} images/s")
     share = statistics.median(ours) / statistics.median(bare)
-    show_table(
+    console.table(
         f"Rate: {settings.images} photographs of {megapixels:.1f} megapixels on average, shorter side to {_SIZE}",
         ("way", "images/s (median)", "of the bare loop"),
         [
@@ -85,7 +85,7 @@ def _rate(settings: Settings) -> None:
             ("data prepare", f"{statistics.median(ours):.1f}", f"{share:.0%}"),
         ],
     )
-    say(f"at least 85%: {'yes' if share >= 0.85 else 'NO'}")
+    console.info(f"at least 85%: {'yes' if share >= 0.85 else 'NO'}")
 
 
 def _memory(settings: Settings) -> None:
@@ -96,7 +96,7 @@ def _memory(settings: Settings) -> None:
             seconds, peak = _prepare(_raw(Path(folder) / "raw", photos, images))
         rows.append((f"{images:,}", f"{peak:.0f}", f"{images / seconds:.0f}"))
     header = ("images", "peak MiB, largest process", "images/s")
-    show_table("Memory of data prepare on photographs of 200x150", header, rows)
+    console.table("Memory of data prepare on photographs of 200x150", header, rows)
 
 
 def _search(_: Settings) -> None:
@@ -111,7 +111,7 @@ def _search(_: Settings) -> None:
             start = time.monotonic()
             found = len(propose(hashes))
             rows.append((f"{count:,}", f"{time.monotonic() - start:.1f}", found))
-        show_table(f"Search for near-duplicates, hashes {kind}", ("images", "seconds", "pairs proposed"), rows)
+        console.table(f"Search for near-duplicates, hashes {kind}", ("images", "seconds", "pairs proposed"), rows)
 
 
 def _photos(settings: Settings, pattern: str) -> list[Path]:

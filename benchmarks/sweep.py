@@ -27,9 +27,9 @@ from conditions import commit, ended, launch, machine
 from scipy.stats import bootstrap
 from sweep_simulation import Curves, Played, made_up, play
 
+from melanoma_dist import console
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.console import say, show_table
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.journal import read_journal
 
@@ -88,7 +88,7 @@ class Settings:
 
 def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
-    say(f"{machine()}; commit {commit()}")
+    console.info(f"{machine()}; commit {commit()}")
     for section in settings.sections:
         {"simulate": simulate, "real": real, "replay": replay}[section](settings)
 
@@ -130,7 +130,7 @@ def _show(title: str, found: dict[str, list[Played]]) -> None:
         within = sum(value <= 0.01 for value in regret) / len(regret)
         largest = f"{max(regret):.4f}"
         rows.append([policy, _interval(cost, 3), _interval(regret, 4), largest, f"{within:.1%}"])
-    show_table(
+    console.table(
         title, ["stopping", "cost share (95 % interval)", "regret (95 % interval)", "largest", "within 0.01"], rows
     )
 
@@ -160,9 +160,13 @@ def real(settings: Settings) -> None:
     best, found = boards[0]["mean_auc"].iloc[0], boards[0]["mean_auc"].loc[chosen]
     epochs = [board["epochs"] for board in boards]
     share = float((epochs[1] * boards[0]["device_hours"] / epochs[0]).sum() / boards[0]["device_hours"].sum())
-    say(f"cost {spent[1]:.0f} of {spent[0]:.0f} device-seconds: {spent[1] / spent[0]:.1%}")
-    say(f"at the full sweep's device-seconds per epoch of each configuration (the machine is shared): {share:.1%}")
-    say(f"chosen: {boards[1]['name'].iloc[0]}, full mean AUC {found:.4f}; best {best:.4f}; regret {best - found:.4f}")
+    console.info(f"cost {spent[1]:.0f} of {spent[0]:.0f} device-seconds: {spent[1] / spent[0]:.1%}")
+    console.info(
+        f"at the full sweep's device-seconds per epoch of each configuration (the machine is shared): {share:.1%}"
+    )
+    console.info(
+        f"chosen: {boards[1]['name'].iloc[0]}, full mean AUC {found:.4f}; best {best:.4f}; regret {best - found:.4f}"
+    )
 
 
 def _sweep(settings: Settings, space: Path, name: str, flags: list[str]) -> Path:

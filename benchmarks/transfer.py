@@ -23,8 +23,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from melanoma_dist import console
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.console import show_table
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
@@ -76,7 +76,7 @@ def main() -> None:
     title = (
         f"{settings.backbone}, {settings.image_size} px, {settings.folds} folds, {len(tuned)} images: AUC out of fold"
     )
-    show_table(title, ["label", "frozen + logistic regression", "fine-tuned", "difference", "positives"], rows)
+    console.table(title, ["label", "frozen + logistic regression", "fine-tuned", "difference", "positives"], rows)
 
 
 def fine_tune(settings: Settings) -> pd.DataFrame:

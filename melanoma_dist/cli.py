@@ -11,12 +11,11 @@ from collections.abc import Sequence
 
 import tyro
 
-from melanoma_dist import signals
+from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.console import complain
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 
@@ -42,21 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted, 75 saved and ended as a signal asked.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    signals.forget()
-    signals.heed_signals()
+    signals.reset()
+    signals.install_handlers()
     try:
         _command(arguments)
     except MelanomaDistError as error:
-        complain(f"error: {error}")
+        console.error(f"error: {error}")
         return error.exit_code
     except OSError as error:
         if error.errno not in _OF_STORAGE:
             raise
         place = error.filename or "a file"
-        complain(f"error: {place}: {error.strerror}. Make room or mend the storage. {_remains(arguments)}")
+        console.error(f"error: {place}: {error.strerror}. Make room or mend the storage. {_remains(arguments)}")
         return MelanomaDistError.exit_code
     except KeyboardInterrupt:
-        complain(signals.told(_remains(arguments)))
+        console.error(signals.interrupt_message(_remains(arguments)))
         return signals.exit_code()
     return 0
 
@@ -130,8 +129,3 @@ def _remains(arguments: list[str]) -> str:
     if arguments[:1] == ["compare"]:
         return "Nothing was kept: the same command begins again."
     return "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
-
-
-def console() -> None:
-    """The installed command `melanoma-dist`."""
-    sys.exit(main())

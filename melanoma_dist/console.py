@@ -1,4 +1,4 @@
-"""What the program says to a person: one console, tables, and progress that suits pipes too."""
+"""Output for people: messages, tables, and progress in terminals and pipes."""
 
 from __future__ import annotations
 
@@ -27,56 +27,54 @@ T = TypeVar("T")
 _PLAIN_INTERVAL_S = 10.0
 _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 
-console = Console(
-    highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH
-)
+stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
-def say(text: str = "") -> None:
-    """Print one line (no markup is interpreted: ids and paths may hold brackets)."""
-    console.print(printable(text), markup=False)
+def info(text: str = "") -> None:
+    """Print a message. Markup is not interpreted, because ids and paths may contain brackets."""
+    stdout.print(printable(text), markup=False)
 
 
-def complain(text: str) -> None:
-    """Print one message to standard error."""
+def error(text: str) -> None:
+    """Print a message to standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
 
 
 def printable(text: str) -> str:
-    """Text in which what would steer a terminal, or cannot be written to one, is shown as an escape: ``\\x1b``."""
+    """Escape control characters and everything else that a terminal cannot show: ``\\x1b``."""
     return "".join(mark if mark in "\n\t" or mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
-def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
-    table = Table(title=Text(printable(title), style="bold"), title_justify="left")
+def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table. The first column is text, the others are numbers."""
+    grid = Table(title=Text(printable(title), style="bold"), title_justify="left")
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right")
+        grid.add_column(name, justify="left" if position == 0 else "right")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))  # ids and reasons may hold brackets
-    console.print(table)
+        grid.add_row(*(Text(printable(str(cell))) for cell in row))  # ids and reasons may hold brackets
+    stdout.print(grid)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yield ``items`` while showing how many of ``total`` are done: a bar, or a line every 10 s in a pipe."""
-    if console.is_terminal:
+    """Yield ``items`` and show progress towards ``total``: a bar in a terminal, a line every 10 s in a pipe."""
+    if stdout.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
+        with Progress(*columns, console=stdout, transient=True) as bar:
             yield from bar.track(items, total=total, description=what)
         return
     start = last = 0.0
     for done, item in enumerate(items, 1):
         yield item
-        if done == 1:  # it came with the start of processes, which says nothing about the rate
+        if done == 1:  # its time includes the start of processes, so the rate starts after it
             start = last = time.monotonic()
         elif time.monotonic() - last > _PLAIN_INTERVAL_S:
             last = time.monotonic()
             rate = (done - 1) / (last - start)
-            say(f"{what}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left")
+            info(f"{what}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left")
 
 
 def size(count: float) -> str:
-    """A number of bytes for people, in powers of 1000 as disks are sold: ``5.8 GB``."""
+    """Format a number of bytes in powers of 1000, as on disks: ``5.8 GB``."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -86,10 +84,10 @@ def size(count: float) -> str:
 
 @contextmanager
 def byte_progress(done: int, total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A function for any thread, to be told of bytes that came; shows them of about ``total``, rate and time left."""
-    if console.is_terminal:
-        shown = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        with Progress(TextColumn("{task.description}"), BarColumn(), *shown, console=console, transient=True) as bar:
+    """Yield a thread-safe function that takes numbers of new bytes. Shows progress, rate and time left."""
+    if stdout.is_terminal:
+        columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=stdout, transient=True) as bar:
             task = bar.add_task(what, total=total, completed=done)
             yield lambda count: bar.advance(task, count)
     else:
@@ -99,17 +97,17 @@ def byte_progress(done: int, total: int, what: str) -> Iterator[Callable[[int], 
 class _PlainBytes:
     def __init__(self, done: int, total: int, what: str) -> None:
         self._done, self._total, self._what = done, total, what
-        self._came = 0
+        self._received = 0
         self._start = self._last = time.monotonic()
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
         with self._lock:
             self._done += count
-            self._came += max(0, count)
+            self._received += max(0, count)
             if time.monotonic() - self._last > _PLAIN_INTERVAL_S:
                 self._last = time.monotonic()
-                rate = max(self._came, 1) / (self._last - self._start)
+                rate = max(self._received, 1) / (self._last - self._start)
                 left = max(0, self._total - self._done) / rate
-                told = f"{size(self._done)} of about {size(self._total)}, {size(rate)}/s, {left / 60:.0f} min left"
-                say(f"{self._what}: {told}")
+                amount = f"{size(self._done)} of about {size(self._total)}"
+                info(f"{self._what}: {amount}, {size(rate)}/s, {left / 60:.0f} min left")

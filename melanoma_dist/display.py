@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.live import Live
 from rich.table import Table
 
-from melanoma_dist.console import console, say
+from melanoma_dist import console
 from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
@@ -22,7 +22,7 @@ class Display:
         """``waiting``: units that are known to come, shown as empty rows until they do."""
         self._rows: dict[str, _Row] = {}
         self._expected = waiting
-        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._live = Live(console=console.stdout, refresh_per_second=4) if console.stdout.is_terminal else None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -42,13 +42,13 @@ class Display:
         row.take(event)
         if self._live is not None:
             if isinstance(event, Note):
-                say(f"{title}: {event.text}")
+                console.info(f"{title}: {event.text}")
         elif line := row.line(event):
             self.tell(line)
 
     def tell(self, line: str) -> None:
         """Say a line of its own, above the table."""
-        say(line)
+        console.info(line)
         self._last_line = time.monotonic()
 
     def forget(self, title: str) -> None:

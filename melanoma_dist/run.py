@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, locate_run, open_run, trainings
 from melanoma_dist.config.run import RunConfig, differences
-from melanoma_dist.console import say, show_table
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
@@ -21,7 +21,7 @@ from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
-from melanoma_dist.signals import everything_saved
+from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.storage.untrusted import read_json
 
@@ -40,18 +40,18 @@ def train(config: RunConfig) -> None:
     folder = locate_run(config, dataset)
     busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
     copies = mirror_parts(config, folder)
-    restore(folder, copies, busy, say)
+    restore(folder, copies, busy, console.info)
     if not folder.finished():
         _check_model_and_machine(config, folder)
     open_run(folder, config, folds)
     _introduce(config, folder)
     introduce_data(config, dataset, folds)
     if folder.finished():
-        say("This run is finished. Its figures:")
+        console.info("This run is finished. Its figures:")
         show_again(folder)
-        with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, say):
+        with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
             return
-    with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, say):
+    with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
         start = time.monotonic()
         _train_folds(config, dataset, folder)
         _remove_scratch(folder)
@@ -97,21 +97,23 @@ def check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
 
 def _introduce(config: RunConfig, folder: RunFolder) -> None:
     chosen = {key: value for key, value in differences(config).items() if key not in ("name", "runs")}
-    say(f"run {folder.path}: " + (", ".join(f"{key}={value}" for key, value in chosen.items()) or "all defaults"))
+    console.info(
+        f"run {folder.path}: " + (", ".join(f"{key}={value}" for key, value in chosen.items()) or "all defaults")
+    )
 
 
 def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> None:
     """Say what is trained on."""
     excluded = int(dataset.manifest["split"].ne("train").sum())
-    say(
+    console.info(
         f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
         + (f", {excluded} kept out (holdouts and their groups)" if excluded else "")
         + "; checked: folds disjoint, complete, no lesion or copy in two of them or in a holdout"
     )
     if dataset.synthetic:
-        say(SYNTHETIC)
+        console.info(SYNTHETIC)
     labels = LABEL_SETS[config.data.labels]
-    show_table(
+    console.table(
         "Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels)
     )
 
@@ -138,9 +140,9 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     ]
     missing = [unit for unit in units if not unit.predictions.is_file()]
     if len(missing) < len(units):
-        say(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
+        console.info(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
     if not missing:
-        everything_saved()
+        mark_saved()
         return
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
@@ -162,7 +164,7 @@ def _remove_scratch(folder: RunFolder) -> None:
 def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
     """Lay units out on what there is, and say how."""
     layout = _layout(config, machines, units)
-    say(f"plan: {layout.reason}")
+    console.info(f"plan: {layout.reason}")
     return layout
 
 
@@ -229,7 +231,7 @@ def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
     size = config.input.image_size or published_input(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
-    say(
+    console.info(
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "
         f"weights {config.model.weights}"
     )
@@ -250,15 +252,15 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     from melanoma_dist.evaluate.summary import header_by_fold, header_by_label, rows_by_fold, rows_by_label
 
     mark = f" — {SYNTHETIC}" if summary["synthetic"] else ""
-    show_table(f"{summary['backbone']}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
-    show_table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
+    console.table(f"{summary['backbone']}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
+    console.table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
     speeds = [entry["images_per_s"] for entry in summary["training"].values()]
     waits = [entry["input_wait_share"] for entry in summary["training"].values()]
-    say(
+    console.info(
         f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; "
         f"input wait {min(waits):.0%} to {max(waits):.0%}"
     )
     for incident in summary["incidents"]:
-        say(f"note: {incident}")
-    say(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
-    say(f"curves: tensorboard --logdir {folder.path.parent}")
+        console.info(f"note: {incident}")
+    console.info(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
+    console.info(f"curves: tensorboard --logdir {folder.path.parent}")

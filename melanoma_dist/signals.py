@@ -1,7 +1,7 @@
-"""Signals that ask the program to end: Ctrl-C, SIGTERM and SIGUSR1, by which batch systems and containers announce it.
+"""Signals that ask the program to end: Ctrl-C, SIGTERM, and SIGUSR1 (the warning of batch systems and containers).
 
-Where there is nothing to save, the first one interrupts. Where units are in training, the first one asks them to save
-and leave, and a second one interrupts.
+By default, the first signal interrupts. While units are training, the first signal asks them to save a checkpoint and
+stop, and a second one interrupts.
 """
 
 from __future__ import annotations
@@ -13,78 +13,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143  # as shells call the end by SIGINT and by SIGTERM
-SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, give the command again
-_HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+INTERRUPTED, TERMINATED = 130, 143  # the exit codes of shells for SIGINT and SIGTERM
+SAVED = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run the command again
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class _Signals:
-    """What came, and whether it waits."""
+class _State:
+    """The signals of the current command."""
 
-    came: int | None = None
-    postponed = False
+    received: int | None = None
+    deferred = False
     saved = False
 
 
-_state = _Signals()
+_state = _State()
 
 
-def heed_signals() -> None:
-    """Take the signals over, or over again from a library. A command's beginning: what came before is forgotten."""
+def install_handlers() -> None:
+    """Handle the signals here, at the start of a command and again after a library replaced the handlers."""
     if threading.current_thread() is threading.main_thread():
-        for number in _HEEDED:
-            signal.signal(number, _heed)
+        for number in _HANDLED:
+            signal.signal(number, _handle)
 
 
-def forget() -> None:
-    """A new command begins."""
-    _state.came, _state.postponed, _state.saved = None, False, False
+def reset() -> None:
+    """Forget earlier signals, at the start of a command."""
+    _state.received, _state.deferred, _state.saved = None, False, False
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
-    """Within it, the first signal interrupts nothing: ``asked_to_leave`` tells of it."""
-    _state.postponed = True
+def defer_interrupt() -> Iterator[None]:
+    """Within the context, the first signal only makes ``stop_requested`` true."""
+    _state.deferred = True
     try:
         yield
     finally:
-        _state.postponed = False
+        _state.deferred = False
 
 
-def asked_to_leave() -> bool:
-    """Whether a signal came."""
-    return _state.came is not None
+def stop_requested() -> bool:
+    """Whether a signal arrived."""
+    return _state.received is not None
 
 
-def interrupted_by(number: int) -> None:
-    """A library heard a signal and ended what it did."""
-    _state.came = _state.came or number
+def record_signal(number: int) -> None:
+    """Note a signal that a library handled."""
+    _state.received = _state.received or number
 
 
-def everything_saved() -> None:
-    """All that was to be trained is saved where it stands: a signal from now on loses nothing."""
+def mark_saved() -> None:
+    """Note that all units are saved on the disk: a signal from now on loses nothing."""
     _state.saved = True
 
 
 def exit_code() -> int:
-    """After an interruption: that of the signal; of one that asked for an end and found everything saved, ``SAVED``."""
-    if _state.came in (None, signal.SIGINT):
+    """The exit code after an interrupt: ``SAVED`` after SIGTERM or SIGUSR1 with everything saved, else the signal's."""
+    if _state.received in (None, signal.SIGINT):
         return INTERRUPTED
     return SAVED if _state.saved else TERMINATED
 
 
-def told(remains: str) -> str:
-    """The end in words; ``remains`` says what an interruption leaves, where nothing was saved just now."""
+def interrupt_message(remains: str) -> str:
+    """The last message after an interrupt. ``remains`` describes what is on the disk if not everything was saved."""
     if not _state.saved:
         return f"{'interrupted' if exit_code() == INTERRUPTED else 'terminated'}. {remains}"
-    text = "saved, and ended as asked: the same command goes on from the very step."
+    text = "saved and stopped: run the same command again to resume at this step."
     job = os.environ.get("SLURM_JOB_ID")
-    return f"{text} To queue it again: scontrol requeue {job}" if job and exit_code() == SAVED else text
+    return f"{text} To queue the job again: scontrol requeue {job}" if job and exit_code() == SAVED else text
 
 
-def _heed(number: int, _: FrameType | None) -> None:
-    first = _state.came is None
+def _handle(number: int, _: FrameType | None) -> None:
+    first = _state.received is None
     if first:
-        _state.came = number
-    if not (first and _state.postponed):
-        raise KeyboardInterrupt  # not a class of our own: Ray catches it and raises it anew
+        _state.received = number
+    if not (first and _state.deferred):
+        raise KeyboardInterrupt  # not our own class: Ray catches KeyboardInterrupt and raises it again

@@ -47,7 +47,7 @@ def _audit(config: AuditConfig) -> None:
     if not inspection.stored.passed:  # the page needs the pixels, and corrupt ones cannot be decoded
         require(inspection.checks)
     write_page(inspection, config.html)
-    console.say(f"page: {config.html}")
+    console.info(f"page: {config.html}")
     require(inspection.checks)
 
 

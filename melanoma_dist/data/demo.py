@@ -51,7 +51,7 @@ def demo_dataset(cache: Path | None = None) -> Path:
     prepared = home / "prepared"
     if (prepared / DESCRIPTION).is_file():
         return prepared
-    console.say(f"generating the demo data in {home} (once, some seconds)")
+    console.info(f"generating the demo data in {home} (once, some seconds)")
     try:
         cache.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=cache))

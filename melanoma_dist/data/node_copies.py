@@ -49,7 +49,7 @@ def resolve_source(source: str | None, folder: Path) -> str:
     return source if source is not None and is_remote(source) else str(folder.resolve())
 
 
-def local_copy(source: str, fingerprint: str | None = None, say: Say = console.say) -> Path:
+def local_copy(source: str, fingerprint: str | None = None, say: Say = console.info) -> Path:
     """Return the folder of a data set on this machine: a local ``source`` as it is, or the copy of a URL.
 
     The copy is made if it is missing. With the expected ``fingerprint``, an existing copy is found without any request

@@ -79,7 +79,7 @@ def prepare(request: Request, out: Path) -> Dataset:
     _refuse_missing(sources, request.allow_missing)
     with writing(out), journal.opened(out) as finished:
         if finished.resume(digest):
-            console.say(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
+            console.info(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
         else:
             clear(out)
         store_images(request.raw, sources.jobs, out, finished, quiet=request.synthetic)
@@ -149,7 +149,7 @@ def _finished(out: Path, digest: str) -> Dataset:
             f"(years {description['years']}, size {dataset.size}; a file that was written again counts as another). "
             "Runs may depend on it: choose another folder with --out, or delete this one."
         )
-    console.say(
+    console.info(
         f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
         f"(`data audit --data {out}` reads every byte of it.)"
     )

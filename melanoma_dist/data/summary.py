@@ -48,23 +48,23 @@ def show_dataset(dataset: Dataset, years: list[Year]) -> None:
         part = images[images["image_id"].isin(ids)]
         lost = len(ids - kept - gone)
         rows.append((name, len(ids), len(ids & gone), lost, len(part), part["group"].nunique()))
-    console.show_table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
-    console.show_table(*counts.labels(images))
+    console.table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
+    console.table(*counts.labels(images))
     _show_splits(images)
     here = joins[joins["image_id"].isin(kept) & joins["other_id"].isin(kept)]
     if here["joined"].any():
         reasons = here[here["joined"]].groupby("reason").size()
-        console.show_table("Joined into groups", ("reason", "pairs"), [*reasons.items()])
+        console.table("Joined into groups", ("reason", "pairs"), [*reasons.items()])
     refused = here[(here["reason"] == NEAR) & ~here["joined"]]
     if len(refused):
-        console.say(f"{len(refused)} pairs that look alike differ in their details, and were not joined.")
+        console.info(f"{len(refused)} pairs that look alike differ in their details, and were not joined.")
     for _, row in quarantine.head(5).iterrows():
-        console.say(f"quarantined {row['source']}: {row['reason']}")
+        console.info(f"quarantined {row['source']}: {row['reason']}")
     if len(quarantine):
-        console.say(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
+        console.info(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
     for note in notes(years):
-        console.say(note)
-    console.say(
+        console.info(note)
+    console.info(
         f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. "
         f"`data audit --data {dataset.folder}` shows what is in it."
     )
@@ -78,19 +78,19 @@ def show_plan(plan: pd.DataFrame, years: list[Year], path: Path) -> None:
         named = part.loc[part["lesion_id"].notna(), "lesion_id"]
         rows.append((name, len(part), int(part["on_disk"].sum()), part["group"].nunique(), named.nunique(), len(named)))
     header = ("year", "labelled", "on disk", "groups", "lesions named", "images with one")
-    console.show_table("Images", header, rows)
+    console.table("Images", header, rows)
     suffixed = [(year.year, int(year.records["downsampled"].sum())) for year in years if year.wanted]
     for year, count in suffixed:
         if count:
-            console.say(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
-    console.show_table(*counts.labels(plan))
+            console.info(f"{year}: {count} ids carry the suffix _downsampled, which is no part of the id.")
+    console.table(*counts.labels(plan))
     overlaps = counts.overlaps(plan)
     if overlaps.rows:
-        console.show_table(*overlaps)
+        console.table(*overlaps)
     _show_splits(plan)
     for note in notes(years):
-        console.say(note)
-    console.say(f"plan: {path}. Copies are not in it: only pixels tell them.")
+        console.info(note)
+    console.info(f"plan: {path}. Copies are not in it: only pixels tell them.")
 
 
 def _ids(years: list[Year]) -> dict[str, set[str]]:
@@ -102,4 +102,4 @@ def _ids(years: list[Year]) -> dict[str, set[str]]:
 
 def _show_splits(images: pd.DataFrame) -> None:
     splits = images.groupby("split")["group"].agg(["size", "nunique"])
-    console.show_table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])
+    console.table("Splits", ("split", "images", "groups"), [(split, *row) for split, row in splits.iterrows()])

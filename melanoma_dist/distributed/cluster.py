@@ -19,13 +19,13 @@ from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
 
+from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.console import say
 from melanoma_dist.distributed.folder import own_folder
 from melanoma_dist.distributed.plan import Machines
 from melanoma_dist.distributed.token import check_token_files, make_own_token
 from melanoma_dist.errors import ConfigError, MelanomaDistError
-from melanoma_dist.signals import asked_to_leave, heed_signals, interrupted_by, postponed
+from melanoma_dist.signals import defer_interrupt, install_handlers, record_signal, stop_requested
 
 _RAY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -69,7 +69,7 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
 def _own(environment: dict[str, str]) -> Iterator[None]:
     """A private cluster: with a token and a folder of its own, so that it neither meets nor hurts another one here."""
     if elsewhere := os.environ.pop("RAY_ADDRESS", None):
-        say(f"RAY_ADDRESS ({elsewhere}) is not heeded: without --address, a run has a cluster of its own.")
+        console.info(f"RAY_ADDRESS ({elsewhere}) is not heeded: without --address, a run has a cluster of its own.")
     os.environ.update(environment)  # which its processes inherit: no runtime environment has to be set up
     make_own_token()
     private: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
@@ -104,7 +104,7 @@ def _start(folder: Path, **options: Any) -> None:
             _leave(private=True)  # what it had started would be in the way of the next try
             if attempt == _STARTS - 1:
                 raise MelanomaDistError(f"Ray could not be started on this machine: {error}") from error
-            say(f"Ray did not start in time ({error}); trying again")
+            console.info(f"Ray did not start in time ({error}); trying again")
 
 
 def _init(**options: Any) -> None:
@@ -118,10 +118,10 @@ def _init(**options: Any) -> None:
     try:
         ray.init(**options)
     except SystemExit:
-        interrupted_by(signal.SIGTERM)
+        record_signal(signal.SIGTERM)
         raise KeyboardInterrupt from None
     finally:
-        heed_signals()
+        install_handlers()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -160,8 +160,8 @@ def _is_open(address: str) -> bool:
 
 def _leave(private: bool) -> None:
     """Leave the cluster; a private one ends, and with it every process it started, before a signal is heeded."""
-    earlier = asked_to_leave()
-    with postponed():
+    earlier = stop_requested()
+    with defer_interrupt():
         started = psutil.Process().children(recursive=True) if private else []
         if private and (node := ray._private.worker._global_node) is not None:
             # Ray would ask one process after the other, and wait a second for each: they are deaf.
@@ -170,9 +170,9 @@ def _leave(private: bool) -> None:
         try:
             ray.shutdown()
         finally:
-            heed_signals()  # it has let go of SIGTERM, which would end this process at once
+            install_handlers()  # it has let go of SIGTERM, which would end this process at once
             _end(started)
-    if asked_to_leave() and not earlier:
+    if stop_requested() and not earlier:
         raise KeyboardInterrupt
 
 

@@ -76,7 +76,7 @@ class Reporter:
             ray.get(left)  # it is there before the unit has ended
         return None
 
-    def asked_to_leave(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether the unit is to save and leave. Asked a few times a second, and no step waits for the answer."""
         now = time.monotonic()
         if now - self._asked < _LOOK_S:

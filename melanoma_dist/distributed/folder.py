@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from melanoma_dist.console import say
+from melanoma_dist import console
 from melanoma_dist.distributed.preflight import temporary_base
 from melanoma_dist.errors import MelanomaDistError, UserError
 from melanoma_dist.storage.locks import is_locked, lock_folder
@@ -40,7 +40,7 @@ def own_folder() -> Iterator[Path]:
         except Exception as error:
             if not isinstance(error, UserError):
                 mark.unlink(missing_ok=True)
-                say(f"Ray's logs of this are in {folder}")
+                console.info(f"Ray's logs of this are in {folder}")
             raise
         finally:
             if mark.exists():

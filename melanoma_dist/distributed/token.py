@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from melanoma_dist.console import say
+from melanoma_dist import console
 from melanoma_dist.errors import ConfigError
 
 _OTHERS = 0o077  # what group and others may do
@@ -65,7 +65,7 @@ def _close(place: Path, mode: int) -> None:
     except OSError as error:
         rule = f"other users may open it (mode {was}), and it cannot be closed ({error.strerror})"
         raise ConfigError(f"{place}: {rule}. {_REMEDY}") from error
-    say(
+    console.info(
         f"{place}: was open to other users (mode {was}), and is closed now ({mode:04o}). "
         "Give the cluster a new token if one of them may have read it."
     )

@@ -22,14 +22,14 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from melanoma_dist.console import say
+from melanoma_dist import console
 from melanoma_dist.distributed.capacity import Capacity
 from melanoma_dist.distributed.cluster import alive_machines
 from melanoma_dist.distributed.event_queue import EventQueue, Reporter
 from melanoma_dist.distributed.plan import Layout
 from melanoma_dist.distributed.retry import Decision, Failures, retry
 from melanoma_dist.errors import MelanomaDistError, RankError, ResumeError, TrainingError
-from melanoma_dist.signals import asked_to_leave, everything_saved, postponed
+from melanoma_dist.signals import defer_interrupt, mark_saved, stop_requested
 from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.fallbacks import fall_back
 from melanoma_dist.train.unit import SCRATCH, Unit
@@ -84,16 +84,16 @@ class _Engine:
 
     def run(self) -> None:
         """Raises KeyboardInterrupt after a signal, when all units have saved or their time is up."""
-        with postponed():
-            while not (self._leaving() if asked_to_leave() else self._at_work()):
+        with defer_interrupt():
+            while not (self._leaving() if stop_requested() else self._at_work()):
                 done = self._wait()
                 self._deliver()
                 self._agenda.idle()
                 for task in done:
                     self._conclude(task)
         if self._saved and not self._running and not self._again:
-            everything_saved()
-        if asked_to_leave():  # also where the signal came with the last unit's end
+            mark_saved()
+        if stop_requested():  # also where the signal came with the last unit's end
             raise KeyboardInterrupt
 
     def _at_work(self) -> bool:
@@ -109,7 +109,9 @@ class _Engine:
         if self._leave_by is None:
             self._leave_by = now + self._grace_s
             self._mailbox.leave.remote()
-            say(f"asked to end: folds save at their next step, within {self._grace_s} s; a second signal ends at once.")
+            console.info(
+                f"stopping: folds save at their next step, within {self._grace_s} s; a second signal stops now."
+            )
         return not self._running or now >= self._leave_by
 
     def _wait(self) -> list[Any]:
@@ -268,7 +270,7 @@ def _rank(settings: dict[str, Any]) -> None:
     gpu = get_device().index if layout.gpu else None
     reporter = Reporter(unit, settings["mailbox"])
     threads = unit.config.hardware.decode_threads or layout.threads
-    train_unit(unit, detect(gpu, threads), reporter, reporter.asked_to_leave)
+    train_unit(unit, detect(gpu, threads), reporter, reporter.stop_requested)
 
 
 def _told(error: BaseException, unit: Unit, decision: Decision) -> MelanomaDistError:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import (
     identity_of,
     made_with,
@@ -21,7 +22,6 @@ from melanoma_dist.artifacts.run_folder import (
 )
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.console import say
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
@@ -29,7 +29,7 @@ from melanoma_dist.distributed.plan import Layout, Machines, capacity
 from melanoma_dist.distributed.preflight import ModelSize, check_room
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds
-from melanoma_dist.signals import everything_saved
+from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
@@ -60,7 +60,9 @@ def sweep(settings: SweepConfig) -> None:
     check_machine(config, trials or _MANY)
     _check_room(config, space, folder)
     _open(folder, identity, settings, space)
-    say(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}")
+    console.info(
+        f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}"
+    )
     introduce_data(config, dataset, folds)
     busy = ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")
     with lock_file(folder / LOCK, busy):
@@ -101,9 +103,11 @@ def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller,
     from melanoma_dist.sweep.outcome import Outcome
 
     if journal.records:
-        say(f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training")
+        console.info(
+            f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training"
+        )
     if conductor.over():
-        everything_saved()
+        mark_saved()
         return
     # Here, and not by the first unit: what a unit refuses takes its configuration out.
     refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
@@ -121,7 +125,7 @@ def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller,
             train_units(agenda, layout, config.fault_tolerance.grace_s)
     if not conductor.over():
         spent = "" if budget is None else "The time budget is spent. "
-        say(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")
+        console.info(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")
 
 
 def _as_begun(config: RunConfig, journal: Journal, conductor: Controller) -> RunConfig:
@@ -149,7 +153,7 @@ def _on_cores_as_begun(layout: Layout, machines: Machines, journal: Journal, con
     room = capacity(machines, began)
     if began.threads == layout.threads or room == 0:  # without room for them, they say themselves what is wrong
         return layout
-    say(f"{began.threads} threads for each rank, with which {len(conductor.running)} units in training began")
+    console.info(f"{began.threads} threads for each rank, with which {len(conductor.running)} units in training began")
     return replace(began, side_by_side=min(layout.side_by_side, room))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
-from melanoma_dist.console import say, show_table
 from melanoma_dist.data.manifest import write_table
 from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
@@ -62,13 +62,13 @@ class Outcome:
         write_page(self._ground, self._journal.records, ledger, table, verdict, cost)
         _say_standings(table, ledger.device)
         for line in (*verdict, cost):
-            say(line)
+            console.info(line)
         folder = self._ground.folder
         files = {"page": "sweep.html", "leaderboard": "leaderboard.csv", "ledger": "ledger.parquet"}
-        say("  ".join(f"{what}: {folder / name}" for what, name in files.items()))
-        say(f"curves: tensorboard --logdir {folder}")
+        console.info("  ".join(f"{what}: {folder / name}" for what, name in files.items()))
+        console.info(f"curves: tensorboard --logdir {folder}")
         if best is not None:
-            say(f"train the best with all folds: python launch.py --config {folder / 'best.yaml'}")
+            console.info(f"train the best with all folds: python launch.py --config {folder / 'best.yaml'}")
         elif len(table) and (table["state"] == "failed").all():
             raise TrainingError(f"Every configuration failed; {folder / 'leaderboard.csv'} has the reasons.")
 
@@ -157,9 +157,9 @@ def _say_standings(table: pd.DataFrame, device: str) -> None:
          row["epochs"], f"{row['device_hours']:.3f}"]
         for _, row in table.head(_SHOWN).iterrows()
     ]  # fmt: skip
-    show_table(f"Leaderboard: melanoma AUC over the folds ({len(table)} configurations)", header, rows)
+    console.table(f"Leaderboard: melanoma AUC over the folds ({len(table)} configurations)", header, rows)
     for _, row in table[table["state"] == "failed"].iterrows():
-        say(f"{row['name']} {row['why']}")
+        console.info(f"{row['name']} {row['why']}")
 
 
 def _number(value: float | None) -> str:

@@ -37,18 +37,18 @@ Report = Callable[[Event], str | None]
 _POINTS_PER_EPOCH = 50  # of the curves over steps
 
 
-def train_unit(unit: Unit, world: World, report: Report, asked_to_leave: Callable[[], bool] = lambda: False) -> None:
+def train_unit(unit: Unit, world: World, report: Report, stop_requested: Callable[[], bool] = lambda: False) -> None:
     """Train one fold to its end, going on from its last checkpoint, and write its predictions.
 
-    Where ``asked_to_leave`` says so, which the main rank asks after every step, it saves and returns unfinished.
+    Where ``stop_requested`` says so, which the main rank asks after every step, it saves and returns unfinished.
     """
     if not world.is_main:
-        report, asked_to_leave = _say_nothing, lambda: False
+        report, stop_requested = _say_nothing, lambda: False
     coordinator = StepCoordinator(world, unit.config.fault_tolerance.collective_timeout_s)
     fallbacks = read_fallbacks(unit.folder)
     unit = fallbacks.apply(unit)
     with coordinator.convert_rank_errors(), convert_memory_errors(unit, world):
-        FoldTrainer(unit, world, report, asked_to_leave, coordinator, fallbacks).run()
+        FoldTrainer(unit, world, report, stop_requested, coordinator, fallbacks).run()
 
 
 def _say_nothing(_: Event) -> None:
@@ -63,12 +63,12 @@ class FoldTrainer:
         unit: Unit,
         world: World,
         report: Report,
-        asked_to_leave: Callable[[], bool],
+        stop_requested: Callable[[], bool],
         coordinator: StepCoordinator,
         fallbacks: Fallbacks,
     ) -> None:
         self._unit, self._config, self._world, self._report = unit, unit.config, world, report
-        self._asked_to_leave, self._coordinator = asked_to_leave, coordinator
+        self._stop_requested, self._coordinator = stop_requested, coordinator
         self._labels = LABEL_SETS[unit.config.data.labels]
         self._fallbacks = fallbacks
         for text in fallbacks.describe():
@@ -253,7 +253,7 @@ class FoldTrainer:
 
     def _request(self) -> Request:
         """What this rank wants done after a step: only the main one wants anything."""
-        if self._asked_to_leave():
+        if self._stop_requested():
             return Request.PAUSE
         return Request.SAVE if self._artifact_writer is not None and self._artifact_writer.due() else Request.CONTINUE
 

@@ -54,8 +54,8 @@ def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Comm
         left = command.give()
         assert mark.exists()
         assert left.returncode == code, left.stdout + left.stderr
-        assert "asked to end: folds save at their next step, within 25 s" in left.stdout
-        assert left.stderr.strip() == "saved, and ended as asked: the same command goes on from the very step."
+        assert "stopping: folds save at their next step, within 25 s" in left.stdout
+        assert left.stderr.strip() == "saved and stopped: run the same command again to resume at this step."
     done = command.give()
     assert "goes on after" in done.stdout
     assert_same(command, finished, done)

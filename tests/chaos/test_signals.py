@@ -10,7 +10,7 @@ import pytest
 from .conftest import Command, assert_same
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
-SAVED = "saved, and ended as asked: the same command goes on from the very step."
+SAVED = "saved and stopped: run the same command again to resume at this step."
 KEPT = "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
 
 

@@ -92,16 +92,16 @@ def inspect(request: Request) -> Inspection:
 def show(inspection: Inspection) -> None:
     """Print the tables that have rows, and the result of every check."""
     dataset = inspection.dataset
-    console.say(f"{dataset.folder}: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}")
+    console.info(f"{dataset.folder}: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}")
     if dataset.synthetic:
-        console.say(SYNTHETIC)
+        console.info(SYNTHETIC)
     for title, header, rows in inspection.tables:
         if rows:
-            console.show_table(title, header, rows)
+            console.table(title, header, rows)
     for note in inspection.notes:
-        console.say(note)
+        console.info(note)
     results = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
-    console.show_table("Checks", ("check", "result"), results)
+    console.table("Checks", ("check", "result"), results)
 
 
 def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Table], list[Check]]:

@@ -52,7 +52,7 @@ def download(config: DownloadConfig, patience: Patience = USUAL) -> None:
         with lock_folder(raw, DataError(f"--raw {raw}: another download is at work there. Wait for it, or stop it.")):
             _remove_leftovers(raw, holdings)
             _fetch(raw, wanted, patience, address.auth)
-    console.say(f"{raw}: all {len(items)} files are there.")
+    console.info(f"{raw}: all {len(items)} files are there.")
 
 
 @contextmanager
@@ -86,18 +86,18 @@ def _show(holdings: Sequence[LocalFile]) -> None:
         )
         for holding in holdings
     ]
-    console.show_table("Files", ("file", "part", "size", "licence", "state"), rows)
+    console.table("Files", ("file", "part", "size", "licence", "state"), rows)
     wanted = [holding for holding in holdings if holding.wanted]
     left = sum(max(0, holding.item.bytes - holding.bytes) for holding in wanted)
-    console.say(f"to download: {len(wanted)} of {len(holdings)} files, about {console.size(left)}.")
+    console.info(f"to download: {len(wanted)} of {len(holdings)} files, about {console.size(left)}.")
 
 
 def _tell_present(holdings: Sequence[LocalFile]) -> None:
     for holding in holdings:
         if holding.state == "there":
-            console.say(f"{holding.item.label}: there, unchanged since its download.")
+            console.info(f"{holding.item.label}: there, unchanged since its download.")
         elif holding.state == "brought":
-            console.say(f"{holding.item.label}: there without a download ({holding.detail}); taken as it is.")
+            console.info(f"{holding.item.label}: there without a download ({holding.detail}); taken as it is.")
 
 
 def _require_room(raw: Path, wanted: Sequence[LocalFile]) -> None:

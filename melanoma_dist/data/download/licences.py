@@ -24,9 +24,9 @@ def show_licences(items: Sequence[Item]) -> None:
         known = parts.setdefault((item.year, item.licence), [])
         known += [item.part] * (item.part not in known)
     rows = [(year, licence.short, ", ".join(known), licence.url) for (year, licence), known in parts.items()]
-    console.show_table("Licences", ("year", "licence", "of its", "text"), rows)
+    console.table("Licences", ("year", "licence", "of its", "text"), rows)
     citations = [(year, paper) for year in sorted({item.year for item in items}) for paper in CITATIONS[year]]
-    console.show_table("Please cite", ("year", "paper"), citations)
+    console.table("Please cite", ("year", "paper"), citations)
 
 
 def require_acceptance(raw: Path, items: Sequence[Item], accept: bool) -> None:

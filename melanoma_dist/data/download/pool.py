@@ -108,7 +108,7 @@ class DownloadPool:
         """Fetch and store one file; a damaged one is fetched once more from the start."""
         part = part_of(self.raw, item)
         for last in (False, True):
-            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, console.say, self.auth).run()
+            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, console.info, self.auth).run()
             try:
                 self._store(item, part)
                 return
@@ -116,7 +116,7 @@ class DownloadPool:
                 self._drop(part)
                 if last:
                     raise DownloadError(f"{error} It was fetched twice from {item.url}. {ELSEWHERE}") from error
-                console.say(f"{error} Fetching it again.")
+                console.info(f"{error} Fetching it again.")
             except (DataError, DownloadError):
                 self._drop(part)
                 raise
@@ -132,13 +132,13 @@ class DownloadPool:
             require_rows(item, part.path)
             record(self.raw, item, part.size, part.sha256, None)
             part.become(place)
-            console.say(f"{item.label}: there, {console.size(part.size)}.")
+            console.info(f"{item.label}: there, {console.size(part.size)}.")
             return
         with self.unpacking:
-            console.say(f"{item.label}: unpacking {console.size(part.size)}.")
+            console.info(f"{item.label}: unpacking {console.size(part.size)}.")
             with unpacked(part.path, place, item.label, check=self.stop.check) as folder:
                 require_all(item, folder)
                 unpacked_files = contents(folder)
                 record(self.raw, item, part.size, part.sha256, unpacked_files)
             part.remove()
-        console.say(f"{item.label}: there, {unpacked_files.files} files.")
+        console.info(f"{item.label}: there, {unpacked_files.files} files.")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import made_with, now, write_json
 from melanoma_dist.config.evaluate import CompareConfig
-from melanoma_dist.console import say, show_table
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError
@@ -119,12 +119,12 @@ def _show(comparison: dict[str, Any], out: Path) -> None:
         ("Cost", cost_table),
     ):
         header, rows = table(comparison)
-        show_table(title, header, rows)
+        console.table(title, header, rows)
     if comparison["synthetic"]:
-        say(SYNTHETIC)
+        console.info(SYNTHETIC)
     for line in comparison["verdict"]:
-        say(line)
-    say("What this does not say:")
+        console.info(line)
+    console.info("What this does not say:")
     for line in comparison["limits"]:
-        say(f"- {line}")
-    say(f"page: {out / 'comparison.html'}  figures: {out / 'comparison.json'}")
+        console.info(f"- {line}")
+    console.info(f"page: {out / 'comparison.html'}  figures: {out / 'comparison.json'}")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.predictions import write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.evaluate import EvaluateConfig
-from melanoma_dist.console import say
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.holdout import access_log, display
@@ -41,7 +41,9 @@ def evaluate(settings: EvaluateConfig) -> None:
         whole = look.finish(judged(subject, chosen.images, made, settings.prevalence))
     display.show(whole)
     _renew_report(subject.folder)
-    say(f"figures: {look.path / 'evaluation.json'}  predictions: {look.predictions}  report: {subject.folder.report}")
+    console.info(
+        f"figures: {look.path / 'evaluation.json'}  predictions: {look.predictions}  report: {subject.folder.report}"
+    )
 
 
 def _choose(settings: EvaluateConfig, subject: TrainedRun) -> Chosen:
@@ -57,13 +59,13 @@ def _choose(settings: EvaluateConfig, subject: TrainedRun) -> Chosen:
 
 def _introduce(subject: TrainedRun, chosen: Chosen, tta: int) -> None:
     table, config = chosen.images.table, subject.config
-    say(
+    console.info(
         f"{subject.folder.path}: {config.data.folds} folds of {config.model.backbone} on {chosen.what}: {len(table)} "
         f"images of {table['group'].nunique()} lesions" + (f", {tta} orientations of each" if tta > 1 else "")
     )
     if chosen.unlabelled:
-        say(f"{chosen.unlabelled} images are left out: none of the run's labels is known of them.")
-    say("checked: none of these images, of their lesions or of their known copies was trained on")
+        console.info(f"{chosen.unlabelled} images are left out: none of the run's labels is known of them.")
+    console.info("checked: none of these images, of their lesions or of their known copies was trained on")
 
 
 def _alone(folder: RunFolder) -> Any:
@@ -81,12 +83,12 @@ def _alone(folder: RunFolder) -> Any:
 def _tell_earlier(look: access_log.Evaluation) -> None:
     earlier = look.record["earlier"]
     if not earlier:
-        say(
+        console.info(
             "No record in this folder of runs tells of an earlier look at any of these images; looks made elsewhere "
             "cannot be known."
         )
         return
-    say(
+    console.info(
         f"This is look {look.ordinal} at these images: {_known(look.record)}.{_gone(earlier)} What was changed or "
         "chosen after an earlier look makes these figures optimistic; the report says so."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from melanoma_dist.console import say, show_table
+from melanoma_dist import console
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.summary import SHOWN, with_interval
@@ -15,15 +15,15 @@ def show(record: dict[str, Any]) -> None:
     mark = f" — {SYNTHETIC}" if record["synthetic"] else ""
     title = f"{record['what']}: folds together{mark}"
     names = ["AUC (95 % interval)", "AP", "precision", "recall", "specificity", "threshold", "positives", "negatives"]
-    show_table(title, ["calibrated, per image", *names], _by_label(record))
+    console.table(title, ["calibrated, per image", *names], _by_label(record))
     for label, why in record["labels_absent"].items():
-        say(f"{label}: not judged, for {why}.")
+        console.info(f"{label}: not judged, for {why}.")
     points = record["operating_points"][HEADLINE]
     if isinstance(points, dict):
-        say(f"No operating points of {HEADLINE}: {points['not_chosen']}")
+        console.info(f"No operating points of {HEADLINE}: {points['not_chosen']}")
         return
     header = [f"{HEADLINE}, chosen out of fold", "threshold", "sensitivity", "specificity", "precision"]
-    show_table(f"Operating points, frozen before this look{mark}", header, [_point(point) for point in points])
+    console.table(f"Operating points, frozen before this look{mark}", header, [_point(point) for point in points])
 
 
 def _by_label(record: dict[str, Any]) -> list[list[str]]:

@@ -19,9 +19,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def handlers() -> Iterator[None]:
     """As they were, after a test."""
     before = [signal.getsignal(number) for number in SIGNALS]
-    signals.forget()
+    signals.reset()
     yield
-    signals.forget()
+    signals.reset()
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
@@ -33,7 +33,7 @@ def test_a_signal_while_ray_starts_ends_like_any_other(number: signal.Signals, m
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(ray, "init", init)
-    signals.heed_signals()
+    signals.install_handlers()
     with pytest.raises(KeyboardInterrupt):
         cluster._init()
     assert signals.exit_code() == signals.TERMINATED
