@@ -44,14 +44,14 @@ class Display:
             if isinstance(event, Note):
                 console.info(f"{title}: {event.text}")
         elif line := row.line(event):
-            self.tell(line)
+            self.print_line(line)
 
-    def tell(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Say a line of its own, above the table."""
         console.info(line)
         self._last_line = time.monotonic()
 
-    def forget(self, title: str) -> None:
+    def remove(self, title: str) -> None:
         """Drop the row of a unit."""
         self._rows.pop(title, None)
 
@@ -61,7 +61,7 @@ class Display:
             self._live.update(self._table())
         elif time.monotonic() - self._last_line > _LINE_INTERVAL_S:
             running = [row.status() for row in self._rows.values() if not row.done]
-            self.tell(" | ".join(running) if running else "starting workers ...")
+            self.print_line(" | ".join(running) if running else "starting workers ...")
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -183,19 +183,19 @@ class _Folds:
     def __init__(self, units: list[Unit], display: Display) -> None:
         self._waiting, self._display = units, display
 
-    def next(self) -> Unit | None:
+    def next_unit(self) -> Unit | None:
         return self._waiting.pop(0) if self._waiting else None
 
-    def hear(self, unit: Unit, event: Event) -> None:
+    def on_event(self, unit: Unit, event: Event) -> None:
         self._display.show(_called(unit), event)
 
-    def ended(self, unit: Unit, seconds: float) -> None:
+    def on_exit(self, unit: Unit, seconds: float) -> None:
         """Its predictions are on the disk."""
 
-    def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
+    def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
         raise error
 
-    def idle(self) -> None:
+    def on_idle(self) -> None:
         self._display.refresh()
 
 

@@ -41,19 +41,19 @@ _SETTLE_S = 20.0  # until Ray has noticed that a node is gone, and starts nothin
 class WorkSource(Protocol):
     """What is to be trained, and what becomes of it: the folds of a run, or the units of a sweep."""
 
-    def next(self) -> Unit | None:
+    def next_unit(self) -> Unit | None:
         """The unit to start now. None: none for the time being, and where none is running, none at all."""
 
-    def hear(self, unit: Unit, event: Event) -> str | None:
+    def on_event(self, unit: Unit, event: Event) -> str | None:
         """Take what a unit reports. The answer to an ``EpochDone``: the reason to stop the unit, or None."""
 
-    def ended(self, unit: Unit, seconds: float) -> None:
+    def on_exit(self, unit: Unit, seconds: float) -> None:
         """A unit is finished, or stopped as it was told; it held its devices for ``seconds``."""
 
-    def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
+    def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
         """A unit failed for good. What is raised here ends the others, whose checkpoints stay."""
 
-    def idle(self) -> None:
+    def on_idle(self) -> None:
         """Called a few times a second."""
 
 
@@ -88,7 +88,7 @@ class _Engine:
             while not (self._leaving() if stop_requested() else self._at_work()):
                 done = self._wait()
                 self._deliver()
-                self._agenda.idle()
+                self._agenda.on_idle()
                 for task in done:
                     self._conclude(task)
         if self._saved and not self._running and not self._again:
@@ -128,7 +128,7 @@ class _Engine:
             if self._again:
                 before = self._again.popleft()
                 self._start(before.unit, before.failures, before.seconds)
-            elif (unit := self._agenda.next()) is not None:
+            elif (unit := self._agenda.next_unit()) is not None:
                 self._start(unit)
             else:
                 return
@@ -149,7 +149,7 @@ class _Engine:
     def _deliver(self) -> None:
         """Hand on what units reported, and answer those that wait for it."""
         for ticket, unit, event in ray.get(self._mailbox.take.remote()):
-            answer = self._agenda.hear(unit, event)
+            answer = self._agenda.on_event(unit, event)
             if ticket is not None:
                 self._mailbox.answer.remote(ticket, answer)
 
@@ -159,7 +159,7 @@ class _Engine:
         unit, error = attempt.unit, _error_of(task)
         if error is None:
             self._drivers.append(attempt.driver)
-            self._agenda.ended(unit, attempt.seconds)
+            self._agenda.on_exit(unit, attempt.seconds)
             return
         # Whatever ended this driver may have ended idle ones too, with their node.
         for driver in (attempt.driver, *self._drivers):
@@ -170,15 +170,15 @@ class _Engine:
             self._settled = time.monotonic() + _SETTLE_S  # its node may be lost: what starts there now dies too
         if self._leave_by is not None and not isinstance(error, ResumeError):  # it goes on with the next command
             self._saved = False
-            self._agenda.hear(unit, Note(unit.fold, f"not saved: {_brief(error)}"))
+            self._agenda.on_event(unit, Note(unit.fold, f"not saved: {_brief(error)}"))
             return
         conceded = fall_back(error, unit)
         decision = Decision(True, conceded) if conceded else retry(error, attempt.failures, unit.config.fault_tolerance)
         if decision.again:
-            self._agenda.hear(unit, Note(unit.fold, f"{_brief(error)}; {decision.why}"))
+            self._agenda.on_event(unit, Note(unit.fold, f"{_brief(error)}; {decision.why}"))
             self._again.append(attempt)
         else:
-            self._agenda.failed(unit, attempt.seconds, _told(error, unit, decision))
+            self._agenda.on_failure(unit, attempt.seconds, _told(error, unit, decision))
 
 
 @dataclass

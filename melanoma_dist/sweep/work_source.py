@@ -82,7 +82,7 @@ class SweepWorkSource:
         self._units: dict[Unit, FoldTrial] = {}
         self._paused: set[Unit] = set()  # that left as they were asked to
 
-    def next(self) -> Unit | None:
+    def next_unit(self) -> Unit | None:
         """The unit to start now."""
         while not self._late():
             place, again = (self._left.pop(0), True) if self._left else (self._conductor.next(), False)
@@ -100,17 +100,17 @@ class SweepWorkSource:
             return self._unit(place, config)
         return None
 
-    def hear(self, unit: Unit, event: Event) -> str | None:
+    def on_event(self, unit: Unit, event: Event) -> str | None:
         """Show an event, and answer the end of an epoch."""
         self._display.show(unit.name, event)
         if isinstance(event, Paused):
             self._paused.add(unit)
         return self._judge(self._units[unit], unit.name, event) if isinstance(event, EpochDone) else None
 
-    def ended(self, unit: Unit, seconds: float) -> None:
+    def on_exit(self, unit: Unit, seconds: float) -> None:
         """A unit released its devices: finished, stopped or paused."""
         place = self._units.pop(unit)
-        self._display.forget(unit.name)
+        self._display.remove(unit.name)
         if place not in self._conductor.running:
             self._note(place, "end", state="stopped", seconds=round(seconds, 3))
         elif unit not in self._paused and self._is_finished(unit):
@@ -123,15 +123,15 @@ class SweepWorkSource:
         shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
         self._on_end(place.configuration)
 
-    def failed(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
+    def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
         """A unit cannot be trained: its configuration is out. What is no fault of it (data, disk) is raised."""
         if isinstance(error, DataError | StorageError | ResumeError):
             raise error
-        self._display.forget(unit.name)
+        self._display.remove(unit.name)
         self._fail(self._units.pop(unit), seconds, error)
         shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
 
-    def idle(self) -> None:
+    def on_idle(self) -> None:
         """Redraw."""
         self._display.refresh()
 
@@ -145,7 +145,7 @@ class SweepWorkSource:
         reason = self._conductor.epoch(place, event.epoch, event.best_auc)
         if reason is not None:
             self._note(place, "stop", epoch=event.epoch, why=reason)
-            self._display.tell(f"{title} stopped: {reason}")
+            self._display.print_line(f"{title} stopped: {reason}")
             return reason
         return _OUT_OF_TIME if self._late() else None
 
@@ -153,12 +153,12 @@ class SweepWorkSource:
         """A fold is finished: some configurations may have lost by it."""
         for drop in self._conductor.finish(place):
             self._journal.write("drop", configuration=drop.configuration, why=drop.why)
-            self._display.tell(f"c{drop.configuration:03d} dropped: {drop.why}")
+            self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.why}")
 
     def _fail(self, place: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
         self._note(place, "fail", why=str(error), seconds=round(seconds, 3))
         self._conductor.fail(place, str(error))
-        self._display.tell(f"c{place.configuration:03d} failed: {error}")
+        self._display.print_line(f"c{place.configuration:03d} failed: {error}")
         self._on_end(place.configuration)
 
     def _unit(self, place: FoldTrial, config: RunConfig) -> Unit:

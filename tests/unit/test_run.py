@@ -28,7 +28,7 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
         yield Machines(gpus=(0,), cores=(4,))
 
     def note(agenda: WorkSource, layout: Layout, grace_s: float) -> None:
-        started.append(([unit.fold for unit in iter(agenda.next, None)], layout))
+        started.append(([unit.fold for unit in iter(agenda.next_unit, None)], layout))
 
     monkeypatch.setattr(cluster, "joined", four_cores)
     monkeypatch.setattr(units, "train_units", note)

@@ -22,10 +22,10 @@ def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) ->
     setting = Setting(dataset, folder)
     agenda = setting.begin()
     setting.journal.write("session", trials=4, device="GPU", per_unit=0.5, ranks=1, share=0.5, side_by_side=1)
-    first = agenda.next()
+    first = agenda.next_unit()
     assert first is not None
-    agenda.failed(first, 3.0, TrainingError("GPU 0 ran out of <memory>"))
-    while (unit := agenda.next()) is not None:
+    agenda.on_failure(first, 3.0, TrainingError("GPU 0 ran out of <memory>"))
+    while (unit := agenda.next_unit()) is not None:
         train(agenda, unit)
     (folder / "sweep.json").write_text(json.dumps({"identity": {}}))
     concluded: list[Any] = []
@@ -77,8 +77,8 @@ def test_a_sweep_of_which_everything_failed_says_so(
     setting = Setting(dataset, tmp_path)
     agenda = setting.begin()
     (tmp_path / "sweep.json").write_text("{}")
-    while (unit := agenda.next()) is not None:
-        agenda.failed(unit, 1.0, TrainingError("NaN"))
+    while (unit := agenda.next_unit()) is not None:
+        agenda.on_failure(unit, 1.0, TrainingError("NaN"))
     with pytest.raises(TrainingError, match=r"Every configuration failed; .*leaderboard\.csv has the reasons"):
         Outcome(setting.ground, setting.conductor, setting.journal).finalize(lambda *_: None)
     assert "there is no best one" in capfd.readouterr().out

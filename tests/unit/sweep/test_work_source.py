@@ -69,20 +69,20 @@ def train(agenda: SweepWorkSource, unit: Unit, first: int = 1, last: int = EPOCH
     """Some epochs of a unit, to its end if it is not told to stop."""
     (unit.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     for epoch in range(first, last + 1):
-        answer = agenda.hear(unit, epoch_done(unit, epoch))
+        answer = agenda.on_event(unit, epoch_done(unit, epoch))
         if answer is not None:
-            agenda.ended(unit, float(epoch))
+            agenda.on_exit(unit, float(epoch))
             return answer
     if last == EPOCHS:
         unit.predictions.touch()
-        agenda.hear(unit, UnitDone(unit.fold, 0.9, EPOCHS, "all epochs done"))
-        agenda.ended(unit, float(EPOCHS))
+        agenda.on_event(unit, UnitDone(unit.fold, 0.9, EPOCHS, "all epochs done"))
+        agenda.on_exit(unit, float(EPOCHS))
     return None
 
 
 def test_a_sweep_runs_to_its_end_and_leaves_no_checkpoints(setting: Setting) -> None:
     agenda = setting.begin()
-    while (unit := agenda.next()) is not None:
+    while (unit := agenda.next_unit()) is not None:
         train(agenda, unit)
     assert setting.conductor.over()
     best = setting.conductor.race.incumbent()
@@ -99,17 +99,17 @@ def test_when_the_time_is_spent_units_pause_and_a_later_command_goes_on(
 ) -> None:
     deadline = time.monotonic() + 60
     agenda = setting.begin(deadline=deadline)
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
-    assert agenda.hear(unit, epoch_done(unit, 1)) is None
+    assert agenda.on_event(unit, epoch_done(unit, 1)) is None
     monkeypatch.setattr(time, "monotonic", lambda: deadline + 0.1)
-    assert agenda.hear(unit, epoch_done(unit, 2)) == "the time budget is spent"
+    assert agenda.on_event(unit, epoch_done(unit, 2)) == "the time budget is spent"
     (unit.folder / "checkpoints").mkdir(parents=True)
-    agenda.ended(unit, 2.0)
-    assert agenda.next() is None
+    agenda.on_exit(unit, 2.0)
+    assert agenda.next_unit() is None
     assert (unit.folder / "checkpoints").is_dir()  # it goes on from there
     again = setting.begin()
-    same = again.next()
+    same = again.next_unit()
     assert same == unit
     assert train(again, same, first=3) is None
     assert [record["what"] for record in setting.journal.records] == [
@@ -119,19 +119,19 @@ def test_when_the_time_is_spent_units_pause_and_a_later_command_goes_on(
 
 def test_an_epoch_told_twice_counts_once(setting: Setting) -> None:
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
     for _ in range(2):
-        assert agenda.hear(unit, epoch_done(unit, 1)) is None
+        assert agenda.on_event(unit, epoch_done(unit, 1)) is None
     assert sum(record["what"] == "epoch" for record in setting.journal.records) == 1
 
 
 def test_a_unit_that_cannot_be_trained_takes_its_configuration_out_and_no_other(setting: Setting) -> None:
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
-    agenda.failed(unit, 3.0, TrainingError("GPU 0 ran out of memory"))
-    while (unit := agenda.next()) is not None:
+    agenda.on_failure(unit, 3.0, TrainingError("GPU 0 ran out of memory"))
+    while (unit := agenda.next_unit()) is not None:
         train(agenda, unit)
     runners = setting.conductor.race.runners
     assert runners[0].out == "failed: GPU 0 ran out of memory"
@@ -144,17 +144,17 @@ def test_a_unit_that_cannot_be_trained_takes_its_configuration_out_and_no_other(
 def test_units_that_left_as_they_were_asked_to_are_not_waited_for(setting: Setting) -> None:
     """A second command kills what has not ended in time: ten seconds for each would be too many."""
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
-    agenda.hear(unit, epoch_done(unit, 1))
+    agenda.on_event(unit, epoch_done(unit, 1))
     (unit.folder / "checkpoints").mkdir(parents=True)
     start = time.monotonic()
-    agenda.hear(unit, Paused(unit.fold, "step 3 of 4 of epoch 2"))
-    agenda.ended(unit, 2.0)
+    agenda.on_event(unit, Paused(unit.fold, "step 3 of 4 of epoch 2"))
+    agenda.on_exit(unit, 2.0)
     assert time.monotonic() - start < 5
     assert (unit.folder / "checkpoints").is_dir()
     assert setting.journal.records[-1]["state"] == "paused"
-    assert setting.begin().next() == unit
+    assert setting.begin().next_unit() == unit
 
 
 @pytest.mark.parametrize("error", [StorageError("the disk is full"), ResumeError("other ranks")], ids=repr)
@@ -162,13 +162,13 @@ def test_what_is_no_fault_of_a_configuration_ends_the_sweep_and_keeps_its_checkp
     error: TrainingError, setting: Setting
 ) -> None:
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
     (unit.folder / "checkpoints").mkdir(parents=True)
     with pytest.raises(type(error)):
-        agenda.failed(unit, 1.0, error)
+        agenda.on_failure(unit, 1.0, error)
     assert (unit.folder / "checkpoints").is_dir()
-    assert setting.begin().next() == unit  # a later command goes on with it
+    assert setting.begin().next_unit() == unit  # a later command goes on with it
 
 
 def test_a_folder_that_cannot_be_made_ends_the_sweep_and_burns_no_configuration(
@@ -180,21 +180,21 @@ def test_a_folder_that_cannot_be_made_ends_the_sweep_and_burns_no_configuration(
     agenda = setting.begin()
     monkeypatch.setattr("melanoma_dist.sweep.work_source.open_run", full)
     with pytest.raises(ConfigError, match="No space left"):
-        agenda.next()
+        agenda.next_unit()
     monkeypatch.undo()
     assert not [record for record in setting.journal.records if record["what"] == "fail"]
     again = setting.begin()
-    unit = again.next()
+    unit = again.next_unit()
     assert unit is not None
     assert train(again, unit) is None
 
 
 def test_data_that_changed_ends_the_sweep(setting: Setting) -> None:
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
     with pytest.raises(DataError, match="changed"):
-        agenda.failed(unit, 1.0, DataError("the data changed"))
+        agenda.on_failure(unit, 1.0, DataError("the data changed"))
 
 
 def test_values_that_do_not_go_together_fail_one_configuration(dataset: Dataset, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_values_that_do_not_go_together_fail_one_configuration(dataset: Dataset,
     setting = Setting(dataset, tmp_path, body)
     agenda = setting.begin()
     units = []
-    while (unit := agenda.next()) is not None:
+    while (unit := agenda.next_unit()) is not None:
         units.append(unit)
         train(agenda, unit)
     assert {unit.config.input.batch_size for unit in units} == {8}
@@ -217,17 +217,17 @@ def test_values_that_do_not_go_together_fail_one_configuration(dataset: Dataset,
 def test_a_command_killed_between_its_files_goes_on(setting: Setting) -> None:
     """Finished, but its end was not written: the unit is started again, finds itself finished, and ends."""
     agenda = setting.begin()
-    unit = agenda.next()
+    unit = agenda.next_unit()
     assert unit is not None
     for epoch in range(1, EPOCHS + 1):
-        assert agenda.hear(unit, epoch_done(unit, epoch)) is None
+        assert agenda.on_event(unit, epoch_done(unit, epoch)) is None
     unit.folder.mkdir(parents=True, exist_ok=True)
     unit.predictions.touch()
     again = setting.begin()
-    same = again.next()
+    same = again.next_unit()
     assert same == unit
-    assert again.hear(same, epoch_done(same, EPOCHS)) is None
-    again.ended(same, 1.0)
+    assert again.on_event(same, epoch_done(same, EPOCHS)) is None
+    again.on_exit(same, 1.0)
     assert setting.conductor.race.runners[0].aucs.keys() == {0}
 
 
@@ -245,29 +245,29 @@ def test_names_are_for_people_and_file_systems(setting: Setting) -> None:
 def test_a_unit_that_died_after_it_was_told_to_stop_is_told_again(setting: Setting) -> None:
     """It is started again by the engine; nothing it does then counts."""
     agenda = setting.begin()
-    first = agenda.next()
+    first = agenda.next_unit()
     assert first is not None
     train(agenda, first)
-    stopped = agenda.next()
-    while stopped is not None and (answer := agenda.hear(stopped, epoch_done(stopped, 1))) is None:
+    stopped = agenda.next_unit()
+    while stopped is not None and (answer := agenda.on_event(stopped, epoch_done(stopped, 1))) is None:
         train(agenda, stopped, first=2)
-        stopped = agenda.next()
+        stopped = agenda.next_unit()
     assert stopped is not None
     assert answer is not None
-    assert agenda.hear(stopped, epoch_done(stopped, 1)) == answer
+    assert agenda.on_event(stopped, epoch_done(stopped, 1)) == answer
     stopped.folder.mkdir(parents=True, exist_ok=True)
     stopped.predictions.touch()
-    agenda.ended(stopped, 2.0)
+    agenda.on_exit(stopped, 2.0)
     assert [record["state"] for record in setting.journal.records if record["what"] == "end"][-1] == "stopped"
     setting.begin()  # the journal can still be told
 
 
 def test_a_unit_whose_configuration_is_dropped_while_it_waits_is_not_started(setting: Setting) -> None:
     agenda = setting.begin()
-    waiting, other = agenda.next(), agenda.next()
+    waiting, other = agenda.next_unit(), agenda.next_unit()
     assert waiting is not None
     assert other is not None
     again = setting.begin()
     setting.conductor.race.leave(0, "dropped meanwhile")
-    assert again.next() == other
+    assert again.next_unit() == other
     assert [place.configuration for place in setting.conductor.running] == [1]
