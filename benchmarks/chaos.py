@@ -260,7 +260,7 @@ def _real(place: Path) -> str:
     few.to_csv(raw / table, index=False)
     for name in few["image_id"]:
         (raw / images / f"{name}.jpg").write_bytes((given / images / f"{name}.jpg").read_bytes())
-    prepare(Request(raw.parent, (2017,)), place / "data")
+    prepare(Request(raw.parent, ("2017",)), place / "data")
     return str(place / "data")
 
 

@@ -65,5 +65,5 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         part = f"ISIC-2017_Training_Data/{name}.jpg"
         (raw / "2017" / part).write_bytes((Path(folder) / "2017" / part).read_bytes())
     out = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(Request(raw, (2017,)), out)
+    prepare(Request(raw, ("2017",)), out)
     return out

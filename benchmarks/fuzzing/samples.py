@@ -39,7 +39,7 @@ def make_samples(folder: Path) -> None:
     """Fill an empty ``folder`` with tables, images, a prepared data set, two runs with an evaluation, and the rest."""
     torch.set_num_threads(1)
     _raw(folder / "raw")
-    dataset = prepare(Request(folder / "raw", (int(_YEAR),), size=48, synthetic=True, holdout=0.3), folder / "data")
+    dataset = prepare(Request(folder / "raw", (_YEAR,), size=48, synthetic=True, holdout=0.3), folder / "data")
     _run(dataset, folder / "runs", "first")
     evaluate(EvaluateConfig(folder / "runs" / "first", holdout="holdout", gpus=0, decode_threads=1))
     for large in (*folder.rglob("checkpoints/*/*.pt"), *folder.rglob("checkpoints/*/*.safetensors")):

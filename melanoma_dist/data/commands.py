@@ -24,7 +24,7 @@ def _prepare(config: PrepareConfig) -> None:
 
     request = Request(
         raw=config.raw,
-        years=tuple(map(int, config.years)),
+        collections=config.years,
         size=config.size,
         allow_missing=config.allow_missing,
         conflicts=config.conflicts,

@@ -25,7 +25,7 @@ from melanoma_dist.errors import DataError
 
 _NAME = "demo-v3"  # a change of the pictures, or of the format, needs a new name: caches keep the old ones
 _SEED = 2019
-_YEAR = 2019
+_YEAR = "2019"
 _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VASC": 14, "SCC": 16}
 _LESIONS_BY_VIEWS = {1: 268, 2: 84, 3: 34, 4: 14}
 """How many of the 400 lesions were photographed once, twice, ...: 594 images."""
@@ -81,7 +81,7 @@ def _move(aside: Path, home: Path) -> None:
 def write_raw(raw: Path) -> None:
     """Write the photographs, labels and metadata as ISIC 2019 delivers them. The same bytes and times each time."""
     rng = np.random.default_rng(_SEED)
-    images = raw / str(_YEAR) / "ISIC_2019_Training_Input"
+    images = raw / _YEAR / "ISIC_2019_Training_Input"
     images.mkdir(parents=True)
     kinds = rng.permutation(np.repeat(list(_LESIONS), list(_LESIONS.values())))
     views = rng.permutation(np.repeat(list(_LESIONS_BY_VIEWS), list(_LESIONS_BY_VIEWS.values())))
@@ -97,9 +97,9 @@ def write_raw(raw: Path) -> None:
     table = pd.DataFrame(rows)
     labels = pd.DataFrame({label: (table["kind"] == label).astype(float) for label in (*DIAGNOSES, "UNK")})
     labels.insert(0, "image", table["image"])
-    labels.to_csv(raw / str(_YEAR) / "ISIC_2019_Training_GroundTruth.csv", index=False)
+    labels.to_csv(raw / _YEAR / "ISIC_2019_Training_GroundTruth.csv", index=False)
     metadata = table[["image", "age_approx", "anatom_site_general", "lesion_id", "sex"]]
-    metadata.to_csv(raw / str(_YEAR) / "ISIC_2019_Training_Metadata.csv", index=False)
+    metadata.to_csv(raw / _YEAR / "ISIC_2019_Training_Metadata.csv", index=False)
 
 
 def _person(rng: np.random.Generator, lesion: str, kind: str) -> dict[str, object]:

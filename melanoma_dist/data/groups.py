@@ -1,7 +1,7 @@
-"""What belongs together: joins of two images with their reason, the groups that follow, and what a holdout takes.
+"""Groups of images that must stay on one side of every split, and the holdouts that are made of whole groups.
 
-A join says that two images must never lie on both sides of a split: they show one lesion, are one file, or are copies
-that a tool has written anew. Groups are the connected components of the joins, and nothing else makes them.
+A join connects two images of one lesion, of one patient, of one file, or of which one is a re-encoded copy of the
+other. Groups are the connected components of the joins.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from melanoma_dist.data.labels import LABEL_COLUMNS, targets
 
 TRAIN = "train"
 HOLDOUT = "holdout"
-"""The split of groups that ``--holdout`` keeps out, beside the official ones such as "2017-test"."""
+"""The split that ``--holdout`` makes, beside official ones such as "2017-test"."""
 EXCLUDED = "excluded: "
-"""How the split of a training image begins whose group reaches into a holdout."""
+"""Prefix of the split of a training image whose group has an image in a holdout."""
 
-LESION, BYTES, NEAR = "lesion", "same bytes", "near-duplicate"
+LESION, PATIENT, BYTES, NEAR = "lesion", "patient", "same bytes", "near-duplicate"
+"""The reasons of joins."""
 
 
 def join_same(table: pd.DataFrame, key: str, reason: str) -> pd.DataFrame:
-    """Joins of the rows that share a value of ``key``: the first image id with each of the others.
+    """Join the rows that share a value of ``key``: the first image id with each of the others.
 
-    Columns: image_id, other_id, reason, and ``key`` as ``evidence``. Rows without a value join nothing.
+    Columns: image_id, other_id, reason, and ``key`` as ``evidence``. Blanks join nothing.
     """
     known = table.loc[table[key].notna(), ["image_id", key]].drop_duplicates()
     first = known.groupby(key)["image_id"].transform("min")
@@ -39,9 +40,9 @@ def join_same(table: pd.DataFrame, key: str, reason: str) -> pd.DataFrame:
 
 
 def group_images(image_ids: pd.Series[str], joins: pd.DataFrame) -> pd.Series[str]:
-    """The group of each image: a name shared by exactly those that joins connect, directly or over others.
+    """The group of each image: images have the same group if and only if joins connect them, directly or indirectly.
 
-    A group is named by the first of its image ids. ``image_ids`` is unique and holds every id of ``joins``.
+    The first image id names the group. ``image_ids`` is unique and contains every id of ``joins``.
     """
     index = pd.Index(image_ids)
     ends = tuple(index.get_indexer(pd.Index(joins[side])) for side in ("image_id", "other_id"))
@@ -51,13 +52,13 @@ def group_images(image_ids: pd.Series[str], joins: pd.DataFrame) -> pd.Series[st
 
 
 def name_by_lesion(groups: pd.Series[str], lesions: pd.Series[str]) -> pd.Series[str]:
-    """Groups under the first lesion id of their images, where they have one."""
+    """Rename each group to the first lesion id of its images, if it has one."""
     lesion = lesions.groupby(groups).transform("min")
     return lesion.where(lesion.notna(), groups).rename("group")
 
 
 def exclude_neighbours(table: pd.DataFrame) -> pd.Series[str]:
-    """The split of each row, where a training image whose group reaches into a holdout becomes "excluded: ..."."""
+    """The split of each row. A training image whose group has an image in a holdout becomes "excluded: ..."."""
     holdouts = (
         table[table["split"] != TRAIN].groupby("group")["split"].agg(lambda splits: ", ".join(sorted(set(splits))))
     )
@@ -65,16 +66,17 @@ def exclude_neighbours(table: pd.DataFrame) -> pd.Series[str]:
         return table["split"]
     reached = table["group"].map(holdouts)
     excluded = (table["split"] == TRAIN) & reached.notna()
+    # The text is part of the data fingerprint: it does not name patients either, where a patient is the reason.
     return table["split"].mask(excluded, EXCLUDED + "lesion or copy in " + reached)
 
 
 def hold_out_share(table: pd.DataFrame, share: float, seed: int) -> pd.Series[str]:
     """The split of each row, with ``share`` (0 to 1) of the training pool's groups in the split "holdout".
 
-    Stratified by the groups' labels. Which groups of a stratum go is decided by a hash of the seed and the group's
-    name: file order has no influence, and a group added later moves few others.
+    Stratified by the groups' labels. A hash of the seed and the group's name decides which groups of a stratum are
+    held out: file order has no influence, and a group added later moves few others.
     """
-    pool = table[table["wanted"] & (table["split"] == TRAIN)]
+    pool = table[table["selected"] & (table["split"] == TRAIN)]
     truth = pd.DataFrame(targets(pool, LABEL_COLUMNS), index=pool["group"]).fillna(-1).astype(int)
     strata = truth.groupby(level=0).max().astype(str).agg("".join, axis=1)
     draws = strata.index.map(lambda group: hashlib.sha256(f"{seed} {group}".encode()).hexdigest())

@@ -1,23 +1,24 @@
-"""The manifest: the one table that says what the data is, and the data set it describes.
+"""The manifest, the one table that defines a data set, and the data set itself.
 
-A prepared folder holds ``manifest.parquet`` (one row per image, sorted by id), ``shard-*.tar`` (the pixels),
-``quarantine.parquet`` (what could not be read), ``missing.parquet`` (labelled images without a file),
-``joins.parquet`` (which images were joined into groups and why, and which proposed pairs were not) and
-``dataset.json``, written last: without it a folder is unfinished.
+A prepared folder contains ``manifest.parquet`` (one row per image, sorted by id), ``shard-*.tar`` (the pixels),
+``quarantine.parquet`` (unreadable files), ``missing.parquet`` (labelled images without a file), ``joins.parquet``
+(joined pairs with the reason, and rejected look-alikes) and ``dataset.json``, which is written last: a folder without
+it is unfinished.
 
-    image_id       str      the challenge's id without ``_downsampled``; unique, sorted
-    group          str      images of one group (a lesion and its copies) never lie on both sides of a split
-    years          str      every prepared year that holds the image: "2017+2019"
-    listed         str      every official split that lists the image: "2017-test+2019-train"
+    image_id       str      the collection's id (ISIC: without ``_downsampled``); unique, sorted
+    group          str      images of one group (lesion, patient, copies) are never on both sides of a split
+    years          str      the prepared collections that contain the image: "2017+2019"
+    listed         str      the official splits that list the image: "2017-test+2019-train"
     split          str      "train" (the pool for folds), a holdout ("2017-test", "holdout"), or "excluded: <why>"
-    lesion_id      str?     of the challenge
+    lesion_id      str?     from the collection's tables
+    patient_id     str?     from the collection's tables; the column exists only if a collection knows patients
     MEL ... AKIEC  float32  1, 0, or NaN for unknown: `labels.LABEL_COLUMNS`
     width, height  int32    pixels as prepared; source_width, source_height: as delivered
-    source         str      the file it came from, relative to the raw folder; source_sha256 of its bytes
+    source         str      its file, relative to the raw folder; source_sha256 of the file's bytes
     perceptual_hash str     difference hash of the prepared image, 64 hexadecimal digits: copies differ in few bits
-    shard          str      file name of the tar; offset, length (int64): where its JPEG bytes lie
-    crc32          int64    of the JPEG's bytes: every read is checked against it
-    mask_offset    int64    where its mask's PNG bytes lie in the same shard, mask_length, mask_crc32; -1 for no mask
+    shard          str      file name of the tar; offset, length (int64): position of the JPEG's bytes
+    crc32          int64    of the JPEG's bytes; every read is checked
+    mask_offset    int64    position of the mask's PNG bytes in the same shard, mask_length, mask_crc32; -1 for no mask
     age            float32  years; sex, site: str?
 """
 
@@ -41,10 +42,12 @@ from melanoma_dist.data.schema import (
     JOINS_RULES,
     MANIFEST_RULES,
     MISSING_RULES,
+    OPTIONAL_RULES,
     QUARANTINE_RULES,
     SHARD,
     check_columns,
 )
+from melanoma_dist.data.sources.registry import SOURCES
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.parquet import MAX_FILE_BYTES, read_parquet
@@ -72,13 +75,15 @@ _NUMBERS = {
 }
 _STORAGE = ("source", "perceptual_hash", "shard", "offset", "length", "mask_offset", "mask_length")
 COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
+OPTIONAL = tuple(OPTIONAL_RULES)
 
 _BESIDE = {JOINS: JOINS_RULES, MISSING: MISSING_RULES, QUARANTINE: QUARANTINE_RULES}
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "synthetic": ("true or false", lambda value: isinstance(value, bool)),
     "fingerprint": ("text", lambda value: isinstance(value, str)),
     "size": ("a whole number from 1 on", lambda value: type(value) is int and value >= 1),
-    "years": ("a list of years", lambda value: isinstance(value, list) and all(type(year) is int for year in value)),
+    # Names of collections; earlier versions wrote years as numbers.
+    "years": ("a list of years", lambda value: isinstance(value, list) and all(type(y) in (int, str) for y in value)),
     "notes": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(n, str) for n in value)),
     "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_BESIDE)),
 }
@@ -106,7 +111,7 @@ def fingerprint(manifest: pd.DataFrame, size: int) -> str:
     """
     table = manifest.sort_values("image_id")
     digest = hashlib.sha256(f"melanoma-dist data {FORMAT}, size {size}, {len(table)} images".encode())
-    for name in _TEXT:
+    for name in (*_TEXT, *(name for name in OPTIONAL if name in table)):
         texts = [None if pd.isna(value) else str(value) for value in table[name]]
         digest.update(json.dumps([name, texts]).encode())
     for name, dtype in _NUMBERS.items():
@@ -225,8 +230,8 @@ def _what_instead(folder: Path) -> str:
         )
     if MANIFEST in names or any(re.fullmatch(SHARD, name) for name in names):
         return f"an unfinished data set, or half a copy of one: there is no {DESCRIPTION}. Copy it again, or: {AGAIN}"
-    if any(name in {"2017", "2018", "2019"} or name.upper().startswith("ISIC") for name in names):
-        return f"holds the challenges' raw files, which have to be prepared once. {REMEDY}"
+    if any(name in SOURCES or name.upper().startswith("ISIC") for name in names):
+        return f"holds the challenges' raw files, which must be prepared first. {REMEDY}"
     return f"not a prepared data set: there is no {DESCRIPTION}. {REMEDY}"
 
 
@@ -238,7 +243,7 @@ def _read_manifest(folder: Path) -> pd.DataFrame:
         manifest = read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
-    check_columns(path, manifest, MANIFEST_RULES)
+    check_columns(path, manifest, MANIFEST_RULES | {n: rule for n, rule in OPTIONAL_RULES.items() if n in manifest})
     if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:
         raise DataError(f"{path}: image ids must be unique and sorted, and are not. {AGAIN}")
     no_mask = (manifest[["mask_offset", "mask_length", "mask_crc32"]] < 0).sum(axis=1)

@@ -1,8 +1,8 @@
-"""From the challenges' files to one prepared data set: ``data prepare``.
+"""Prepares one data set from the files of its collections: ``data prepare``.
 
-Read the tables, merge the years, decode every photograph once and write it into shards, find the copies among them,
-group what belongs together, and write the manifest. ``dataset.json`` comes last: whatever kills this before leaves a
-folder nobody takes for a data set, and the same command goes on from the last image that is safely on the disk.
+Reads the tables, merges the collections, decodes every image once and writes it into shards, finds copies, builds
+groups, and writes the manifest. ``dataset.json`` comes last: a killed preparation leaves a folder without it, which
+nothing accepts as a data set, and the same command resumes after the last image that is on the disk.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from PIL import Image
 from melanoma_dist import console
 from melanoma_dist.data import groups, journal, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
-from melanoma_dist.data.isic import Year, read_years
 from melanoma_dist.data.journal import Journal
 from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read_description
-from melanoma_dist.data.merge import Conflicts, lesions, merge_files, merge_masks, merge_years
+from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
 from melanoma_dist.data.output import clear, writing
 from melanoma_dist.data.photo import PhotoJob
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.sources.registry import read_collections, warnings_about
+from melanoma_dist.data.sources.source import Collection
 from melanoma_dist.data.storing import outcome, store_images
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.images import open_image
@@ -31,114 +32,117 @@ from melanoma_dist.storage.images import open_image
 
 @dataclass(frozen=True)
 class Request:
-    """What a data set is to be made of. Two equal requests on the same files give the same bytes."""
+    """The inputs and choices of a data set. Two equal requests on the same files give the same bytes."""
 
     raw: Path
-    """Folder with the folders 2017, 2018 and 2019."""
-    years: tuple[int, ...]
+    """Folder of the collections' folders, such as 2017, 2018 and 2019."""
+    collections: tuple[str, ...]
+    """Names of the sources to merge, such as "2017"."""
     size: int = 512
-    """Shorter side in pixels that no image exceeds."""
+    """Largest shorter side of an image, in pixels."""
     allow_missing: bool = False
     """Leave out labelled images without a file."""
     conflicts: Conflicts = "refuse"
     holdout: float = 0.0
     """Share of the training pool's groups to keep out, 0 to 0.5."""
     seed: int = 0
-    """Of the choice of these groups."""
+    """Chooses these groups."""
     synthetic: bool = False
-    """Demo data: marked as such, and prepared without a word."""
+    """Demo data: marked as synthetic and prepared without messages."""
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What the tables and folders of a request hold."""
+class Inputs:
+    """The content of the tables and folders of a request."""
 
-    years: list[Year]
+    collections: list[Collection]
     table: pd.DataFrame
-    """`merge_years`."""
+    """The result of `merge_collections`."""
     jobs: list[PhotoJob]
-    """What there is to decode, in order of image id."""
+    """The images to decode, in order of image id."""
 
     @property
     def missing(self) -> pd.DataFrame:
-        """The wanted images without a file."""
-        return self.table[self.table["wanted"] & ~self.table["image_id"].isin([job.image_id for job in self.jobs])]
+        """The selected images without a file."""
+        return self.table[self.table["selected"] & ~self.table["image_id"].isin([job.image_id for job in self.jobs])]
 
 
 def prepare(request: Request, out: Path) -> Dataset:
     """Prepare a data set into the folder ``out``.
 
-    A finished ``out`` of the same inputs is left as it is; an unfinished one is gone on with.
-    Raises DataError for inputs that are missing, wrong or contradictory, and for an ``out`` that cannot be written or
-    holds something else.
+    Leaves a finished ``out`` of the same inputs as it is, and resumes an unfinished one.
+    Raises DataError if inputs are missing, wrong or contradictory, or if ``out`` cannot be written or contains other
+    files.
     """
-    sources = _read(request)
-    digest = _digest(request, sources)
+    inputs = _read(request)
+    digest = _digest(request, inputs)
     if (out / manifest.DESCRIPTION).is_file():
         return _finished(out, digest)
-    _refuse_missing(sources, request.allow_missing)
+    _refuse_missing(inputs, request.allow_missing)
     with writing(out), journal.opened(out) as finished:
         if finished.resume(digest):
-            console.info(f"going on with {out}: {finished.finished} of {len(sources.jobs)} images are done.")
+            console.info(f"resuming {out}: {finished.finished} of {len(inputs.jobs)} images are finished.")
         else:
             clear(out)
-        store_images(request.raw, sources.jobs, out, finished, quiet=request.synthetic)
-        _conclude(request, sources, out, finished, digest)
+        store_images(request.raw, inputs.jobs, out, finished, quiet=request.synthetic)
+        _conclude(request, inputs, out, finished, digest)
         (out / manifest.JOURNAL).unlink()
     dataset = load_dataset(out)
     if not request.synthetic:
-        summary.show_dataset(dataset, sources.years)
+        summary.show_dataset(dataset, inputs.collections)
     return dataset
 
 
 def plan(request: Request, out: Path) -> pd.DataFrame:
-    """Everything about a data set that needs no pixels, written to ``out/plan.parquet``; images need not be there yet.
+    """Write the part of a data set that needs no pixels to ``out/plan.parquet``. Images may still be missing.
 
-    Columns: image_id, group (without copies, which only pixels tell), years, listed, split, lesion_id, the labels, age,
-    sex, site, and whether its file is on_disk. Raises DataError as `prepare` does.
+    Columns: image_id, group (without copies, which only pixels show), years, listed, split, lesion_id, the labels, age,
+    sex, site, patient_id if any is known, and on_disk (the image has a file). Raises DataError as `prepare` does.
     """
-    sources = _read(request)
+    inputs = _read(request)
     if (out / manifest.DESCRIPTION).is_file():
         raise DataError(f"{out}: holds a prepared data set. Choose another folder for the plan with --out.")
-    table = _grouped(request, sources, groups.join_same(lesions(sources.years), "lesion_id", groups.LESION))
-    table["on_disk"] = table["image_id"].isin([job.image_id for job in sources.jobs])
-    table = table[table["wanted"]].drop(columns="wanted").reset_index(drop=True)
+    table = _grouped(request, inputs, _table_joins(inputs.collections))
+    table["on_disk"] = table["image_id"].isin([job.image_id for job in inputs.jobs])
+    table = table[table["selected"]].drop(columns="selected").reset_index(drop=True)
     with writing(out):
         manifest.write_table(out / manifest.PLAN, table)
-    summary.show_plan(table, sources.years, out / manifest.PLAN)
+    summary.show_plan(table, inputs.collections, out / manifest.PLAN)
     return table
 
 
-def _read(request: Request) -> Sources:
+def _read(request: Request) -> Inputs:
     if request.size < 1:
         raise DataError(f"--size {request.size}: the shorter side must be at least 1 pixel. The default is 512.")
-    years = read_years(request.raw, request.years)
-    table = merge_years(years, request.conflicts)
-    files, masks = merge_files(years), merge_masks(years)
+    collections = read_collections(request.raw, request.collections)
+    table = merge_collections(collections, request.conflicts)
+    files, masks = merge_files(collections), merge_masks(collections)
     jobs = [
         PhotoJob(name, files[name], masks.get(name), request.size)
-        for name in table.loc[table["wanted"], "image_id"]
+        for name in table.loc[table["selected"], "image_id"]
         if name in files
     ]
-    return Sources(years, table, jobs)
+    return Inputs(collections, table, jobs)
 
 
-def _digest(request: Request, sources: Sources) -> str:
-    """What was asked for, as a sha256: the choices, all that the tables say, every file with its length and time."""
+def _digest(request: Request, inputs: Inputs) -> str:
+    """The sha256 of a preparation's inputs: choices, content of the tables, and each file's name, length and time."""
     choices = request.size, request.conflicts, request.holdout, request.seed
     digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
-    digest.update(sources.table.to_csv(index=False).encode())
-    digest.update(lesions(sources.years).to_csv(index=False).encode())
-    for job in sources.jobs:
+    # The column's first name stays in the digest: folders of earlier versions are recognised by it.
+    digest.update(inputs.table.rename(columns={"selected": "wanted"}).to_csv(index=False).encode())
+    for column in _joining(inputs.collections):
+        digest.update(known_values(inputs.collections, column).to_csv(index=False).encode())
+    for job in inputs.jobs:
         for path in (*job.files, *([job.mask] if job.mask else [])):
-            found = path.stat()
+            status = path.stat()
             name = path.relative_to(request.raw).as_posix()
-            digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
+            digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def _finished(out: Path, digest: str) -> Dataset:
-    """The data set that is already there, if it is the one asked for."""
+    """The finished data set in ``out``. Raises DataError if it was prepared from other inputs."""
     dataset = load_dataset(out)
     for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE):
         read_beside(dataset, name)
@@ -146,42 +150,42 @@ def _finished(out: Path, digest: str) -> Dataset:
     if description.get("request") != digest:
         raise DataError(
             f"{out}: holds a data set prepared from other files or with other choices "
-            f"(years {description['years']}, size {dataset.size}; a file that was written again counts as another). "
+            f"(years {description['years']}, size {dataset.size}; a rewritten file counts as another one). "
             "Runs may depend on it: choose another folder with --out, or delete this one."
         )
     console.info(
         f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
-        f"(`data audit --data {out}` reads every byte of it.)"
+        f"(`data audit --data {out}` verifies every byte.)"
     )
     return dataset
 
 
-def _refuse_missing(sources: Sources, allow_missing: bool) -> None:
-    missing, wanted = sources.missing, int(sources.table["wanted"].sum())
-    if not sources.jobs:
+def _refuse_missing(inputs: Inputs, allow_missing: bool) -> None:
+    missing, labelled = inputs.missing, int(inputs.table["selected"].sum())
+    if not inputs.jobs:
         raise DataError(
-            f"nothing to prepare: {len(missing)} images are labelled and the file of none is on the disk. "
+            f"nothing to prepare: {len(missing)} images are labelled, and none of their files is on the disk. "
             "Get the images with `data download`, or unpack their archives beside the tables."
         )
     if len(missing) and not allow_missing:
         by_year = missing.groupby("years")["image_id"]
         counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
         raise DataError(
-            f"{len(missing)} of {wanted} labelled images have no file on the disk: {counts}. "
+            f"{len(missing)} of {labelled} labelled images have no file on the disk: {counts}. "
             "Get them with `data download`, or leave them out with --allow-missing."
         )
 
 
-def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, digest: str) -> None:
-    """Write the tables, and last of all the description that vouches for them."""
+def _conclude(request: Request, inputs: Inputs, out: Path, finished: Journal, digest: str) -> None:
+    """Write the tables, and last the description that makes them a data set."""
     photos, quarantine = outcome(finished)
     if photos.empty:
         first = " ".join(quarantine.iloc[0])
-        raise DataError(f"none of the {finished.finished} images can be decoded; the first: {first}.")
-    joins = _joins(request, sources, photos, out)
-    table = _grouped(request, sources, joins[joins["joined"]])
+        raise DataError(f"none of the {finished.finished} images can be decoded; the first one: {first}.")
+    joins = _joins(request, inputs, photos, out)
+    table = _grouped(request, inputs, joins[joins["joined"]])
     images = _manifest(table, photos)
-    missing = table.loc[sources.missing.index, ["image_id", "years", "listed", "split", "group"]]
+    missing = table.loc[inputs.missing.index, ["image_id", "years", "listed", "split", "group"]]
     for name, content in (
         (manifest.MANIFEST, images),
         (manifest.QUARANTINE, quarantine),
@@ -194,25 +198,22 @@ def _conclude(request: Request, sources: Sources, out: Path, finished: Journal, 
         "synthetic": request.synthetic,
         "fingerprint": manifest.fingerprint(images, request.size),
         "size": request.size,
-        "years": sorted(set(request.years)),
+        "years": sorted(set(request.collections)),
         "conflicts": request.conflicts,
         "holdout": {"share": request.holdout, "seed": request.seed},
         "counts": {"images": len(images), "groups": images["group"].nunique(), "missing": len(missing)},
         "quarantined": len(quarantine),
-        "notes": [] if request.synthetic else summary.notes(sources.years),
+        "notes": [] if request.synthetic else warnings_about(inputs.collections),
         "request": digest,
         "tables": manifest.hash_tables(out),
     }
     manifest.write_description(out, description)
 
 
-def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Every reason to keep two images together, and the look-alikes that are none."""
+def _joins(request: Request, inputs: Inputs, photos: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """All joins, and the rejected look-alikes."""
     same = pd.concat(
-        [
-            groups.join_same(lesions(sources.years), "lesion_id", groups.LESION),
-            groups.join_same(photos, "source_sha256", groups.BYTES),
-        ]
+        [_table_joins(inputs.collections), groups.join_same(photos, "source_sha256", groups.BYTES)]
     ).assign(joined=True)
     different = photos.drop_duplicates("source_sha256")
     stored = ShardReader(Dataset(out, different, request.synthetic, "", request.size))
@@ -224,9 +225,21 @@ def _joins(request: Request, sources: Sources, photos: pd.DataFrame, out: Path) 
     return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)
 
 
-def _grouped(request: Request, sources: Sources, joins: pd.DataFrame) -> pd.DataFrame:
-    """The table with the group of each image and the split that follows from it."""
-    table = sources.table.copy()
+def _joining(collections: list[Collection]) -> dict[str, str]:
+    """The columns of the tables that join images, with the reason of the joins. Patients join where any is known."""
+    patients = any(each.records["patient_id"].notna().any() for each in collections)
+    return {"lesion_id": groups.LESION, **({"patient_id": groups.PATIENT} if patients else {})}
+
+
+def _table_joins(collections: list[Collection]) -> pd.DataFrame:
+    """The joins that the tables give."""
+    reasons = _joining(collections).items()
+    return pd.concat([groups.join_same(known_values(collections, key), key, reason) for key, reason in reasons])
+
+
+def _grouped(request: Request, inputs: Inputs, joins: pd.DataFrame) -> pd.DataFrame:
+    """The table with the group of each image, and the split that follows from the groups."""
+    table = inputs.table.copy()
     table["group"] = groups.name_by_lesion(groups.group_images(table["image_id"], joins), table["lesion_id"])
     table["split"] = groups.exclude_neighbours(table)
     if request.holdout:
@@ -235,8 +248,8 @@ def _grouped(request: Request, sources: Sources, joins: pd.DataFrame) -> pd.Data
 
 
 def _manifest(table: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
-    """What the tables say of each stored image, with its sizes and place."""
+    """The table's row of each stored image, with its sizes and place."""
     images = table.merge(photos, on="image_id", how="inner", validate="one_to_one")
     sizes = dict.fromkeys(("width", "height", "source_width", "source_height"), "int32")
     offsets = dict.fromkeys(("offset", "length", "crc32", "mask_offset", "mask_length", "mask_crc32"), "int64")
-    return images.astype(sizes | offsets)[list(manifest.COLUMNS)]
+    return images.astype(sizes | offsets)[[*manifest.COLUMNS, *(name for name in manifest.OPTIONAL if name in images)]]

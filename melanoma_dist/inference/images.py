@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.data.groups import EXCLUDED, TRAIN
-from melanoma_dist.data.isic import OFFICIAL_HOLDOUTS
 from melanoma_dist.data.labels import label_counts, targets
 from melanoma_dist.data.manifest import Dataset, listed_in
 from melanoma_dist.data.node_copies import is_remote
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS
 from melanoma_dist.errors import ConfigError, DataError
 
 Bools = npt.NDArray[np.bool_]

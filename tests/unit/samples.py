@@ -29,7 +29,7 @@ def small_dataset(folder: Path, images: int = 60) -> Dataset:
         label = "MEL" if number % 3 == 0 else DIAGNOSES[1 + number % 7]
         lesion = number - 10 if number % 10 == 9 and label != "MEL" and number > 10 else number
         raw.image_2019(number, label, lesion=f"LESION_{lesion:04d}", size=_SIZES[number % len(_SIZES)])
-    return prepare(Request(raw.folder, (2019,), size=64, synthetic=True), folder / "prepared")
+    return prepare(Request(raw.folder, ("2019",), size=64, synthetic=True), folder / "prepared")
 
 
 def all_samples(dataset: Dataset, labels: str = "isic2019") -> Samples:

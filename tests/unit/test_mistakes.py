@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"ISIC_{number:07d},{float(number < 4)},{float(4 <= number < 8)}")
     (raw / "2017" / "ISIC-2017_Training_Part3_GroundTruth.csv").write_text("\n".join(rows) + "\n")
     out = tmp_path_factory.mktemp("prepared") / "data"
-    prepare(Request(raw, (2017,)), out)
+    prepare(Request(raw, ("2017",)), out)
     return out
 
 

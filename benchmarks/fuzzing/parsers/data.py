@@ -21,19 +21,19 @@ from melanoma_dist.data.download.counting import require_rows
 from melanoma_dist.data.download.licences import require_acceptance
 from melanoma_dist.data.download.local_files import inspect
 from melanoma_dist.data.download.partial_file import PartialFile
-from melanoma_dist.data.isic import read_years
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_beside
-from melanoma_dist.data.merge import merge_years
+from melanoma_dist.data.merge import merge_collections
 from melanoma_dist.data.output import writing
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.shards import Place, verify
+from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.inference.images import choose_holdout
 from melanoma_dist.run import open_data, plan_folds
 
 
 def _tables(place: Path) -> None:
-    merge_years(read_years(place / "raw", (2019,)), "refuse")
+    merge_collections(read_collections(place / "raw", ("2019",)), "refuse")
 
 
 def _item(name: str) -> Item:

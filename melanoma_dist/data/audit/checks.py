@@ -15,11 +15,11 @@ import pandas as pd
 from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
-from melanoma_dist.data.isic import OFFICIAL_HOLDOUTS
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS
 from melanoma_dist.errors import DataError
 
 _SHOWN = 3
@@ -51,13 +51,14 @@ def require(checks: Sequence[Check], consequence: str = "") -> None:
 
 
 def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
-    """What a manifest must prove, given every join (`groups.join_same`) that its groups were made of."""
+    """The checks of a manifest, with the joins (`groups.join_same`) that its groups are built from."""
+    keys = [key for key in ("lesion", "patient") if f"{key}_id" in images]
     return [
         Check("every image has a group, a split and the hash of its file", tuple(_blanks(images))),
         Check("every split is a known one", tuple(_unknown_splits(images))),
         Check("images of official holdouts are held out", tuple(_misplaced(images))),
         Check("no group has images in the training pool and in a holdout", tuple(_straddling(images))),
-        Check("no lesion lies in two groups", tuple(_torn(images, "lesion_id"))),
+        *(Check(f"no {key} lies in two groups", tuple(_torn(images, f"{key}_id"))) for key in keys),
         Check("no copy of a file lies in another group", tuple(_torn(images, "source_sha256"))),
         Check("images that were joined lie in one group", tuple(_parted(images, joins))),
         Check("labels are 0, 1 or unknown", tuple(_no_labels(images))),

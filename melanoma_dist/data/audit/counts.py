@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.data.groups import BYTES, LESION, NEAR
+from melanoma_dist.data.groups import BYTES, LESION, NEAR, PATIENT
 from melanoma_dist.data.labels import LABEL_COLUMNS, label_counts, targets
 from melanoma_dist.data.tables import VOCABULARY
 
@@ -82,7 +82,7 @@ def here(images: pd.DataFrame, joins: pd.DataFrame) -> pd.DataFrame:
 def reasons(present: pd.DataFrame) -> Table:
     """Joined pairs and rejected look-alikes, by reason."""
     rows = []
-    for reason in (LESION, BYTES, NEAR):
+    for reason in (LESION, *((PATIENT,) if PATIENT in set(present["reason"]) else ()), BYTES, NEAR):
         pairs = present.loc[present["reason"] == reason, "joined"]
         rows.append((reason, int(pairs.sum()), int((~pairs).sum())))
     return Table("Joins between images of the data set", ("reason", "joined", "rejected"), rows)

@@ -14,7 +14,7 @@ from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, mani
 from melanoma_dist.data.audit.counts import Table
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.groups import LESION
+from melanoma_dist.data.groups import LESION, PATIENT
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
 from melanoma_dist.data.manifest import Dataset, read_beside, read_description
 from melanoma_dist.errors import UserError
@@ -58,7 +58,7 @@ class Inspection:
     @property
     def copies(self) -> pd.DataFrame:
         """Joins, accepted or rejected, that come from bytes or pixels, not from a table."""
-        return self.joins[self.joins["reason"] != LESION]
+        return self.joins[~self.joins["reason"].isin([LESION, PATIENT])]
 
 
 def inspect(request: Request) -> Inspection:

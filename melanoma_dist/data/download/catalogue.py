@@ -1,7 +1,7 @@
 """The challenges' official files: what each is called, where it comes from, how big it is and under which licence.
 
-Where a file goes is what ``melanoma_dist.data.isic`` reads: a table flat into ``RAW/<year>/``, an archive into a folder
-of its own name there.
+`melanoma_dist.data.sources` reads them from here: a table flat in ``RAW/<year>/``, an archive in a
+folder of its own name there.
 """
 
 from __future__ import annotations

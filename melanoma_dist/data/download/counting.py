@@ -10,8 +10,8 @@ from pathlib import Path
 from melanoma_dist.data.download.archive import CorruptArchive
 from melanoma_dist.data.download.catalogue import Item
 from melanoma_dist.data.download.transfer import ELSEWHERE
-from melanoma_dist.data.layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
 from melanoma_dist.data.rows import read_rows
+from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
 from melanoma_dist.errors import DownloadError
 
 PATTERNS = {"images": IMAGE_FILE, "masks": MASK_FILE}

@@ -13,7 +13,7 @@ from melanoma_dist.data.download.archive import Contents, contents
 from melanoma_dist.data.download.catalogue import Item
 from melanoma_dist.data.download.counting import count_files
 from melanoma_dist.data.download.partial_file import PartialFile, write_json
-from melanoma_dist.data.layout import find_table
+from melanoma_dist.data.sources.isic_layout import find_table
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.untrusted import read_json
 

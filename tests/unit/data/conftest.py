@@ -102,7 +102,7 @@ def small(raw: Raw, out: Path) -> Dataset:
         raw.image_2017(number, "MEL" if number == 1 else "NV")
     raw.image_2017(4, "BKL", "Test_v2")
     write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
-    return prepare(Request(raw.folder, (2017,), size=24), out)
+    return prepare(Request(raw.folder, ("2017",), size=24), out)
 
 
 def rewrite(folder: Path, name: str, table: pd.DataFrame) -> None:

@@ -36,7 +36,7 @@ class Photograph:
     lesion: int | None
     file: int
     listed: str
-    wanted: bool
+    selected: bool
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def photographs() -> st.SearchStrategy[Photograph]:
         lesion=st.none() | st.integers(0, 60),
         file=st.integers(0, 400),
         listed=st.sampled_from((*LISTS[:4] * 4, *LISTS)),
-        wanted=st.sampled_from((True,) * 9 + (False,)),
+        selected=st.sampled_from((True,) * 9 + (False,)),
     )
 
 
@@ -88,7 +88,7 @@ def tables(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
             "split": TRAIN if official.endswith("-train") else official,
             "lesion_id": None if photograph.lesion is None else f"LESION_{photograph.lesion}",
             "source_sha256": f"{photograph.file:064x}",
-            "wanted": photograph.wanted,
+            "selected": photograph.selected,
         }
         rows.append({**about, **answers})
     table = pd.DataFrame(rows)
@@ -106,7 +106,7 @@ def prepared(case: Case, table: pd.DataFrame, near: pd.DataFrame) -> tuple[pd.Da
     table["split"] = exclude_neighbours(table)
     if case.share:
         table["split"] = hold_out_share(table, case.share, case.seed)
-    return table[table["wanted"]].drop(columns="wanted").reset_index(drop=True), joins
+    return table[table["selected"]].drop(columns="selected").reset_index(drop=True), joins
 
 
 def folds_of(case: Case, images: pd.DataFrame) -> pd.DataFrame | None:

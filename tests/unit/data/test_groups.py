@@ -47,7 +47,7 @@ def pool(groups: int, label: str = "NV") -> pd.DataFrame:
     answers = {name: float(name == label) for name in LABEL_COLUMNS}
     names = [f"{label}-{number:04d}" for number in range(groups)]
     rows = [(f"{name}-{view}", name, "train", True) for name in names for view in "ab"]
-    return pd.DataFrame(rows, columns=["image_id", "group", "split", "wanted"]).assign(**answers)
+    return pd.DataFrame(rows, columns=["image_id", "group", "split", "selected"]).assign(**answers)
 
 
 def test_a_share_is_held_out_by_whole_groups_and_alike_from_every_label() -> None:
@@ -72,7 +72,7 @@ def test_which_groups_are_held_out_depends_on_the_seed_and_not_on_the_order() ->
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_images_nobody_asked_for_are_not_counted_in_a_share(share: float) -> None:
-    table = pd.concat([pool(100), pool(100, "NV").assign(wanted=False, group="else")], ignore_index=True)
+def test_images_that_the_request_does_not_select_do_not_count_in_a_share(share: float) -> None:
+    table = pd.concat([pool(100), pool(100, "NV").assign(selected=False, group="else")], ignore_index=True)
     held = hold_out_share(table, share, seed=0) == "holdout"
     assert held.sum() == 200 * share

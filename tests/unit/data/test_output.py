@@ -29,9 +29,9 @@ def test_a_foreign_file_named_almost_like_ours_is_refused_by_its_name(name: str,
     out.mkdir()
     (out / name).write_text("years of work")
     with pytest.raises(DataError, match=rf"holds other files \({name}\)"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
     with pytest.raises(DataError, match=rf"holds other files \({name}\)"):
-        plan(Request(raw.folder, (2017,)), out)
+        plan(Request(raw.folder, ("2017",)), out)
     assert [path.name for path in out.iterdir()] == [name]
     assert (out / name).read_text() == "years of work"
 
@@ -41,7 +41,7 @@ def test_a_folder_named_like_a_file_of_ours_is_refused(name: str, raw: Raw, out:
     raw.image_2017(1)
     (out / name).mkdir(parents=True)
     with pytest.raises(DataError, match=rf"holds other files \({name}/\)"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
 
 
 def test_a_link_named_like_a_shard_is_not_written_through(raw: Raw, out: Path, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_link_named_like_a_shard_is_not_written_through(raw: Raw, out: Path, t
     (out / "journal.jsonl").write_text('{"request": "0"}\n')
     (out / "shard-00000.tar").symlink_to(tmp_path / "mine.tar")
     with pytest.raises(DataError, match=r"holds other files \(shard-00000\.tar\)"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
     assert (tmp_path / "mine.tar").read_text() == "mine"
 
 
@@ -62,7 +62,7 @@ def test_a_journal_that_no_preparation_began_is_refused(text: str, raw: Raw, out
     (out / "journal.jsonl").write_text(text)
     (out / "shard-00000.tar").write_text("mine")
     with pytest.raises(DataError, match=r"holds other files \(journal\.jsonl, shard-00000\.tar\)"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
     assert (out / "journal.jsonl").read_text() == text
 
 
@@ -73,7 +73,7 @@ def test_what_an_unfinished_preparation_left_is_cleared(raw: Raw, out: Path) -> 
     (out / manifest.DESCRIPTION).rename(out / "dataset.json.tmp")
     clear(out)
     assert [path.name for path in out.iterdir()] == [manifest.JOURNAL]
-    assert len(prepare(Request(raw.folder, (2017,), size=24), out).manifest) == 4
+    assert len(prepare(Request(raw.folder, ("2017",), size=24), out).manifest) == 4
     assert {path.name for path in out.iterdir()} == {
         "dataset.json", "manifest.parquet", "joins.parquet", "missing.parquet", "quarantine.parquet", "shard-00000.tar",
     }  # fmt: skip
@@ -81,8 +81,8 @@ def test_what_an_unfinished_preparation_left_is_cleared(raw: Raw, out: Path) -> 
 
 def test_a_preparation_follows_its_plan_in_the_same_folder(raw: Raw, out: Path) -> None:
     raw.image_2017(1)
-    plan(Request(raw.folder, (2017,)), out)
-    prepare(Request(raw.folder, (2017,)), out)
+    plan(Request(raw.folder, ("2017",)), out)
+    prepare(Request(raw.folder, ("2017",)), out)
     assert not (out / manifest.PLAN).exists()
 
 
@@ -93,7 +93,7 @@ def test_a_data_set_without_its_description_is_not_cleared_away(raw: Raw, out: P
     with pytest.raises(DataError, match=r"there is no dataset\.json. Copy it again, or: Delete the data set's folder"):
         manifest.load_dataset(out)
     with pytest.raises(DataError, match=r"joins\.parquet.*delete this one"):
-        prepare(Request(raw.folder, (2017,), size=24), out)
+        prepare(Request(raw.folder, ("2017",), size=24), out)
     assert (out / "shard-00000.tar").exists()
 
 
@@ -117,4 +117,4 @@ def test_what_the_disk_refuses_comes_with_advice_that_helps(
         small(raw, out)
     monkeypatch.undo()
     assert json.loads((out / "journal.jsonl").read_text()).keys() == {"request"}
-    assert len(prepare(Request(raw.folder, (2017,), size=24), out).manifest) == 4
+    assert len(prepare(Request(raw.folder, ("2017",), size=24), out).manifest) == 4

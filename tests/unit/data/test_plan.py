@@ -33,7 +33,7 @@ def tables(isic: Path, tmp_path: Path) -> Path:
 def whole(isic: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The plan of 2019 where no other year lies on the disk but 2017's and 2018's training and validation."""
     folder = tmp_path_factory.mktemp("whole")
-    return plan(Request(isic, (2019,)), folder)
+    return plan(Request(isic, ("2019",)), folder)
 
 
 def counts(table: pd.DataFrame, years: str) -> int:
@@ -52,7 +52,7 @@ def test_the_plan_of_2019_has_the_published_counts(whole: pd.DataFrame) -> None:
 
 
 def test_the_earlier_years_add_no_image(tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = plan(Request(tables, (2017, 2018, 2019)), tmp_path / "plan")
+    found = plan(Request(tables, ("2017", "2018", "2019")), tmp_path / "plan")
     told = capsys.readouterr().out
     assert "2074 ids carry the suffix _downsampled" in told
     assert "595 of the 600 test images of 2017" in told
@@ -77,7 +77,7 @@ def test_the_test_of_2017_takes_its_595_images_and_their_lesions_out_of_2019(
     header = "image_id,melanoma,seborrheic_keratosis"
     truth = [f"{name},{whole['MEL'].get(name, 0.0)},0.0" for name in chosen]
     write_table(tables / TEST_2017, header, *truth)
-    found = plan(Request(tables, (2019,)), tmp_path / "plan").set_index("image_id")
+    found = plan(Request(tables, ("2019",)), tmp_path / "plan").set_index("image_id")
     assert len(found) == 25331
     assert set(found.index[found["split"] == "2017-test"]) == set(chosen[:595])
     lesions = whole.loc[chosen[:595], "lesion_id"].dropna()
@@ -91,13 +91,13 @@ def test_the_test_of_2017_takes_its_595_images_and_their_lesions_out_of_2019(
 def test_a_plan_is_no_data_set_and_gives_way_to_one(raw: Raw, tmp_path: Path) -> None:
     raw.image_2019(1)
     out = tmp_path / "out"
-    plan(Request(raw.folder, (2019,)), out)
+    plan(Request(raw.folder, ("2019",)), out)
     with pytest.raises(DataError, match=r"holds a plan.*without --manifest-only"):
         load_dataset(out)
-    assert len(prepare(Request(raw.folder, (2019,)), out).manifest) == 1
+    assert len(prepare(Request(raw.folder, ("2019",)), out).manifest) == 1
     assert not (out / "plan.parquet").exists()
     with pytest.raises(DataError, match="holds a prepared data set"):
-        plan(Request(raw.folder, (2019,)), out)
+        plan(Request(raw.folder, ("2019",)), out)
 
 
 def test_the_command_takes_its_choices(raw: Raw, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def test_the_same_files_give_the_same_bytes(raw: Raw, out: Path, monkeypatch: py
     first = small(raw, out)
     monkeypatch.setattr("melanoma_dist.data.decode._JOBS_PER_WORKER", 2)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    second = prepare(Request(raw.folder, (2017,), size=24), out.with_name("again"))
+    second = prepare(Request(raw.folder, ("2017",), size=24), out.with_name("again"))
     assert digests(out) == digests(second.folder)
     assert first.fingerprint == second.fingerprint
 
@@ -58,7 +58,7 @@ def test_a_holdout_takes_its_lesions_and_copies_out_of_training(raw: Raw, out: P
     raw.image_2019(4, lesion="MSK_1")
     raw.image_2019(2, lesion="MSK_2", seed=1)
     raw.image_2019(5, lesion="MSK_2")
-    table = by_id(prepare(Request(raw.folder, (2017, 2019), size=24), out))
+    table = by_id(prepare(Request(raw.folder, ("2017", "2019"), size=24), out))
     why = "excluded: lesion or copy in 2017-test"
     assert table["split"].to_dict() == {
         "ISIC_0000001": "2017-test",
@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(raw: Raw, out: Path, caps
     raw.image_2017(1)
     raw.image_2017(2)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").write_bytes(b"not a photograph")
-    dataset = prepare(Request(raw.folder, (2017,)), out)
+    dataset = prepare(Request(raw.folder, ("2017",)), out)
     assert list(dataset.manifest["image_id"]) == ["ISIC_0000001"]
     row = pd.read_parquet(out / "quarantine.parquet").iloc[0]
     assert tuple(row) == ("ISIC_0000002", "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg", "not an image")
@@ -89,7 +89,7 @@ def test_nothing_readable_is_an_error(raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="none of the 1 images can be decoded"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
 
 
 def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
@@ -97,34 +97,34 @@ def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
         raw.image_2017(number)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 2 labelled images have no file.*ISIC_0000002.*--allow-missing"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
     assert not out.exists()
-    assert len(prepare(Request(raw.folder, (2017,), allow_missing=True), out).manifest) == 1
+    assert len(prepare(Request(raw.folder, ("2017",), allow_missing=True), out).manifest) == 1
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").unlink()
     with pytest.raises(DataError, match="nothing to prepare: 2 images are labelled"):
-        prepare(Request(raw.folder, (2017,), allow_missing=True), out.with_name("b"))
+        prepare(Request(raw.folder, ("2017",), allow_missing=True), out.with_name("b"))
 
 
 def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = small(raw, out)
     before = digests(out)
-    again = prepare(Request(raw.folder, (2017,), size=24), out)
+    again = prepare(Request(raw.folder, ("2017",), size=24), out)
     assert "is finished: 4 images" in capsys.readouterr().out
     assert again.fingerprint == first.fingerprint
     assert digests(out) == before
     with pytest.raises(DataError, match="from other files or with other choices"):
-        prepare(Request(raw.folder, (2017,), size=20), out)
+        prepare(Request(raw.folder, ("2017",), size=20), out)
     image = raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg"
     times = image.stat().st_atime_ns, image.stat().st_mtime_ns
     image.write_bytes(image.read_bytes()[::-1])  # as long as before
     with pytest.raises(DataError, match="a file that was written again counts as another"):
-        prepare(Request(raw.folder, (2017,), size=24), out)
+        prepare(Request(raw.folder, ("2017",), size=24), out)
     image.write_bytes(image.read_bytes()[::-1])
     os.utime(image, ns=times)
-    prepare(Request(raw.folder, (2017,), size=24), out)
+    prepare(Request(raw.folder, ("2017",), size=24), out)
     raw.image_2017(9)
     with pytest.raises(DataError, match="from other files or with other choices"):
-        prepare(Request(raw.folder, (2017,), size=24), out)
+        prepare(Request(raw.folder, ("2017",), size=24), out)
     assert digests(out) == before
 
 
@@ -133,7 +133,7 @@ def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
     out.mkdir()
     (out / "thesis.docx").write_text("years of work")
     with pytest.raises(DataError, match=r"holds other files \(thesis.docx\)"):
-        prepare(Request(raw.folder, (2017,)), out)
+        prepare(Request(raw.folder, ("2017",)), out)
     assert (out / "thesis.docx").exists()
 
 
@@ -150,7 +150,7 @@ def test_an_output_that_cannot_be_a_folder_is_one_message(raw: Raw, tmp_path: Pa
     raw.image_2017(1)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the data set"):
-        prepare(Request(raw.folder, (2017,)), tmp_path / "file/out")
+        prepare(Request(raw.folder, ("2017",)), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize("column", ["group", "split", "MEL", "age", "source_sha256", "lesion_id"])
@@ -222,7 +222,7 @@ def test_real_years_are_prepared(isic: Path, tmp_path: Path, out: Path) -> None:
     for name in ("ISIC-2017_Training_Data", "ISIC-2017_Validation_Data"):
         for image in sorted((isic / "2017" / name).glob("*.jpg"))[:20]:
             (raw / "2017" / name / image.name).symlink_to(image)
-    dataset = prepare(Request(raw, (2017,)), out)
+    dataset = prepare(Request(raw, ("2017",)), out)
     assert dataset.manifest["listed"].value_counts().to_dict() == {"2017-train": 20, "2017-validation": 20}
     reader = ShardReader(dataset)
     for row in range(0, 40, 7):

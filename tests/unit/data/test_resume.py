@@ -40,7 +40,7 @@ def request_of_50(raw: Raw) -> Request:
     (images / "ISIC_0000017.jpg").write_bytes(b"no photograph")
     for number in range(0, 50, 7):
         write_image(raw.folder / f"2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_{number:07d}_segmentation.png")
-    return Request(raw.folder, (2017,), size=24)
+    return Request(raw.folder, ("2017",), size=24)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_another_request_starts_anew(request_of_50: Request, tmp_path: Path, sto
     with pytest.raises(KeyboardInterrupt):
         prepare(request_of_50, out)
     stops.after = 100
-    other = Request(request_of_50.raw, (2017,), size=20)
+    other = Request(request_of_50.raw, ("2017",), size=20)
     prepare(other, out)
     prepare(other, tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.data.audit.inspection import Request, inspect
-from melanoma_dist.data.manifest import COLUMNS, Dataset, load_dataset, read_beside
+from melanoma_dist.data.manifest import COLUMNS, OPTIONAL, Dataset, load_dataset, read_beside
 from melanoma_dist.data.prepare import Request as Preparation
 from melanoma_dist.data.prepare import prepare
-from melanoma_dist.data.schema import AGAIN, MANIFEST_RULES
+from melanoma_dist.data.schema import AGAIN, MANIFEST_RULES, OPTIONAL_RULES
 from melanoma_dist.errors import DataError
 
 from ..hostile import fuzz_reader
@@ -39,6 +39,7 @@ def first(value: object) -> Callable[[pd.Series[Any]], pd.Series[Any]]:
 
 def test_every_column_has_a_rule() -> None:
     assert set(MANIFEST_RULES) == set(COLUMNS)
+    assert set(OPTIONAL_RULES) == set(OPTIONAL)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_manifest_without_any_metadata_is_right(raw: Raw, out: Path) -> None:
     """2018 alone knows neither age nor sex nor site: whole columns are blank."""
     for number in range(3):
         raw.image_2018(number)
-    manifest = prepare(Preparation(raw.folder, (2018,)), out).manifest
+    manifest = prepare(Preparation(raw.folder, ("2018",)), out).manifest
     assert manifest[["age", "sex", "site"]].isna().all(axis=None)
 
 
@@ -92,7 +93,7 @@ def test_a_manifest_without_any_metadata_is_right(raw: Raw, out: Path) -> None:
     ("field", "value"),
     [
         ("size", "512"), ("size", 24.5), ("size", True), ("size", 0), ("size", None), ("synthetic", "no"),
-        ("fingerprint", 7), ("notes", "none"), ("notes", [1]), ("years", None), ("years", ["2017"]), ("tables", {}),
+        ("fingerprint", 7), ("notes", "none"), ("notes", [1]), ("years", None), ("years", [2017.5]), ("tables", {}),
         ("tables", []),
     ],
 )  # fmt: skip
@@ -124,7 +125,7 @@ def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, cop
         read_beside(dataset, name)
     for column in table:
         rewrite(copy, name, table.drop(columns=column))
-        with pytest.raises(DataError, match=rf"{name}: lacks the columns {column}. Delete the data set's folder"):
+        with pytest.raises(DataError, match=rf"{name}: the columns {column} are missing. Delete the data set's folder"):
             read_beside(dataset, name)
     (copy / name).unlink()
     with pytest.raises(DataError, match=rf"{name}: cannot be read .*Delete the data set's folder"):
@@ -143,7 +144,7 @@ def test_joins_are_made_or_not(value: object, copy: Path) -> None:
 def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
     """Given again, the preparation names the damage; after the folder was deleted it prepares."""
     small(raw, out)
-    request = Preparation(raw.folder, (2017,), size=24)
+    request = Preparation(raw.folder, ("2017",), size=24)
     (out / "joins.parquet").unlink()
     with pytest.raises(
         DataError, match=r"joins\.parquet: cannot be read.*Delete the data set's folder and prepare it again"

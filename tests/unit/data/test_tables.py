@@ -1,4 +1,4 @@
-"""What stands in the challenges' tables is taken as they mean it, or told with file, line and rule."""
+"""Entries of the challenges' tables are read as they are meant, or reported with file, line and rule."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 from melanoma_dist.errors import DataError
 
 from .conftest import Raw
-from .test_isic import read
+from .sources.test_isic import read
 
 
-@pytest.mark.parametrize(("text", "why"), [("", "is empty"), ("image,age_approx\n", "lacks"), ("{header}\n", "no row")])
+@pytest.mark.parametrize(
+    ("text", "why"), [("", "is empty"), ("image,age_approx\n", "are missing"), ("{header}\n", "no row")]
+)
 @pytest.mark.parametrize("table", ["Metadata", "GroundTruth"])
 def test_a_table_without_rows_is_called_empty(table: str, text: str, why: str, raw: Raw) -> None:
     raw.image_2019(1)

@@ -77,7 +77,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             write_image(target, 25, (300, 200), quality=quality)
     (photographs / "ISIC_0000039.jpg").write_bytes(b"no image")
-    prepare(Preparation(raw.folder, (2019,)), folder / "prepared")
+    prepare(Preparation(raw.folder, ("2019",)), folder / "prepared")
     joins = pd.read_parquet(folder / "prepared" / JOINS)
     evidence = "16 of 256 bits differ, details correlate at 0.512"
     joins.loc[len(joins)] = [*REFUSED, NEAR, evidence, False]

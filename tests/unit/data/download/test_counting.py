@@ -9,7 +9,7 @@ import pytest
 from melanoma_dist.data.download.archive import CorruptArchive
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.counting import require_rows
-from melanoma_dist.data.isic import read_years
+from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import DownloadError
 
 from ...hostile import fuzz_reader
@@ -59,9 +59,8 @@ def test_an_archive_with_a_file_beside_its_folder_is_taken(site: Site, raw: Path
     names = (f"ISIC-2017_Training_Data/ISIC_000000{number}.jpg" for number in range(2))
     site.files[IMAGES] = pack({"LICENSE.txt": b"CC0", **dict.fromkeys(names, b"image")})
     get(site, raw)
-    assert (
-        sum("Training_Data" in str(path) for paths in read_years(raw, (2017,))[0].files.values() for path in paths) == 2
-    )
+    files = read_collections(raw, ("2017",))[0].files
+    assert sum("Training_Data" in str(path) for paths in files.values() for path in paths) == 2
 
 
 @pytest.mark.parametrize("kept", [1, 2], ids=["a row", "a row and a half"])

@@ -14,7 +14,7 @@ from melanoma_dist.config.data import BASE_URL
 from melanoma_dist.data.download import pool
 from melanoma_dist.data.download.catalogue import catalogue
 from melanoma_dist.data.download.local_files import sha256
-from melanoma_dist.data.isic import read_years
+from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
 from melanoma_dist.storage.locks import lock_folder
 
@@ -33,7 +33,7 @@ def test_the_catalogue_is_of_official_addresses() -> None:
 
 def test_what_was_downloaded_is_what_prepare_reads(site: Site, raw: Path) -> None:
     get(site, raw, 2017, 2018, 2019, accept_license=True)
-    years = {year.year: year for year in read_years(raw, (2017, 2018, 2019))}
+    years = {year.year: year for year in read_collections(raw, ("2017", "2018", "2019"))}
     assert {number: len(year.records) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
     assert {number: len(year.files) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
     assert {number: len(year.masks) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 0}

@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         raw.image_2019(number, label, lesion=f"LESION_{lesion:04d}", size=(64, 48))
     for number in PHOTOGRAPHED:
         write_photograph(raw, number)
-    return prepare(Request(raw.folder, (2019,), size=64, synthetic=True, holdout=0.3), place / "prepared")
+    return prepare(Request(raw.folder, ("2019",), size=64, synthetic=True, holdout=0.3), place / "prepared")
 
 
 def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0) -> Path:
@@ -90,7 +90,7 @@ def other_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     raw = Raw(place / "raw")
     for number in range(200, 224):
         raw.image_2017(number, "MEL" if number % 2 else "NV", size=(64, 48))
-    return prepare(Request(raw.folder, (2017,), size=64, synthetic=True), place / "elsewhere")
+    return prepare(Request(raw.folder, ("2017",), size=64, synthetic=True), place / "elsewhere")
 
 
 @pytest.fixture(autouse=True)

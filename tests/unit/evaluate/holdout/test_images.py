@@ -34,7 +34,7 @@ def trained(finished: Path, data: Dataset) -> Images:
 
 def refused(raw: Raw, trained: Images) -> str:
     """Why the images in ``raw`` are refused, as a data set of their own."""
-    dataset = prepare(Request(raw.folder, (2019,), size=64, synthetic=True), raw.folder.parent / "prepared")
+    dataset = prepare(Request(raw.folder, ("2019",), size=64, synthetic=True), raw.folder.parent / "prepared")
     chosen = choose_all(dataset, str(dataset.folder), DIAGNOSES)
     with pytest.raises(DataError) as error:
         refuse_trained(chosen.images, trained)

@@ -1,3 +1,5 @@
+"""The sources 2017, 2018 and 2019, and how they complete each other."""
+
 from __future__ import annotations
 
 import os
@@ -7,17 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.data.isic import Year, read_years
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.merge import merge_files, merge_masks, merge_years
+from melanoma_dist.data.merge import merge_collections, merge_files, merge_masks
+from melanoma_dist.data.sources.registry import read_collections
+from melanoma_dist.data.sources.source import Collection
 from melanoma_dist.errors import DataError
 
-from ..hostile import fuzz_reader
-from .conftest import Raw, write_image, write_table
+from ...hostile import fuzz_reader
+from ..conftest import Raw, write_image, write_table
 
 
-def read(raw: Raw, year: int) -> Year:
-    return read_years(raw.folder, (year,))[0]
+def read(raw: Raw, year: int) -> Collection:
+    return read_collections(raw.folder, (str(year),))[0]
 
 
 def labels(table: pd.DataFrame, image_id: str) -> dict[str, float]:
@@ -26,7 +29,7 @@ def labels(table: pd.DataFrame, image_id: str) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value != 0}
 
 
-def test_2017_names_melanoma_keratosis_and_nevus(raw: Raw) -> None:
+def test_2017_has_melanoma_keratosis_and_nevus(raw: Raw) -> None:
     ids = [raw.image_2017(1, "MEL"), raw.image_2017(2, "BKL", "Validation"), raw.image_2017(3, "NV", "Test_v2")]
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001_superpixels.png").write_bytes(b"superpixels")
     metadata = "2017/ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv"
@@ -40,7 +43,7 @@ def test_2017_names_melanoma_keratosis_and_nevus(raw: Raw) -> None:
     assert year.records.loc[0, ["age", "sex", "site", "lesion_id"]].isna().all()
 
 
-def test_2018_leaves_ak_and_scc_open_where_it_says_akiec(raw: Raw) -> None:
+def test_ak_and_scc_are_unknown_where_2018_has_akiec(raw: Raw) -> None:
     ids = [raw.image_2018(1, "AKIEC", lesion="HAM_0000007"), raw.image_2018(2, "DF", "Test")]
     write_image(raw.folder / "2018/ISIC2018_Task1_Training_GroundTruth/ISIC_0000099_segmentation.png")
     write_image(raw.folder / "2018/ISIC2018_Task1-2_Training_Input/ISIC_0000099.jpg")
@@ -55,7 +58,7 @@ def test_2018_leaves_ak_and_scc_open_where_it_says_akiec(raw: Raw) -> None:
     assert set(year.files) == set(ids)
 
 
-def test_2019_names_all_and_unk_is_none_of_them(raw: Raw) -> None:
+def test_2019_has_all_eight_and_unk_is_zero_in_each(raw: Raw) -> None:
     ids = [
         raw.image_2019(1, "SCC", suffix="_downsampled", lesion="BCN_1"),
         raw.image_2019(2, "UNK", "Test"),
@@ -79,7 +82,7 @@ def test_nested_archives_and_a_byte_order_mark_are_read(raw: Raw) -> None:
     assert list(read(raw, 2018).files) == [name]
 
 
-def test_what_is_left_out_is_noted(raw: Raw) -> None:
+def test_images_without_labels_are_noted(raw: Raw) -> None:
     raw.image_2019(1)
     write_image(raw.folder / "2019/ISIC_2019_Training_Input/ISIC_0000002.jpg")
     write_image(raw.folder / "2019/ISIC_2019_Test_Input/ISIC_0000003.jpg")
@@ -88,7 +91,7 @@ def test_what_is_left_out_is_noted(raw: Raw) -> None:
     assert "no ISIC_2019_Test_GroundTruth.csv" in without_table
 
 
-def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
+def test_one_error_lists_all_wrong_rows(raw: Raw) -> None:
     raw.image_2017(1)
     path = write_table(
         raw.folder / "2017/ISIC-2017_Training_Part3_GroundTruth.csv",
@@ -109,8 +112,8 @@ def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
         read(raw, 2017)
     text = str(caught.value)
     assert text.startswith("10 wrong entries")
-    for line, said in [
-        (3, "image_id 'ISIC_0000001': stands in line 2 already"),
+    for line, message in [
+        (3, "image_id 'ISIC_0000001': is in line 2 already"),
         (4, "image_id 'ISIC_001': must be ISIC_ and seven digits"),
         (5, "melanoma '0.5': must be 0 or 1"),
         (6, "melanoma 'nan': must be 0 or 1"),
@@ -118,20 +121,20 @@ def test_all_wrong_rows_are_told_at_once(raw: Raw) -> None:
         (7, "labels 'melanoma seborrheic_keratosis': only one of them may be 1"),
         (8, "row 'ISIC_0000005,1.0': has 2 fields, the header has 3"),
     ]:
-        assert f"{path} line {line}: {said}" in text
+        assert f"{path} line {line}: {message}" in text
     assert "age_approximate 'old': must be an age of 0 to 120" in text
     assert "sex 'f': must be one of female, male, or unknown" in text
-    assert "lacks the columns image_id, seborrheic_keratosis" in text
+    assert "the columns image_id, seborrheic_keratosis are missing" in text
 
 
-def test_a_row_without_a_label_is_wrong_where_each_must_have_one(raw: Raw) -> None:
+def test_2018_and_2019_refuse_a_row_without_a_label(raw: Raw) -> None:
     raw.image_2018(1, "nothing")
     with pytest.raises(DataError, match="labels 'none': one of them must be 1"):
         read(raw, 2018)
 
 
 @pytest.mark.parametrize("broken", [b"", b"\xff\xfe\x00binary", b'image,"MEL\n'])
-def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
+def test_an_unreadable_table_is_reported(raw: Raw, broken: bytes) -> None:
     raw.image_2019(1)
     (raw.folder / "2019/ISIC_2019_Training_GroundTruth.csv").write_bytes(broken)
     with pytest.raises(DataError, match=r"ISIC_2019_Training_GroundTruth.csv line 1"):
@@ -139,7 +142,7 @@ def test_a_table_that_is_none_is_told(raw: Raw, broken: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
-def test_what_has_the_name_of_an_image_and_is_no_file_is_missing(kind: str, raw: Raw) -> None:
+def test_links_folders_and_pipes_are_not_images(kind: str, raw: Raw) -> None:
     raw.image_2017(1)
     raw.image_2017(2)
     mask = raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png"
@@ -156,7 +159,7 @@ def test_what_has_the_name_of_an_image_and_is_no_file_is_missing(kind: str, raw:
 
 def test_missing_folders_are_named(raw: Raw) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder.*data download"):
-        read_years(raw.folder / "nowhere", (2017,))
+        read_collections(raw.folder / "nowhere", ("2017",))
     with pytest.raises(DataError, match=r"2018: no such folder.*ISIC2018_Task3_Training_GroundTruth.csv"):
         read(raw, 2018)
     (raw.folder / "2018").mkdir()
@@ -175,8 +178,8 @@ def test_years_complete_each_other(raw: Raw) -> None:
     raw.image_2019(2, "NV")
     raw.image_2019(3, "SCC")
     write_image(raw.folder / "2018/ISIC2018_Task1_Training_GroundTruth/ISIC_0000001_segmentation.png")
-    years = read_years(raw.folder, (2019, 2017, 2018))
-    table = merge_years(years).set_index("image_id", drop=False)
+    years = read_collections(raw.folder, ("2019", "2017", "2018"))
+    table = merge_collections(years).set_index("image_id", drop=False)
     assert list(table["years"]) == ["2017+2019", "2017+2019", "2018+2019", "2018"]
     assert list(table["split"]) == ["train", "2017-test", "train", "train"]
     assert table.loc["ISIC_0000002", "listed"] == "2017-test+2019-train"
@@ -188,43 +191,43 @@ def test_years_complete_each_other(raw: Raw) -> None:
     assert list(merge_masks(years)) == ["ISIC_0000001"]
 
 
-def test_contradicting_years_are_told_together(raw: Raw) -> None:
+def test_one_error_lists_all_contradictions_between_years(raw: Raw) -> None:
     for number, label in [(1, "MEL"), (2, "NV")]:
         raw.image_2017(number, label)
         raw.image_2019(number, "BKL")
     with pytest.raises(DataError) as caught:
-        merge_years(read_years(raw.folder, (2017, 2019)))
+        merge_collections(read_collections(raw.folder, ("2017", "2019")))
     assert "2 images have labels that contradict" in str(caught.value)
     assert "ISIC_0000001: 2017 says MEL, 2019 says BKL" in str(caught.value)
 
 
-def test_a_rule_settles_contradictions(raw: Raw) -> None:
+def test_conflicts_newest_and_unknown_resolve_contradictions(raw: Raw) -> None:
     raw.image_2017(1, "MEL")
     raw.image_2019(1, "BKL")
     raw.image_2017(2, "NV")
     raw.image_2018(2, "AKIEC")
     raw.image_2017(3, "MEL")
-    years = read_years(raw.folder, (2017, 2018, 2019))
-    newest = merge_years(years, "newest")
+    years = read_collections(raw.folder, ("2017", "2018", "2019"))
+    newest = merge_collections(years, "newest")
     assert labels(newest, "ISIC_0000001") == {"BKL": 1}
     second = labels(newest, "ISIC_0000002")
     assert second.pop("AKIEC") == 1
-    assert np.isnan([second.pop("AK"), second.pop("SCC")]).all()  # 2018 does not tell them apart, 2017 has no say
+    assert np.isnan([second.pop("AK"), second.pop("SCC")]).all()  # unknown in 2018, and 2017 is older
     assert second == {}
-    unknown = merge_years(years, "unknown")
+    unknown = merge_collections(years, "unknown")
     assert {name for name, value in labels(unknown, "ISIC_0000001").items() if np.isnan(value)} == {"MEL", "BKL"}
     assert labels(unknown, "ISIC_0000003") == {"MEL": 1}
 
 
-def test_a_year_that_was_not_asked_for_tells_of_tests_and_lesions(raw: Raw) -> None:
+def test_an_unselected_year_contributes_test_splits_and_lesions(raw: Raw) -> None:
     raw.image_2017(1, part="Test_v2")
     raw.image_2017(2)
     raw.image_2019(1, lesion="MSK_1")
     raw.image_2019(3, "MEL", lesion="MSK_1")
-    raw.image_2018(3, "NV")  # contradicts 2019, and is not asked
-    years = read_years(raw.folder, (2019,))
-    table = merge_years(years).set_index("image_id", drop=False)
-    assert list(table["wanted"]) == [True, False, True]
+    raw.image_2018(3, "NV")  # contradicts 2019, and is not selected
+    years = read_collections(raw.folder, ("2019",))
+    table = merge_collections(years).set_index("image_id", drop=False)
+    assert list(table["selected"]) == [True, False, True]
     assert table["split"].to_dict() == {
         "ISIC_0000001": "2017-test",
         "ISIC_0000002": "train",
@@ -235,27 +238,27 @@ def test_a_year_that_was_not_asked_for_tells_of_tests_and_lesions(raw: Raw) -> N
     assert set(merge_files(years)) == {"ISIC_0000001", "ISIC_0000003"}
 
 
-def test_lesions_must_be_known_where_the_year_names_them(raw: Raw) -> None:
+def test_a_missing_table_of_lesions_is_refused(raw: Raw) -> None:
     raw.image_2018(1)
     (raw.folder / "2018/ISIC2018_Task3_Training_LesionGroupings.csv").unlink()
     with pytest.raises(DataError, match=r"LesionGroupings.csv: is missing.*two folds.*data download"):
         read(raw, 2018)
 
 
-def test_a_label_that_the_challenge_does_not_have_is_wrong(raw: Raw) -> None:
+def test_an_unknown_label_column_is_refused(raw: Raw) -> None:
     raw.image_2017(1)
     table = raw.folder / "2017/ISIC-2017_Training_Part3_GroundTruth.csv"
     write_table(table, "image_id,melanoma,seborrheic_keratosis,nevus", "ISIC_0000001,0.0,0.0,1.0")
-    with pytest.raises(DataError, match="has the columns nevus too many"):
+    with pytest.raises(DataError, match="has unexpected columns: nevus"):
         read(raw, 2017)
     write_table(table, "image_id,melanoma,melanoma,seborrheic_keratosis", "ISIC_0000001,0.0,1.0,0.0")
-    with pytest.raises(DataError, match="has the columns melanoma, melanoma too many"):
+    with pytest.raises(DataError, match="has unexpected columns: melanoma, melanoma"):
         read(raw, 2017)
 
 
 def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
-    years = read_years(isic, (2017, 2018, 2019))
-    table = merge_years(years)
+    years = read_collections(isic, ("2017", "2018", "2019"))
+    table = merge_collections(years)
     assert [len(year.records) for year in years] == [2150, 7522, 25331]
     assert len(table) == 25331  # 2019 holds all of the others
     positives = table[list(LABEL_COLUMNS)].sum().astype(int).to_dict()
@@ -264,12 +267,12 @@ def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
     assert (table["split"] == "2017-validation").sum() == 150
     assert table["lesion_id"].isna().sum() == 2084
     assert len(merge_masks(years)) == 1100
-    assert years[2].records["downsampled"].sum() == 2074
+    assert years[2].remarks == ("2074 ids carry the suffix _downsampled, which is no part of the id.",)
     named = years[2].records["lesion_id"].dropna()
     assert (named.nunique(), len(named)) == (11847, 23247)
 
 
-def test_a_damaged_table_is_read_or_refused(raw: Raw) -> None:
+def test_a_corrupt_table_is_read_or_refused(raw: Raw) -> None:
     for number in range(3):
         raw.image_2019(number, "MEL", lesion=f"L{number}")
     for name in ("GroundTruth", "Metadata"):
@@ -278,7 +281,7 @@ def test_a_damaged_table_is_read_or_refused(raw: Raw) -> None:
 
         def merged(data: bytes, table: Path = table) -> None:
             table.write_bytes(data)
-            merge_years(read_years(raw.folder, (2019,)), "refuse")
+            merge_collections(read_collections(raw.folder, ("2019",)), "refuse")
 
         fuzz_reader(merged, whole, DataError, examples=12)
         table.write_bytes(whole)

@@ -1,0 +1,46 @@
+"""ISIC 2019 (HAM10000, BCN20000, MSK): eight diagnoses, and UNK in the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
+from melanoma_dist.data.sources.isic import IsicChallenge, Part
+from melanoma_dist.data.sources.source import Collection, Source
+
+
+class _Isic2019(IsicChallenge):
+    def map_labels(self, labels: pd.DataFrame) -> pd.DataFrame:
+        """The eight keep their names. UNK, which occurs only in the test set, is 0 in all of them."""
+        ours = labels.reindex(columns=list(LABEL_COLUMNS))
+        ours["AKIEC"] = labels[["AK", "SCC"]].max(axis=1)
+        return ours
+
+    def cautions(self, collections: Sequence[Collection]) -> list[str]:
+        """2019's training set contains holdouts of 2017, which only the tables of 2017 name."""
+        splits = {split for each in collections for split in each.records["split"].unique()}
+        texts = {
+            "2017-test": "2019's training set contains 595 of the 600 test images of 2017, and only "
+            "2017/ISIC-2017_Test_v2_Part3_GroundTruth.csv, which is missing, names them: they are in the training "
+            "pool. Report no metric on the 2017 test set.",
+            "2017-validation": "2019's training set contains 2017's 150 validation images. Their table is missing, so "
+            "they stay in the training pool.",
+        }
+        return [text for split, text in texts.items() if split not in splits]
+
+
+def _parts() -> Iterator[Part]:
+    for split, name in (("train", "Training"), ("2019-test", "Test")):
+        prefix = f"ISIC_2019_{name}"
+        yield Part(split, f"{prefix}_Input", f"{prefix}_GroundTruth", f"{prefix}_Metadata")
+
+
+SOURCE: Source = _Isic2019(
+    year=2019,
+    id_column="image",
+    label_columns=(*DIAGNOSES, "UNK"),
+    parts=tuple(_parts()),
+    metadata={"lesion_id": "lesion_id", "age": "age_approx", "sex": "sex", "site": "anatom_site_general"},
+)

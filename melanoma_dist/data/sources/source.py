@@ -1,0 +1,81 @@
+"""The seam between a collection's own files and the data room: a `Source` reads them into a `Collection`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from melanoma_dist.data.groups import TRAIN
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
+from melanoma_dist.data.tables import Problems
+from melanoma_dist.errors import DataError
+
+RECORD_COLUMNS = ("image_id", "split", *LABEL_COLUMNS, "lesion_id", "patient_id", "age", "sex", "site")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The content of one source."""
+
+    name: str
+    records: pd.DataFrame
+    """One row per labelled image, `RECORD_COLUMNS`: image_id (unique), split ("train" or a holdout of the source), the
+    label columns (1, 0 or NaN for unknown), lesion_id, patient_id, age (years), sex, site; blank where unknown."""
+    files: Mapping[str, tuple[Path, ...]]
+    """Image files by image id; several if an id has more than one file."""
+    masks: Mapping[str, Path]
+    """Lesion masks by image id. Their images may belong to other collections."""
+    notes: tuple[str, ...] = ()
+    """Warnings: what was left out."""
+    remarks: tuple[str, ...] = ()
+    """Observations that call for no action; only a plan shows them."""
+    selected: bool = True
+    """False if the request does not name it: then only its lesions, patients and official splits count."""
+
+
+class Source(Protocol):
+    """Knows where one collection keeps its tables, images and masks, and what its labels mean."""
+
+    @property
+    def name(self) -> str:
+        """Its name in ``--years`` and in the manifest, such as "2019"."""
+
+    @property
+    def year(self) -> int:
+        """The year of publication. Sources are read in this order, and ``--conflicts newest`` prefers later ones."""
+
+    @property
+    def holdouts(self) -> frozenset[str]:
+        """The official validation and test splits, such as "2017-test"."""
+
+    def has_labels(self, raw: Path) -> bool:
+        """Whether a table of labels lies in the raw folder."""
+
+    def read(self, raw: Path, selected: bool, problems: Problems) -> Collection:
+        """Read tables and list files. Wrong rows go into ``problems``; raises DataError if tables are missing."""
+
+    def cautions(self, collections: Sequence[Collection]) -> list[str]:
+        """Warnings that depend on which other collections were read."""
+
+
+def check_collection(source: Source, collection: Collection) -> None:
+    """Raise DataError unless a collection keeps the promises that `Collection` documents."""
+    records = collection.records
+    if missing := set(RECORD_COLUMNS) - set(records):
+        raise DataError(f"collection {source.name}: its records lack the columns {', '.join(sorted(missing))}.")
+    ids, labels = records["image_id"], records[list(LABEL_COLUMNS)]
+    splits = {TRAIN, *source.holdouts}
+    for wrong, rule in (
+        ([each for each in (*ids, *collection.files) if not is_image_id(each)], f"an image id must be {IMAGE_ID_RULE}"),
+        (ids[ids.duplicated()], "an image id must be unique"),
+        (set(records["split"]) - splits, f"a split must be one of {', '.join(sorted(splits))}"),
+        (ids[~(labels.isna() | labels.isin([0, 1])).all(axis=1)], "labels must be 0, 1 or unknown"),
+    ):
+        if len(wrong):
+            example = min(wrong, key=str)
+            raise DataError(f"collection {source.name}: {rule}; {len(wrong)} are not, such as {example!r}.")
