@@ -117,7 +117,7 @@ def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.Cap
     image = raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg"
     times = image.stat().st_atime_ns, image.stat().st_mtime_ns
     image.write_bytes(image.read_bytes()[::-1])  # as long as before
-    with pytest.raises(DataError, match="a file that was written again counts as another"):
+    with pytest.raises(DataError, match="a rewritten file counts as another one"):
         prepare(Request(raw.folder, ("2017",), size=24), out)
     image.write_bytes(image.read_bytes()[::-1])
     os.utime(image, ns=times)
@@ -181,7 +181,7 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
     with pytest.raises(DataError, match="the folder is empty"):
         load_dataset(out)
     raw.image_2017(1)
-    with pytest.raises(DataError, match="raw files, which have to be prepared"):
+    with pytest.raises(DataError, match="raw files, which must be prepared first"):
         load_dataset(raw.folder)
     (out / "holiday.jpg").touch()
     with pytest.raises(DataError, match="not a prepared data set"):
