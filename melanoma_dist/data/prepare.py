@@ -150,8 +150,8 @@ def _finished(out: Path, digest: str) -> Dataset:
     if description.get("request") != digest:
         raise DataError(
             f"{out}: holds a data set prepared from other files or with other choices "
-            f"(years {' '.join(map(str, description['years']))}, size {dataset.size}; a rewritten file counts as another one). "
-            "Runs may depend on it: choose another folder with --out, or delete this one."
+            f"(years {' '.join(map(str, description['years']))}, size {dataset.size}; a rewritten file counts as "
+            "another one). Runs may depend on it: choose another folder with --out, or delete this one."
         )
     console.info(
         f"{out} is finished: {len(dataset.manifest)} images, fingerprint {dataset.fingerprint[:12]}. Nothing to do. "
