@@ -33,10 +33,6 @@ class Table(NamedTuple):
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
-    def strings(self) -> list[list[str]]:
-        """Return the rows as text, notes in parentheses."""
-        return [[str(cell) for cell in row] for row in self.rows]
-
 
 def plain(value: object, kind: Kind = "") -> Cell:
     """A cell with text, or with a count and its thousands separators."""

@@ -20,7 +20,7 @@ from melanoma_dist.evaluate.comparison.holdout import holdout_contenders
 from melanoma_dist.evaluate.comparison.page import write_page
 from melanoma_dist.evaluate.comparison.paired import pair_up
 from melanoma_dist.evaluate.comparison.runs import ComparedRun, out_of_fold_contenders
-from melanoma_dist.evaluate.comparison.tables import cost_table, figures_table, pairs_table
+from melanoma_dist.evaluate.comparison.tables import cost_table, metrics_table, pairs_table
 
 _LONGEST = 150  # characters of a folder's name; file systems take 255 bytes
 
@@ -113,13 +113,14 @@ def _unwritable(out: Path, error: OSError) -> ConfigError:
 def _show(comparison: dict[str, Any], out: Path) -> None:
     mark = f" — {SYNTHETIC}" if comparison["synthetic"] else ""
     where = comparison["holdout"] or "out of fold"
-    for title, table in (
-        (f"{HEADLINE}, {where}: {comparison['images']} images of {comparison['lesions']} lesions{mark}", figures_table),
-        (f"Differences of {comparison['headline']}{mark}", pairs_table),
-        ("Cost", cost_table),
+    title = f"{HEADLINE}, {where}: {comparison['images']} images of {comparison['lesions']} lesions{mark}"
+    pairs = pairs_table(comparison)
+    for table in (
+        metrics_table(comparison, title),
+        pairs._replace(caption=pairs.caption + mark),
+        cost_table(comparison)._replace(caption="Cost"),
     ):
-        header, rows = table(comparison)
-        console.table(title, header, rows)
+        console.table(*table)
     if comparison["synthetic"]:
         console.info(SYNTHETIC)
     for line in comparison["verdict"]:

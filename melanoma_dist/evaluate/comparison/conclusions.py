@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.pages.numbers import signed
 
 FIGURE = f"AUC of {HEADLINE}"
 
@@ -211,11 +212,6 @@ def _of_cost(comparison: dict[str, Any]) -> list[str]:
     if len(devices) > 1 or machines:
         return ["The runs were trained on other machines or devices: their hours and speeds are not comparable."]
     return ["Hours and speeds are of the machine each run was trained on, and of whatever else worked there."]
-
-
-def signed(value: float) -> str:
-    """A difference with its sign and three decimals; nothing rounds to a negative zero."""
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
 def p_value(value: float) -> str:

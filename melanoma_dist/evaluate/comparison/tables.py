@@ -1,13 +1,14 @@
-"""The tables of a comparison, as text, for the terminal and the page alike: a header and rows."""
+"""The tables of a comparison, for the terminal and the page."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.comparison.conclusions import p_value, signed
+from melanoma_dist.evaluate.comparison.conclusions import p_value
+from melanoma_dist.pages.numbers import UNDEFINED, signed
+from melanoma_dist.pages.tables import Cell, Table, measured, plain, undefined
 
-Table = tuple[list[str], list[list[str]]]
 NAMES = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -17,57 +18,60 @@ NAMES = {
     "specificity_at_90": "specificity at sensitivity 0.90",
     "brier": "Brier score",
 }
-NONE = "–"
+_SHORT = 16  # characters of a fingerprint that are shown
 
 
-def figures_table(comparison: dict[str, Any], label: str = HEADLINE) -> Table:
-    """Figures of a label down, runs across, each with its 95 % interval."""
+def metrics_table(comparison: dict[str, Any], caption: str, label: str = HEADLINE) -> Table:
+    """Return a row per metric of a label and a column per run, each cell with its 95 % interval."""
     runs = comparison["runs"]
-    rows = [[name, *(interval(run["figures"][label][figure]) for run in runs)] for figure, name in NAMES.items()]
-    return ["", *(run["name"] for run in runs)], rows
+    rows = [[plain(name), *(_estimate(run["figures"][label][key]) for run in runs)] for key, name in NAMES.items()]
+    return Table(caption, ["", *(run["name"] for run in runs)], rows)
 
 
 def pairs_table(comparison: dict[str, Any]) -> Table:
-    """A row per pair: the difference of the headline AUC by every method."""
+    """Return a row per pair: the difference of the headline AUC by every method."""
     many = len(comparison["pairs"]) > 1
     resampled = "simultaneous 95 %" if many else "95 % (bootstrap)"
     header = ["first less second", "separated", "difference", resampled, "95 % (DeLong)"]
     header += ["corrected p" if many else "p", "95 % over folds"]
-    return header, [_pair_row(pair) for pair in comparison["pairs"]]
+    rows = [_pair_row(pair) for pair in comparison["pairs"]]
+    return Table(f"Differences of {comparison['headline']}", header, rows)
 
 
-def _pair_row(pair: dict[str, Any]) -> list[str]:
-    found, test, folds = pair["simultaneous"], pair["delong"][HEADLINE], pair["folds"]
-    p = pair["p_corrected"]
+def _pair_row(pair: dict[str, Any]) -> list[Cell]:
+    bootstrap, p = pair["simultaneous"], pair["p_corrected"]
     return [
-        f"{pair['first']} less {pair['second']}",
-        f"yes: {pair['better']}" if pair["separated"] else "no",
-        NONE if "not_defined" in found else signed(found["estimate"]),
-        ends(found),
-        ends(test),
-        NONE if p is None else p_value(p),
-        ends(folds),
+        plain(_pair_name(pair)),
+        plain(f"yes: {pair['better']}" if pair["separated"] else "no"),
+        plain(UNDEFINED if "not_defined" in bootstrap else signed(bootstrap["estimate"])),
+        *(plain(_ends(each) or UNDEFINED) for each in (bootstrap, pair["delong"][HEADLINE])),
+        plain(UNDEFINED if p is None else p_value(p)),
+        plain(_ends(pair["folds"]) or UNDEFINED),
     ]
 
 
 def labels_table(comparison: dict[str, Any]) -> Table:
-    """A row per label and one for the macro mean: positives, each run's AUC."""
+    """Return a row per label and one for the macro mean: positives, each run's AUC."""
     header = ["AUC", "positives", *(run["name"] for run in comparison["runs"])]
-    rows = []
-    for label in _labels(comparison):
-        aucs = [interval(run["figures"][label]["auc"]) for run in comparison["runs"]]
-        rows.append([label, str(comparison["positives"].get(label, "")), *aucs])
-    return header, rows
+    rows = [
+        [
+            plain(label),
+            plain(comparison["positives"].get(label, "")),
+            *(_estimate(run["figures"][label]["auc"]) for run in comparison["runs"]),
+        ]
+        for label in _labels(comparison)
+    ]
+    return Table("AUC by label, with 95 % intervals", header, rows)
 
 
 def label_differences_table(comparison: dict[str, Any]) -> Table:
-    """A row per label and one for the macro mean: each pair's difference in AUC."""
+    """Return a row per label and one for the macro mean: each pair's difference in AUC."""
     pairs = comparison["pairs"]
-    header = ["AUC", *(f"{pair['first']} less {pair['second']}" for pair in pairs)]
-    return header, [
-        [label, *(interval(pair["figures"][label]["auc"], difference=True) for pair in pairs)]
-        for label in _labels(comparison)
+    rows = [
+        [plain(label), *(_difference(pair["figures"][label]["auc"]) for pair in pairs)] for label in _labels(comparison)
     ]
+    caption = "Differences in AUC by label, with 95 % intervals that are not corrected"
+    return Table(caption, ["AUC", *map(_pair_name, pairs)], rows)
 
 
 def _labels(comparison: dict[str, Any]) -> list[str]:
@@ -75,54 +79,81 @@ def _labels(comparison: dict[str, Any]) -> list[str]:
 
 
 def differences_table(comparison: dict[str, Any]) -> Table:
-    """A row per figure of the headline label: each pair's difference with its own 95 % interval."""
+    """Return a row per metric of the headline label: each pair's difference with its own 95 % interval."""
     pairs = comparison["pairs"]
-    header = ["", *(f"{pair['first']} less {pair['second']}" for pair in pairs)]
-    return header, [
-        [name, *(interval(pair["figures"][HEADLINE][figure], difference=True) for pair in pairs)]
-        for figure, name in NAMES.items()
+    rows = [
+        [plain(name), *(_difference(pair["figures"][HEADLINE][key]) for pair in pairs)] for key, name in NAMES.items()
     ]
+    caption = f"Differences of every metric of {HEADLINE}, each with a 95 % interval of its own, not corrected"
+    return Table(caption, ["", *map(_pair_name, pairs)], rows)
 
 
 def folds_table(comparison: dict[str, Any]) -> Table:
-    """A row per fold: each run's headline AUC there. Without rows where an ensemble predicts."""
+    """Return a row per fold: each run's headline AUC there. Without rows where an ensemble predicts."""
     runs = comparison["runs"]
-    header = [comparison["headline"], *(run["name"] for run in runs)]
-    return header, [
-        [f"fold {fold}", *(_number(run["folds"][fold], ".3f") for run in runs)] for fold in runs[0]["folds"] or ()
-    ]
+    rows = [[plain(f"fold {fold}"), *(measured(run["folds"][fold]) for run in runs)] for fold in runs[0]["folds"] or ()]
+    return Table("Fold by fold", [comparison["headline"], *(run["name"] for run in runs)], rows)
 
 
 def cost_table(comparison: dict[str, Any]) -> Table:
-    """A row per run: headline AUC, hours, speed, size."""
+    """Return a row per run: headline AUC, hours, speed, size."""
     header = ["", comparison["headline"], "device", "device-hours", "epochs (all folds)", "images/s", "input wait",
               "million parameters"]  # fmt: skip
-    return header, [_cost_row(run) for run in comparison["runs"]]
+    rows = [_cost_row(run) for run in comparison["runs"]]
+    return Table("Cost of all folds; speed and wait are means over folds", header, rows)
 
 
-def _cost_row(run: dict[str, Any]) -> list[str]:
+def _cost_row(run: dict[str, Any]) -> list[Cell]:
     cost, auc = run["cost"], run["figures"][HEADLINE]["auc"]
     size = cost["parameters"]
     return [
-        run["name"],
-        NONE if "not_defined" in auc else f"{auc['estimate']:.3f}",
-        cost["device"] or NONE,
-        _number(cost["device_hours"], ".3g"),
-        NONE if cost["epochs"] is None else str(cost["epochs"]),
-        _number(cost["images_per_s"], ".0f"),
-        _number(cost["input_wait_share"], ".0%"),
-        NONE if size is None else f"{size / 1e6:.1f}",
+        plain(run["name"]),
+        measured(auc.get("estimate")),
+        plain(cost["device"] or UNDEFINED),
+        _formatted(cost["device_hours"], ".3g"),
+        plain(UNDEFINED if cost["epochs"] is None else str(cost["epochs"])),
+        _formatted(cost["images_per_s"], ".0f"),
+        _formatted(cost["input_wait_share"], ".0%"),
+        _formatted(None if size is None else size / 1e6, ".1f"),
     ]
 
 
-def undefined(comparison: dict[str, Any]) -> list[str]:
-    """Why a dash stands where a figure should: each label and reason once."""
+def runs_table(comparison: dict[str, Any]) -> Table:
+    """Return a row per run: where it is, what it trained, which evaluation is compared."""
+    header = ["", "folder", "backbone", "seed", "data", "trained"]
+    header += ["evaluation", "earlier evaluations"] if comparison["holdout"] else []
+    rows = []
+    for run in comparison["runs"]:
+        values = [run["folder"], run["backbone"], run["seed"], str(run["data"])[:_SHORT], run["trained"] or UNDEFINED]
+        if run["evaluation"]:
+            values += [f"{run['evaluation']['number']}, {run['evaluation']['finished']}", len(run["earlier"])]
+        rows.append([plain(run["name"]), *(Cell(str(value), "", "text") for value in values)])
+    return Table("The runs", header, rows)
+
+
+def fields_table(comparison: dict[str, Any]) -> Table:
+    """Return a row per field in which the runs differ. Without rows where they do not."""
+    header = ["field", *(run["name"] for run in comparison["runs"])]
+    rows = [
+        [plain(key), *(Cell(UNDEFINED if value is None else _shortened(value), "", "text") for value in values)]
+        for key, values in comparison["differences"].items()
+    ]
+    return Table("Fields that differ", header, rows)
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:_SHORT]}…"
+
+
+def undefined_metrics(comparison: dict[str, Any]) -> list[str]:
+    """Return why cells have a dash instead of a number: each label and reason once."""
     reasons: dict[str, list[str]] = {}
     for row in (*comparison["labels"], "macro"):
-        for figure, name in NAMES.items():
-            found = comparison["runs"][0]["figures"][row][figure]
-            if "not_defined" in found:
-                reasons.setdefault(f"{row}: {found['not_defined']}", []).append(name)
+        for metric, name in NAMES.items():
+            estimate = comparison["runs"][0]["figures"][row][metric]
+            if "not_defined" in estimate:
+                reasons.setdefault(f"{row}: {estimate['not_defined']}", []).append(name)
     for label in comparison["labels"]:
         test = comparison["pairs"][0]["delong"][label]
         if "not_defined" in test:
@@ -133,19 +164,21 @@ def undefined(comparison: dict[str, Any]) -> list[str]:
     return [f"{reason} Not defined, therefore: {', '.join(names)}." for reason, names in reasons.items()]
 
 
-def interval(found: dict[str, Any], difference: bool = False) -> str:
-    """``0.853 (0.831 to 0.874)``; a dash where not defined."""
-    if "not_defined" in found:
-        return NONE
-    if difference:
-        return f"{signed(found['estimate'])} ({ends(found)})"
-    return f"{found['estimate']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+def _pair_name(pair: dict[str, Any]) -> str:
+    return f"{pair['first']} less {pair['second']}"
 
 
-def ends(found: dict[str, Any]) -> str:
-    """The interval of a difference."""
-    return NONE if "not_defined" in found else f"{signed(found['low'])} to {signed(found['high'])}"
+def _estimate(estimate: dict[str, Any]) -> Cell:
+    return measured(estimate.get("estimate"), "", estimate.get("low"), estimate.get("high"))
 
 
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
+def _difference(estimate: dict[str, Any]) -> Cell:
+    return undefined() if "not_defined" in estimate else Cell(signed(estimate["estimate"]), _ends(estimate))
+
+
+def _ends(estimate: dict[str, Any]) -> str:
+    return "" if "not_defined" in estimate else f"{signed(estimate['low'])} to {signed(estimate['high'])}"
+
+
+def _formatted(value: float | None, form: str) -> Cell:
+    return plain(UNDEFINED if value is None else format(value, form))

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from melanoma_dist.evaluate.comparison.conclusions import limits, p_value, signed, verdict
+from melanoma_dist.evaluate.comparison.conclusions import limits, p_value, verdict
+from melanoma_dist.pages.numbers import signed
 
 
 def run(name: str, auc: float = 0.8, **changed: Any) -> dict[str, Any]:
