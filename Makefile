@@ -1,8 +1,8 @@
-# make demo: set everything up and train on the built-in synthetic images. make test: set up, lint, types, tests.
+# make demo: set everything up and train on the built-in synthetic images. make test: set up, lint, types, docs, tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow test-long lock clean
+.PHONY: demo test docs test-fast test-slow test-long lock clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: pyproject.toml requirements.lock
@@ -20,7 +20,11 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive melanoma_dist benchmarks launch.py
 	$(BIN)/mypy
+	$(MAKE) docs
 	$(BIN)/pytest
+
+docs: .venv/ready
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
 
 test-fast: .venv/ready
 	$(BIN)/pytest tests/unit
