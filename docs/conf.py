@@ -18,11 +18,14 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "configuration_fields"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
+autodoc_class_signature = "separated"  # objects come from functions: their constructors are not for users
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_title = f"melanoma-dist {release}"
 
 # Files of the repository that are pages here too. Pages link to the files, so that links work on a code host as well.

@@ -15,7 +15,8 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, get_type_hints
+from itertools import pairwise
+from typing import Any, get_args, get_type_hints
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -25,10 +26,10 @@ from sphinx.util.docutils import SphinxDirective
 
 def field_docstrings(configuration: type) -> dict[str, str]:
     """The docstring below each field of a class, by the field's name, on one line."""
-    [tree] = ast.parse(inspect.cleandoc("\n" + inspect.getsource(configuration))).body
-    assert isinstance(tree, ast.ClassDef)
+    [tree] = ast.parse(inspect.getsource(configuration)).body
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
     texts = {}
-    for statement, following in zip(tree.body, tree.body[1:], strict=False):
+    for statement, following in pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             text = _text(following)
             if text is not None:
@@ -58,8 +59,10 @@ def sections(configuration: type) -> Iterator[tuple[str, type]]:
 
 
 def _kind(kind: Any) -> str:
-    text = kind.__name__ if isinstance(kind, type) else re.sub(r"\b(?:\w+\.)+", "", str(kind))
-    return re.sub(r"Literal\[(.*?)\]", r"\1", text).replace(" | None", "")
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    text = re.sub(r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(", ", " | "), str(kind))
+    return re.sub(r"\b(?:\w+\.)+", "", text).replace(" | None", "")
 
 
 def _default(item: Field[Any]) -> str:

@@ -50,12 +50,8 @@ def test_every_dotted_name_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", NAMING, ids=name)
 def test_every_path_exists(page: Path) -> None:
-    words = [word for code in inline_code(page) for word in code.split()]
-    paths = {
-        word.partition("::")[0]
-        for word in words
-        if re.match(rf"({'|'.join(FOLDERS)})/[\w./*-]*$", word.partition("::")[0])
-    }
+    words = {word.partition("::")[0] for code in inline_code(page) for word in code.split()}
+    paths = [word for word in words if re.match(rf"({'|'.join(FOLDERS)})/[\w./*-]*$", word)]
     assert [path for path in sorted(paths) if not [*ROOT.glob(path.rstrip("/"))]] == []
 
 
