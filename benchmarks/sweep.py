@@ -1,14 +1,14 @@
-"""What stopping early saves in a sweep, and what it loses.
+"""Measure what early stopping saves in a sweep, and what it loses.
 
     python benchmarks/sweep.py --sections simulate
     python benchmarks/sweep.py --sections real replay --data DATA --weights tf_efficientnet_lite0.safetensors
 
-simulate: 200 made-up sweeps, each decided four ways by the code that decides real ones. real: one sweep of 12
-configurations on ISIC 2017, run in full and then with early stopping, by the command itself; its curves are recorded in
-benchmarks/sweep-curves.json. replay: what would have been decided of the recorded curves in other orders.
+simulate: 200 synthetic sweeps under five stopping policies, decided by the code that decides real sweeps. real: one
+sweep of 12 configurations on ISIC 2017 by the command itself, first in full and then with early stopping; its curves go
+to benchmarks/sweep-curves.json. replay: the decisions on the recorded curves in other orders.
 
-Cost is the time in which units hold their devices, as a share of what all folds of all configurations take (each with
-patience). Regret is the full mean AUC of the best configuration less that of the chosen one.
+Cost is the time in which units hold their devices, as a share of the time that all folds of all configurations take
+(each with patience). Regret is the mean AUC over all folds of the best configuration less that of the chosen one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import pandas as pd
 import tyro
 from conditions import commit, ended, launch, machine
 from scipy.stats import bootstrap
-from sweep_simulation import Curves, Played, made_up, play
+from sweep_simulation import Curves, SimulatedSweep, simulate_sweep, synthetic_curves
 
 from melanoma_dist import console
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.journal import read_journal
+from melanoma_dist.sweep.records import EpochFinished
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"
@@ -60,7 +61,7 @@ SPACE = {{
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Sections to run, and their settings."""
 
     sections: tuple[Literal["simulate", "real", "replay"], ...] = ("simulate",)
     """What to measure."""
@@ -69,7 +70,7 @@ class Settings:
     weights: Path | None = None
     """ImageNet weights of tf_efficientnet_lite0, for real."""
     runs: Path = Path("runs")
-    """Where the real sweeps are kept; they go on if they were interrupted."""
+    """Where the real sweeps are kept; interrupted ones are resumed."""
     gpus: int = 0
     """GPUs for the real sweeps; 0 for the CPU."""
     image_size: int = 48
@@ -94,39 +95,40 @@ def main() -> None:
 
 
 def simulate(settings: Settings) -> None:
-    """Made-up sweeps of 24 configurations, 5 folds, 30 epochs."""
+    """Simulate sweeps of 24 configurations, 5 folds, 30 epochs."""
     config = RunConfig(data=DataConfig(folds=5), schedule=ScheduleConfig(epochs=30))
-    found: dict[str, list[Played]] = {policy: [] for policy in _POLICIES}
+    results: dict[str, list[SimulatedSweep]] = {policy: [] for policy in _POLICIES}
     for number in range(settings.sweeps):
-        curves = made_up(np.random.default_rng([settings.seed, number]), configurations=24, folds=5, epochs=30)
+        curves = synthetic_curves(np.random.default_rng([settings.seed, number]), configurations=24, folds=5, epochs=30)
         for policy, chosen in _POLICIES.items():
-            found[policy].append(play(curves, SweepConfig(run=config, trials=24, **chosen), settings.slots))
+            results[policy].append(simulate_sweep(curves, SweepConfig(run=config, trials=24, **chosen), settings.slots))
     _show(
-        f"{settings.sweeps} simulated sweeps: 24 configurations, 5 folds, 30 epochs, {settings.slots} at a time", found
+        f"{settings.sweeps} simulated sweeps: 24 configurations, 5 folds, 30 epochs, {settings.slots} at a time",
+        results,
     )
 
 
 def replay(settings: Settings) -> None:
-    """The recorded curves in other orders."""
+    """Simulate sweeps over the recorded curves in other orders."""
     recorded = Curves(**json.loads(_RECORDED.read_text())["curves"])
     config = RunConfig(
         data=DataConfig(folds=len(recorded.auc[0])),
         schedule=ScheduleConfig(epochs=settings.epochs, patience=settings.epochs),
     )
-    found: dict[str, list[Played]] = {policy: [] for policy in _POLICIES}
+    results: dict[str, list[SimulatedSweep]] = {policy: [] for policy in _POLICIES}
     for number in range(settings.sweeps):
         order = np.random.default_rng([settings.seed, number]).permutation(len(recorded.auc))
         curves = Curves([recorded.auc[at] for at in order], [recorded.epoch_seconds[at] for at in order])
         for policy, chosen in _POLICIES.items():
             sweep = SweepConfig(run=config, trials=len(order), grace_epochs=settings.grace_epochs, **chosen)
-            found[policy].append(play(curves, sweep, 2))
-    _show(f"The recorded curves in {settings.sweeps} orders, 2 units at a time", found)
+            results[policy].append(simulate_sweep(curves, sweep, 2))
+    _show(f"The recorded curves in {settings.sweeps} orders, 2 units at a time", results)
 
 
-def _show(title: str, found: dict[str, list[Played]]) -> None:
+def _show(title: str, results: dict[str, list[SimulatedSweep]]) -> None:
     rows = []
-    for policy, played in found.items():
-        cost, regret = [one.cost for one in played], [one.regret for one in played]
+    for policy, sweeps in results.items():
+        cost, regret = [sweep.cost for sweep in sweeps], [sweep.regret for sweep in sweeps]
         within = sum(value <= 0.01 for value in regret) / len(regret)
         largest = f"{max(regret):.4f}"
         rows.append([policy, _interval(cost, 3), _interval(regret, 4), largest, f"{within:.1%}"])
@@ -136,7 +138,7 @@ def _show(title: str, found: dict[str, list[Played]]) -> None:
 
 
 def _interval(values: Sequence[float], digits: int) -> str:
-    """Mean with its bootstrap interval."""
+    """The mean with its bootstrap interval."""
     mean = f"{statistics.fmean(values):.{digits}f}"
     if len(set(values)) == 1:
         return mean
@@ -145,7 +147,7 @@ def _interval(values: Sequence[float], digits: int) -> str:
 
 
 def real(settings: Settings) -> None:
-    """Both sweeps by the command, and the curves of the full one recorded."""
+    """Run both sweeps by the command, and record the curves of the full one."""
     if settings.data is None or settings.weights is None:
         raise ConfigError("--data and --weights: the real sweeps need a prepared ISIC 2017 and the weights.")
     settings.runs.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,7 @@ def real(settings: Settings) -> None:
     spent = [pd.read_parquet(folder / "ledger.parquet")["device_seconds"].sum() for folder in (full, early)]
     boards = [pd.read_csv(folder / "leaderboard.csv", index_col="configuration") for folder in (full, early)]
     chosen = int(boards[1].index[0])
-    best, found = boards[0]["mean_auc"].iloc[0], boards[0]["mean_auc"].loc[chosen]
+    best, mean = boards[0]["mean_auc"].iloc[0], boards[0]["mean_auc"].loc[chosen]
     epochs = [board["epochs"] for board in boards]
     share = float((epochs[1] * boards[0]["device_hours"] / epochs[0]).sum() / boards[0]["device_hours"].sum())
     console.info(f"cost {spent[1]:.0f} of {spent[0]:.0f} device-seconds: {spent[1] / spent[0]:.1%}")
@@ -165,7 +167,7 @@ def real(settings: Settings) -> None:
         f"at the full sweep's device-seconds per epoch of each configuration (the machine is shared): {share:.1%}"
     )
     console.info(
-        f"chosen: {boards[1]['name'].iloc[0]}, full mean AUC {found:.4f}; best {best:.4f}; regret {best - found:.4f}"
+        f"chosen: {boards[1]['name'].iloc[0]}, full mean AUC {mean:.4f}; best {best:.4f}; regret {best - mean:.4f}"
     )
 
 
@@ -202,10 +204,9 @@ def _record(full: Path, settings: Settings) -> None:
     auc: dict[tuple[int, int], list[float]] = {}
     seconds: dict[tuple[int, int], list[float]] = {}
     for record in read_journal(full / "journal.jsonl"):
-        if record["what"] == "epoch":
-            key = record["configuration"], record["fold"]
-            auc.setdefault(key, []).append(round(record["auc"], 6))
-            seconds.setdefault(key, []).append(record["seconds"])
+        if isinstance(record, EpochFinished):
+            auc.setdefault(record.trial, []).append(round(record.auc, 6))
+            seconds.setdefault(record.trial, []).append(record.seconds)
     configurations, folds = (1 + max(key[axis] for key in auc) for axis in (0, 1))
     curves = Curves(
         [[auc[number, fold] for fold in range(folds)] for number in range(configurations)],

@@ -1,11 +1,10 @@
-"""Sweeps over learning curves that are known: what benchmarks/sweep.py plays, by the code that decides real sweeps."""
+"""Simulated sweeps over known learning curves for benchmarks/sweep.py, decided by the code that decides real sweeps."""
 
 from __future__ import annotations
 
 import heapq
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from melanoma_dist.train.schedule import Progress
 
 @dataclass(frozen=True)
 class Curves:
-    """What a sweep would see of each unit if nothing stopped it."""
+    """The curve and the cost of each unit if nothing stopped it."""
 
     auc: list[list[list[float]]]
     """Validation AUC of each configuration, fold and epoch."""
@@ -28,19 +27,19 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Played:
-    """How a sweep over curves ended."""
+class SimulatedSweep:
+    """The cost and the regret of a sweep over curves."""
 
     cost: float  # share of the full cost
     regret: float  # AUC
 
 
-def made_up(rng: np.random.Generator, configurations: int, folds: int, epochs: int) -> Curves:
-    """Learning curves as they look in this field.
+def synthetic_curves(rng: np.random.Generator, configurations: int, folds: int, epochs: int) -> Curves:
+    """Draw learning curves as they look in this field.
 
-    A configuration approaches its own height (most of them near 0.88, some far below, one in ten does not learn) at its
-    own speed, some decline after their peak. Folds differ alike for all (sd 0.010) and for each (0.006); a validation
-    AUC of an epoch varies by 0.008 around its curve.
+    Each configuration approaches its own height (most near 0.88, some far below, one in ten does not learn) at its own
+    speed; some decline after their peak. A fold shifts all configurations alike (sd 0.010) and each one on its own
+    (sd 0.006). The validation AUC of an epoch varies around its curve (sd 0.008).
     """
     shared = rng.normal(0, 0.010, folds)
     auc, seconds = [], []
@@ -63,52 +62,52 @@ class _InOrder:
     def __init__(self) -> None:
         self._next = 0
 
-    def suggest(self) -> dict[str, Any]:
+    def suggest(self) -> dict[str, object]:
         self._next += 1
         return {"number": self._next - 1}
 
-    def tell(self, configuration: int, auc: float | None) -> None:
-        """Nothing is learnt."""
+    def report(self, configuration: int, auc: float | None) -> None:
+        """Ignore the result."""
 
 
-def play(curves: Curves, settings: SweepConfig, slots: int) -> Played:
+def simulate_sweep(curves: Curves, settings: SweepConfig, slots: int) -> SimulatedSweep:
     """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
     schedule, folds = settings.run.schedule, len(curves.auc[0])
-    conductor = Controller(_InOrder(), Stopper(settings), FoldRacing(folds, settings.fold_race), len(curves.auc))
-    running: list[tuple[float, int, FoldTrial, int, Progress]] = []  # a heap: when an epoch ends, and of which unit
+    controller = Controller(_InOrder(), Stopper(settings), FoldRacing(folds, settings.fold_race), len(curves.auc))
+    running: list[tuple[float, int, FoldTrial, int, Progress]] = []  # a heap by the end of the epoch
     now = spent = 0.0
     started = 0
     while True:
-        while len(running) < slots and (place := conductor.next()) is not None:
+        while len(running) < slots and (trial := controller.next()) is not None:
             started += 1
-            heapq.heappush(running, (now + _seconds(curves, place), started, place, 0, Progress()))
+            heapq.heappush(running, (now + _seconds(curves, trial), started, trial, 0, Progress()))
         if not running:
             break
-        now, number, place, epoch, progress = heapq.heappop(running)
-        spent += _seconds(curves, place)
-        progress = progress.after(epoch, curves.auc[place.configuration][place.fold][epoch], schedule)
-        stop = conductor.epoch(place, epoch + 1, progress.best)
+        now, number, trial, epoch, progress = heapq.heappop(running)
+        spent += _seconds(curves, trial)
+        progress = progress.after(epoch, curves.auc[trial.configuration][trial.fold][epoch], schedule)
+        stop = controller.report_epoch(trial, epoch + 1, progress.best)
         if stop is None and progress.reason_to_stop(schedule) is None:
-            heapq.heappush(running, (now + _seconds(curves, place), number, place, epoch + 1, progress))
+            heapq.heappush(running, (now + _seconds(curves, trial), number, trial, epoch + 1, progress))
         elif stop is None:
-            conductor.finish(place)
+            controller.finish(trial)
     full = [[_whole(curves, FoldTrial(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
     means = [statistics.fmean(auc for auc, _ in units) for units in full]
-    chosen = conductor.race.incumbent()
+    chosen = controller.racing.incumbent()
     if chosen is None:
         raise RuntimeError("no configuration was trained to its end")
-    return Played(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
+    return SimulatedSweep(spent / sum(seconds for units in full for _, seconds in units), max(means) - means[chosen])
 
 
-def _whole(curves: Curves, place: FoldTrial, schedule: ScheduleConfig) -> tuple[float, float]:
-    """Best AUC and cost of a unit that only patience stops."""
+def _whole(curves: Curves, trial: FoldTrial, schedule: ScheduleConfig) -> tuple[float, float]:
+    """The best AUC and the cost of a unit that only patience stops."""
     progress = Progress()
-    for epoch, auc in enumerate(curves.auc[place.configuration][place.fold]):
+    for epoch, auc in enumerate(curves.auc[trial.configuration][trial.fold]):
         progress = progress.after(epoch, auc, schedule)
         if progress.reason_to_stop(schedule) is not None:
             break
-    return progress.best, (progress.epoch + 1) * _seconds(curves, place)
+    return progress.best, (progress.epoch + 1) * _seconds(curves, trial)
 
 
-def _seconds(curves: Curves, place: FoldTrial) -> float:
-    return curves.epoch_seconds[place.configuration][place.fold]
+def _seconds(curves: Curves, trial: FoldTrial) -> float:
+    return curves.epoch_seconds[trial.configuration][trial.fold]

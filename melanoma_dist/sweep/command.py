@@ -1,4 +1,4 @@
-"""A sweep as a story: check everything, conduct the race, tell what came of it."""
+"""The sweep command: check everything, train units, write the results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import (
@@ -33,51 +32,51 @@ from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, replay, settle
+from melanoma_dist.sweep.journal import Journal, add_missing_records, replay
 from melanoma_dist.sweep.racing import FoldRacing
+from melanoma_dist.sweep.records import SessionStarted, timestamp
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
 
-_SAMPLES = 100  # configurations tried out on paper before anything starts
-_MANY = 10_000  # configurations, where only time limits them
+_SAMPLES = 100  # configurations drawn and checked before anything starts
+_MANY = 10_000  # configurations assumed where only the time budget limits them
 
 
 def sweep(settings: SweepConfig) -> None:
-    """Search until the trials or the time are spent, or go on with a search that was interrupted."""
+    """Search until the trials or the time budget are spent; resume an interrupted search."""
     config = settings.run
     if config.mirror is not None:
-        raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave it out.")
+        raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
     space = read_space(settings.space)
     check_space(space, config)
     trials = _trials(settings, space)
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
-    folder, identity = _place(settings, space, dataset)
-    ground = SweepContext(config, dataset, folds, folder, tuple(space.domains))
-    _check_samples(space, ground)
-    build_searcher(settings, space, config.seed).suggest()  # what it cannot search is told before anything is written
+    folder, identity = _locate(settings, space, dataset)
+    context = SweepContext(config, dataset, folds, folder, tuple(space.domains))
+    _check_samples(space, context)
+    build_searcher(settings, space, config.seed).suggest()  # refuses what it cannot search before anything is written
     check_machine(config, trials or _MANY)
     _check_room(config, space, folder)
     _open(folder, identity, settings, space)
-    console.info(
-        f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {_told(trials)}, {settings.scheduler}"
-    )
+    limit = "no limit but the time" if trials is None else f"at most {trials} configurations"
+    console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
-    busy = ConfigError.of("name", folder.name, f"another command works at {folder}", "Wait for it.")
+    busy = ConfigError.of("name", folder.name, f"another command works on {folder}", "Wait for it.")
     with lock_file(folder / LOCK, busy):
         journal = Journal(folder / "journal.jsonl")
-        race = FoldRacing(config.data.folds, settings.fold_race)
-        conductor = Controller(build_searcher(settings, space, config.seed), Stopper(settings), race, trials)
-        replay(journal.records, conductor, folder / "journal.jsonl")
-        settle(journal, conductor)
-        conductor.trials = trials
-        _conduct(settings, ground, conductor, journal)
-        _conclude(ground, conductor, journal)
+        racing = FoldRacing(config.data.folds, settings.fold_race)
+        controller = Controller(build_searcher(settings, space, config.seed), Stopper(settings), racing, trials)
+        replay(journal.records, controller, folder / "journal.jsonl")
+        add_missing_records(journal, controller)
+        controller.trials = trials  # replay set those of earlier commands
+        _train(settings, context, controller, journal)
+        _finalize(context, controller, journal)
 
 
 def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
-    """Raise ConfigError unless there is room for one configuration; where backbones vary, none is told in advance."""
+    """Raise ConfigError unless one configuration fits; where backbones vary, its size is unknown and not checked."""
     if "model.backbone" in space.domains:
         return
     from melanoma_dist.models.backbones import published_input
@@ -88,15 +87,15 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     check_room(config, ModelSize.of(model), folder)
 
 
-def _conclude(ground: SweepContext, conductor: Controller, journal: Journal) -> None:
+def _finalize(context: SweepContext, controller: Controller, journal: Journal) -> None:
     from melanoma_dist.evaluate.finalize import finalize
     from melanoma_dist.sweep.outcome import Outcome
 
-    Outcome(ground, conductor, journal).finalize(finalize)
+    Outcome(context, controller, journal).finalize(finalize)
 
 
-def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller, journal: Journal) -> None:
-    # Imported here, when everything cheap has been checked: PyTorch takes seconds to load.
+def _train(settings: SweepConfig, context: SweepContext, controller: Controller, journal: Journal) -> None:
+    # Imported after all cheap checks: PyTorch takes seconds to load.
     from melanoma_dist.distributed.cluster import joined
     from melanoma_dist.distributed.nodes import require_shared
     from melanoma_dist.distributed.units import train_units
@@ -104,71 +103,72 @@ def _conduct(settings: SweepConfig, ground: SweepContext, conductor: Controller,
 
     if journal.records:
         console.info(
-            f"goes on: {len(conductor.values)} configurations begun, {len(conductor.running)} units in training"
+            f"resume: {len(controller.values)} configurations started, {len(controller.running)} units in training"
         )
-    if conductor.over():
+    if controller.is_finished():
         mark_saved()
         return
-    # Here, and not by the first unit: what a unit refuses takes its configuration out.
-    refuse_other_makers(ground.folder, ground.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
+    # Checked here and not by the first unit: a refusal there would fail its configuration.
+    refuse_other_makers(context.folder, context.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
     budget = settings.budget_seconds()
-    outcome = Outcome(ground, conductor, journal)
-    config = _as_begun(settings.run, journal, conductor)
+    outcome = Outcome(context, controller, journal)
+    config = _keep_ranks(settings.run, journal, controller)
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
-            require_shared(ground.folder)
-        layout = _on_cores_as_begun(plan(config, machines, conductor.trials or _MANY), machines, journal, conductor)
-        journal.write("session", trials=conductor.trials, **_devices(layout), side_by_side=layout.side_by_side)
+            require_shared(context.folder)
+        layout = _keep_threads(plan(config, machines, controller.trials or _MANY), machines, journal, controller)
+        journal.write(_session(layout, controller.trials))
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
-            agenda = SweepWorkSource(ground, conductor, journal, display, deadline, outcome.update)
-            train_units(agenda, layout, config.fault_tolerance.grace_s)
-    if not conductor.over():
+            source = SweepWorkSource(context, controller, journal, display, deadline, outcome.update)
+            train_units(source, layout, config.fault_tolerance.grace_s)
+    if not controller.is_finished():
         spent = "" if budget is None else "The time budget is spent. "
-        console.info(f"{spent}{len(conductor.running)} units pause; the same command goes on from here.")
+        console.info(f"{spent}{len(controller.running)} units are paused. Re-run the same command to resume.")
 
 
-def _as_begun(config: RunConfig, journal: Journal, conductor: Controller) -> RunConfig:
-    """With the ranks on which units in training began, unless others are asked for. Raises ConfigError for those."""
+def _keep_ranks(config: RunConfig, journal: Journal, controller: Controller) -> RunConfig:
+    """Keep the ranks on which units in training started. Raises ConfigError if the flags ask for others."""
     last, hardware = _last_session(journal), config.hardware
-    if not conductor.running or last is None:
+    if not controller.running or last is None:
         return config
-    units = f"{len(conductor.running)} units of this sweep are in training"
-    on_gpus = last["device"] == "GPU"
+    units = f"{len(controller.running)} units of this sweep are in training"
+    on_gpus = last.device == "GPU"
     if on_gpus != (hardware.gpus != 0):
-        raise ConfigError.of("gpus", hardware.gpus, f"{units} on {'GPUs' if on_gpus else 'the CPU'}", "Go on there.")
+        device = "GPUs" if on_gpus else "the CPU"
+        raise ConfigError.of("gpus", hardware.gpus, f"{units} on {device}", "Resume there.")
     flag = "gpus_per_unit" if on_gpus else "ranks_per_unit"
-    began, asked = last["share"] if last["share"] < 1 else last["ranks"], getattr(hardware, flag)
-    if asked not in (None, began):
-        raise ConfigError.of(flag, asked, f"{units} with {began:g} each", f"Leave the flag out, or give {began:g}.")
-    return with_values(config, {f"hardware.{flag}": began})
+    before, now = last.share if last.share < 1 else last.ranks, getattr(hardware, flag)
+    if now not in (None, before):
+        raise ConfigError.of(flag, now, f"{units} with {before:g} each", f"Leave the flag out, or type {before:g}.")
+    return with_values(config, {f"hardware.{flag}": before})
 
 
-def _on_cores_as_begun(layout: Layout, machines: Machines, journal: Journal, conductor: Controller) -> Layout:
-    """On the CPU, with the cores per rank with which units in training began: on others, numbers round otherwise."""
+def _keep_threads(layout: Layout, machines: Machines, journal: Journal, controller: Controller) -> Layout:
+    """On the CPU, keep the cores per rank with which units in training started: other threads round differently."""
     last = _last_session(journal)
-    if layout.gpu or not conductor.running or last is None:
+    if layout.gpu or not controller.running or last is None:
         return layout
-    began = replace(layout, cores=last["per_unit"] / last["ranks"])
-    room = capacity(machines, began)
-    if began.threads == layout.threads or room == 0:  # without room for them, they say themselves what is wrong
+    before = replace(layout, cores=last.per_unit / last.ranks)
+    room = capacity(machines, before)
+    if before.threads == layout.threads or room == 0:  # without room, the units themselves refuse
         return layout
-    console.info(f"{began.threads} threads for each rank, with which {len(conductor.running)} units in training began")
-    return replace(began, side_by_side=min(layout.side_by_side, room))
+    console.info(f"{before.threads} threads for each rank, as {len(controller.running)} units in training started with")
+    return replace(before, side_by_side=min(layout.side_by_side, room))
 
 
-def _last_session(journal: Journal) -> dict[str, Any] | None:
-    return next((record for record in reversed(journal.records) if record["what"] == "session"), None)
+def _last_session(journal: Journal) -> SessionStarted | None:
+    return next((record for record in reversed(journal.records) if isinstance(record, SessionStarted)), None)
 
 
-def _devices(layout: Layout) -> dict[str, object]:
+def _session(layout: Layout, trials: int | None) -> SessionStarted:
     device, per_rank = ("GPU", layout.gpu_share) if layout.gpu else ("CPU core", layout.cores)
-    units = {"per_unit": layout.ranks * per_rank, "ranks": layout.ranks, "share": layout.gpu_share}
-    return {"device": device, **units}
+    share, side_by_side = layout.gpu_share, layout.side_by_side
+    return SessionStarted(timestamp(), trials, device, layout.ranks * per_rank, layout.ranks, share, side_by_side)
 
 
 def _trials(settings: SweepConfig, space: Space) -> int | None:
-    """How many configurations to try. Raises ConfigError where nothing would end the sweep."""
+    """How many configurations to try; None for no limit. Raises ConfigError if nothing would end the sweep."""
     if settings.searcher == "grid":
         size = grid_size(settings.run, space)
         return size if settings.trials is None else min(size, settings.trials)
@@ -177,21 +177,17 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
     return settings.trials
 
 
-def _told(trials: int | None) -> str:
-    return "no limit but the time" if trials is None else f"at most {trials} configurations"
-
-
-def _check_samples(space: Space, ground: SweepContext) -> None:
-    """Try configurations out on paper. Raises ConfigError for values that do not go together, or unknown backbones."""
+def _check_samples(space: Space, context: SweepContext) -> None:
+    """Draw and check configurations. Raises ConfigError for an unknown backbone, or values that do not fit together."""
     from melanoma_dist.models.backbones import check_backbone
 
     backbones = set()
     for number, values in zip(range(_SAMPLES), samples(space), strict=False):
-        active = space.active(ground.config, values)
+        active = space.active(context.config, values)
         for key, value in active.items():
-            check_value(space, ground.config, key, value)  # what a function of the space gave
+            check_value(space, context.config, key, value)  # a function of the space may return anything
         try:
-            model = ground.configured(number, active).model
+            model = context.configured(number, active).model
         except ConfigError as error:
             raise space.error(str(active), str(error).rstrip(".")) from None
         backbones.add((model.backbone, model.weights))
@@ -199,8 +195,8 @@ def _check_samples(space: Space, ground: SweepContext) -> None:
         check_backbone(backbone, weights)
 
 
-def _place(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, dict[str, object]]:
-    """The sweep's folder, and what it must hold to be this sweep."""
+def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, dict[str, object]]:
+    """The folder of the sweep, and the identity that ``sweep.json`` must hold."""
     config = settings.run
     identity = {**identity_of(config, dataset), **settings.policy(), "space": space.digest}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
@@ -215,9 +211,9 @@ def _open(folder: Path, identity: dict[str, object], settings: SweepConfig, spac
             refuse_another(folder, read_identity(record), identity)
             return
         if any(folder.iterdir()):
-            raise ConfigError.of("name", folder.name, f"{folder} holds something else", "Choose another name.")
+            raise ConfigError.of("name", folder.name, f"{folder} holds other files", "Choose another name.")
         atomic.write_file(folder / "space.py", lambda aside: shutil.copyfile(space.path, aside))
         write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
     except OSError as error:
         rule = f"the sweep's folder cannot be written ({error.strerror or error})"
-        raise ConfigError.of("runs", settings.run.runs, rule, "Name a folder that can be.") from error
+        raise ConfigError.of("runs", settings.run.runs, rule, "Name a writable folder.") from error

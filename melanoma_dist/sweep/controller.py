@@ -1,21 +1,22 @@
-"""Decides, and knows nothing of Ray's cluster, of files or of time: what starts next, what stops, and why.
+"""The decisions of a sweep: which unit starts next, which one stops, and why.
 
-All it learns comes through ``next``, ``epoch``, ``finish`` and ``fail``. Told the same in the same order, it decides
-the same: a sweep that goes on tells its journal to a new conductor, and a simulation tells it made-up curves.
+The controller knows neither Ray's cluster nor files nor time. It learns through ``next``, ``report_epoch``, ``finish``
+and ``fail`` alone, and the same calls in the same order lead to the same decisions. So a resumed sweep replays its
+journal into a new controller, and a simulation feeds it synthetic curves.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from melanoma_dist.sweep.racing import Drop, FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Searcher, Stopper
+from melanoma_dist.sweep.space import Values
 
 
 @dataclass
-class _Seen:
-    """The last epoch a running unit reported."""
+class UnitProgress:
+    """The last epoch (from 1) that a running unit reported."""
 
     epoch: int = 0
     best_auc: float = float("nan")
@@ -24,74 +25,77 @@ class _Seen:
 class Controller:
     """The state of a sweep."""
 
-    def __init__(self, searcher: Searcher, stopper: Stopper, race: FoldRacing, trials: int | None) -> None:
+    def __init__(self, searcher: Searcher, stopper: Stopper, racing: FoldRacing, trials: int | None) -> None:
         """``trials``: configurations to try; None for as many as the searcher has."""
-        self._searcher, self._stopper, self.race = searcher, stopper, race
+        self._searcher, self._stopper, self.racing = searcher, stopper, racing
         self.trials = trials
         self._exhausted = False
-        self.values: list[dict[str, Any]] = []
-        """The dotted values of each configuration."""
-        self.running: dict[FoldTrial, _Seen] = {}
-        """Units that were started and have not ended."""
+        self.values: list[Values] = []
+        """The values of each configuration, by dotted field."""
+        self.running: dict[FoldTrial, UnitProgress] = {}
+        """Units that were started and are not finished."""
 
     def next(self) -> FoldTrial | None:
-        """The unit to start, or None: nothing as long as no other unit ends."""
-        place = self.race.next(self.running) or self._new() or self.race.next_left(self.running)
-        if place is not None:
-            self.running[place] = _Seen()
-        return place
+        """The unit to start, or None: nothing until another unit finishes."""
+        trial = self.racing.next(self.running) or self._new() or self.racing.next_remaining(self.running)
+        if trial is not None:
+            self.running[trial] = UnitProgress()
+        return trial
 
-    def epoch(self, place: FoldTrial, epoch: int, best_auc: float) -> str | None:
-        """A unit has finished an epoch (from 1). Returns why it is to stop there, or None."""
-        seen = self.running.get(place)
-        if seen is None or epoch <= seen.epoch:  # told again by a unit that was restarted
+    def report_epoch(self, trial: FoldTrial, epoch: int, best_auc: float) -> str | None:
+        """Record a finished epoch (from 1) of a unit. Returns the reason to stop the unit there, or None."""
+        progress = self.running.get(trial)
+        if progress is None or epoch <= progress.epoch:  # a restarted unit reports epochs again
             return None
-        seen.epoch, seen.best_auc = epoch, best_auc
-        reason = self.race.runners[place.configuration].out
-        if reason is None and place.fold == 0:
-            reason = self._stopper.verdict(place.configuration, epoch, best_auc)
+        progress.epoch, progress.best_auc = epoch, best_auc
+        reason = self.racing.states[trial.configuration].stop_reason
+        if reason is None and trial.fold == 0:
+            reason = self._stopper.report(trial.configuration, epoch, best_auc)
             if reason is not None:
-                self.race.leave(place.configuration, reason)
-                self._searcher.tell(place.configuration, best_auc)
+                self.racing.stop(trial.configuration, reason)
+                self._searcher.report(trial.configuration, best_auc)
         if reason is not None:
-            del self.running[place]
+            del self.running[trial]
         return reason
 
-    def finish(self, place: FoldTrial) -> list[Drop]:
-        """A unit has ended by itself. Returns the configurations that are dropped because of its AUC."""
-        seen, runner = self.running.pop(place), self.race.runners[place.configuration]
-        if place.fold == 0:
-            self._stopper.finish(place.configuration, seen.epoch, seen.best_auc)
-        told = runner.out is not None  # dropped in its last epoch
-        drops = self.race.finish(place, seen.best_auc)
+    def finish(self, trial: FoldTrial) -> list[Drop]:
+        """Record that a unit trained to its end. Returns the configurations that its AUC makes lose."""
+        progress, state = self.running.pop(trial), self.racing.states[trial.configuration]
+        if trial.fold == 0:
+            self._stopper.finish(trial.configuration, progress.epoch, progress.best_auc)
+        is_reported = state.stop_reason is not None  # dropped during its last epoch
+        drops = self.racing.finish(trial, progress.best_auc)
         for drop in drops:
-            self._searcher.tell(drop.configuration, self.race.runners[drop.configuration].mean)
-        if self.race.complete(place.configuration):
-            runner.out = None  # it was paid for in full, and counts
-            if not told:
-                self._searcher.tell(place.configuration, runner.mean)
+            self._searcher.report(drop.configuration, self.racing.states[drop.configuration].mean)
+        if self.racing.is_complete(trial.configuration):
+            state.stop_reason = None  # all its folds are trained, so it counts
+            if not is_reported:
+                self._searcher.report(trial.configuration, state.mean)
         return drops
 
-    def fail(self, place: FoldTrial, why: str) -> None:
-        """A unit failed for good, and its configuration with it."""
-        self.running.pop(place, None)
-        if self.race.runners[place.configuration].out is None:
-            self.race.leave(place.configuration, f"failed: {why}")
-            self._searcher.tell(place.configuration, None)
+    def fail(self, trial: FoldTrial, reason: str) -> None:
+        """Record that a unit failed for good, and with it its configuration."""
+        self.running.pop(trial, None)
+        if self.racing.states[trial.configuration].stop_reason is None:
+            self.racing.stop(trial.configuration, f"failed: {reason}")
+            self._searcher.report(trial.configuration, None)
 
-    def over(self) -> bool:
-        """Whether nothing runs and nothing is left to start, as far as that is known without asking the searcher."""
-        begun_all = self._exhausted or (self.trials is not None and len(self.values) >= self.trials)
-        return not self.running and begun_all and self.race.next(()) is None and self.race.next_left(()) is None
+    def is_finished(self) -> bool:
+        """Whether nothing runs and nothing is left to start, as far as is known without asking the searcher."""
+        remaining = self.racing.next(()) or self.racing.next_remaining(())
+        return not self.running and self._all_started() and remaining is None
+
+    def _all_started(self) -> bool:
+        return self._exhausted or (self.trials is not None and len(self.values) >= self.trials)
 
     def _new(self) -> FoldTrial | None:
-        if self._exhausted or (self.trials is not None and len(self.values) >= self.trials):
+        if self._all_started():
             return None
         values = self._searcher.suggest()
         if values is None:
             self._exhausted = True
             return None
         self.values.append(values)
-        place = self.race.enter()
-        self._stopper.begin(place.configuration)
-        return place
+        trial = self.racing.add()
+        self._stopper.start(trial.configuration)
+        return trial

@@ -1,68 +1,103 @@
-"""Who stands where: the leaderboard of a sweep."""
+"""The leaderboard of a sweep: its configurations, the best first."""
 
 from __future__ import annotations
 
 import statistics
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.ledger import Ledger
+from melanoma_dist.sweep.space import Values
 
-COLUMNS = ("rank", "name", "state", "folds", "mean_auc", "sd_auc", "worst_fold_auc", "epochs", "device_hours", "why")
+State = Literal["complete", "unfinished", "failed", "dropped", "stopped"]
 
 
-def leaderboard(conductor: Controller, ledger: Ledger, names: list[str]) -> pd.DataFrame:
-    """A row per configuration, indexed by its number, the best first: ``COLUMNS``, then its values.
+@dataclass(frozen=True)
+class Entry:
+    """A configuration on the leaderboard."""
 
-    Complete configurations come first, by their mean AUC over the folds; then the others, by folds and mean. The AUC of
-    one that finished no fold is the best of its unfinished one.
+    configuration: int
+    name: str
+    state: State
+    folds: int
+    """Finished folds."""
+    mean_auc: float | None
+    """Over the finished folds; without one, the best AUC of the unfinished fold."""
+    sd_auc: float | None
+    worst_fold_auc: float | None
+    epochs: int
+    device_hours: float
+    why: str
+    """Why it was stopped, dropped or failed."""
+    values: Values
+
+
+def leaderboard(controller: Controller, ledger: Ledger, names: list[str]) -> list[Entry]:
+    """An entry per configuration, the best first.
+
+    Complete configurations come first, by their mean AUC over the folds; then the others, by folds and mean; failed
+    ones last.
     """
-    rows = [_row(number, conductor, ledger, names[number]) for number in range(len(names))]
-    table = pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="configuration"))
-    if table.empty:
-        return table
-    order = table.assign(complete=table["state"] == "complete", failed=table["state"] == "failed")
-    order = order.sort_values(
-        ["complete", "failed", "folds", "mean_auc"], ascending=[False, True, False, False], kind="stable"
+    entries = [_entry(number, controller, ledger, name) for number, name in enumerate(names)]
+    return sorted(entries, key=_rank)
+
+
+def _rank(entry: Entry) -> tuple[bool, bool, int, bool, float]:
+    mean = entry.mean_auc
+    return entry.state != "complete", entry.state == "failed", -entry.folds, mean is None, -(mean or 0.0)
+
+
+def searched_fields(entries: list[Entry]) -> list[str]:
+    """The dotted fields that any configuration sets."""
+    in_order = sorted(entries, key=lambda entry: entry.configuration)
+    return list(dict.fromkeys(key for entry in in_order for key in entry.values))
+
+
+def as_table(entries: list[Entry]) -> pd.DataFrame:
+    """The content of ``leaderboard.csv``: a row per entry, indexed by the configuration; its values come last."""
+    keys = searched_fields(entries)
+    rows = [
+        {"rank": rank, "name": entry.name, "state": entry.state, "folds": entry.folds, "mean_auc": entry.mean_auc,
+         "sd_auc": entry.sd_auc, "worst_fold_auc": entry.worst_fold_auc, "epochs": entry.epochs,
+         "device_hours": entry.device_hours, "why": entry.why, **{key: entry.values.get(key) for key in keys}}
+        for rank, entry in enumerate(entries, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, index=pd.Index([entry.configuration for entry in entries], name="configuration"))
+
+
+def _entry(number: int, controller: Controller, ledger: Ledger, name: str) -> Entry:
+    state, units = controller.racing.states[number], ledger.of(number)
+    aucs = list(state.aucs.values()) or [unit.best_auc for unit in units if unit.best_auc is not None]
+    return Entry(
+        configuration=number,
+        name=name,
+        state=_state(number, controller),
+        folds=len(state.aucs),
+        mean_auc=statistics.fmean(aucs) if aucs else None,
+        sd_auc=statistics.stdev(aucs) if len(aucs) > 1 else None,
+        worst_fold_auc=min(state.aucs.values(), default=None),
+        epochs=sum(unit.epochs for unit in units),
+        device_hours=sum(unit.device_seconds for unit in units) / 3600,
+        why=state.stop_reason or "",
+        values=controller.values[number],
     )
-    table = table.loc[order.index]
-    table.insert(0, "rank", range(1, len(table) + 1))
-    return table
 
 
-def _row(number: int, conductor: Controller, ledger: Ledger, name: str) -> dict[str, Any]:
-    runner = conductor.race.runners[number]
-    mine = ledger.units[ledger.units["configuration"] == number]
-    aucs = list(runner.aucs.values()) or mine["best_auc"].dropna().tolist()
-    return {
-        "name": name,
-        "state": _state(number, conductor),
-        "folds": len(runner.aucs),
-        "mean_auc": statistics.fmean(aucs) if aucs else None,
-        "sd_auc": statistics.stdev(aucs) if len(aucs) > 1 else None,
-        "worst_fold_auc": min(runner.aucs.values(), default=None),
-        "epochs": int(mine["epochs"].sum()),
-        "device_hours": float(mine["device_seconds"].sum() / 3600),
-        "why": runner.out or "",
-        **conductor.values[number],
-    }
-
-
-def _state(number: int, conductor: Controller) -> str:
-    runner = conductor.race.runners[number]
-    if conductor.race.complete(number):
+def _state(number: int, controller: Controller) -> State:
+    state = controller.racing.states[number]
+    if controller.racing.is_complete(number):
         return "complete"
-    if runner.out is None:
+    if state.stop_reason is None:
         return "unfinished"
-    if runner.out.startswith("failed: "):
+    if state.stop_reason.startswith("failed: "):
         return "failed"
-    return "dropped" if runner.aucs else "stopped"
+    return "dropped" if state.aucs else "stopped"
 
 
-def best_and_next(table: pd.DataFrame) -> tuple[int | None, int | None]:
+def best_two(entries: list[Entry]) -> tuple[Entry | None, Entry | None]:
     """The best two complete configurations."""
-    complete = [int(number) for number in table.index[table["state"] == "complete"]] if len(table) else []
-    first, second, *_ = [*complete, None, None]
+    first, second, *_ = [*(entry for entry in entries if entry.state == "complete"), None, None]
     return first, second

@@ -1,9 +1,8 @@
-"""What a sweep leaves for people: leaderboard, ledger, the best configuration, curves and a page."""
+"""The results of a sweep: leaderboard, ledger, the best configuration, TensorBoard curves and a page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -11,116 +10,121 @@ import yaml
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
-from melanoma_dist.data.manifest import write_table
+from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
 from melanoma_dist.metrics.cross_validation import Comparison, compare
+from melanoma_dist.pages import numbers
 from melanoma_dist.storage import atomic
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import Journal
-from melanoma_dist.sweep.leaderboard import best_and_next, leaderboard
+from melanoma_dist.sweep.leaderboard import Entry, as_table, best_two, leaderboard
 from melanoma_dist.sweep.ledger import Ledger, make_ledger
 from melanoma_dist.sweep.page import write_page
 from melanoma_dist.sweep.work_source import SweepContext
 
 OPTIMISTIC = (
-    "The folds that chose a configuration are those it is measured on here, so the winner's figures are optimistic, "
-    "the more so the more configurations were tried. Only images that no fold has seen give an unbiased figure."
+    "The same folds chose the configuration and measure it here, so the winner's metrics are optimistic, the more so "
+    "the more configurations were tried. Only holdout images, which no fold trains or validates on, give unbiased ones."
 )
 _SHOWN = 15  # rows of the leaderboard in the terminal
 
+FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], object]
+"""Writes the results of a finished run: ``evaluate.finalize.finalize``."""
+
 
 class Outcome:
-    """The files of a sweep, written anew from its journal."""
+    """Writes the files of a sweep from its journal."""
 
-    def __init__(self, ground: SweepContext, conductor: Controller, journal: Journal) -> None:
-        self._ground, self._conductor, self._journal = ground, conductor, journal
+    def __init__(self, context: SweepContext, controller: Controller, journal: Journal) -> None:
+        self._context, self._controller, self._journal = context, controller, journal
 
     def update(self, configuration: int | None = None) -> None:
-        """Write the tables, and what TensorBoard shows of a configuration that has just ended a fold."""
-        folder, ledger = self._ground.folder, self._ledger()
-        table = self._standings(ledger)
-        write_table(folder / "ledger.parquet", ledger.units)
-        atomic.write_file(folder / "leaderboard.csv", table.to_csv)
+        """Write the tables, and the hyperparameter row in TensorBoard of a configuration whose fold just ended."""
+        folder, ledger = self._context.folder, self._ledger()
+        write_table(folder / "ledger.parquet", ledger.table())
+        atomic.write_file(folder / "leaderboard.csv", as_table(self._leaderboard(ledger)).to_csv)
         if configuration is not None:
             self._show_in_tensorboard(configuration, ledger)
 
-    def finalize(self, conclude_run: Callable[..., Any]) -> None:
-        """Write everything, and say how the sweep ended. Raises TrainingError where every configuration failed."""
+    def finalize(self, finalize_run: FinalizeRun) -> None:
+        """Write all files and show the leaderboard. Raises TrainingError if every configuration failed."""
         self.update()
         ledger = self._ledger()
-        table = self._standings(ledger)
-        for number in range(len(self._conductor.values)):
-            if self._conductor.race.complete(number):
-                self._conclude_run(number, conclude_run)
+        entries = self._leaderboard(ledger)
+        for number in range(len(self._controller.values)):
+            if self._controller.racing.is_complete(number):
+                self._finalize_run(number, finalize_run)
                 self._show_in_tensorboard(number, ledger)
-        best, runner_up = best_and_next(table)
-        comparison = self._compare(best, runner_up)
+        best, runner_up = best_two(entries)
         if best is not None:
             self._write_best(best)
-        verdict, cost = _verdict(table, best, runner_up, comparison), cost_sentence(ledger)
-        write_page(self._ground, self._journal.records, ledger, table, verdict, cost)
-        _say_standings(table, ledger.device)
-        for line in (*verdict, cost):
+        conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
+        write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)
+        _show_leaderboard(entries, ledger.device)
+        for line in (*conclusions, cost):
             console.info(line)
-        folder = self._ground.folder
+        folder = self._context.folder
         files = {"page": "sweep.html", "leaderboard": "leaderboard.csv", "ledger": "ledger.parquet"}
-        console.info("  ".join(f"{what}: {folder / name}" for what, name in files.items()))
+        console.info("  ".join(f"{title}: {folder / name}" for title, name in files.items()))
         console.info(f"curves: tensorboard --logdir {folder}")
         if best is not None:
             console.info(f"train the best with all folds: python launch.py --config {folder / 'best.yaml'}")
-        elif len(table) and (table["state"] == "failed").all():
+        elif entries and all(entry.state == "failed" for entry in entries):
             raise TrainingError(f"Every configuration failed; {folder / 'leaderboard.csv'} has the reasons.")
 
     def _ledger(self) -> Ledger:
-        return make_ledger(self._journal.records, self._conductor.race.folds)
+        return make_ledger(self._journal.records, self._controller.racing.folds)
 
-    def _standings(self, ledger: Ledger) -> pd.DataFrame:
-        names = [self._ground.name(number, values) for number, values in enumerate(self._conductor.values)]
-        return leaderboard(self._conductor, ledger, names)
+    def _leaderboard(self, ledger: Ledger) -> list[Entry]:
+        names = [self._context.name(number, values) for number, values in enumerate(self._controller.values)]
+        return leaderboard(self._controller, ledger, names)
 
-    def _compare(self, best: int | None, runner_up: int | None) -> Comparison | None:
-        if best is None or runner_up is None:
-            return None
-        runners = self._conductor.race.runners
-        return compare(runners[best].aucs, runners[runner_up].aucs)
+    def _conclusions(self, best: Entry | None, runner_up: Entry | None) -> list[str]:
+        if best is None:
+            return ["No configuration has finished all its folds yet: there is no best one."]
+        lines = [f"best: {best.name}, mean AUC {best.mean_auc:.4f} ± {best.sd_auc:.4f} over {best.folds} folds"]
+        if runner_up is None:
+            lines.append("No other configuration finished all folds, so the lead over the next one is unknown.")
+        else:
+            states = self._controller.racing.states
+            comparison = compare(states[best.configuration].aucs, states[runner_up.configuration].aucs)
+            lines.append(_lead(runner_up.name, comparison))
+        return [*lines, OPTIMISTIC]
 
     def _run(self, number: int) -> tuple[RunConfig, RunFolder]:
-        config = self._ground.configured(number, self._conductor.values[number])
-        return config, self._ground.locate_run(config)
+        config = self._context.configured(number, self._controller.values[number])
+        return config, self._context.locate_run(config)
 
-    def _conclude_run(self, number: int, conclude_run: Callable[..., Any]) -> None:
-        """A complete configuration is a run like any other: out-of-fold predictions, figures, report."""
+    def _finalize_run(self, number: int, finalize_run: FinalizeRun) -> None:
+        """Finalize a complete configuration like any other run: out-of-fold predictions, metrics, report."""
         config, folder = self._run(number)
         if not folder.finished():
-            ground = self._ground
-            conclude_run(config, ground.dataset, ground.folds, folder, 0.0)
+            finalize_run(config, self._context.dataset, self._context.folds, folder, 0.0)
 
     def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
-        """A row of the hyperparameter view: what varied, and how far the configuration came."""
-        runner = self._conductor.race.runners[number]
-        mine = ledger.units[ledger.units["configuration"] == number]
-        first = mine.loc[mine["fold"] == 0, "best_auc"].dropna()
+        """Write a row of the hyperparameter view: searched values, AUC and cost of a configuration."""
+        state, units = self._controller.racing.states[number], ledger.of(number)
         metrics = {
-            "hparam/auc_mean_over_folds": runner.mean if runner.aucs else None,
-            "hparam/auc_first_fold": float(first.iloc[0]) if len(first) else None,
-            "hparam/folds_finished": float(len(runner.aucs)),
-            "hparam/device_hours": float(mine["device_seconds"].sum() / 3600),
+            "hparam/auc_mean_over_folds": state.mean if state.aucs else None,
+            "hparam/auc_first_fold": next((unit.best_auc for unit in units if unit.fold == 0), None),
+            "hparam/folds_finished": float(len(state.aucs)),
+            "hparam/device_hours": sum(unit.device_seconds for unit in units) / 3600,
         }
         try:
             config, folder = self._run(number)
-        except ConfigError:  # its values do not go together: it has no folder
+        except ConfigError:  # its values do not fit together: it has no folder
             return
         values = dotted(config)
-        write_hyperparameters({key: values[key] for key in self._ground.varied}, metrics, folder.path)
+        write_hyperparameters({key: values[key] for key in self._context.varied}, metrics, folder.path)
 
-    def _write_best(self, number: int) -> None:
-        config = with_values(self._ground.config, {**self._conductor.values[number], "name": None})
-        atomic.write_text(self._ground.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
+    def _write_best(self, best: Entry) -> None:
+        config = with_values(self._context.config, {**best.values, "name": None})
+        atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
 
 
 def cost_sentence(ledger: Ledger) -> str:
-    """What the sweep cost beside what it would have cost in full."""
+    """The cost of the sweep, compared with the estimated cost of all folds of all its configurations."""
     spent = f"this sweep cost {ledger.spent / 3600:.2f} {ledger.device}-hours"
     if not ledger.full:
         return spent
@@ -131,36 +135,21 @@ def cost_sentence(ledger: Ledger) -> str:
     )
 
 
-def _verdict(table: pd.DataFrame, best: int | None, runner_up: int | None, comparison: Comparison | None) -> list[str]:
-    """What can be said of the winner."""
-    if best is None:
-        return ["No configuration has finished all its folds yet: there is no best one."]
-    row = table.loc[best]
-    lines = [f"best: {row['name']}, mean AUC {row['mean_auc']:.4f} ± {row['sd_auc']:.4f} over {row['folds']} folds"]
-    if comparison is None or runner_up is None:
-        lines.append("No other configuration finished all folds: nothing tells how far the next one is.")
-    else:
-        interval = f"{comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}"
-        name = str(table["name"].loc[runner_up])
-        lines.append(
-            f"The next, {name}, is behind by more than the spread of the folds ({interval})."
-            if comparison.separable
-            else f"WARNING: the folds cannot tell it from the next, {name} ({interval})."
-        )
-    return [*lines, OPTIMISTIC]
+def _lead(name: str, comparison: Comparison) -> str:
+    interval = f"{comparison.difference:+.4f}, 95 % interval {comparison.low:+.4f} to {comparison.high:+.4f}"
+    if comparison.separable:
+        return f"The next, {name}, is behind by more than the spread of the folds ({interval})."
+    return f"WARNING: the folds cannot separate it from the next, {name} ({interval})."
 
 
-def _say_standings(table: pd.DataFrame, device: str) -> None:
+def _show_leaderboard(entries: list[Entry], device: str) -> None:
     header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", f"{device}-hours"]
     rows = [
-        [row["name"], row["state"], row["folds"], *(_number(row[key]) for key in ("mean_auc", "sd_auc")),
-         row["epochs"], f"{row['device_hours']:.3f}"]
-        for _, row in table.head(_SHOWN).iterrows()
+        [entry.name, entry.state, entry.folds, numbers.number(entry.mean_auc, 4), numbers.number(entry.sd_auc, 4), entry.epochs,
+         f"{entry.device_hours:.3f}"]
+        for entry in entries[:_SHOWN]
     ]  # fmt: skip
-    console.table(f"Leaderboard: melanoma AUC over the folds ({len(table)} configurations)", header, rows)
-    for _, row in table[table["state"] == "failed"].iterrows():
-        console.info(f"{row['name']} {row['why']}")
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or pd.isna(value) else f"{value:.4f}"
+    console.table(f"Leaderboard: melanoma AUC over the folds ({len(entries)} configurations)", header, rows)
+    for entry in entries:
+        if entry.state == "failed":
+            console.info(f"{entry.name} {entry.why}")

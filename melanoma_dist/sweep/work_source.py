@@ -1,4 +1,4 @@
-"""The units of a sweep as the engine that trains them sees them: the conductor decides, the journal remembers."""
+"""The units of a sweep as a ``WorkSource`` of the engine: the controller decides, and the journal records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -22,17 +21,28 @@ from melanoma_dist.run import check_batch
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import Journal, as_written
 from melanoma_dist.sweep.racing import FoldTrial
+from melanoma_dist.sweep.records import (
+    ConfigDropped,
+    EpochFinished,
+    UnitEnded,
+    UnitFailed,
+    UnitRestarted,
+    UnitStarted,
+    UnitStopped,
+    timestamp,
+)
+from melanoma_dist.sweep.space import Values
 from melanoma_dist.train.events import EpochDone, Event, Paused
 from melanoma_dist.train.unit import Unit
 
 _LONGEST_NAME = 60
-_APPEARS_S = 10.0
+_APPEARS_S = 10.0  # a network file system may show a file late
 _OUT_OF_TIME = "the time budget is spent"
 
 
 @dataclass(frozen=True)
 class SweepContext:
-    """What all configurations of a sweep have in common."""
+    """What all configurations of a sweep share."""
 
     config: RunConfig
     dataset: Dataset
@@ -41,14 +51,14 @@ class SweepContext:
     varied: tuple[str, ...]
     """The dotted fields of the search space."""
 
-    def configured(self, number: int, values: dict[str, Any]) -> RunConfig:
-        """A configuration, as a run below the sweep's folder. Raises ConfigError for values that do not go together."""
+    def configured(self, number: int, values: Values) -> RunConfig:
+        """A configuration as a run below the sweep's folder. Raises ConfigError for values that do not fit together."""
         config = with_values(self.config, {**values, "name": self.name(number, values), "runs": self.folder})
         check_batch(config, self.folds)
         return config
 
-    def name(self, number: int, values: dict[str, Any]) -> str:
-        """The name of a configuration's run: its number and the first of its values, for people and file systems."""
+    def name(self, number: int, values: Values) -> str:
+        """The name of a configuration's run: its number and as many of its values as fit, safe for file systems."""
         name = f"c{number:03d}"
         for part in (_word(key, value) for key, value in values.items()):
             if len(name) + len(part) < _LONGEST_NAME:
@@ -56,75 +66,76 @@ class SweepContext:
         return name
 
     def locate_run(self, config: RunConfig) -> RunFolder:
-        """Where a configuration leaves its folds."""
+        """The run folder of a configuration."""
         return locate_run(config, self.dataset)
 
 
 class SweepWorkSource:
-    """Starts what the conductor names and answers what units report."""
+    """Starts the units that the controller chooses, and answers their reports."""
 
     def __init__(
         self,
-        ground: SweepContext,
-        conductor: Controller,
+        context: SweepContext,
+        controller: Controller,
         journal: Journal,
         display: Display,
         deadline: float | None,
         on_end: Callable[[int], None],
     ) -> None:
-        """``deadline``: by the monotonic clock. ``on_end`` is told the configuration of a unit that ended.
+        """``deadline``: by the monotonic clock. ``on_end`` receives the configuration of each unit that ended.
 
-        Units that the journal left running are started again first.
+        Units that run according to the journal are restarted first.
         """
-        self._ground, self._conductor, self._journal, self._display = ground, conductor, journal, display
+        self._context, self._controller, self._journal, self._display = context, controller, journal, display
         self._deadline, self._on_end = deadline, on_end
-        self._left = list(conductor.running)
+        self._interrupted = list(controller.running)
         self._units: dict[Unit, FoldTrial] = {}
-        self._paused: set[Unit] = set()  # that left as they were asked to
+        self._paused: set[Unit] = set()  # units that saved and left on request
 
     def next_unit(self) -> Unit | None:
         """The unit to start now."""
-        while not self._late():
-            place, again = (self._left.pop(0), True) if self._left else (self._conductor.next(), False)
-            if place is None:
+        while not self._is_late():
+            is_restart = bool(self._interrupted)
+            trial = self._interrupted.pop(0) if is_restart else self._controller.next()
+            if trial is None:
                 return None
-            if self._out(place):  # dropped while it waited
-                del self._conductor.running[place]
+            if self._stop_reason(trial) is not None:  # dropped while it waited
+                del self._controller.running[trial]
                 continue
-            self._note_start(place, again)
+            self._record_start(trial, is_restart)
             try:
-                config = self._ground.configured(place.configuration, self._conductor.values[place.configuration])
-            except ConfigError as error:  # values that are good alone and not together
-                self._fail(place, 0.0, error)
+                config = self._context.configured(trial.configuration, self._controller.values[trial.configuration])
+            except ConfigError as error:  # each value is valid, but not all together
+                self._fail(trial, 0.0, error)
                 continue
-            return self._unit(place, config)
+            return self._unit(trial, config)
         return None
 
     def on_event(self, unit: Unit, event: Event) -> str | None:
-        """Show an event, and answer the end of an epoch."""
+        """Show an event. Returns the reason to stop the unit after this epoch, or None."""
         self._display.show(unit.name, event)
         if isinstance(event, Paused):
             self._paused.add(unit)
-        return self._judge(self._units[unit], unit.name, event) if isinstance(event, EpochDone) else None
+        return self._record_epoch(self._units[unit], unit.name, event) if isinstance(event, EpochDone) else None
 
     def on_exit(self, unit: Unit, seconds: float) -> None:
-        """A unit released its devices: finished, stopped or paused."""
-        place = self._units.pop(unit)
+        """Record that a unit released its devices: finished, stopped or paused."""
+        trial = self._units.pop(unit)
         self._display.remove(unit.name)
-        if place not in self._conductor.running:
-            self._note(place, "end", state="stopped", seconds=round(seconds, 3))
-        elif unit not in self._paused and self._is_finished(unit):
-            self._note(place, "end", state="finished", seconds=round(seconds, 3))
-            self._drop(place)
+        if trial not in self._controller.running:
+            state = "stopped"
         else:
-            self._note(place, "end", state="paused", seconds=round(seconds, 3))
-            return
-        # Nothing goes on from them: weights and predictions of a finished fold lie elsewhere.
-        shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
-        self._on_end(place.configuration)
+            state = "finished" if unit not in self._paused and self._is_finished(unit) else "paused"
+        self._journal.write(UnitEnded(timestamp(), *trial, state, round(seconds, 3)))
+        if state == "finished":
+            self._finish(trial)
+        if state != "paused":
+            # Nothing resumes from its checkpoints: weights and predictions of a finished fold are elsewhere.
+            shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
+            self._on_end(trial.configuration)
 
     def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
-        """A unit cannot be trained: its configuration is out. What is no fault of it (data, disk) is raised."""
+        """Fail the configuration of a unit that cannot be trained. Raises errors of the environment (data, disk)."""
         if isinstance(error, DataError | StorageError | ResumeError):
             raise error
         self._display.remove(unit.name)
@@ -135,74 +146,71 @@ class SweepWorkSource:
         """Redraw."""
         self._display.refresh()
 
-    def _judge(self, place: FoldTrial, title: str, event: EpochDone) -> str | None:
-        seen = self._conductor.running.get(place)
-        if seen is None:  # it was told to stop, and died before it did
-            return self._conductor.race.runners[place.configuration].out
-        if event.epoch > seen.epoch:
-            figures = {name: getattr(event, name) for name in ("epoch", "auc", "best_auc", "seconds")}
-            self._note(place, "epoch", **figures)
-        reason = self._conductor.epoch(place, event.epoch, event.best_auc)
+    def _record_epoch(self, trial: FoldTrial, title: str, event: EpochDone) -> str | None:
+        progress = self._controller.running.get(trial)
+        if progress is None:  # it was stopped, and died before it left
+            return self._stop_reason(trial)
+        if event.epoch > progress.epoch:
+            self._journal.write(
+                EpochFinished(timestamp(), *trial, event.epoch, event.auc, event.best_auc, event.seconds)
+            )
+        reason = self._controller.report_epoch(trial, event.epoch, event.best_auc)
         if reason is not None:
-            self._note(place, "stop", epoch=event.epoch, why=reason)
+            self._journal.write(UnitStopped(timestamp(), *trial, event.epoch, reason))
             self._display.print_line(f"{title} stopped: {reason}")
             return reason
-        return _OUT_OF_TIME if self._late() else None
+        return _OUT_OF_TIME if self._is_late() else None
 
-    def _drop(self, place: FoldTrial) -> None:
-        """A fold is finished: some configurations may have lost by it."""
-        for drop in self._conductor.finish(place):
-            self._journal.write("drop", configuration=drop.configuration, why=drop.why)
-            self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.why}")
+    def _finish(self, trial: FoldTrial) -> None:
+        """Finish a fold, and drop the configurations that lose by it."""
+        for drop in self._controller.finish(trial):
+            self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
+            self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
 
-    def _fail(self, place: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
-        self._note(place, "fail", why=str(error), seconds=round(seconds, 3))
-        self._conductor.fail(place, str(error))
-        self._display.print_line(f"c{place.configuration:03d} failed: {error}")
-        self._on_end(place.configuration)
+    def _fail(self, trial: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
+        self._journal.write(UnitFailed(timestamp(), *trial, str(error), round(seconds, 3)))
+        self._controller.fail(trial, str(error))
+        self._display.print_line(f"c{trial.configuration:03d} failed: {error}")
+        self._on_end(trial.configuration)
 
-    def _unit(self, place: FoldTrial, config: RunConfig) -> Unit:
-        ground = self._ground
-        folder = ground.locate_run(config)
-        open_run(folder, config, ground.folds)
-        dataset = ground.dataset
+    def _unit(self, trial: FoldTrial, config: RunConfig) -> Unit:
+        context = self._context
+        folder = context.locate_run(config)
+        open_run(folder, config, context.folds)
+        dataset = context.dataset
         unit = Unit(
             config,
-            place.fold,
+            trial.fold,
             resolve_source(config.data.data, dataset.folder),
             dataset.fingerprint,
             folder.path.resolve(),
             reports_to_scheduler=True,
         )
-        self._units[unit] = place
+        self._units[unit] = trial
         return unit
 
-    def _note_start(self, place: FoldTrial, again: bool) -> None:
-        if again:
-            self._note(place, "restart")
-        elif place.fold == 0:
-            self._note(place, "start", values=as_written(self._conductor.values[place.configuration]))
+    def _record_start(self, trial: FoldTrial, is_restart: bool) -> None:
+        if is_restart:
+            self._journal.write(UnitRestarted(timestamp(), *trial))
         else:
-            self._note(place, "start")
+            values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
+            self._journal.write(UnitStarted(timestamp(), *trial, values))
 
-    def _note(self, place: FoldTrial, what: str, **fields: Any) -> None:
-        self._journal.write(what, configuration=place.configuration, fold=place.fold, **fields)
-
-    def _out(self, place: FoldTrial) -> bool:
-        return self._conductor.race.runners[place.configuration].out is not None
+    def _stop_reason(self, trial: FoldTrial) -> str | None:
+        return self._controller.racing.states[trial.configuration].stop_reason
 
     def _is_finished(self, unit: Unit) -> bool:
-        """Whether its predictions are there, which a network file system may show late."""
+        """Whether its predictions exist."""
         limit = time.monotonic() + _APPEARS_S
-        while not unit.predictions.is_file() and not self._late() and time.monotonic() < limit:
+        while not unit.predictions.is_file() and not self._is_late() and time.monotonic() < limit:
             time.sleep(0.1)
         return unit.predictions.is_file()
 
-    def _late(self) -> bool:
+    def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
 
 
-def _word(key: str, value: Any) -> str:
+def _word(key: str, value: object) -> str:
     field = key.rpartition(".")[2]
     if isinstance(value, str):
         text = value

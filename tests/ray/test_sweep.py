@@ -1,4 +1,4 @@
-"""Sweeps by the command: to the end, killed and continued, over two nodes of which one is lost."""
+"""Sweeps by the command: to the end, killed and resumed, over two nodes one of which is lost."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def test_tensorboard_shows_units_and_hyperparameters_under_readable_names(swept:
     assert len(unit.Scalars("validation_auc/MEL")) == 4
 
 
-def test_what_a_sweep_says_of_its_winner(swept: Path) -> None:
-    said = (swept / "stdout.txt").read_text()
-    assert "the winner's figures are optimistic" in said
-    assert "full cross-validation of the same configurations would have cost about" in said
-    assert "not among the best 1 in 3" in said
+def test_a_sweep_reports_its_winner_with_the_cost_and_a_warning(swept: Path) -> None:
+    output = (swept / "stdout.txt").read_text()
+    assert "the winner's metrics are optimistic" in output
+    assert "full cross-validation of the same configurations would have cost about" in output
+    assert "not among the best 1 in 3" in output
 
 
 def test_the_same_command_shows_a_finished_sweep_again(swept: Path, launch: Launch, space: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_best_configuration_is_trained_with_all_folds_to_the_same_prediction
 
 
 def outcome(sweep: Path) -> pd.DataFrame:
-    """The leaderboard without what the clock says."""
+    """The leaderboard without measured times."""
     return leaderboard(sweep).drop(columns="device_hours")
 
 
@@ -146,7 +146,7 @@ def in_turn(space: Path, environment: dict[str, str], tmp_path_factory: pytest.T
 def test_signal_kill_and_lost_node_change_nothing(
     in_turn: Path, space: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The command is asked to end, then killed; on a cluster, its only node that trains is lost and another comes."""
+    """Interrupt the command, then kill it; on a cluster, lose the only node that trains and add another."""
     sweep = tmp_path / "whole"
     command = ["sweep", "--space", str(space), "--trials", "5", *SMALL, "--runs", str(tmp_path), "--name", "whole"]
     with started(command, environment, one_core=True) as process:
@@ -167,7 +167,7 @@ def test_signal_kill_and_lost_node_change_nothing(
         cluster.add_node(num_cpus=1)
         output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, output + errors
-    assert "goes on: " in output
+    assert "resume: " in output
     assert "restart 1 of 3 from its last checkpoint" in output
     pd.testing.assert_frame_equal(outcome(sweep), outcome(in_turn))
     assert_nothing_repeated(journal(sweep))

@@ -61,10 +61,10 @@ def test_a_mistake_is_told_in_one_message(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('SPACE = {"optimizer.lrr": tune.uniform(0, 1)}', "optimizer.lrr: is no field that may vary; near it: opti"),
+        ('SPACE = {"optimizer.lrr": tune.uniform(0, 1)}', "optimizer.lrr: is not a field that may vary; similar: opti"),
         ('SPACE = {"model.backbone": tune.choice(["densenet201", "densenet2001"])}', "timm knows no such model"),
         ('SPACE = {"input.batch_size": tune.choice([8, 4096])}', "a fold trains on only"),
-        ("SPACE = 1 / 0", "failed when it was run (ZeroDivisionError: division by zero)"),
+        ("SPACE = 1 / 0", "fails when executed (ZeroDivisionError: division by zero)"),
         (
             'SPACE = {"model.backbone": tune.choice(["resnet152v2"]), "model.weights": tune.choice(["imagenet"])}',
             "no ImageNet weights are published for resnet152v2",
@@ -96,7 +96,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
-    assert "holds something else" in told(capfd, *good, "--name", "mine")
+    assert "holds other files" in told(capfd, *good, "--name", "mine")
     (folder / "sweep.json").write_text(json.dumps({"identity": {"scheduler": "median"}}))
     assert "scheduler: 'median' there, 'asha' now" in told(capfd, *good, "--name", "mine")
     assert (folder / "notes.txt").read_text() == "mine"

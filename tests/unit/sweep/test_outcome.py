@@ -1,4 +1,4 @@
-"""What a sweep leaves for people, from a sweep that only pretended to train."""
+"""The results of a sweep whose units only pretend to train."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ import yaml
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.sweep.outcome import Outcome
+from melanoma_dist.sweep.records import SessionStarted
 
 from .test_work_source import Setting, train
 
 
 def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[Setting, str]:
     setting = Setting(dataset, folder)
-    agenda = setting.begin()
-    setting.journal.write("session", trials=4, device="GPU", per_unit=0.5, ranks=1, share=0.5, side_by_side=1)
-    first = agenda.next_unit()
+    source = setting.start()
+    setting.journal.write(SessionStarted(0.0, 4, "GPU", per_unit=0.5, ranks=1, share=0.5, side_by_side=1))
+    first = source.next_unit()
     assert first is not None
-    agenda.on_failure(first, 3.0, TrainingError("GPU 0 ran out of <memory>"))
-    while (unit := agenda.next_unit()) is not None:
-        train(agenda, unit)
+    source.on_failure(first, 3.0, TrainingError("GPU 0 ran out of <memory>"))
+    while (unit := source.next_unit()) is not None:
+        train(source, unit)
     (folder / "sweep.json").write_text(json.dumps({"identity": {}}))
-    concluded: list[Any] = []
-    outcome = Outcome(setting.ground, setting.conductor, setting.journal)
-    outcome.finalize(lambda config, *_: concluded.append(config))
-    assert len(concluded) == sum(setting.conductor.race.complete(number) for number in range(4))
+    finalized: list[Any] = []
+    outcome = Outcome(setting.context, setting.controller, setting.journal)
+    outcome.finalize(lambda config, *_: finalized.append(config))
+    assert len(finalized) == sum(setting.controller.racing.is_complete(number) for number in range(4))
     return setting, capfd.readouterr().out
 
 
-def test_every_file_is_written_and_the_winner_is_told_of(
+def test_every_file_is_written_and_the_winner_is_shown(
     dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    setting, said = played(dataset, tmp_path, capfd)
-    best = setting.conductor.race.incumbent()
+    setting, output = played(dataset, tmp_path, capfd)
+    best = setting.controller.racing.incumbent()
     assert best is not None
     board = pd.read_csv(tmp_path / "leaderboard.csv", index_col="configuration")
     assert board.index[0] == best
     assert board["state"].iloc[-1] == "failed"
     assert yaml.safe_load((tmp_path / "best.yaml").read_text())["optimizer"]["lr"] == board["optimizer.lr"].iloc[0]
-    assert f"best: {board['name'].iloc[0]}" in said
-    assert "the winner's figures are optimistic" in said
-    assert "failed: GPU 0 ran out of <memory>" in said
-    assert "GPU-hours" in said
+    assert f"best: {board['name'].iloc[0]}" in output
+    assert "the winner's metrics are optimistic" in output
+    assert "failed: GPU 0 ran out of <memory>" in output
+    assert "GPU-hours" in output
     assert len(pd.read_parquet(tmp_path / "ledger.parquet")) == len(setting.ended)
 
 
-def test_the_page_holds_everything_and_no_markup_of_others(
+def test_the_page_holds_everything_and_escapes_messages(
     dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     played(dataset, tmp_path, capfd)
@@ -71,14 +72,14 @@ def test_the_page_holds_everything_and_no_markup_of_others(
     assert shot.stat().st_size > 10_000
 
 
-def test_a_sweep_of_which_everything_failed_says_so(
+def test_a_sweep_without_a_trained_configuration_is_an_error(
     dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     setting = Setting(dataset, tmp_path)
-    agenda = setting.begin()
+    source = setting.start()
     (tmp_path / "sweep.json").write_text("{}")
-    while (unit := agenda.next_unit()) is not None:
-        agenda.on_failure(unit, 1.0, TrainingError("NaN"))
+    while (unit := source.next_unit()) is not None:
+        source.on_failure(unit, 1.0, TrainingError("NaN"))
     with pytest.raises(TrainingError, match=r"Every configuration failed; .*leaderboard\.csv has the reasons"):
-        Outcome(setting.ground, setting.conductor, setting.journal).finalize(lambda *_: None)
+        Outcome(setting.context, setting.controller, setting.journal).finalize(lambda *_: None)
     assert "there is no best one" in capfd.readouterr().out

@@ -11,27 +11,26 @@ from melanoma_dist.distributed import cluster
 from melanoma_dist.distributed.plan import Layout, Machines
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep import command
+from melanoma_dist.sweep.records import SessionStarted, UnitStarted
 
 from ..samples import config
 
 
-def test_other_code_is_refused_before_any_configuration_pays_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_code_is_refused_before_it_fails_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_folder.write_json(
         tmp_path / "sweep.json", {"identity": {}, "made_with": {**run_folder.made_with(), "code": "other"}}
     )
     settings: Any = SimpleNamespace(run=config(), budget_seconds=lambda: None)
-    ground: Any = SimpleNamespace(folder=tmp_path)
-    conductor: Any = SimpleNamespace(over=lambda: False)
+    context: Any = SimpleNamespace(folder=tmp_path)
+    controller: Any = SimpleNamespace(is_finished=lambda: False)
     journal: Any = SimpleNamespace(records=[])
     monkeypatch.setattr(cluster, "joined", lambda *_: pytest.fail("it trains"))
     with pytest.raises(ConfigError, match=r"begun with other code or libraries \(code: other then.*--accept-changes"):
-        command._conduct(settings, ground, conductor, journal)
+        command._train(settings, context, controller, journal)
 
 
 @pytest.mark.parametrize(
-    ("began", "now", "nodes", "threads", "side_by_side"),
+    ("before", "now", "nodes", "threads", "side_by_side"),
     [
         (4.0, Layout(1, 8, False, 1.0, ""), (8,), 4, 2),  # more configurations now, and a core for each
         (1.0, Layout(1, 2, False, 4.0, ""), (8,), 1, 2),
@@ -40,13 +39,13 @@ def test_other_code_is_refused_before_any_configuration_pays_for_it(
         (4.0, Layout(1, 8, True, 1.0, ""), (8,), 1, 8),  # on GPUs, threads decide nothing
     ],
 )
-def test_units_in_training_keep_the_threads_they_began_with(
-    began: float, now: Layout, nodes: tuple[int, ...], threads: int, side_by_side: int
+def test_units_in_training_keep_the_threads_they_started_with(
+    before: float, now: Layout, nodes: tuple[int, ...], threads: int, side_by_side: int
 ) -> None:
-    session = {"what": "session", "device": "CPU core", "per_unit": began, "ranks": 1}
-    journal: Any = SimpleNamespace(records=[session, {"what": "start"}])
-    conductor: Any = SimpleNamespace(running={"a unit": None})
-    found = command._on_cores_as_begun(now, Machines((0,) * len(nodes), nodes), journal, conductor)
-    assert (found.threads, found.side_by_side) == (threads, side_by_side)
-    conductor.running.clear()
-    assert command._on_cores_as_begun(now, Machines((0,), nodes), journal, conductor) == now
+    session = SessionStarted(0.0, None, "CPU core", per_unit=before, ranks=1, share=1.0, side_by_side=1)
+    journal: Any = SimpleNamespace(records=[session, UnitStarted(0.0, 0, 0)])
+    controller: Any = SimpleNamespace(running={"a unit": None})
+    layout = command._keep_threads(now, Machines((0,) * len(nodes), nodes), journal, controller)
+    assert (layout.threads, layout.side_by_side) == (threads, side_by_side)
+    controller.running.clear()
+    assert command._keep_threads(now, Machines((0,), nodes), journal, controller) == now

@@ -1,4 +1,4 @@
-"""Ray Tune's searchers and schedulers, driven without a cluster."""
+"""Ray Tune's searchers and schedulers, called without a cluster."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def searcher(folder: Path, body: str, kind: str, seed: int = 0) -> Searcher:
 
 
 def suggestions(source: Searcher, count: int) -> list[dict[str, Any]]:
-    found = (source.suggest() for _ in range(count))
-    return [values for values in found if values is not None]
+    draws = (source.suggest() for _ in range(count))
+    return [values for values in draws if values is not None]
 
 
 @pytest.mark.parametrize("kind", ["random", "optuna"])
@@ -39,8 +39,8 @@ def test_a_seed_gives_the_same_configurations_and_another_seed_others(kind: str,
 
 
 def test_a_grid_is_every_combination_once_in_an_order_drawn_from_the_seed(tmp_path: Path) -> None:
-    found = suggestions(searcher(tmp_path, GRID, "grid"), 20)
-    pairs = [(values["model.pooling"], values["model.hidden"]) for values in found]
+    drawn = suggestions(searcher(tmp_path, GRID, "grid"), 20)
+    pairs = [(values["model.pooling"], values["model.hidden"]) for values in drawn]
     assert sorted(pairs) == sorted(itertools.product(["avg", "max"], [0, 64, 128]))
     assert pairs != [
         (values["model.pooling"], values["model.hidden"])
@@ -53,12 +53,12 @@ def test_a_grid_is_every_combination_once_in_an_order_drawn_from_the_seed(tmp_pa
 def test_no_configuration_comes_twice_and_an_exhausted_space_ends(kind: str, tmp_path: Path) -> None:
     body = 'SPACE = {"model.pooling": tune.choice(["avg", "max", "gem"])}'
     source = searcher(tmp_path, body, kind)
-    found = [values["model.pooling"] for values in suggestions(source, 10)]
-    assert sorted(found) == ["avg", "gem", "max"]
+    poolings = [values["model.pooling"] for values in suggestions(source, 10)]
+    assert sorted(poolings) == ["avg", "gem", "max"]
     assert source.suggest() is None
 
 
-def test_what_does_not_count_makes_no_second_configuration(tmp_path: Path) -> None:
+def test_an_inactive_field_makes_no_second_configuration(tmp_path: Path) -> None:
     body = (
         'SPACE = {"loss.loss": tune.choice(["bce"]), "loss.focal_gamma": tune.uniform(1, 3)}\n'
         'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focal"]}}'
@@ -66,7 +66,7 @@ def test_what_does_not_count_makes_no_second_configuration(tmp_path: Path) -> No
     assert suggestions(searcher(tmp_path, body, "random"), 5) == [{"loss.loss": "bce"}]
 
 
-def test_values_may_follow_from_others_and_are_plain(tmp_path: Path) -> None:
+def test_values_may_depend_on_others_and_are_plain_python_values(tmp_path: Path) -> None:
     body = (
         'SPACE = {"model.hidden": tune.choice([0, 64]),'
         ' "model.dropout": tune.sample_from(lambda config: 0.5 if config["model.hidden"] else 0.0)}'
@@ -83,8 +83,8 @@ def test_a_searcher_refuses_what_it_cannot_search(tmp_path: Path) -> None:
         searcher(tmp_path, GRID, "optuna")
 
 
-def test_optuna_learns_from_what_it_is_told(tmp_path: Path) -> None:
-    """Told that AUC falls with the distance from lr 1e-3, it ends nearer to it than a random search does."""
+def test_optuna_learns_from_reports(tmp_path: Path) -> None:
+    """AUC falls with the distance from lr 1e-3: optuna gets nearer to it than a random search."""
     distances = {}
     for kind in ("random", "optuna"):
         source = searcher(tmp_path, RANGES, kind)
@@ -93,7 +93,7 @@ def test_optuna_learns_from_what_it_is_told(tmp_path: Path) -> None:
             values = source.suggest()
             assert values is not None
             distance = abs(np.log10(values["optimizer.lr"]) + 3)
-            source.tell(number, 0.9 - 0.1 * distance)
+            source.report(number, 0.9 - 0.1 * distance)
             tried.append(distance)
         distances[kind] = float(np.median(tried[-15:]))
     assert distances["optuna"] < 0.5 * distances["random"]
@@ -104,24 +104,24 @@ def stopper(scheduler: str, epochs: int = 9, **values: Any) -> Stopper:
     return Stopper(SweepConfig(scheduler=scheduler, run=run, **values))  # type: ignore[arg-type]
 
 
-def stops(judge: Stopper, curves: list[list[float]]) -> list[int | None]:
-    """The epoch after which each configuration is stopped, when one is trained after the other."""
-    found: list[int | None] = []
+def stops(stopping: Stopper, curves: list[list[float]]) -> list[int | None]:
+    """The epoch after which each configuration is stopped; they are trained one after the other."""
+    epochs: list[int | None] = []
     for number, curve in enumerate(curves):
-        judge.begin(number)
+        stopping.start(number)
         best = float("-inf")
         for epoch, auc in enumerate(curve, 1):
             best = max(best, auc)
-            if judge.verdict(number, epoch, best) is not None:
-                found.append(epoch)
+            if stopping.report(number, epoch, best) is not None:
+                epochs.append(epoch)
                 break
         else:
-            judge.finish(number, len(curve), best)
-            found.append(None)
-    return found
+            stopping.finish(number, len(curve), best)
+            epochs.append(None)
+    return epochs
 
 
-def test_asha_stops_at_its_rungs_what_is_not_among_the_best_third() -> None:
+def test_asha_stops_at_its_rungs_all_but_the_best_third() -> None:
     flat = [[auc] * 9 for auc in (0.70, 0.60, 0.80, 0.75)]
     # The third is the best so far and passes; 0.75 is not above the 2/3 quantile of (0.70, 0.60, 0.80) at epoch 1.
     assert stops(stopper("asha", grace_epochs=1), [*flat[:3], [0.72] * 9]) == [None, 1, None, 1]
@@ -130,18 +130,18 @@ def test_asha_stops_at_its_rungs_what_is_not_among_the_best_third() -> None:
 
 
 def test_the_reason_names_scheduler_auc_and_epoch() -> None:
-    judge = stopper("asha", grace_epochs=1)
-    assert stops(judge, [[0.7] * 9]) == [None]
-    judge.begin(1)
-    assert judge.verdict(1, 1, 0.61234) == "asha: best AUC 0.6123 after 1 epoch is not among the best 1 in 3 so far"
+    stopping = stopper("asha", grace_epochs=1)
+    assert stops(stopping, [[0.7] * 9]) == [None]
+    stopping.start(1)
+    assert stopping.report(1, 1, 0.61234) == "asha: best AUC 0.6123 after 1 epoch is not among the best 1 in 3 so far"
 
 
 def test_no_scheduler_stops_in_the_grace_period_or_at_the_end() -> None:
     for scheduler in ("asha", "hyperband", "median"):
-        judge = stopper(scheduler, grace_epochs=3)
-        found = stops(judge, [[0.9 - 0.1 * number] * 9 for number in range(6)])
-        assert all(epoch is None or 3 <= epoch < 9 for epoch in found)
-        assert any(epoch is not None for epoch in found)
+        stopping = stopper(scheduler, grace_epochs=3)
+        epochs = stops(stopping, [[0.9 - 0.1 * number] * 9 for number in range(6)])
+        assert all(epoch is None or 3 <= epoch < 9 for epoch in epochs)
+        assert any(epoch is not None for epoch in epochs)
 
 
 def test_none_stops_nothing() -> None:
@@ -149,20 +149,20 @@ def test_none_stops_nothing() -> None:
 
 
 def test_the_median_rule_stops_below_the_median_of_running_means() -> None:
-    judge = stopper("median", grace_epochs=2)
-    assert stops(judge, [[0.7] * 9, [0.8] * 9, [0.9] * 9, [0.75] * 9, [0.85] * 9]) == [None, None, None, 2, None]
+    stopping = stopper("median", grace_epochs=2)
+    assert stops(stopping, [[0.7] * 9, [0.8] * 9, [0.9] * 9, [0.75] * 9, [0.85] * 9]) == [None, None, None, 2, None]
 
 
 def test_a_fold_that_patience_ended_still_counts_at_later_rungs() -> None:
     assert stops(stopper("asha", grace_epochs=3), [[0.9, 0.9], [0.8] * 9]) == [None, 3]
 
 
-def test_hyperbands_brackets_follow_from_the_seed_alone() -> None:
+def test_hyperbands_brackets_depend_on_the_seed_alone() -> None:
     curves = [[0.9 - 0.01 * number] * 9 for number in range(12)]
     first = stops(stopper("hyperband", grace_epochs=1), curves)
     np.random.seed(123)
     assert stops(stopper("hyperband", grace_epochs=1), curves) == first
-    assert {1, 3} <= set(first)  # some brackets begin to stop later
+    assert {1, 3} <= set(first)  # some brackets start to stop later
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_functions_that_draw_from_the_global_generators_draw_the_same_again(tmp_
     assert len({values["optimizer.lr"] for values in first}) == 4
 
 
-def test_a_grid_is_counted_without_what_does_not_count(tmp_path: Path) -> None:
+def test_the_grid_size_ignores_inactive_fields(tmp_path: Path) -> None:
     body = (
         'SPACE = {"loss.loss": tune.choice(["bce", "focal"]), "loss.focal_gamma": tune.choice([1.0, 2.0])}\n'
         'ONLY_IF = {"loss.focal_gamma": {"loss.loss": ["focal"]}}'
@@ -211,16 +211,19 @@ def test_a_grid_is_counted_without_what_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        ('SPACE = {"optimizer.lr": tune.qloguniform(1e-4, 1e-1, 1e-4)}', "optimizer.lr: has steps, which are lost"),
-        ('SPACE = {"optimizer.lr": 0.1}', "SPACE: has nothing that varies"),
+        (
+            'SPACE = {"optimizer.lr": tune.qloguniform(1e-4, 1e-1, 1e-4)}',
+            "optimizer.lr: has steps, which optuna ignores",
+        ),
+        ('SPACE = {"optimizer.lr": 0.1}', "SPACE: has no field that varies"),
     ],
 )
-def test_what_optuna_cannot_search_is_told(body: str, complaint: str, tmp_path: Path) -> None:
+def test_a_space_that_optuna_cannot_search_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=complaint):
         searcher(tmp_path, body, "optuna")
 
 
-def test_a_function_that_fails_is_the_spaces_mistake(tmp_path: Path) -> None:
+def test_an_exception_in_a_function_of_the_space_is_a_config_error(tmp_path: Path) -> None:
     space = space_of(tmp_path, 'SPACE = {"optimizer.lr": tune.sample_from(lambda config: 1 / 0)}')
     with pytest.raises(ConfigError, match="drawing values failed"):
         next(samples(space))

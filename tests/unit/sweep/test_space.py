@@ -20,12 +20,12 @@ def space_of(folder: Path, body: str) -> Space:
     return read_space(path)
 
 
-# An entry of SPACE, and what is said of it.
+# An entry of SPACE, and its error.
 WRONG = [
-    ('"optimizer.lrr": tune.uniform(0, 1)', "optimizer.lrr: is no field that may vary; near it: optimizer.lr"),
-    ('"lr": tune.uniform(0.1, 1)', "lr: is no field that may vary"),
-    ('"data.folds": tune.choice([2, 3])', "data.folds: is no field that may vary"),
-    ('"seed": tune.choice([2, 3])', "seed: is no field that may vary"),
+    ('"optimizer.lrr": tune.uniform(0, 1)', "optimizer.lrr: is not a field that may vary; similar: optimizer.lr"),
+    ('"lr": tune.uniform(0.1, 1)', "lr: is not a field that may vary"),
+    ('"data.folds": tune.choice([2, 3])', "data.folds: is not a field that may vary"),
+    ('"seed": tune.choice([2, 3])', "seed: is not a field that may vary"),
     ('"schedule.epochs": tune.choice([2, 3])', "schedule.epochs: may not vary: configurations are compared"),
     ('"optimizer.lr": tune.choice(["fast"])', "optimizer.lr: 'fast' is not a number"),
     ('"input.balance": tune.choice([0, 1])', "input.balance: 0 is not True or False"),
@@ -36,15 +36,15 @@ WRONG = [
     ('"optimizer.lr": tune.loguniform(1e-4, 2.0)', "optimizer.lr: --lr 2.0: must be above 0 and at most 1"),
     ('"model.hidden": tune.randint(0, 9000)', "model.hidden: --hidden 8999: must be 0 to 8192"),
     ('"optimizer.lr": tune.randn()', "optimizer.lr: has no bounds"),
-    ('"optimizer.lr": [1e-3, 1e-4]', "optimizer.lr: is no search-space function that is understood"),
-    ('"optimizer.lr": {"nested": 1}', "optimizer.lr: is no search-space function that is understood"),
+    ('"optimizer.lr": [1e-3, 1e-4]', "optimizer.lr: is not a supported search-space function"),
+    ('"optimizer.lr": {"nested": 1}', "optimizer.lr: is not a supported search-space function"),
     ('"optimizer.lr": tune.grid_search([1e-3, 5])', "optimizer.lr: --lr 5: must be above 0"),
     ('"optimizer.lr": 7.0', "optimizer.lr: --lr 7.0: must be above 0"),
 ]
 
 
 @pytest.mark.parametrize(("entry", "complaint"), WRONG)
-def test_what_is_wrong_is_named(entry: str, complaint: str, tmp_path: Path) -> None:
+def test_the_error_names_the_wrong_entry(entry: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)) as caught:
         check_space(space_of(tmp_path, f"SPACE = {{{entry}}}"), RunConfig())
     assert str(tmp_path / "space.py") in str(caught.value)
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(entry: str, complaint: str, tmp_path: Path) -> N
     ("conditions", "complaint"),
     [
         ('{"optimizer.weight_decay": {"optimizer.lr": [1]}}', "ONLY_IF['optimizer.weight_decay']: is not in SPACE"),
-        ('{"optimizer.lr": {"optimizer.name": [1]}}', "'optimizer.name' is no field that may vary"),
+        ('{"optimizer.lr": {"optimizer.name": [1]}}', "'optimizer.name' is not a field that may vary"),
     ],
 )
 def test_conditions_are_checked_too(conditions: str, complaint: str, tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_conditions_are_checked_too(conditions: str, complaint: str, tmp_path: P
         ("SPACE = {}", "defines no SPACE"),
         ("SPACE = [1]", "defines no SPACE"),
         ("SPACE = {'optimizer.lr': 0.1}\nONLY_IF = ['optimizer.lr']", "its ONLY_IF must be like"),
-        ("SPACE = {'optimizer.lr': tune.loguniforn(1, 2)}", "failed when it was run (AttributeError"),
-        ("SPACE = {", "failed when it was run (SyntaxError"),
+        ("SPACE = {'optimizer.lr': tune.loguniforn(1, 2)}", "fails when executed (AttributeError"),
+        ("SPACE = {", "fails when executed (SyntaxError"),
     ],
 )
 def test_a_file_that_is_no_space_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_space(None)
 
 
-def test_a_field_counts_only_where_its_condition_holds(tmp_path: Path) -> None:
+def test_a_field_is_active_only_where_its_condition_holds(tmp_path: Path) -> None:
     space = space_of(
         tmp_path,
         'SPACE = {"schedule.schedule": tune.choice(["plateau", "cosine"]),'
@@ -99,7 +99,7 @@ def test_a_field_counts_only_where_its_condition_holds(tmp_path: Path) -> None:
     assert space.active(RunConfig(), {**values, "schedule.schedule": "cosine"}) == {"schedule.schedule": "cosine"}
 
 
-def test_conditions_may_depend_on_conditions_and_on_what_does_not_vary(tmp_path: Path) -> None:
+def test_conditions_may_depend_on_conditions_and_on_fixed_fields(tmp_path: Path) -> None:
     space = space_of(
         tmp_path,
         'SPACE = {"loss.focal_gamma": tune.uniform(1, 3), "model.dropout": tune.uniform(0, 0.5)}\n'
@@ -110,7 +110,7 @@ def test_conditions_may_depend_on_conditions_and_on_what_does_not_vary(tmp_path:
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_the_spaces_that_come_along_are_sound(path: Path) -> None:
+def test_the_spaces_of_this_repository_are_valid(path: Path) -> None:
     space = read_space(path)
     check_space(space, RunConfig())
     text = path.read_text()
@@ -138,7 +138,7 @@ def test_there_are_spaces() -> None:
         ),
     ],
 )
-def test_what_would_never_vary_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
+def test_a_field_that_could_never_vary_is_refused(body: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         check_space(space_of(tmp_path, body), RunConfig())
 
@@ -150,6 +150,6 @@ def test_conditions_must_be_lists(condition: str, tmp_path: Path) -> None:
         space_of(tmp_path, body)
 
 
-def test_a_space_that_leaves_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"failed when it was run \(SystemExit"):
+def test_a_space_that_exits_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fails when executed \(SystemExit"):
         space_of(tmp_path, "raise SystemExit(3)")
