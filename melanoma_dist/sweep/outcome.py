@@ -145,8 +145,8 @@ def _lead(name: str, comparison: Comparison) -> str:
 def _show_leaderboard(entries: list[Entry], device: str) -> None:
     header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", f"{device}-hours"]
     rows = [
-        [entry.name, entry.state, entry.folds, numbers.number(entry.mean_auc, 4), numbers.number(entry.sd_auc, 4), entry.epochs,
-         f"{entry.device_hours:.3f}"]
+        [entry.name, entry.state, entry.folds, *(numbers.number(auc, 4) for auc in (entry.mean_auc, entry.sd_auc)),
+         entry.epochs, f"{entry.device_hours:.3f}"]
         for entry in entries[:_SHOWN]
     ]  # fmt: skip
     console.table(f"Leaderboard: melanoma AUC over the folds ({len(entries)} configurations)", header, rows)
