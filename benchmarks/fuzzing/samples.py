@@ -19,7 +19,7 @@ from melanoma_dist.config.evaluate import EvaluateConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.download.partial_file import Version
+from melanoma_dist.data.download.partial_file import FileVersion
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS
 from melanoma_dist.data.lesion import draw_lesion, photograph
@@ -97,7 +97,7 @@ def _files(folder: Path) -> None:
     weights = build_trunk(BACKBONE, "none", 32).state_dict()
     save_file(weights, folder / "weights.safetensors")
     torch.save(weights, folder / "weights.pt")
-    version = Version("https://example.org/2019/Data.zip", '"tag"', "Mon, 01 Jan 2024 00:00:00 GMT", 9)
+    version = FileVersion("https://example.org/2019/Data.zip", '"tag"', "Mon, 01 Jan 2024 00:00:00 GMT", 9)
     (folder / "Data.zip.part.json").write_text(json.dumps(asdict(version)))
     (folder / "Data.zip.part").write_bytes(b"PK")
     accepted = {_YEAR: {"licence": "CC BY-NC 4.0", "url": "x", "accepted": "2024-01-01T00:00:00+00:00"}}

@@ -15,9 +15,9 @@ from fuzzing.parsers import Parser
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data import journal, storing
 from melanoma_dist.data.audit.checks import manifest_checks, stored_check
-from melanoma_dist.data.download.archive import unpacked
-from melanoma_dist.data.download.catalogue import Item, catalogue
-from melanoma_dist.data.download.counting import require_rows
+from melanoma_dist.data.download.archive import unpack
+from melanoma_dist.data.download.catalogue import OfficialFile, official_files
+from melanoma_dist.data.download.completeness import require_rows
 from melanoma_dist.data.download.licences import require_acceptance
 from melanoma_dist.data.download.local_files import inspect
 from melanoma_dist.data.download.partial_file import PartialFile
@@ -36,14 +36,14 @@ def _tables(place: Path) -> None:
     merge_collections(read_collections(place / "raw", ("2019",)), "refuse")
 
 
-def _item(name: str) -> Item:
-    return next(item for item in catalogue((2019,)) if item.name == name)
+def _file(name: str) -> OfficialFile:
+    return next(file for file in official_files((2019,)) if file.name == name)
 
 
 def _unpack(place: Path) -> None:
     target = place / "files" / "unpacked" / "Data"
     try:
-        with unpacked(place / "files" / "archive.zip", target):
+        with unpack(place / "files" / "archive.zip", target):
             pass
     finally:
         shutil.rmtree(target, ignore_errors=True)
@@ -51,8 +51,8 @@ def _unpack(place: Path) -> None:
 
 def _partial(place: Path) -> None:
     part = PartialFile(place / "files" / "Data.zip")
-    if part.belongs_to("https://example.org/2019/Data.zip") and part.version is not None:
-        part.version.condition, part.version.agrees({"ETag": "x"}), part.complete, part.size
+    if part.is_from("https://example.org/2019/Data.zip") and part.version is not None:
+        part.version.condition, part.version.matches({"ETag": "x"}), part.is_complete, part.size
 
 
 def _record_download(place: Path) -> None:
@@ -121,17 +121,17 @@ def _photo(place: Path) -> None:
 PARSERS: dict[str, Parser] = {
     "tables": Parser(_tables, ("raw",), (f"raw/2019/{TABLE}", f"raw/2019/{METADATA}")),
     "downloaded-table": Parser(
-        lambda place: require_rows(replace(_item(TABLE), count=60), place / "raw/2019" / TABLE),
+        lambda place: require_rows(replace(_file(TABLE), count=60), place / "raw/2019" / TABLE),
         ("raw",), (f"raw/2019/{TABLE}",),
     ),
     "archive": Parser(_unpack, ("files",), ("files/archive.zip",)),
     "partial-download": Parser(_partial, ("files",), ("files/Data.zip.part.json",)),
     "licences": Parser(
-        lambda place: require_acceptance(place / "files", [_item(TABLE)], accept=False),
+        lambda place: require_acceptance(place / "files", [_file(TABLE)], accept=False),
         ("files",), ("files/licenses.json",),
     ),
     "download-record": Parser(
-        lambda place: inspect(place / "raw", _item(TABLE)), ("raw",), ("raw/2019/download.json",), _record_download
+        lambda place: inspect(place / "raw", _file(TABLE)), ("raw",), ("raw/2019/download.json",), _record_download
     ),
     "photographs": Parser(
         _photo, ("files",), ("files/photo.jpg", "files/photo.png", "files/deep.png", "files/mask.png")

@@ -1,1 +1,1 @@
-"""Fetching the challenges' own files: `data download`."""
+"""Download the challenges' official files: `data download`."""

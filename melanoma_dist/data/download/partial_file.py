@@ -1,4 +1,4 @@
-"""The bytes of an unfinished file on the disk, and which version of which address they are."""
+"""An unfinished download on the disk: its bytes, and a note of the address and version they belong to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import read_json
@@ -18,47 +17,39 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Version:
-    """What a server says of a file, so that it can be recognised later."""
+class FileVersion:
+    """Identifies a version of a file on a server."""
 
     url: str
     etag: str | None
     last_modified: str | None
     total: int | None
-    """Bytes of the whole file; None where the server does not say."""
+    """Bytes of the whole file; None if the server does not announce them."""
 
     @classmethod
-    def of(cls, url: str, headers: Mapping[str, str]) -> Version:
-        """From the headers of a whole answer."""
-        return cls(url, headers.get("ETag"), headers.get("Last-Modified"), decimal(headers.get("Content-Length", "")))
-
-    @classmethod
-    def read(cls, told: Any) -> Version:
-        """From a note on the disk. Raises TypeError for one that says something else."""
-        version = cls(**told)
-        texts = (version.url, version.etag or "", version.last_modified or "")
-        if not all(isinstance(text, str) for text in texts) or type(version.total or 0) is not int:
-            raise TypeError("its fields are of other kinds")
-        return version
+    def from_headers(cls, url: str, headers: Mapping[str, str]) -> FileVersion:
+        """Read it from the headers of a complete response."""
+        total = parse_decimal(headers.get("Content-Length", ""))
+        return cls(url, headers.get("ETag"), headers.get("Last-Modified"), total)
 
     @property
     def condition(self) -> str | None:
-        """For If-Range: a strong tag (RFC 9110 forbids weak ones), else the date; None if nothing can be resumed."""
+        """The value for If-Range: a strong tag (RFC 9110 forbids weak ones), else the date; None: cannot resume."""
         if self.total is None:
             return None
         strong = self.etag and not self.etag.startswith("W/")
         return self.etag if strong else self.last_modified
 
-    def agrees(self, headers: Mapping[str, str]) -> bool:
-        """Whether a partial answer is of this version, for servers that ignore If-Range. It may leave out the date."""
+    def matches(self, headers: Mapping[str, str]) -> bool:
+        """Whether a partial response has this version, for servers that ignore If-Range. The date may be missing."""
         same_date = headers.get("Last-Modified", self.last_modified) == self.last_modified
         return headers.get("ETag") == self.etag and same_date
 
 
 class PartialFile:
-    """``<name>.part`` and ``<name>.part.json`` beside the file ``target`` that they will become.
+    """``<name>.part`` and ``<name>.part.json`` beside the file ``target``.
 
-    The SHA-256 runs along; bytes that an earlier command left are read once for it.
+    The SHA-256 is updated with each chunk; bytes from an earlier command are read once for it.
     """
 
     def __init__(self, target: Path) -> None:
@@ -66,38 +57,38 @@ class PartialFile:
         self._note = target.with_name(f"{target.name}.part.json")
         self.version = self._read_note()
         self.size = self.path.stat().st_size if self.path.is_file() else 0
-        self._digest = None if self.size else hashlib.sha256()
+        self._hash = None if self.size else hashlib.sha256()
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all bytes are here."""
         return self.version is not None and self.version.total == self.size
 
     @property
     def sha256(self) -> str:
-        """Of the bytes so far, in hex."""
-        return self._running().hexdigest()
+        """The SHA-256 of the bytes so far, in hex."""
+        return self._running_hash().hexdigest()
 
-    def belongs_to(self, url: str) -> bool:
+    def is_from(self, url: str) -> bool:
         """Whether the bytes are known to come from ``url``."""
         return self.version is not None and self.version.url == url
 
-    def restart(self, version: Version | None) -> None:
-        """Throw the bytes away. They go first: no kill in between may leave them under the new version."""
+    def restart(self, version: FileVersion | None) -> None:
+        """Delete the bytes, then note the new version. A kill in between must not leave old bytes under it."""
         self.remove()
         if version is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._note, asdict(version))
             self.version = version
 
-    def close(self, version: Version) -> None:
-        """Make the bytes so far the whole of ``version``, where no server said how many there are."""
+    def mark_complete(self, version: FileVersion) -> None:
+        """Take the present size as the size of ``version``, for a server that announced none."""
         self.version = replace(version, total=self.size)
 
     @contextmanager
     def appending(self) -> Iterator[Callable[[bytes], None]]:
-        """A function that adds bytes at the end."""
-        digest = self._running()
+        """Yield a function that appends bytes."""
+        digest = self._running_hash()
         with self.path.open("ab") as file:
 
             def append(chunk: bytes) -> None:
@@ -107,38 +98,41 @@ class PartialFile:
 
             yield append
 
-    def become(self, target: Path) -> None:
-        """Finished: the file takes its name."""
+    def commit(self, target: Path) -> None:
+        """Rename the complete file to ``target``."""
         atomic.commit_file(self.path, target)
         self._note.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Take both files off the disk."""
+        """Delete the bytes and the note."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
-        self.size, self._digest, self.version = 0, hashlib.sha256(), None
+        self.size, self._hash, self.version = 0, hashlib.sha256(), None
 
-    def _running(self) -> hashlib._Hash:
-        if self._digest is None:
-            self._digest = hashlib.sha256()
+    def _running_hash(self) -> hashlib._Hash:
+        if self._hash is None:
+            self._hash = hashlib.sha256()
             with self.path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
-                    self._digest.update(chunk)
-        return self._digest
+                    self._hash.update(chunk)
+        return self._hash
 
-    def _read_note(self) -> Version | None:
-        """A note that cannot be read is none: the file then starts again."""
+    def _read_note(self) -> FileVersion | None:
+        """Read the note; None if it is unreadable, and the download then restarts."""
         try:
-            return Version.read(read_json(self._note))
+            version = FileVersion(**read_json(self._note))
         except (OSError, ValueError, TypeError):
             return None
+        texts = (version.url, version.etag or "", version.last_modified or "")
+        is_valid = all(isinstance(text, str) for text in texts) and type(version.total or 0) is int
+        return version if is_valid else None
 
 
-def decimal(text: str) -> int | None:
-    """The number that a header gives in digits, or None: "²" is a digit too, and thousands of them are no number."""
+def parse_decimal(text: str) -> int | None:
+    """Parse the digits of a header, or return None: "²" is a digit too, and a number may have thousands of them."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text.strip()) else None
 
 
 def write_json(path: Path, tree: object) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically."""
     atomic.write_text(path, json.dumps(tree, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A few threads that fetch the files, store each, and gather what goes wrong."""
+"""A few threads that download the files, store each, and collect errors."""
 
 from __future__ import annotations
 
@@ -11,134 +11,133 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from melanoma_dist import console
-from melanoma_dist.data.download.archive import CorruptArchive, contents, unpacked
-from melanoma_dist.data.download.catalogue import Item
-from melanoma_dist.data.download.counting import require_all, require_rows
-from melanoma_dist.data.download.local_files import part_of, record, target
+from melanoma_dist.data.download.archive import CorruptArchive, folder_size, unpack
+from melanoma_dist.data.download.catalogue import OfficialFile
+from melanoma_dist.data.download.completeness import require_complete, require_rows
+from melanoma_dist.data.download.local_files import partial_file, record_download, target_path
 from melanoma_dist.data.download.partial_file import PartialFile
 from melanoma_dist.data.download.transfer import (
-    ELSEWHERE,
-    Patience,
+    BASE_URL_HINT,
+    Cancellation,
+    Cancelled,
+    Credentials,
     RetriesExhausted,
-    Stop,
-    Stopped,
+    RetryPolicy,
+    ServerUnreachable,
     Transfer,
-    Unreachable,
 )
 from melanoma_dist.errors import DataError, DownloadError, MelanomaDistError
 
-_GRACE_S = 5.0  # for threads to end after Ctrl-C; one that waits for a connection may take longer and dies with us
+_GRACE_S = 5.0  # for threads to end after Ctrl-C; one that is still connecting then dies with the process
 
 
 @dataclass
 class DownloadPool:
-    """The threads that fetch, and what they met."""
+    """The download threads, their queue and their errors."""
 
     raw: Path
-    patience: Patience
+    policy: RetryPolicy
     on_bytes: Callable[[int], None]
-    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
-    """User name and password of the server."""
-    stop: Stop = field(default_factory=Stop)
+    auth: Credentials | None = field(default=None, repr=False)
+    cancellation: Cancellation = field(default_factory=Cancellation)
     unpacking: threading.Lock = field(default_factory=threading.Lock)
-    """One archive is unpacked at a time, so that one at most takes its room twice."""
-    waiting: SimpleQueue[Item] = field(default_factory=SimpleQueue)
-    failures: list[Exception] = field(default_factory=list)
-    untried: list[Item] = field(default_factory=list)
+    """Unpacks one archive at a time, so that at most one takes its space twice."""
+    queue: SimpleQueue[OfficialFile] = field(default_factory=SimpleQueue)
+    errors: list[Exception] = field(default_factory=list)
+    skipped: int = 0
+    """Number of files that were not tried."""
 
-    def work(self, threads: int) -> None:
-        """Run until nothing waits or something ends it all."""
-        # Daemons: one that hangs in the network does not keep the program from ending.
-        crew = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-        for thread in crew:
-            thread.start()
+    def run(self, threads: int) -> None:
+        """Download until the queue is empty or an error ends everything."""
+        # Daemons: a thread that hangs in the network does not keep the program from ending.
+        workers = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
         try:
-            for thread in crew:
-                thread.join()
+            for worker in workers:
+                worker.join()
         except BaseException:
-            self.stop()
+            self.cancellation.cancel()
             end = time.monotonic() + _GRACE_S
-            for thread in crew:
-                thread.join(max(0.0, end - time.monotonic()))
+            for worker in workers:
+                worker.join(max(0.0, end - time.monotonic()))
             raise
 
-    def raise_failures(self) -> None:
-        """Raise what the disk said, else what was met, all in one if it is more."""
-        for error in self.failures:
+    def raise_errors(self) -> None:
+        """Raise an unexpected error (of the disk) if there is one, else the only error, else one that lists all."""
+        for error in self.errors:
             if not isinstance(error, MelanomaDistError):
                 raise error
-        if len(self.failures) == 1 and not self.untried:
-            raise self.failures[0]
-        if self.failures:
-            told = "\n  ".join(str(error) for error in self.failures)
-            more = f"\n{len(self.untried)} more files were not tried." if self.untried else ""
-            count = f"{len(self.failures)} files did not come:\n  " if len(self.failures) > 1 else ""
-            raise DownloadError(f"{count}{told}{more}")
+        if len(self.errors) == 1 and not self.skipped:
+            raise self.errors[0]
+        if self.errors:
+            texts = "\n  ".join(str(error) for error in self.errors)
+            rest = f"\n{self.skipped} more files were not tried." if self.skipped else ""
+            count = f"{len(self.errors)} files could not be downloaded:\n  " if len(self.errors) > 1 else ""
+            raise DownloadError(f"{count}{texts}{rest}")
 
-    def _run(self) -> None:
-        with suppress(Empty, Stopped):
+    def _work(self) -> None:
+        with suppress(Empty, Cancelled):
             while True:
-                item = self.waiting.get_nowait()
-                self.stop.check()
-                self._guarded(item)
+                file = self.queue.get_nowait()
+                self.cancellation.check()
+                self._try_file(file)
 
-    def _guarded(self, item: Item) -> None:
-        """A file that fails does not keep the others from coming, unless they would meet the same."""
+    def _try_file(self, file: OfficialFile) -> None:
+        """Download one file. An error stops the other files only if they would meet the same one."""
         try:
-            self._bring(item)
+            self._download(file)
         except RetriesExhausted as error:
-            self.failures.append(error)
+            self.errors.append(error)
             self._empty_queue()
-            if isinstance(error, Unreachable):
-                self.stop()
+            if isinstance(error, ServerUnreachable):
+                self.cancellation.cancel()
         except MelanomaDistError as error:
-            self.failures.append(error)
-        except Stopped:
+            self.errors.append(error)
+        except Cancelled:
             raise
-        except Exception as error:  # the disk, or a mistake of ours: raised again in the main thread
-            self.failures.append(error)
-            self.stop()
+        except Exception as error:  # the disk, or a bug: raised again in the main thread
+            self.errors.append(error)
+            self.cancellation.cancel()
 
     def _empty_queue(self) -> None:
         with suppress(Empty):
             while True:
-                self.untried.append(self.waiting.get_nowait())
+                self.queue.get_nowait()
+                self.skipped += 1
 
-    def _bring(self, item: Item) -> None:
-        """Fetch and store one file; a damaged one is fetched once more from the start."""
-        part = part_of(self.raw, item)
-        for last in (False, True):
-            Transfer(item.label, item.url, part, self.patience, self.stop, self.on_bytes, console.info, self.auth).run()
+    def _download(self, file: OfficialFile) -> None:
+        """Fetch and store one file; fetch a corrupt one once more from the start."""
+        part = partial_file(self.raw, file)
+        shared = (self.policy, self.cancellation, self.on_bytes, console.info, self.auth)
+        for is_last in (False, True):
+            Transfer(file.label, file.url, part, *shared).run()
             try:
-                self._store(item, part)
+                self._store(file, part)
                 return
-            except CorruptArchive as error:
-                self._drop(part)
-                if last:
-                    raise DownloadError(f"{error} It was fetched twice from {item.url}. {ELSEWHERE}") from error
+            except (DataError, DownloadError) as error:
+                self.on_bytes(-part.size)
+                part.remove()
+                if not isinstance(error, CorruptArchive):
+                    raise
+                if is_last:
+                    raise DownloadError(f"{error} It was fetched twice from {file.url}. {BASE_URL_HINT}") from error
                 console.info(f"{error} Fetching it again.")
-            except (DataError, DownloadError):
-                self._drop(part)
-                raise
 
-    def _drop(self, part: PartialFile) -> None:
-        self.on_bytes(-part.size)
-        part.remove()
-
-    def _store(self, item: Item, part: PartialFile) -> None:
-        """Put a complete file where it belongs. It is recorded first: a kill in between then shows what is ours."""
-        place = target(self.raw, item)
-        if not item.is_archive:
-            require_rows(item, part.path)
-            record(self.raw, item, part.size, part.sha256, None)
-            part.become(place)
-            console.info(f"{item.label}: there, {console.size(part.size)}.")
+    def _store(self, file: OfficialFile, part: PartialFile) -> None:
+        """Check a complete file and put it in its place. It is recorded first, so that a kill in between shows."""
+        place = target_path(self.raw, file)
+        if not file.is_archive:
+            require_rows(file, part.path)
+            record_download(self.raw, file, part.size, part.sha256, None)
+            part.commit(place)
+            console.info(f"{file.label}: downloaded, {console.size(part.size)}.")
             return
         with self.unpacking:
-            console.info(f"{item.label}: unpacking {console.size(part.size)}.")
-            with unpacked(part.path, place, item.label, check=self.stop.check) as folder:
-                require_all(item, folder)
-                unpacked_files = contents(folder)
-                record(self.raw, item, part.size, part.sha256, unpacked_files)
+            console.info(f"{file.label}: unpacking {console.size(part.size)}.")
+            with unpack(part.path, place, file.label, check=self.cancellation.check) as folder:
+                require_complete(file, folder)
+                unpacked = folder_size(folder)
+                record_download(self.raw, file, part.size, part.sha256, unpacked)
             part.remove()
-        console.info(f"{item.label}: there, {unpacked_files.files} files.")
+        console.info(f"{file.label}: downloaded, {unpacked.files} files.")

@@ -1,7 +1,7 @@
-"""One file over HTTP, whatever the line does: resumed where it stopped, retried while that helps, never mixed.
+"""Download one file over HTTP: resumed where it stopped, retried while that helps, never mixed from two versions.
 
-``<name>.part`` holds the bytes so far and ``<name>.part.json`` which version of which address they belong to. A byte
-range is appended only if the server shows that it is of that very version; otherwise the file starts again from zero.
+``<name>.part`` holds the bytes so far, and ``<name>.part.json`` the address and version they belong to. A byte range is
+appended only if the server proves that it belongs to that version; otherwise the download restarts from zero.
 """
 
 from __future__ import annotations
@@ -17,27 +17,37 @@ from dataclasses import dataclass, field
 import requests
 
 from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
-from melanoma_dist.data.download.partial_file import PartialFile, Version, decimal
+from melanoma_dist.data.download.partial_file import FileVersion, PartialFile, parse_decimal
 from melanoma_dist.errors import DownloadError
 from melanoma_dist.storage.backoff import Backoff
 
-_CHUNK = 1 << 16  # bytes; what a broken connection loses at most
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_CHUNK = 1 << 16  # bytes; a broken connection loses at most one
+_RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "melanoma-dist"}
-_LINE_FAULTS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+_CONNECTION_ERRORS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_RESUME_HINT = "The downloaded bytes are kept: run the same command again once the connection or the server is back."
+
+Credentials = tuple[bytes, bytes]
+"""User name and password, as requests takes them."""
+
+BASE_URL_HINT = (
+    "Open that address in a browser; --base-url selects another server that has the files "
+    f"(older tools used {OLDER_BASE_URL})."
+)
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a transfer goes on without progress."""
+class RetryPolicy:
+    """How long a transfer is retried without progress."""
 
     connect_s: float = 15.0
     read_s: float = 60.0
     """Longest silence of the server."""
     attempts: int = 10
     """Failures in a row, without a new byte, before it gives up."""
-    attempts_unheard: int = 4
-    """The same, while the server has not answered at all: most often there is no line, or the address is wrong."""
+    attempts_unreachable: int = 4
+    """The same before the first answer: then the network is down or the address is wrong, most often."""
     first_wait_s: float = 1.0
     """Doubles from one failure to the next, up to ``longest_wait_s``, and varies at random by half."""
     longest_wait_s: float = 60.0
@@ -45,27 +55,23 @@ class Patience:
     """A server that asks for a longer wait ends the transfer."""
 
 
-USUAL = Patience()
-ELSEWHERE = (
-    "Look at that address in a browser; --base-url names another server that has the files "
-    f"(older tools used {OLDER_BASE_URL})."
-)
+DEFAULT_RETRIES = RetryPolicy()
 
 
-class Stopped(Exception):
-    """The transfer was told to stop; what it has is kept."""
+class Cancelled(Exception):
+    """The transfer was cancelled; its bytes are kept."""
 
 
 class RetriesExhausted(DownloadError):
-    """A transfer that gave up after all its attempts: other files will hardly fare better."""
+    """A transfer gave up after all its attempts: other files will hardly do better."""
 
 
-class Unreachable(RetriesExhausted):
-    """The server never answered: no other file will come either."""
+class ServerUnreachable(RetriesExhausted):
+    """The server never answered: no other file can be fetched either."""
 
 
-class _TryAgain(Exception):
-    """An attempt failed in a way that another one may not; ``wait_s`` is what the server asks for."""
+class _TransientError(Exception):
+    """A failed attempt that is worth a retry; ``wait_s`` is the wait that the server asks for."""
 
     def __init__(self, cause: str, wait_s: float = 0.0) -> None:
         super().__init__(cause)
@@ -73,23 +79,23 @@ class _TryAgain(Exception):
 
 
 @dataclass
-class Stop:
-    """Ends all transfers that share it, also those that wait for a silent server."""
+class Cancellation:
+    """Cancels all transfers that share it, including those that wait for a silent server."""
 
     _event: threading.Event = field(default_factory=threading.Event)
     _open: set[requests.Response] = field(default_factory=set)
 
-    def __call__(self) -> None:
-        """Stop everything."""
+    def cancel(self) -> None:
+        """Cancel everything."""
         self._event.set()
         for response in tuple(self._open):
             with suppress(ValueError, RuntimeError, OSError):  # it ended by itself meanwhile
                 response.raw.shutdown()
 
     def check(self, wait_s: float = 0.0) -> None:
-        """Raise Stopped if it is time, waiting ``wait_s`` for that."""
+        """Raise Cancelled at once or within ``wait_s``, if cancelled by then."""
         if self._event.wait(wait_s):
-            raise Stopped
+            raise Cancelled
 
     def watch(self, response: requests.Response) -> None:
         """Include a response whose body is about to be read."""
@@ -97,152 +103,141 @@ class Stop:
         self.check()
 
     def forget(self, response: requests.Response) -> None:
-        """A response is done with."""
+        """Drop a response that has been read."""
         self._open.discard(response)
 
 
 @dataclass
 class Transfer:
-    """The file at ``url`` on its way into ``part``."""
+    """Downloads the file at ``url`` into ``part``."""
 
     name: str
     url: str
     part: PartialFile
-    patience: Patience
-    stop: Stop
+    policy: RetryPolicy
+    cancellation: Cancellation
     on_bytes: Callable[[int], None]
-    """Told every change of the number of bytes held; negative where it starts again."""
+    """Called with every change of the number of bytes on the disk; negative after a restart."""
     say: Callable[[str], None]
-    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
-    """User name and password of the server; ``url`` holds none."""
-    _heard: bool = False
+    auth: Credentials | None = field(default=None, repr=False)
+    """Credentials for the server; ``url`` holds none."""
+    _has_answer: bool = False
     """Whether the server has answered anything."""
 
     def run(self) -> None:
-        """Fetch the rest. Raises DownloadError (RetriesExhausted among them), Stopped, and OSError from the disk."""
-        if not self.part.belongs_to(self.url):
+        """Download the missing bytes. Raises DownloadError, Cancelled, and OSError from the disk."""
+        if not self.part.is_from(self.url):
             self._restart()
         failures, furthest = 0, self.part.size
         with requests.Session() as session:
-            while not self.part.complete:
-                self.stop.check()
+            while not self.part.is_complete:
+                self.cancellation.check()
                 try:
                     self._attempt(session)
-                except _TryAgain as error:
-                    # Only bytes never held before are progress: without ranges, the first ones come again for ever.
+                except _TransientError as error:
+                    # Only bytes beyond the furthest so far are progress. A server without ranges sends the first ones
+                    # again and again, for ever.
                     failures = 1 if self.part.size > furthest else failures + 1
                     furthest = max(furthest, self.part.size)
-                    self._pause(failures, error)
+                    self._wait_or_give_up(failures, error)
 
-    def _pause(self, failures: int, error: _TryAgain) -> None:
-        self.stop.check()
-        patience = self.patience
-        if error.wait_s > patience.longest_retry_after_s:
-            raise RetriesExhausted(
-                f"{self.name}: {error}, and the server asks to wait for {error.wait_s:.0f} s. {_later()}"
+    def _wait_or_give_up(self, failures: int, error: _TransientError) -> None:
+        self.cancellation.check()
+        policy = self.policy
+        if error.wait_s > policy.longest_retry_after_s:
+            cause = f"{error}, and the server asks to wait for {error.wait_s:.0f} s"
+            raise RetriesExhausted(f"{self.name}: {cause}. {_RESUME_HINT}")
+        limit = policy.attempts if self._has_answer else min(policy.attempts, policy.attempts_unreachable)
+        if failures >= limit and not self._has_answer:
+            raise ServerUnreachable(
+                f"{self.name}: {error}; no answer, {failures} times, from {self.url}. Check the network connection, "
+                f"then run the same command again. {BASE_URL_HINT}"
             )
-        most = patience.attempts if self._heard else min(patience.attempts, patience.attempts_unheard)
-        if failures >= most and not self._heard:
-            raise Unreachable(f"{self.name}: {error}; no answer, {failures} times, from {self.url}. {_unreachable()}")
-        if failures >= most:
-            raise RetriesExhausted(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_later()}")
-        wait = max(error.wait_s, Backoff(patience.first_wait_s, patience.longest_wait_s).wait_s(failures))
-        self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {most}).")
-        self.stop.check(wait)
+        if failures >= limit:
+            raise RetriesExhausted(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_RESUME_HINT}")
+        wait = max(error.wait_s, Backoff(policy.first_wait_s, policy.longest_wait_s).wait_s(failures))
+        self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {limit}).")
+        self.cancellation.check(wait)
 
     def _attempt(self, session: requests.Session) -> None:
-        timeouts = (self.patience.connect_s, self.patience.read_s)
-        headers = _HEADERS | self._range()
+        timeouts = (self.policy.connect_s, self.policy.read_s)
+        headers = _HEADERS | self._range_headers()
         response = None
         try:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
-            self._heard = True
-            self.stop.watch(response)
-            self._read(response, self._accept(response))
-        except _LINE_FAULTS as error:
+            self._has_answer = True
+            self.cancellation.watch(response)
+            self._read_body(response, self._accept(response))
+        except _CONNECTION_ERRORS as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise self._final(f"the server's certificate is not trusted ({_cause(error)})") from error
-            raise _TryAgain(_cause(error)) from error
+                raise self._permanent(f"the server's certificate is not trusted ({_innermost(error)})") from error
+            raise _TransientError(_innermost(error)) from error
         except requests.RequestException as error:
-            raise self._final(_cause(error)) from error
+            raise self._permanent(_innermost(error)) from error
         finally:
             if response is not None:
-                self.stop.forget(response)
+                self.cancellation.forget(response)
                 response.close()
 
-    def _range(self) -> dict[str, str]:
-        """Ask for what is missing, if the server can tell whether the file is still the same."""
+    def _range_headers(self) -> dict[str, str]:
+        """Ask for the missing bytes only, if the server can tell whether the file is still the same version."""
         version = self.part.version
         if not self.part.size or version is None or not version.condition:
             return {}
         return {"Range": f"bytes={self.part.size}-", "If-Range": version.condition}
 
-    def _accept(self, response: requests.Response) -> Version:
-        """Judge the status and the headers; the body is then what follows the bytes of the part, of this version."""
+    def _accept(self, response: requests.Response) -> FileVersion:
+        """Check status and headers, so that the body continues the partial file; return its version."""
         status, headers = response.status_code, response.headers
-        if status in _RETRIED:
-            raise _TryAgain(f"the server answers {status}", _retry_after(headers.get("Retry-After", "")))
+        if status in _RETRYABLE:
+            raise _TransientError(f"the server answers {status}", _retry_after(headers.get("Retry-After", "")))
         if status not in (200, 206, 416):
-            raise self._final(f"the server answers {status} {response.reason}")
+            raise self._permanent(f"the server answers {status} {response.reason}")
         if status == 200 and headers.get("Content-Type", "").startswith("text/html"):
-            raise self._final("the server sends a web page (a login?) instead of the file")
+            raise self._permanent("the server sends a web page (a login?) instead of the file")
         if headers.get("Content-Encoding", "identity") != "identity":
-            raise self._final("the server sends the file in an encoding that was not asked for")
+            raise self._permanent("the server sends the file in an encoding that was not requested")
         if status == 200:
-            version = Version.of(self.url, response.headers)
+            version = FileVersion.from_headers(self.url, response.headers)
             self._restart(version)
             return version
         if (known := self.part.version) is not None and self._continues(known, response):
             return known
         self._restart()
-        raise _TryAgain("the rest that the server offers does not belong to the bytes that are here")
+        raise _TransientError("the byte range from the server does not continue the downloaded bytes")
 
-    def _continues(self, version: Version, response: requests.Response) -> bool:
-        """Whether a partial answer begins where the part ends and is of the same version."""
-        headers = response.headers
-        found = re.fullmatch(
-            r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", headers.get("Content-Range", "").strip()
-        )
-        if response.status_code != 206 or found is None or version.total is None:
+    def _continues(self, version: FileVersion, response: requests.Response) -> bool:
+        """Whether a partial response begins where the part ends and has the same version."""
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        if response.status_code != 206 or match is None or version.total is None:
             return False
-        right = (int(found[1]), int(found[2])) == (self.part.size, version.total - 1)
-        return right and found[3] in ("*", str(version.total)) and version.agrees(headers)
+        is_rest = (int(match[1]), int(match[2])) == (self.part.size, version.total - 1)
+        return is_rest and match[3] in ("*", str(version.total)) and version.matches(response.headers)
 
-    def _read(self, response: requests.Response, version: Version) -> None:
+    def _read_body(self, response: requests.Response, version: FileVersion) -> None:
         with self.part.appending() as append:
             for chunk in response.iter_content(_CHUNK):
                 append(chunk)
                 self.on_bytes(len(chunk))
-                self.stop.check()
-        self._require_length(version)
-
-    def _require_length(self, version: Version) -> None:
-        if version.total is None:  # a server that does not say: the checks of what arrived must do
-            self.part.close(version)
+                self.cancellation.check()
+        if version.total is None:  # without an announced length, only the checks of the content can tell
+            self.part.mark_complete(version)
         elif self.part.size < version.total:
-            raise _TryAgain(f"the body ended after {self.part.size} of {version.total} bytes")
+            raise _TransientError(f"the body ended after {self.part.size} of {version.total} bytes")
         elif self.part.size > version.total:
             self._restart()
-            raise _TryAgain(f"more came than the {version.total} bytes announced")
+            raise _TransientError(f"the server sent more than the announced {version.total} bytes")
 
-    def _restart(self, version: Version | None = None) -> None:
+    def _restart(self, version: FileVersion | None = None) -> None:
         self.on_bytes(-self.part.size)
         self.part.restart(version)
 
-    def _final(self, cause: str) -> DownloadError:
-        return DownloadError(f"{self.name}: {cause}, from {self.url}. {ELSEWHERE}")
+    def _permanent(self, cause: str) -> DownloadError:
+        return DownloadError(f"{self.name}: {cause}, from {self.url}. {BASE_URL_HINT}")
 
 
-def _later() -> str:
-    return "What has arrived is kept: give the same command again when the line or the server has recovered."
-
-
-def _unreachable() -> str:
-    return f"Is there a line to the server? Then give the same command again. {ELSEWHERE}"
-
-
-def _cause(error: Exception) -> str:
-    """The innermost reason in words: requests wraps it three times."""
+def _innermost(error: Exception) -> str:
+    """Return the message of the innermost cause; requests wraps it three times."""
     inner: BaseException = error
     while (deeper := inner.__cause__ or inner.__context__ or getattr(inner, "reason", None)) is not None:
         if not isinstance(deeper, BaseException):
@@ -252,8 +247,8 @@ def _cause(error: Exception) -> str:
 
 
 def _retry_after(value: str) -> float:
-    """Seconds of a Retry-After header, which gives them or a date; 0.0 if it is absent or senseless."""
-    if (seconds := decimal(value)) is not None:
+    """Return the seconds of a Retry-After header, which holds seconds or a date; 0.0 if it is absent or invalid."""
+    if (seconds := parse_decimal(value)) is not None:
         return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())

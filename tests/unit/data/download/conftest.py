@@ -1,4 +1,4 @@
-"""A server with every official file, small, and a folder to download into."""
+"""A server with small versions of all official files, and a folder to download into."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from melanoma_dist.data.download import catalogue
 from .server import Site, serving
 from .site import FILES
 
-OFFICIAL = catalogue._ENTRIES
+OFFICIAL = catalogue._FILES
 
 
 @pytest.fixture(autouse=True)
 def two_of_each() -> Iterator[None]:
-    """The catalogue expects what the site has: two images, masks or rows of every file."""
+    """Make the catalogue expect what the site has: two images, masks or rows per file."""
     small = {year: tuple(replace(entry, count=2) for entry in entries) for year, entries in OFFICIAL.items()}
-    with pytest.MonkeyPatch.context() as patch:  # of its own: tests undo theirs
-        patch.setattr(catalogue, "_ENTRIES", small)
+    with pytest.MonkeyPatch.context() as patch:  # separate from the tests' own patches, which they undo
+        patch.setattr(catalogue, "_FILES", small)
         yield
 
 
 @pytest.fixture(autouse=True)
 def large_disk() -> Iterator[None]:
-    """The catalogue's sizes are those of the official files, which need not fit on the machine of the tests."""
+    """Pretend that the official files, whose sizes the catalogue has, fit on the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 10**12))  # type: ignore[attr-defined]
         yield
@@ -36,8 +36,8 @@ def large_disk() -> Iterator[None]:
 
 @pytest.fixture
 def official(two_of_each: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue as it is."""
-    monkeypatch.setattr(catalogue, "_ENTRIES", OFFICIAL)
+    """Restore the real catalogue."""
+    monkeypatch.setattr(catalogue, "_FILES", OFFICIAL)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as a test tells it to."""
+"""A local web server with faults that a test chooses."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Request:
 
 @dataclass
 class Site:
-    """What is served, how each next answer goes wrong, and what was asked."""
+    """The served files, the faults of the next answers, and a log of requests."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
-    """By path: the fault of each answer to come; afterwards all is well."""
+    """By path: the fault of each of the next answers; later answers are good."""
     etag: str | None = '"first"'
     date: str | None = None
     auth: str | None = None
-    """The Authorization header without which nothing is served."""
+    """The required Authorization header; None: not required."""
     log: list[Request] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -47,8 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         site = self.site
-        waiting = site.faults.get(self.path, [])
-        fault = waiting.pop(0) if waiting else ""
+        faults = site.faults.get(self.path, [])
+        fault = faults.pop(0) if faults else ""
         body = site.files.get(self.path)
         if site.auth not in (None, self.headers.get("Authorization")):
             self._answer(401)
@@ -71,14 +71,14 @@ class _Handler(BaseHTTPRequestHandler):
         rest, status = body[start:], 206 if start else 200
         headers = {}
         if start:
-            shown = 0 if fault == "wrong range" else start
-            headers["Content-Range"] = f"bytes {shown}-{len(body) - 1}/{len(body)}"
+            first = 0 if fault == "wrong range" else start
+            headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
         self._answer(status, headers, rest, fault)
 
     def _start(self) -> int:
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range") in (self.site.etag, self.site.date, None)
-        return int(found[1]) if found and same else 0
+        return int(match[1]) if match and same else 0
 
     def _answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", fault: str = "") -> None:
         self.site.log.append(Request(self.path, self.headers.get("Range"), status))
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             for at in range(0, len(body), 1 << 14):
                 self.wfile.write(body[at : at + (1 << 14)])
                 time.sleep(0.05)
-        elif fault == "damage":
+        elif fault == "corrupt":
             middle = len(body) // 2
             self.wfile.write(body[:middle] + bytes([body[middle] ^ 255]) + body[middle + 1 :])
         else:
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that leave, and connections that a test broke, are no news."""
+        """Ignore clients that leave and connections that a test broke."""
 
 
 @contextmanager

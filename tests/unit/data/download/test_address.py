@@ -1,4 +1,4 @@
-"""``--base-url``: refused at once where it can lead nowhere, and its password seen by the server alone."""
+"""``--base-url``: a bad address is refused at once, and only the server sees its password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "s€cret@/1"  # noqa: S105  # made up
 
 
 @pytest.mark.parametrize(
-    ("given", "url", "auth"),
+    ("base_url", "url", "auth"),
     [
         ("https://host/a/", "https://host/a", None),
         ("http://host:80/a@b", "http://host:80/a@b", None),
@@ -27,12 +27,12 @@ SECRET = "s€cret@/1"  # noqa: S105  # made up
         ("http://us%40er:s%e2%82%accret%2F@host", "http://host", (b"us@er", "s€cret/".encode())),
     ],
 )
-def test_credentials_are_split_off(given: str, url: str, auth: tuple[bytes, bytes] | None) -> None:
-    assert split_address(given) == (url, auth)
+def test_credentials_are_split_off(base_url: str, url: str, auth: tuple[bytes, bytes] | None) -> None:
+    assert split_address(base_url) == (url, auth)
 
 
 @pytest.mark.parametrize(
-    ("given", "rule"),
+    ("base_url", "rule"),
     [
         ("ftp://user:secret@host", "must begin with http"),
         ("user:secret@host", "must begin with http"),
@@ -48,27 +48,25 @@ def test_credentials_are_split_off(given: str, url: str, auth: tuple[bytes, byte
         ("http://[::1/", "is not a valid address"),
     ],
 )
-def test_an_address_that_can_lead_nowhere_is_refused_at_the_flag(
-    given: str, rule: str, capfd: pytest.CaptureFixture[str]
+def test_a_bad_address_is_refused_when_the_flag_is_parsed(
+    base_url: str, rule: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError, match=rf"--base-url .*{rule}") as caught:
-        split_address(given)
+        split_address(base_url)
     assert "sec" not in str(caught.value)
     assert caught.value.__cause__ is None
-    with pytest.raises(SystemExit) as stopped:
-        main(["data", "download", "--raw", "nowhere", "--years", "2017", "--base-url", given])
+    with pytest.raises(SystemExit) as exit_info:
+        main(["data", "download", "--raw", "nowhere", "--years", "2017", "--base-url", base_url])
     captured = capfd.readouterr()
-    assert stopped.value.code == 2
+    assert exit_info.value.code == 2
     assert "Traceback" not in captured.err
     assert "sec" not in captured.out + captured.err
 
 
-def test_a_password_reaches_the_server_and_nothing_else(
-    site: Site, raw: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    clean = site.url
+def test_only_the_server_sees_a_password(site: Site, raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plain_url = site.url
     site.auth = "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
-    site.url = clean.replace("//", "//user:s%E2%82%ACcret%40%2F1@")
+    site.url = plain_url.replace("//", "//user:s%E2%82%ACcret%40%2F1@")
     site.fail(IMAGES, "truncate", "503", "503", "503")
     with pytest.raises(DownloadError) as caught:
         get(site, raw)
@@ -76,9 +74,9 @@ def test_a_password_reaches_the_server_and_nothing_else(
     get(site, raw, list=True)
     get(site, raw)
     captured = capfd.readouterr()
-    told = [str(caught.value), captured.out, captured.err, *written, *(p.read_text() for p in raw.rglob("*.json"))]
-    assert not [text for text in told if "cret" in text or "user:" in text]
-    assert sum(clean in text for text in told) >= 3
-    site.url = clean
+    texts = [str(caught.value), captured.out, captured.err, *written, *(p.read_text() for p in raw.rglob("*.json"))]
+    assert not [text for text in texts if "cret" in text or "user:" in text]
+    assert sum(plain_url in text for text in texts) >= 3
+    site.url = plain_url
     with pytest.raises(DownloadError, match="401"):
         get(site, raw, 2018, accept_license=True)

@@ -12,28 +12,28 @@ import pytest
 from melanoma_dist import console
 from melanoma_dist.config.data import BASE_URL
 from melanoma_dist.data.download import pool
-from melanoma_dist.data.download.catalogue import catalogue
-from melanoma_dist.data.download.local_files import sha256
+from melanoma_dist.data.download.catalogue import official_files
 from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import ConfigError, DataError, DownloadError
+from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import lock_folder
 
 from .server import Site
 from .site import FILES, IMAGES, TABLE, get, leftovers, record
 
 
-def test_the_catalogue_is_of_official_addresses() -> None:
-    items = catalogue((2017, 2018, 2019))
-    assert len({item.url for item in items}) == len(items) == 25
-    assert all(item.url == f"{BASE_URL}/{item.year}/{item.name}" for item in items)
-    assert 25e9 < sum(item.bytes for item in items) < 40e9
-    assert not [item for item in items if "Task1-2" in item.name]
-    assert {item.year for item in items if item.licence.non_commercial} == {2018, 2019}
+def test_the_catalogue_has_official_addresses() -> None:
+    files = official_files((2017, 2018, 2019))
+    assert len({file.url for file in files}) == len(files) == 25
+    assert all(file.url == f"{BASE_URL}/{file.year}/{file.name}" for file in files)
+    assert 25e9 < sum(file.bytes for file in files) < 40e9
+    assert not [file for file in files if "Task1-2" in file.name]
+    assert {file.year for file in files if file.licence.non_commercial} == {2018, 2019}
 
 
-def test_what_was_downloaded_is_what_prepare_reads(site: Site, raw: Path) -> None:
+def test_prepare_reads_what_was_downloaded(site: Site, raw: Path) -> None:
     get(site, raw, 2017, 2018, 2019, accept_license=True)
-    years = {year.year: year for year in read_collections(raw, ("2017", "2018", "2019"))}
+    years = {int(each.name): each for each in read_collections(raw, ("2017", "2018", "2019"))}
     assert {number: len(year.records) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
     assert {number: len(year.files) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 4}
     assert {number: len(year.masks) for number, year in years.items()} == {2017: 6, 2018: 6, 2019: 0}
@@ -44,13 +44,13 @@ def test_what_was_downloaded_is_what_prepare_reads(site: Site, raw: Path) -> Non
     assert not [*leftovers(raw), *raw.rglob("*superpixels*"), *raw.rglob("__MACOSX")]
 
 
-def test_the_record_has_the_hash_of_what_came(site: Site, raw: Path, tmp_path: Path) -> None:
+def test_the_record_has_the_hash_of_the_downloaded_bytes(site: Site, raw: Path, tmp_path: Path) -> None:
     get(site, raw)
     entries = record(raw)
-    assert set(entries) == {item.name for item in catalogue((2017,))}
+    assert set(entries) == {file.name for file in official_files((2017,))}
     for name, entry in entries.items():
         (tmp_path / "sent").write_bytes(FILES[f"/2017/{name}"])
-        assert entry["sha256"] == sha256(tmp_path / "sent")
+        assert entry["sha256"] == atomic.sha256(tmp_path / "sent")
         assert entry["bytes"] == len(FILES[f"/2017/{name}"])
         assert (entry["url"], entry["licence"]) == (f"{site.url}/2017/{name}", "CC0")
         assert entry["when"].endswith("+00:00")
@@ -58,25 +58,25 @@ def test_the_record_has_the_hash_of_what_came(site: Site, raw: Path, tmp_path: P
     assert entries["ISIC-2017_Training_Part3_GroundTruth.csv"]["unpacked"] is None
 
 
-def test_a_second_run_asks_for_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_downloads_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     get(site, raw)
     site.log.clear()
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
     get(site, raw)
     assert site.log == []
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
-    assert capsys.readouterr().out.count("there, unchanged since its download") == 9
+    assert capsys.readouterr().out.count("unchanged since its download") == 9
 
 
 @pytest.mark.parametrize(
     "file", ["ISIC-2017_Training_Part3_GroundTruth.csv", "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv"]
 )
-def test_a_file_that_was_changed_is_noticed(file: str, site: Site, raw: Path) -> None:
+def test_a_changed_file_is_detected(file: str, site: Site, raw: Path) -> None:
     get(site, raw)
     path = raw / "2017" / file
-    # A table of the same length shows by its hash alone; members of archives by their size.
+    # A table of the same length differs only in its hash; members of archives are checked by size.
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1) + b"\n" * (path.parent.name != "2017"))
-    with pytest.raises(DataError, match=r"was changed since it was downloaded.*Delete it to download it again"):
+    with pytest.raises(DataError, match=r"has changed since it was downloaded.*Delete it to download it again"):
         get(site, raw)
     changed = path if path.parent.name == "2017" else path.parent
     shutil.rmtree(changed) if changed.is_dir() else changed.unlink()
@@ -85,26 +85,26 @@ def test_a_file_that_was_changed_is_noticed(file: str, site: Site, raw: Path) ->
     assert len(site.log) == 1
 
 
-def test_a_lost_member_is_noticed(site: Site, raw: Path) -> None:
+def test_a_missing_member_is_detected(site: Site, raw: Path) -> None:
     get(site, raw)
     next((raw / "2017/ISIC-2017_Training_Data").glob("*.jpg")).unlink()
     with pytest.raises(DataError, match=r"2 files of .* bytes, 3 of"):
         get(site, raw)
 
 
-def test_what_the_user_brought_is_taken(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_the_user_are_used(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nested = raw / "2017/ISIC-2017_Training_Data/ISIC-2017_Training_Data"
     nested.mkdir(parents=True)
-    (nested / "ISIC_0000001.jpg").write_bytes(b"mine")
+    (nested / "ISIC_0000001.jpg").write_bytes(b"user's")
     (raw / TABLE[1:]).write_bytes(b"image_id,melanoma,seborrheic_keratosis\n")
     get(site, raw)
     assert site.statuses(IMAGES) == site.statuses(TABLE) == []
-    assert "there without a download (1 images, 2 expected)" in capsys.readouterr().out
-    assert (nested / "ISIC_0000001.jpg").read_bytes() == b"mine"
+    assert "not downloaded, but there (1 images, 2 expected)" in capsys.readouterr().out
+    assert (nested / "ISIC_0000001.jpg").read_bytes() == b"user's"
     assert "ISIC-2017_Training_Data.zip" not in record(raw)
 
 
-def test_something_else_in_the_place_stops_it_at_once(site: Site, raw: Path) -> None:
+def test_a_foreign_file_in_the_place_is_an_error(site: Site, raw: Path) -> None:
     other = raw / "2017/ISIC-2017_Training_Data/thesis.doc"
     other.parent.mkdir(parents=True)
     other.touch()
@@ -114,7 +114,7 @@ def test_something_else_in_the_place_stops_it_at_once(site: Site, raw: Path) -> 
     assert other.exists()
 
 
-def test_listing_fetches_and_writes_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_listing_downloads_and_writes_nothing(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     get(site, raw, 2018, list=True)
     assert not raw.exists()
     get(site, raw, parts=("images", "masks"))
@@ -127,11 +127,11 @@ def test_listing_fetches_and_writes_nothing(site: Site, raw: Path, capsys: pytes
     get(site, raw, 2017, list=True)
     assert site.log == []
     lines = capsys.readouterr().out.splitlines()
-    assert sum("there (" in line for line in lines) == 6
+    assert sum("downloaded (" in line for line in lines) == 6
     assert [line for line in lines if "Training_Data.zip" in line and "about 5.8 GB" in line and "CC0" in line]
 
 
-def test_partial_files_are_listed_as_such(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_partial_files_are_listed_as_partial(site: Site, raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site.files[IMAGES] = os.urandom(400_000)
     site.fail(IMAGES, "truncate", "503", "503", "503")
     with pytest.raises(DownloadError):
@@ -156,7 +156,7 @@ def test_licences_are_accepted_once(site: Site, raw: Path, capsys: pytest.Captur
         get(site, raw, 2018, 2019)
 
 
-def test_records_that_cannot_be_read_are_named(site: Site, raw: Path) -> None:
+def test_unreadable_records_are_named(site: Site, raw: Path) -> None:
     raw.mkdir()
     (raw / "licenses.json").write_text("[]")
     with pytest.raises(DataError, match=r"licenses\.json"):
@@ -168,7 +168,7 @@ def test_records_that_cannot_be_read_are_named(site: Site, raw: Path) -> None:
         get(site, raw)
 
 
-def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_numbers(site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 0, 15 * 10**9))  # type: ignore[attr-defined]
     with pytest.raises(DataError, match=r"about 19\.1 GB more are needed.* 15\.0 GB are free"):
         get(site, raw)
@@ -177,16 +177,17 @@ def test_a_small_disk_is_told_with_figures(site: Site, raw: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [(errno.ENOSPC, "The disk is full. Make room"), (errno.EFBIG, "allows no file of this size")]
+    ("code", "advice"),
+    [(errno.ENOSPC, "The disk is full. Free some space"), (errno.EFBIG, "allows no file of this size")],
 )
-def test_a_disk_that_takes_no_more_is_one_message(
-    number: int, advice: str, site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_error_is_one_message(
+    code: int, advice: str, site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise OSError(number, "no")
+        raise OSError(code, "no")
 
-    monkeypatch.setattr(pool, "record", full)
-    with pytest.raises(DataError, match=rf"{advice}.*, then give the same command again"):
+    monkeypatch.setattr(pool, "record_download", full)
+    with pytest.raises(DataError, match=rf"{advice}.*, then run the same command again"):
         get(site, raw)
     assert not list(raw.rglob(".*.unpacking"))
     monkeypatch.undo()
@@ -195,7 +196,7 @@ def test_a_disk_that_takes_no_more_is_one_message(
     assert not leftovers(raw)
 
 
-def test_a_pipe_is_told_how_far_it_is(
+def test_progress_is_printed_to_a_pipe(
     site: Site, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(console, "_PLAIN_INTERVAL_S", -1.0)
@@ -204,8 +205,8 @@ def test_a_pipe_is_told_how_far_it_is(
     assert re.fullmatch(r"downloading: .* KB of about 12\.1 GB, .*B/s, \d+ min left", lines[-1])
 
 
-def test_two_commands_do_not_meet(site: Site, raw: Path) -> None:
+def test_a_second_command_is_refused(site: Site, raw: Path) -> None:
     raw.mkdir(exist_ok=True)
-    with lock_folder(raw, DataError("ours")), pytest.raises(DataError, match="another download is at work"):
+    with lock_folder(raw, DataError("ours")), pytest.raises(DataError, match="another download uses this folder"):
         get(site, raw)
     get(site, raw)
