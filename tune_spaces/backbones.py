@@ -1,12 +1,12 @@
-"""Which backbone? The literature's four and five newer ones, each with two learning rates.
+"""Search the backbone: the four of the literature and five newer ones, each with two learning rates.
 
     python launch.py sweep --space tune_spaces/backbones.py --searcher grid --data DATA --gpus 8
 
-Cost: 18 configurations. Their full 5-fold cross-validation is 90 trainings; ASHA and the race over folds leave about a
-fifth of that (simulated: benchmarks/RESULTS.md). Why: backbones differ less than splits do, so look at the interval
-between the first two of the leaderboard before believing in a winner; the newer ones cost a fraction of the four.
+Cost: 18 configurations, which are 90 trainings over 5 folds without early stopping. ASHA and fold racing cut that to
+about a fifth (simulated: benchmarks/RESULTS.md). Reason: backbones differ less than splits do, and the newer ones cost
+a fraction of the four. Check the interval between the first two of the leaderboard before you trust the winner.
 
-resnetv2_152 has no published ImageNet weights in timm, so it stands here as the ResNetV2 that has.
+timm has no published ImageNet weights for resnetv2_152, so resnetv2_101 stands in for it.
 """
 
 from ray import tune

@@ -1,10 +1,11 @@
-"""Everything that matters at once: backbone, input size, rates, schedule, head, augmentation and loss.
+"""Search everything that matters at once: backbone, input size, rates, schedule, head, augmentation and loss.
 
     python launch.py sweep --space tune_spaces/full.py --searcher optuna --time-budget 2d --data DATA --gpus 8
 
-Cost: whatever the time allows. Why: interactions (a larger input wants another rate, another backbone another head) are
-missed when one thing is varied after the other; it takes some 100 configurations to be worth it. The more are tried,
-the more optimistic the winner's figures on the folds that chose it: keep a holdout (`data prepare --holdout 0.1`).
+Cost: the time budget; the search pays from about 100 configurations on. Reason: varying one field after the other
+misses interactions (a larger input needs another rate, another backbone another head). The winner's metrics are
+optimistic on the folds that chose it, the more so the more configurations are tried: keep a holdout (`data prepare
+--holdout 0.1`).
 """
 
 from ray import tune

@@ -1,10 +1,10 @@
-"""What sits on the backbone? Pooling, a hidden layer, the norm and dropout.
+"""Search the head on the backbone: pooling, a hidden layer, the norm and dropout.
 
     python launch.py sweep --space tune_spaces/head.py --backbone densenet201 --trials 24 --data DATA --gpus 8
 
-Cost: as many configurations as --trials says, of 144 in all; 24 over 5 folds would be 120 trainings in full. Why: the
-head is cheap to vary and is often copied from natural images, where lesions are not. With --epochs 10 and
---freeze-epochs 10 only heads are trained, on a fixed backbone, at a third of the cost.
+Cost: --trials configurations of 144; 24 over 5 folds are 120 trainings without early stopping. Reason: the head is
+cheap to vary, and most heads are copied from natural images, which are not lesions. With --epochs 10 and
+--freeze-epochs 10 the sweep trains only heads on a frozen backbone, at a third of the cost.
 """
 
 from ray import tune

@@ -1,10 +1,10 @@
-"""How fast, how long, how decayed? Rates, weight decay, schedule, batch size, layer-wise decay and averaging.
+"""Search the optimizer: rates, weight decay, schedule, batch size, layer-wise decay and weight averaging.
 
     python launch.py sweep --space tune_spaces/optimizer.py --backbone densenet201 --trials 40 --data DATA --gpus 8
 
-Cost: as many configurations as --trials says; 40 over 5 folds would be 200 trainings in full. Why: the learning rate
-matters more than all else here, so it spans three decades; --searcher optuna pays from about 30 configurations on.
-Larger batches use another rate, which is why both vary together.
+Cost: --trials configurations; 40 over 5 folds are 200 trainings without early stopping. Reason: the learning rate
+matters most here, so it spans three decades; --searcher optuna pays from about 30 configurations on. Larger batches
+need another rate, so both vary together.
 """
 
 from ray import tune
@@ -24,7 +24,7 @@ SPACE = {
     "schedule.plateau_patience": tune.choice([2, 4]),
 }
 
-# Adam without decoupled decay: what it would be called is a penalty, and it seldom helps.
+# Adam adds weight decay to the gradient as an L2 penalty, which seldom helps: only AdamW varies it.
 ONLY_IF = {
     "optimizer.weight_decay": {"optimizer.optimizer": ["adamw"]},
     "schedule.plateau_factor": {"schedule.schedule": ["plateau"]},
