@@ -40,11 +40,11 @@ def name(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page; those within a list lose their indent."""
-    found = []
+    result = []
     for indent, language, text in _FENCE.findall(page.read_text()):
         lines = [line.removeprefix(indent) for line in text.splitlines()]
-        found.append(Block(name(page), language.strip(), "\n".join(lines) + "\n"))
-    return found
+        result.append(Block(name(page), language.strip(), "\n".join(lines) + "\n"))
+    return result
 
 
 def inline_code(page: Path) -> list[str]:
