@@ -52,7 +52,7 @@ _EVERY = 2  # steps between checkpoints
 _LATER_S = 0.05  # at most within a moment
 _LATER_IN_START_S = 4.0  # of the command
 _AIM_S = 10.0  # of training, for a process to come to the moment; then another one is aimed at
-_SLOW = b"Ray could not be started on this machine"  # within 30 s: a machine that does too much else
+_SLOW = b"Ray did not start on this machine"  # within 30 s: a machine that does too much else
 _CODES = (-signal.SIGKILL, -signal.SIGTERM, 75, 143)
 
 

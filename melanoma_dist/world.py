@@ -1,4 +1,4 @@
-"""What a rank knows of its place among the ranks of its unit. Read once by ``dist.world``, handed down from there."""
+"""The place of a rank in its unit. ``distributed.world`` builds it once; everything else receives it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class World:
-    """Rank ``rank`` of ``size``, computing on GPU ``gpu`` or on the CPU, decoding with ``threads`` threads."""
+    """Rank ``rank`` of ``size``, on GPU ``gpu`` or the CPU, with ``threads`` decoding threads."""
 
     rank: int = 0
     size: int = 1
@@ -16,10 +16,10 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank writes what only one may write."""
+        """Whether this rank writes the files of the unit."""
         return self.rank == 0
 
     @property
     def device(self) -> str:
-        """The device's name as PyTorch spells it."""
+        """PyTorch's name of the device."""
         return "cpu" if self.gpu is None else f"cuda:{self.gpu}"

@@ -1,1 +1,1 @@
-"""Units as Ray Train jobs on one machine or a cluster."""
+"""Runs units on a Ray cluster: the layout over GPUs, checks of the machines, starts, restarts and reports."""

@@ -1,88 +1,92 @@
-"""How units, on any node, report to the command, and wait for its answers."""
+"""The queue through which units, on any node, report to the command and get its answers."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import ray
+from ray import ObjectRef
 
 from melanoma_dist.train.events import EpochDone, Event, Paused, StepDone, UnitDone
 from melanoma_dist.train.unit import Unit
 
-_LOOK_S = 0.1
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+_POLL_S = 0.1
 
 
 @ray.remote
 class EventQueue:
-    """Where ranks, on any node, leave events for the command, and wait for its answers."""
+    """Events of all units for the command, its answers, and its request to stop."""
 
     def __init__(self) -> None:
-        # While ranks start: else the first event brings these modules, and the command waits for seconds.
+        # Import while ranks start. Otherwise the first event imports these modules, and the command waits for seconds.
         for module in (Unit.__module__, StepDone.__module__):
             importlib.import_module(module)
         self._events: list[tuple[int | None, Unit, Event]] = []
-        self._asked: dict[int, asyncio.Future[str | None]] = {}
+        self._pending: dict[int, asyncio.Future[str | None]] = {}
         self._tickets = 0
-        self._leaving = False
+        self._stop_requested = False
 
     async def put(self, unit: Unit, event: Event) -> None:
-        """Leave an event."""
+        """Append an event."""
         self._events.append((None, unit, event))
 
     async def ask(self, unit: Unit, event: Event) -> str | None:
-        """Leave an event and wait for the answer."""
+        """Append an event and wait for the answer to it."""
         self._tickets += 1
         future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._asked[self._tickets] = future
+        self._pending[self._tickets] = future
         self._events.append((self._tickets, unit, event))
         return await future
 
-    async def take(self) -> list[tuple[int | None, Unit, Event]]:
-        """The events since the last call, each with a ticket where somebody waits for an answer."""
+    async def take_all(self) -> list[tuple[int | None, Unit, Event]]:
+        """Remove and return all events. An event that waits for an answer has a ticket, the others have None."""
         events, self._events = self._events, []
         return events
 
     async def answer(self, ticket: int, answer: str | None) -> None:
-        """Answer the one who holds a ticket."""
-        self._asked.pop(ticket).set_result(answer)
+        """Answer the event with this ticket."""
+        self._pending.pop(ticket).set_result(answer)
 
-    async def leave(self) -> None:
-        """Ask all units to save and leave."""
-        self._leaving = True
+    async def request_stop(self) -> None:
+        """Ask all units to save a checkpoint and stop."""
+        self._stop_requested = True
 
-    async def leaving(self) -> bool:
-        """Whether units are asked to leave."""
-        return self._leaving
+    async def stop_requested(self) -> bool:
+        """Whether units should save a checkpoint and stop."""
+        return self._stop_requested
 
 
 class Reporter:
-    """What the main rank of a unit reports to, and asks whether to leave."""
+    """The main rank's end of the queue."""
 
-    def __init__(self, unit: Unit, mailbox: Any) -> None:
-        self._unit, self._mailbox = unit, mailbox
-        self._answer: Any = None  # that is awaited to the question whether to leave
-        self._asked = time.monotonic()
+    def __init__(self, unit: Unit, queue: ActorHandle[EventQueue]) -> None:
+        self._unit, self._queue = unit, queue
+        self._answer: ObjectRef[bool] | None = None
+        self._polled = time.monotonic()
 
     def __call__(self, event: Event) -> str | None:
-        """Take an event of the unit; the answer to an ``EpochDone`` of a unit that is judged."""
+        """Report an event. Returns the scheduler's answer to an ``EpochDone`` of a sweep, None otherwise."""
         if self._unit.reports_to_scheduler and isinstance(event, EpochDone):
-            answer: str | None = ray.get(self._mailbox.ask.remote(self._unit, event))
+            answer: str | None = ray.get(self._queue.ask.remote(self._unit, event))
             return answer
-        left = self._mailbox.put.remote(self._unit, event)
+        delivery = self._queue.put.remote(self._unit, event)
         if isinstance(event, UnitDone | Paused):
-            ray.get(left)  # it is there before the unit has ended
+            ray.get(delivery)  # it must arrive before the unit exits
         return None
 
     def stop_requested(self) -> bool:
-        """Whether the unit is to save and leave. Asked a few times a second, and no step waits for the answer."""
+        """Whether the unit should save and stop. Polls a few times a second, and no step waits for the answer."""
         now = time.monotonic()
-        if now - self._asked < _LOOK_S:
+        if now - self._polled < _POLL_S:
             return False
-        self._asked, answer = now, self._answer
+        self._polled, answer = now, self._answer
         if answer is not None and not ray.wait([answer], timeout=0)[0]:
             return False
-        self._answer = self._mailbox.leaving.remote()
+        self._answer = self._queue.stop_requested.remote()
         return answer is not None and bool(ray.get(answer))

@@ -1,4 +1,4 @@
-"""Whether every node of a cluster reaches the run's folder, asked of each before anything is trained."""
+"""Checks before the training that every node of the cluster can write to the run's folder."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _STEP_S = 0.5
 def require_shared(folder: Path) -> None:
     """Raise ConfigError unless every node of the joined cluster sees the existing ``folder`` and can write there.
 
-    Ranks write checkpoints and predictions wherever they run, and this process reads them: a folder of one node's own
-    disk would lose them. Raises MelanomaDistError for a node that does not answer.
+    Ranks write checkpoints and predictions on their nodes, and this process reads them. On a node's own disk they
+    would be lost. Raises MelanomaDistError for a node that does not answer.
     """
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    sign = folder / f".seen-{secrets.token_hex(8)}"
-    sign.touch()
+    probe = folder / f".probe-{secrets.token_hex(8)}"
+    probe.touch()
     try:
-        asked = {node: _ask(node, str(sign)) for node in nodes}
-        blind = sorted(nodes[node] for node, answer in asked.items() if not _answer(answer, nodes[node]))
+        answers = {node: _ask(node, str(probe)) for node in nodes}
+        failing = sorted(nodes[node] for node, answer in answers.items() if not _answer(answer, nodes[node]))
     finally:
-        sign.unlink(missing_ok=True)
-    if blind:
+        probe.unlink(missing_ok=True)
+    if failing:
         raise ConfigError.of(
             "runs", folder.parent,
-            f"every node writes there, and {_count(len(blind), 'node')} of {len(nodes)} cannot: {', '.join(blind)}",
-            "Name a folder, by its absolute path, that all nodes share: NFS, EFS, Filestore, a ReadWriteMany volume.",
+            f"every node must write there; {_count(len(failing), 'node')} of {len(nodes)} cannot: {', '.join(failing)}",
+            "Give the absolute path of a folder that all nodes share: NFS, EFS, Filestore, a ReadWriteMany volume.",
         )  # fmt: skip
 
 
-def _reaches(sign: str) -> bool:
-    """Whether this node sees the file and can write beside it."""
-    path, end = Path(sign), time.monotonic() + _APPEARS_S
+def _reaches(probe: str) -> bool:
+    """Whether this node sees the file ``probe`` and can write beside it."""
+    path, end = Path(probe), time.monotonic() + _APPEARS_S
     while not path.exists():
         if time.monotonic() > end:
             return False
@@ -55,9 +55,9 @@ def _reaches(sign: str) -> bool:
     return True
 
 
-def _ask(node: str, sign: str) -> ray.ObjectRef:
+def _ask(node: str, probe: str) -> ray.ObjectRef:
     there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_reaches).remote(sign)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_reaches).remote(probe)
 
 
 def _answer(answer: ray.ObjectRef, address: str) -> bool:
@@ -65,8 +65,8 @@ def _answer(answer: ray.ObjectRef, address: str) -> bool:
         return bool(ray.get(answer, timeout=_ANSWER_S))
     except RayError as error:
         raise MelanomaDistError(
-            f"Node {address} of the cluster does not run even a small task ({type(error).__name__}). "
-            "Does it have this program, at the same place, with the same Python and Ray? See cluster/README.md."
+            f"Node {address} of the cluster failed to run a small task ({type(error).__name__}). Install this program "
+            "there, at the same path, with the same versions of Python and Ray. See cluster/README.md."
         ) from error
 
 

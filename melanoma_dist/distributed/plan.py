@@ -1,8 +1,8 @@
-"""How the units of a run are laid out over GPUs or CPU cores: pure arithmetic, with its reason in words.
+"""The layout of units over GPUs or CPU cores: pure arithmetic, with the reason in words.
 
-Units first, ranks second: folds are independent, so as many as there are GPUs train side by side, each on one. Only
-when GPUs would idle does a unit get more of them, up to one node, because ranks cost: gradients travel, and batch norm
-sees a smaller share of the batch.
+Units first, ranks second: folds are independent, so each GPU trains one. A unit gets several GPUs, at most one node,
+only if GPUs would idle otherwise. Ranks have a cost: they exchange gradients, and batch norm sees a smaller share of
+the batch.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from melanoma_dist.errors import ConfigError
 
-_EFFICIENCY_PER_DOUBLING = 0.98  # of twice the ranks in one node: assumed, not measured yet
-_WORTH = 0.9  # more ranks must save a tenth of the time
-_SMALLEST_SHARE = 8  # images per rank and step, below which batch statistics are poor
+_EFFICIENCY_PER_DOUBLING = 0.98  # of twice the ranks in one node: an assumption, not measured yet
+_MIN_SPEEDUP = 0.9  # more ranks must save a tenth of the time
+_MIN_IMAGES = 8  # per rank and step; with fewer, batch statistics are poor
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What there is: per node, its GPUs and its CPU cores."""
+    """The GPUs and the CPU cores of each node."""
 
     gpus: tuple[int, ...]
     cores: tuple[int, ...]
@@ -27,12 +27,12 @@ class Machines:
 
 @dataclass(frozen=True)
 class Layout:
-    """How units run."""
+    """The place of every unit."""
 
     ranks: int  # per unit
     side_by_side: int  # units at a time
     gpu: bool
-    cores: float  # per rank, below 1 where ranks outnumber cores
+    cores: float  # per rank, below 1 if there are more ranks than cores
     reason: str
     gpu_share: float = 1.0  # of a GPU, per rank
 
@@ -43,10 +43,10 @@ class Layout:
 
 
 def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, per_unit: float | None) -> Layout:
-    """The layout of ``units`` units on ``gpus`` GPUs, or on the CPU where that is 0.
+    """Lay out ``units`` units on ``gpus`` GPUs, or on the CPU if ``gpus`` is 0.
 
-    ``per_unit`` is the number of ranks of a unit, or a share of a GPU. Raises ConfigError when a unit's ranks cannot be
-    had or outnumber the images of half a batch.
+    ``per_unit`` is the number of ranks of a unit, or a share of a GPU. Raises ConfigError if no node has enough GPUs
+    for the ranks of a unit, or if a rank gets fewer than two images of a batch.
     """
     if per_unit is not None and 2 * per_unit > batch_size:
         rule = f"every rank needs at least 2 images of a global batch of {batch_size}"
@@ -59,7 +59,7 @@ def lay_out(machines: Machines, units: int, batch_size: int, gpus: int, per_unit
 
 
 def capacity(machines: Machines, layout: Layout) -> int:
-    """How many units of a layout there is room for: fewer than planned once a node is lost."""
+    """How many units of a layout fit on the machines: fewer than planned after the loss of a node."""
     if not layout.gpu:
         return sum(math.floor(cores / (layout.ranks * layout.cores) + 1e-9) for cores in machines.cores)
     per_gpu = math.floor(1 / layout.gpu_share + 1e-9)
@@ -70,12 +70,12 @@ def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
     side_by_side = max(1, min(units, _slots(list(machines.cores), ranks)))
     share = _cores_per_rank(machines.cores, ranks, side_by_side)
     cores = _count(sum(machines.cores), "core")
-    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {cores}, no GPU asked for"
+    reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'CPU rank')} each: {cores}, --gpus 0"
     return Layout(ranks, side_by_side, False, share, reason)
 
 
 def _cores_per_rank(nodes: tuple[int, ...], ranks: int, side_by_side: int) -> float:
-    """The most whole cores for each rank with which that many units find a node; a part of one where ranks are more."""
+    """The most whole cores per rank with which all units fit, or a share of a core if there are more ranks."""
     share = max(nodes) // ranks
     while share > 1 and _slots(list(nodes), share * ranks) < side_by_side:
         share -= 1
@@ -83,54 +83,56 @@ def _cores_per_rank(nodes: tuple[int, ...], ranks: int, side_by_side: int) -> fl
 
 
 def _part(cores: float) -> float:
-    """A share of a core, as Ray counts it, rounded down."""
+    """A share of a core, rounded down to the precision of Ray."""
     return max(math.floor(cores * 100) / 100, 0.01)
 
 
-def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, wanted: int | None) -> Layout:
-    nodes = _taken(machines.gpus, gpus)
+def _on_gpus(machines: Machines, units: int, batch_size: int, gpus: int, requested: int | None) -> Layout:
+    nodes = _in_use(machines.gpus, gpus)
     largest = max(nodes)
-    if wanted is not None and wanted > largest:
-        raise ConfigError.of(
-            "gpus_per_unit", wanted, f"a fold trains within one node, and the largest has {largest} GPUs in use"
-        )
-    ranks = wanted or _best_ranks(nodes, units, batch_size)
+    if requested is not None and requested > largest:
+        rule = f"a fold trains within one node, and the largest has {largest} GPUs in use"
+        raise ConfigError.of("gpus_per_unit", requested, rule, f"At most --gpus-per-unit {largest}.")
+    ranks = requested or _best_ranks(nodes, units, batch_size)
     side_by_side = min(units, _slots(nodes, ranks))
     idle = gpus - side_by_side * ranks
-    why = "as asked" if wanted else "fewer GPUs than folds" if gpus < units else "a GPU for each fold"
-    if not wanted and ranks > 1:
+    why = "as requested" if requested else "fewer GPUs than folds" if gpus < units else "a GPU for each fold"
+    if not requested and ranks > 1:
         why = "GPUs would idle with fewer ranks"
     reason = f"{_folds(side_by_side)} at a time on {_count(ranks, 'GPU')} each: {_count(gpus, 'GPU')}, {why}"
     reason += f"; {idle} idle" if idle else ""
-    cores = min(count / there for count, there in zip(machines.cores, machines.gpus, strict=True) if there)
-    return Layout(ranks, side_by_side, True, _cores_of(cores), reason)
+    return Layout(ranks, side_by_side, True, _whole_or_part(_cores_per_gpu(machines)), reason)
 
 
 def _on_shares(machines: Machines, units: int, gpus: int, share: float) -> Layout:
     per_gpu = math.floor(1 / share + 1e-9)
     side_by_side = min(units, gpus * per_gpu)
-    reason = f"{_folds(side_by_side)} at a time, {per_gpu} on each of {_count(gpus, 'GPU')}, as asked"
-    cores = min(count / there for count, there in zip(machines.cores, machines.gpus, strict=True) if there) / per_gpu
-    return Layout(1, side_by_side, True, _cores_of(cores), reason, share)
+    reason = f"{_folds(side_by_side)} at a time, {per_gpu} on each of {_count(gpus, 'GPU')}, as requested"
+    return Layout(1, side_by_side, True, _whole_or_part(_cores_per_gpu(machines) / per_gpu), reason, share)
 
 
-def _cores_of(cores: float) -> float:
-    """Whole cores for a rank, or a part of one."""
+def _cores_per_gpu(machines: Machines) -> float:
+    """The fewest cores per GPU of any node."""
+    return min(cores / gpus for cores, gpus in zip(machines.cores, machines.gpus, strict=True) if gpus)
+
+
+def _whole_or_part(cores: float) -> float:
+    """Whole cores for a rank, or a share of one."""
     return float(math.floor(cores)) if cores >= 1 else _part(cores)
 
 
 def _best_ranks(nodes: list[int], units: int, batch_size: int) -> int:
-    """The fewest ranks per unit that more ranks would not beat by a tenth of the time."""
-    most = max(1, min(max(nodes), batch_size // _SMALLEST_SHARE))
+    """The fewest ranks per unit, unless more ranks save a tenth of the time."""
+    most = max(1, min(max(nodes), batch_size // _MIN_IMAGES))
     best = 1
     for ranks in range(2, most + 1):
-        if _slots(nodes, ranks) and _time(nodes, units, ranks) < _WORTH * _time(nodes, units, best):
+        if _slots(nodes, ranks) and _time(nodes, units, ranks) < _MIN_SPEEDUP * _time(nodes, units, best):
             best = ranks
     return best
 
 
 def _time(nodes: list[int], units: int, ranks: int) -> float:
-    """Time of all units, in times of one unit on one GPU."""
+    """Time of all units; the time of one unit on one GPU is 1."""
     waves = math.ceil(units / _slots(nodes, ranks))
     return float(waves / (ranks * _EFFICIENCY_PER_DOUBLING ** math.log2(ranks)))
 
@@ -139,12 +141,12 @@ def _slots(nodes: list[int], ranks: int) -> int:
     return sum(gpus // ranks for gpus in nodes)
 
 
-def _taken(nodes: tuple[int, ...], gpus: int) -> list[int]:
-    """GPUs used on each node when the fullest nodes are taken first."""
-    taken: list[int] = []
+def _in_use(nodes: tuple[int, ...], gpus: int) -> list[int]:
+    """GPUs in use on each node, the largest nodes first."""
+    used: list[int] = []
     for available in sorted(nodes, reverse=True):
-        taken.append(min(available, gpus - sum(taken)))
-    return taken
+        used.append(min(available, gpus - sum(used)))
+    return used
 
 
 def _folds(count: int) -> str:

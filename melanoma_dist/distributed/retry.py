@@ -1,4 +1,4 @@
-"""Whether a unit that failed is worth another try: what would come again is not, crashes and lost nodes have limits."""
+"""Decides whether a failed unit restarts: never after an error that would repeat, and within limits after others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from melanoma_dist.errors import MelanomaDistError, RankError
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to start a failed unit again, and why."""
+    """Whether to restart a failed unit, and why."""
 
     again: bool
     why: str
@@ -20,15 +20,15 @@ class Decision:
 
 @dataclass
 class Failures:
-    """How often a unit failed and was started again."""
+    """The failures of a unit so far."""
 
     crashes: int = 0
     lost_nodes: int = 0
-    """Its node was taken away or died, which says nothing about the unit."""
+    """Failures of the unit's node, for which the unit is not to blame."""
 
 
 def retry(error: BaseException, before: Failures, limits: FaultToleranceConfig) -> Decision:
-    """What to do about a unit that failed, with what happened ``before``; counts it."""
+    """Decide about a failed unit, and add the failure to ``before``."""
     if isinstance(error, MelanomaDistError) and not isinstance(error, RankError):
         return Decision(False, "it would fail again")
     if _of_node(error):
@@ -45,7 +45,7 @@ def _within(count: int, most: int, what: str, flag: str) -> Decision:
 
 
 def _of_node(error: BaseException) -> bool:
-    """Whether a unit was lost with its node."""
+    """Whether the unit was lost with its node."""
     return isinstance(error, RayActorError) and (
         error.preempted or "node has died" in str(error) or "node was terminated" in str(error)
     )

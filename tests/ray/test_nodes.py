@@ -99,7 +99,7 @@ def test_nodes_that_share_no_folder_are_named(head: Head, tmp_path: Path) -> Non
     assert "nodes 2" in done.stdout, done.stderr
     assert "left []" in done.stdout
     assert (
-        f"--runs {tmp_path.parent}: every node writes there, and 1 node of 2 cannot: {head.address.split(':')[0]}"
+        f"--runs {tmp_path.parent}: every node must write there; 1 node of 2 cannot: {head.address.split(':')[0]}"
         in done.stdout
     )
 

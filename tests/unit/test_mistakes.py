@@ -108,7 +108,7 @@ def test_a_disk_that_is_too_small(
 
     monkeypatch.setattr(shutil, "disk_usage", nearly_full)
     said = told(capfd, *good(data, tmp_path))
-    assert re.search(r"--runs \S*: the run will write at least \d+ MB more there, and 1 MB are free. Make room", said)
+    assert re.search(r"--runs \S*: the run writes at least \d+ MB more there, and 1 MB are free. Make room", said)
     assert not (tmp_path / "runs").exists()
 
 

@@ -26,14 +26,14 @@ CASES = [
     # 2 ranks: eight at a time, one wave, 0.51. 4: four at a time, two waves, 0.52. The scarcer node gives 4 cores.
     ("two nodes", TWO_NODES, 5, 32, 16, None, Layout(2, 5, True, 4.0, "GPUs would idle with fewer ranks; 6 idle")),
     # The ranks of a fold never lie on two nodes: three on each of two nodes of four leave two GPUs idle.
-    ("no rank elsewhere", Machines((4, 4), (8, 8)), 9, 32, 8, 3, Layout(3, 2, True, 2.0, "as asked; 2 idle")),
-    ("two ranks wanted", EIGHT, 5, 32, 8, 2, Layout(2, 4, True, 8.0, "as asked")),
-    ("one rank wanted", EIGHT, 5, 32, 8, 1, Layout(1, 5, True, 8.0, "as asked; 3 idle")),
-    ("two ranks on two cores", CPU, 3, 32, 0, 2, Layout(2, 1, False, 1.0, "no GPU asked for")),
-    ("one rank on two cores", CPU, 3, 32, 0, None, Layout(1, 2, False, 1.0, "no GPU asked for")),
-    ("cores to spare", Machines((0,), (9,)), 2, 32, 0, None, Layout(1, 2, False, 4.0, "no GPU asked for")),
-    ("more ranks than cores", CPU, 3, 32, 0, 3, Layout(3, 1, False, 0.66, "no GPU asked for")),
-    ("GPUs left alone", EIGHT, 3, 32, 0, None, Layout(1, 3, False, 21.0, "no GPU asked for")),
+    ("no rank elsewhere", Machines((4, 4), (8, 8)), 9, 32, 8, 3, Layout(3, 2, True, 2.0, "as requested; 2 idle")),
+    ("two ranks requested", EIGHT, 5, 32, 8, 2, Layout(2, 4, True, 8.0, "as requested")),
+    ("one rank requested", EIGHT, 5, 32, 8, 1, Layout(1, 5, True, 8.0, "as requested; 3 idle")),
+    ("two ranks on two cores", CPU, 3, 32, 0, 2, Layout(2, 1, False, 1.0, "--gpus 0")),
+    ("one rank on two cores", CPU, 3, 32, 0, None, Layout(1, 2, False, 1.0, "--gpus 0")),
+    ("cores to spare", Machines((0,), (9,)), 2, 32, 0, None, Layout(1, 2, False, 4.0, "--gpus 0")),
+    ("more ranks than cores", CPU, 3, 32, 0, 3, Layout(3, 1, False, 0.66, "--gpus 0")),
+    ("GPUs left alone", EIGHT, 3, 32, 0, None, Layout(1, 3, False, 21.0, "--gpus 0")),
 ]
 
 
@@ -124,9 +124,9 @@ def test_the_room_there_is_now(machines: Machines, layout: Layout, units: int) -
 @pytest.mark.parametrize(
     ("machines", "gpus", "share", "expected"),
     [
-        (EIGHT, 8, 0.5, Layout(1, 16, True, 4.0, "2 on each of 8 GPUs, as asked", 0.5)),
-        (EIGHT, 2, 0.25, Layout(1, 8, True, 2.0, "4 on each of 2 GPUs, as asked", 0.25)),
-        (EIGHT, 1, 1 / 3, Layout(1, 3, True, 2.0, "3 on each of 1 GPU, as asked", 1 / 3)),
+        (EIGHT, 8, 0.5, Layout(1, 16, True, 4.0, "2 on each of 8 GPUs, as requested", 0.5)),
+        (EIGHT, 2, 0.25, Layout(1, 8, True, 2.0, "4 on each of 2 GPUs, as requested", 0.25)),
+        (EIGHT, 1, 1 / 3, Layout(1, 3, True, 2.0, "3 on each of 1 GPU, as requested", 1 / 3)),
     ],
 )
 def test_shares_of_a_gpu_pack_units(machines: Machines, gpus: int, share: float, expected: Layout) -> None:

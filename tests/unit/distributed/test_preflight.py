@@ -85,7 +85,7 @@ def test_sizes_are_bytes() -> None:
 def test_a_full_disk_is_told_before_anything_is_written(disk: Path) -> None:
     chosen, run = config(runs=disk / "runs", folds=2, epochs=1), disk / "runs" / "name"
     large = ModelSize(state=150_000, parameters=150_000)
-    rule = re.escape(f"--runs {disk}/runs: the run will write at least 2 MB more there, and 1 MB are free. Make room")
+    rule = re.escape(f"--runs {disk}/runs: the run writes at least 2 MB more there, and 1 MB are free. Make room")
     with pytest.raises(ConfigError, match=rule):
         check_room(chosen, large, run)
     assert list(disk.iterdir()) == []
@@ -108,8 +108,8 @@ def test_where_no_size_is_told_nothing_is_refused() -> None:
 def test_a_little_temporary_folder(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(disk))
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    monkeypatch.setattr("melanoma_dist.distributed.preflight._LONGEST", 200)
-    with pytest.raises(ConfigError, match=rf"TMPDIR {disk}: Ray needs 268 MB .* and 1 MB are free .* with TMPDIR"):
+    monkeypatch.setattr("melanoma_dist.distributed.preflight._MAX_LENGTH", 200)
+    with pytest.raises(ConfigError, match=rf"TMPDIR {disk}: Ray needs 268 MB .* and 1 MB are free .* set TMPDIR to"):
         check_temporary()
 
 
