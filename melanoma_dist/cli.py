@@ -1,6 +1,6 @@
-"""The command line: which command, its configuration, its errors as one message and an exit code.
+"""The command line: parses the configuration of a command, runs it, and turns errors into a message and an exit code.
 
-With no subcommand it trains. Nothing heavy is imported to parse.
+Without a subcommand it trains. Parsing imports nothing heavy, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import tyro
 
@@ -19,40 +21,42 @@ from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 
-_PARSER = (tyro.conf.OmitArgPrefixes,)
-_OF_RUNS = (*_PARSER, tyro.conf.PositionalRequiredArgs)
-_OF_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
-_USAGE = """Train k folds of a backbone and report what the folds predict for the images they did not train on.
+Config = TypeVar("Config")
 
-    launch.py --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
-    launch.py --config run.yaml [--lr 3e-4 ...]                   train as a saved configuration says; flags win
-    launch.py sweep --space tune_spaces/head.py --trials 24 --data DATA    search configurations, stopped early
-    launch.py evaluate runs/NAME --holdout 2017-test              judge a run by images that no fold has seen
-    launch.py compare RUN RUN [RUN ...]                           finished runs side by side, with intervals
-    launch.py data download --help                                fetch the challenges' files
-    launch.py data prepare --help                                 make DATA from them
-    launch.py data audit --help                                   prove that DATA does not leak, and look at it
+_PARSER = (tyro.conf.OmitArgPrefixes,)
+_POSITIONAL = (*_PARSER, tyro.conf.PositionalRequiredArgs)
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+_USAGE = """Train a backbone over k folds and report its out-of-fold predictions.
+
+    {0} --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
+    {0} --config run.yaml [--lr 3e-4 ...]                   train with a saved configuration; flags override it
+    {0} sweep --space tune_spaces/head.py --trials 24 --data DATA    search configurations, with early stopping
+    {0} evaluate runs/NAME --holdout 2017-test              evaluate a run on images that no fold has seen
+    {0} compare RUN RUN [RUN ...]                           compare finished runs, with confidence intervals
+    {0} data download --help                                download the challenges' files
+    {0} data prepare --help                                 build the data set DATA from them
+    {0} data audit --help                                   check DATA for leaks, and write a page with the evidence
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit code.
+    """Run one command and return its exit code.
 
-    0 done, 1 failed, 2 a mistake of the user, 130 or 143 interrupted, 75 saved and ended as a signal asked.
+    0 success, 1 failure, 2 mistake of the user, 130 or 143 interrupted, 75 saved and stopped after a signal.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     signals.reset()
     signals.install_handlers()
     try:
-        _command(arguments)
+        _run_command(arguments)
     except MelanomaDistError as error:
         console.error(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        if error.errno not in _OF_STORAGE:
+        if error.errno not in _STORAGE_ERRORS:
             raise
         place = error.filename or "a file"
-        console.error(f"error: {place}: {error.strerror}. Make room or mend the storage. {_remains(arguments)}")
+        console.error(f"error: {place}: {error.strerror}. Free space or repair the storage. {_remains(arguments)}")
         return MelanomaDistError.exit_code
     except KeyboardInterrupt:
         console.error(signals.interrupt_message(_remains(arguments)))
@@ -60,60 +64,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _command(arguments: list[str]) -> None:
-    if arguments[:1] == ["data"]:
-        _data(arguments[1:])
-    elif arguments[:1] == ["sweep"]:
-        _sweep(arguments[1:])
-    elif arguments[:1] == ["evaluate"]:
-        _evaluate(arguments[1:])
-    elif arguments[:1] == ["compare"]:
-        _compare(arguments[1:])
+def _run_command(arguments: list[str]) -> None:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command == "data":
+        _data(rest)
+    elif command == "sweep":
+        settings = _parse(SweepConfig, with_file(rest), "sweep")
+        from melanoma_dist.sweep.command import sweep
+
+        sweep(settings)
+    elif command == "evaluate":
+        evaluation = _parse(EvaluateConfig, rest, "evaluate", markers=_POSITIONAL)
+        from melanoma_dist.evaluate.holdout.command import evaluate
+
+        evaluate(evaluation)
+    elif command == "compare":
+        comparison = _parse(CompareConfig, rest, "compare", markers=_POSITIONAL)
+        from melanoma_dist.evaluate.comparison.command import compare
+
+        compare(comparison)
+    elif not command or command.startswith("-"):
+        config = _parse(RunConfig, with_file(arguments), description=_USAGE.format(_program()))
+        from melanoma_dist.run import train
+
+        train(config)
     else:
-        _train(arguments)
-
-
-def _train(arguments: list[str]) -> None:
-    if arguments and not arguments[0].startswith("-"):
         raise ConfigError(
-            f"{arguments[0]!r} is no command. Commands: `sweep`, `evaluate`, `compare`, {_data_commands()}; "
-            "without one, launch.py trains."
+            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, {_data_commands()}. "
+            "Without a command, the program trains."
         )
-    config = tyro.cli(RunConfig, args=with_file(arguments), prog="launch.py", description=_USAGE, config=_PARSER)
-    from melanoma_dist.run import train
-
-    train(config)
 
 
-def _sweep(arguments: list[str]) -> None:
-    settings = tyro.cli(SweepConfig, args=with_file(arguments), prog="launch.py sweep", config=_PARSER)
-    from melanoma_dist.sweep.command import sweep
-
-    sweep(settings)
-
-
-def _evaluate(arguments: list[str]) -> None:
-    settings = tyro.cli(EvaluateConfig, args=arguments, prog="launch.py evaluate", config=_OF_RUNS)
-    from melanoma_dist.evaluate.holdout.command import evaluate
-
-    evaluate(settings)
+def _parse(
+    config: type[Config],
+    arguments: list[str],
+    command: str = "",
+    description: str | None = None,
+    markers: tuple[Any, ...] = _PARSER,
+) -> Config:
+    prog = f"{_program()} {command}".rstrip()
+    return tyro.cli(config, args=arguments, prog=prog, description=description, config=markers)
 
 
-def _compare(arguments: list[str]) -> None:
-    settings = tyro.cli(CompareConfig, args=arguments, prog="launch.py compare", config=_OF_RUNS)
-    from melanoma_dist.evaluate.comparison.command import compare
-
-    compare(settings)
+def _program() -> str:
+    """The name under which the user called the program: the installed command, or the script of a checkout."""
+    return "melanoma-dist" if Path(sys.argv[0]).name == "melanoma-dist" else "launch.py"
 
 
 def _data(arguments: list[str]) -> None:
-    name = arguments[0] if arguments else "nothing"
-    if name not in COMMANDS:
+    if not arguments or arguments[0] not in COMMANDS:
+        unknown = f"{arguments[0]!r} is not one of them" if arguments else "name one of them"
         raise ConfigError(
-            f"data: the commands are {_data_commands()}, and {name} was given. See `launch.py data prepare --help`."
+            f"data: the commands are {_data_commands()}; {unknown}. See `{_program()} data prepare --help`."
         )
-    command = COMMANDS[name]
-    command.run(tyro.cli(command.config, args=arguments[1:], prog=f"launch.py data {name}", config=_PARSER))
+    command = COMMANDS[arguments[0]]
+    command.run(_parse(command.config, arguments[1:], f"data {arguments[0]}"))
 
 
 def _data_commands() -> str:
@@ -121,11 +126,11 @@ def _data_commands() -> str:
 
 
 def _remains(arguments: list[str]) -> str:
-    """What an interrupted command leaves."""
+    """What an interrupted command leaves on the disk, and how to resume."""
     if arguments[:1] == ["data"]:
         return COMMANDS[arguments[1]].remains
     if arguments[:1] == ["evaluate"]:
-        return "Nothing was judged; if the images were already looked at, that is recorded in RUN/evaluations."
+        return "No metrics were saved. If images were already scored, RUN/evaluations records it."
     if arguments[:1] == ["compare"]:
-        return "Nothing was kept: the same command begins again."
-    return "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
+        return "Nothing was saved. Run the same command again."
+    return "Checkpoints are kept. Run the same command again to resume from the last ones."

@@ -28,8 +28,7 @@ class EvaluateConfig:
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training."""
     tta: int = 1
-    """Test-time augmentation: orientations of each image to average, 1 (as it is) to 8 (all flips and quarter
-    turns)."""
+    """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns)."""
     prevalence: float | None = None
     """Prevalence of melanoma, above 0 and below 1, for which to report PPV and NPV. Default: they are not reported."""
     batch_size: int | None = None

@@ -27,11 +27,10 @@ class FaultToleranceConfig:
     checkpoint_every: str = "10m"
     """Time (`90s`, `10m`, `2h`) or steps (`500`) between checkpoints. Each epoch ends with a checkpoint in any case."""
     allow_resize: bool = False
-    """Resume a fold on another number of ranks: same images in each global batch, metrics that differ in the last
-    digits."""
+    """Resume a fold on another number of ranks. The global batches stay the same, the last digits of metrics may not."""
     accept_changes: bool = False
-    """Resume a run with other code, libraries or arithmetic (GPU or CPU, CPU threads, amp, channels_last, compile,
-    sync_batchnorm). Its record keeps both versions."""
+    """Resume a run with other code, libraries or arithmetic; its record keeps both versions.
+    Arithmetic: GPU or CPU, CPU threads, amp, channels_last, compile, sync_batchnorm."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "max_restarts", "max_preemptions", "max_skipped_steps", "max_corrupt_images", "grace_s")

@@ -15,8 +15,8 @@ class HardwareConfig:
     gpus: int | None = None
     """GPUs to use; 0 trains on the CPU. Default: all GPUs of the machine or the cluster."""
     gpus_per_unit: float | None = None
-    """GPUs (ranks) that train one fold together, or a share of one GPU, 0.05 to 1, for small backbones. Default:
-    chosen from the number of GPUs."""
+    """GPUs (ranks) that train one fold together, or a share of one GPU (0.05 to 1) for small backbones.
+    Default: chosen from the number of GPUs."""
     ranks_per_unit: int | None = None
     """Ranks that train one fold together on the CPU (with `--gpus 0`). Default: 1."""
     address: str | None = None

@@ -36,8 +36,7 @@ class DataConfig:
     """Images, labels and folds."""
 
     data: str | None = None
-    """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://; each node keeps a copy), or `demo` for
-    synthetic images."""
+    """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://), or `demo` for synthetic images."""
     labels: LabelSet = "isic2019"
     """Label set: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
     folds: int = 5
@@ -73,8 +72,7 @@ class ModelConfig:
     backbone: str = "inceptionresnetv2"
     """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model name of timm."""
     weights: str = "imagenet"
-    """imagenet (published weights), none (random initialization) or a file (.safetensors, or a state dict of PyTorch
-    1.6+)."""
+    """imagenet (published weights), none (random) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
     pooling: Pooling = "avg"
     """Pooling of the trunk's feature map: avg, max, avgmax (their mean) or gem."""
     hidden: int = 0
@@ -123,8 +121,7 @@ class OptimizerConfig:
     accumulate: int = 1
     """Micro-batches per rank and step, 1 to 1024. More of them need less memory."""
     ema_decay: float = 0.0
-    """Decay of the moving average (EMA) of the weights, 0 (off) up to but not 1. With EMA, the average is validated and
-    saved."""
+    """Decay of the moving average (EMA) of the weights, which is validated and saved; 0 (off) up to but not 1."""
     freeze_epochs: int = 0
     """First epochs, in which only the head trains."""
 
@@ -180,11 +177,10 @@ class RunConfig:
     seed: int = 0
     """Random seed of folds, head weights, sample order, augmentation and dropout, 0 to 4294967295."""
     repeats: int = 1
-    """Trainings of the same folds, each with the next seed, 1 to 100. Separates seed variance from fold variance. The
-    reported metrics are those of the first seed."""
+    """Trainings of the same folds, each with the next seed, 1 to 100. Separates seed variance from fold variance.
+    The reported metrics are those of the first seed."""
     threshold: float = 0.5
-    """Decision threshold of precision and recall: an image is positive from this probability on, above 0 and below
-    1."""
+    """Decision threshold: the probability from which an image counts as positive, above 0 and below 1."""
     data: DataConfig = field(default_factory=DataConfig)
     input: InputConfig = field(default_factory=InputConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -23,8 +23,8 @@ class SweepConfig:
     """Search configurations over the folds of one data set, and stop the clearly worse ones early."""
 
     space: Path | None = None
-    """Python file with the search space, such as tune_spaces/backbones.py. It is executed: trust it like any
-    program."""
+    """Python file with the search space, such as tune_spaces/backbones.py. 
+    It is executed: trust it like any program."""
     trials: int | None = None
     """Configurations to try, 1 to 100000. Default: the whole grid with --searcher grid, no limit with --time-budget."""
     time_budget: str | None = None
@@ -32,15 +32,14 @@ class SweepConfig:
     searcher: Searcher = "random"
     """random, grid (all combinations of a space of choices) or optuna (TPE, guided by the fold means)."""
     scheduler: Scheduler = "asha"
-    """Early stopping between the epochs of a first fold: asha, hyperband (ASHA with several grace periods), median or
-    none."""
+    """Early stopping between epochs of a first fold: asha, hyperband (ASHA with several grace periods), median, none."""
     grace_epochs: int = 3
     """Epochs of a configuration before the scheduler may stop it, at least 1."""
     reduction_factor: float = 3.0
     """Reduction factor of ASHA, above 1: at each rung, 1 in this many configurations continues."""
     fold_race: FoldRace = "forgiving"
-    """Early stopping between folds. forgiving drops a configuration whose mean is at or below the worst fold of the
-    best configuration; aggressive compares with that one's mean (unreliable); none never drops one."""
+    """Early stopping between folds. forgiving: drop a configuration if its mean is no better than the best one's worst
+    fold. aggressive: if its mean is no better than the best one's mean (unreliable). none: never."""
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from .conftest import Command, assert_same
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAVED = "saved and stopped: run the same command again to resume at this step."
-KEPT = "Checkpoints, if there are any yet, are kept: the same command goes on from the last ones."
+KEPT = "Checkpoints are kept. Run the same command again to resume from the last ones."
 
 
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:

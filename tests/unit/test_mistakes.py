@@ -168,11 +168,11 @@ def test_a_disk_that_fills_where_nobody_expects_it(
     monkeypatch.setattr("melanoma_dist.run.open_data", full)
     assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
     told = " ".join(capfd.readouterr().err.split())
-    assert "error: journal.jsonl: No space left on device. Make room or mend the storage. Checkpoints, if" in told
+    assert "error: journal.jsonl: No space left on device. Free space or repair the storage. Checkpoints are" in told
 
 
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "no command" in told(capfd, "trian")
+    assert "not a command" in told(capfd, "trian")
     assert "data prepare" in told(capfd, "data", "prepar")
     assert "2017" in told(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
 

@@ -273,7 +273,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["trian"], "'trian' is no command"),
+        (["trian"], "'trian' is not a command"),
         (["--config"], "the file's name is missing"),
         (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
         (["data"], "the commands are `data download`, `data prepare`"),
