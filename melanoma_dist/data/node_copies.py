@@ -29,7 +29,7 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def cache_folder() -> Path:
@@ -49,11 +49,11 @@ def resolve_source(source: str | None, folder: Path) -> str:
     return source if source is not None and is_remote(source) else str(folder.resolve())
 
 
-def local_copy(source: str, fingerprint: str | None = None, say: Say = console.info) -> Path:
+def local_copy(source: str, fingerprint: str | None = None, log: Log = console.info) -> Path:
     """Return the folder of a data set on this machine: a local ``source`` as it is, or the copy of a URL.
 
     The copy is made if it is missing. With the expected ``fingerprint``, an existing copy is found without any request
-    to the storage. ``say`` gets a message when this takes time. Raises ConfigError if the URL cannot be read,
+    to the storage. ``log`` gets a message when this takes time. Raises ConfigError if the URL cannot be read,
     DataError if the copy cannot be written or is incomplete.
     """
     if not is_remote(source):
@@ -67,9 +67,9 @@ def local_copy(source: str, fingerprint: str | None = None, say: Say = console.i
         with _disk_errors(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
             waiting = f"another process copies {url} to this machine; waiting for it"
-            with wait_for_lock(target.with_name(f"{target.name}.lock"), lambda: say(waiting)):
+            with wait_for_lock(target.with_name(f"{target.name}.lock"), lambda: log(waiting)):
                 if not target.is_dir():  # the other process may have made it
-                    _copy(remote, target, say)
+                    _copy(remote, target, log)
     return target
 
 
@@ -77,7 +77,7 @@ def _copy_folder(url: str, fingerprint: str) -> Path:
     return cache_folder() / "copies" / f"{url.rpartition('/')[2]}-{fingerprint[:16]}"
 
 
-def _copy(remote: _RemoteDataset, target: Path, say: Say) -> None:
+def _copy(remote: _RemoteDataset, target: Path, log: Log) -> None:
     """Copy the missing files, verify the data set, then give the folder its name."""
     aside = target.with_name(f"{target.name}.part")
     aside.mkdir(exist_ok=True)
@@ -85,7 +85,7 @@ def _copy(remote: _RemoteDataset, target: Path, say: Say) -> None:
     missing = {name: size for name, size in sizes.items() if _size(aside / name) != size}
     needed, total = sum(missing.values()), sum(sizes.values())
     _require_space(target, remote.url, needed)
-    say(f"copying {remote.url} to {target} ({console.size(needed)}, once on this machine)")
+    log(f"copying {remote.url} to {target} ({console.size(needed)}, once on this machine)")
     with console.byte_progress(total - needed, total, "copying") as on_bytes:
         for name, size in missing.items():
             _fetch(remote, name, size, aside / name, on_bytes)

@@ -28,7 +28,7 @@ _NAME = re.compile(r"(\d{8})-([0-9a-f]{64})\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_MANIFEST_BYTES = 64 * 2**20
 
-Say = Callable[[str], object]
+Log = Callable[[str], object]
 
 
 class CorruptCopy(Exception):
@@ -46,9 +46,9 @@ class Generation:
 class FolderCopy:
     """The copy of the files below ``root`` whose relative paths ``includes`` accepts."""
 
-    def __init__(self, url: str, root: Path, includes: Callable[[str], bool], say: Say) -> None:
-        """``say`` gets a message about each corrupt manifest. Raises the storage library's error for a bad URL."""
-        self.url, self._root, self._includes, self._say = url, root, includes, say
+    def __init__(self, url: str, root: Path, includes: Callable[[str], bool], log: Log) -> None:
+        """``log`` gets a message about each corrupt manifest. Raises the storage library's error for a bad URL."""
+        self.url, self._root, self._includes, self._log = url, root, includes, log
         self._remote = RemoteFolder(url)
         self._scanner = FolderScanner(root, includes)
         self._newest: Generation | None = None
@@ -60,7 +60,7 @@ class FolderCopy:
             try:
                 return self._read_manifest(name)
             except (CorruptCopy, FileNotFoundError) as error:
-                self._say(f"{self.url}/manifests/{name} is corrupt ({error}); falling back to the manifest before it.")
+                self._log(f"{self.url}/manifests/{name} is corrupt ({error}); falling back to the manifest before it.")
         return None
 
     def update(self) -> bool:

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from melanoma_dist.artifacts.run_folder import RunFolder, refuse_another, trainings
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, MelanomaDistError
-from melanoma_dist.mirror.copy import CorruptCopy, FolderCopy, Generation, Say
+from melanoma_dist.mirror.copy import CorruptCopy, FolderCopy, Generation, Log
 from melanoma_dist.mirror.uploader import Uploader
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.backoff import Backoff
@@ -57,13 +57,13 @@ class MirrorPart:
         """The files that mark this part as finished, in the order in which they are written."""
         return (_RECORD, _SUMMARY) if self.fold is None else (f"fold-{self.fold}/predictions.parquet",)
 
-    def copy(self, say: Say) -> FolderCopy:
+    def copy(self, log: Log) -> FolderCopy:
         """Open the copy of this part."""
-        return FolderCopy(self.url, self.root, self.includes, say)
+        return FolderCopy(self.url, self.root, self.includes, log)
 
-    def uploader(self, say: Say) -> Uploader:
+    def uploader(self, log: Log) -> Uploader:
         """Start a thread that keeps the copy up to date."""
-        return Uploader(self.url, self.copy, say)
+        return Uploader(self.url, self.copy, log)
 
     def local_progress(self) -> tuple[int, str]:
         """Return how many completion files are on this disk, and the newest intact checkpoint."""
@@ -107,7 +107,7 @@ def mirror_parts(config: RunConfig, run: RunFolder) -> list[MirrorPart]:
     return [MirrorPart(f"{config.mirror.rstrip('/')}/{run.path.name}/run", run.path), *folds]
 
 
-def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, say: Say) -> None:
+def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, log: Log) -> None:
     """Restore the parts that are further in the mirror than on this disk.
 
     Raises ConfigError if the mirror cannot be read or holds another run, and ``busy`` if a command uses the folder.
@@ -115,49 +115,49 @@ def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, say: Say
     if not parts:
         return
     url = parts[0].url
-    copies = _retry(url, lambda: _open_copies(parts, say))
+    copies = _retry(url, lambda: _open_copies(parts, log))
     _refuse_another_run(run, copies)
     ahead = [copy for copy in copies if copy.is_ahead()]
     if ahead:
         run.path.mkdir(parents=True, exist_ok=True)
         with lock_file(run.path / LOCK, busy):
-            _retry(url, lambda: _restore_parts(ahead, say))
+            _retry(url, lambda: _restore_parts(ahead, log))
 
 
 @contextmanager
-def keep_mirrored(parts: list[MirrorPart], say: Say) -> Iterator[None]:
+def keep_mirrored(parts: list[MirrorPart], log: Log) -> Iterator[None]:
     """Copy the run's own files at the start of the block, and all parts at its end unless it raises.
 
-    Raises ConfigError if the mirror cannot be written at the start; at the end, says so.
+    Raises ConfigError if the mirror cannot be written at the start; at the end, logs that it is not up to date.
     """
     if not parts:
         yield
         return
-    _retry(parts[0].url, parts[0].copy(say).update)
+    _retry(parts[0].url, parts[0].copy(log).update)
     yield
-    uploaders = [part.uploader(say) for part in parts]
+    uploaders = [part.uploader(log) for part in parts]
     until = time.monotonic() + _LAST_WAIT_S
     late = [uploader for uploader in uploaders if not uploader.close(max(1.0, until - time.monotonic()))]
     if not late:
-        say(f"mirror: {parts[0].url.removesuffix('/run')} is up to date")
+        log(f"mirror: {parts[0].url.removesuffix('/run')} is up to date")
 
 
-def _open_copies(parts: list[MirrorPart], say: Say) -> list[_PartCopy]:
-    copies = [(part, part.copy(say)) for part in parts]
+def _open_copies(parts: list[MirrorPart], log: Log) -> list[_PartCopy]:
+    copies = [(part, part.copy(log)) for part in parts]
     newest = [(part, copy, copy.newest()) for part, copy in copies]
     return [_PartCopy(part, copy, generation) for part, copy, generation in newest if generation is not None]
 
 
-def _restore_parts(ahead: list[_PartCopy], say: Say) -> None:
+def _restore_parts(ahead: list[_PartCopy], log: Log) -> None:
     """Restore the run's own part last: its summary marks the run as finished."""
     corrupt: list[str] = []
     for part, copy, generation in reversed(ahead):
-        say(f"restoring {part.url} into {part.root}")
+        log(f"restoring {part.url} into {part.root}")
         if corrupt and part.fold is None:  # leave the run unfinished, so that it is evaluated again
             generation = replace(generation, files={k: v for k, v in generation.files.items() if k != _SUMMARY})
         corrupt += copy.restore(generation, part.completion_files)
     for path in corrupt:
-        say(f"the mirror's {path} is corrupt and was left out; the run resumes from the intact files")
+        log(f"the mirror's {path} is corrupt and was left out; the run resumes from the intact files")
 
 
 def _refuse_another_run(run: RunFolder, copies: list[_PartCopy]) -> None:

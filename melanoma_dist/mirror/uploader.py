@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from melanoma_dist.mirror.copy import FolderCopy, Say
+from melanoma_dist.mirror.copy import FolderCopy, Log
 from melanoma_dist.storage.backoff import Backoff
 from melanoma_dist.storage.remote import describe_error
 
@@ -17,14 +17,14 @@ _BACKOFF = Backoff(first_s=2.0, longest_s=300.0)
 class Uploader:
     """Updates one copy after each ``notify``.
 
-    ``say`` is called only within ``notify`` and ``close``, in the caller's thread, never in the uploader's.
+    ``log`` is called only within ``notify`` and ``close``, in the caller's thread, never in the uploader's.
     """
 
     def __init__(
-        self, name: str, open_copy: Callable[[Say], FolderCopy], say: Say, backoff: Backoff = _BACKOFF
+        self, name: str, open_copy: Callable[[Log], FolderCopy], log: Log, backoff: Backoff = _BACKOFF
     ) -> None:
-        """Start the thread, which opens the copy by ``open_copy(say)``. Messages begin with ``name``."""
-        self._name, self._open_copy, self._say, self._backoff = name, open_copy, say, backoff
+        """Start the thread, which opens the copy by ``open_copy(log)``. Messages begin with ``name``."""
+        self._name, self._open_copy, self._log, self._backoff = name, open_copy, log, backoff
         self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._wake = threading.Condition()
         self._changes, self._copied_changes = 0, 0  # number of notifications, and how many of them are in the copy
@@ -35,28 +35,28 @@ class Uploader:
 
     def notify(self) -> None:
         """Announce that something is new. Returns at once."""
-        self._say_messages()
+        self._log_messages()
         with self._wake:
             self._changes += 1
             self._wake.notify()
 
     def close(self, wait_s: float) -> bool:
-        """Wait at most ``wait_s`` for the last update. Return whether the copy is up to date; if not, say why."""
+        """Wait at most ``wait_s`` for the last update. Return whether the copy is up to date; if not, log why."""
         self.notify()
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join(wait_s)
-        self._say_messages()
+        self._log_messages()
         late = self._timed_out = self._thread.is_alive()
         if late:
             why = self._refusal or f"it takes longer than {wait_s:.3g} s"
-            self._say(f"{self._name}: the mirror is not up to date ({why}). What it holds is complete.")
+            self._log(f"{self._name}: the mirror is not up to date ({why}). What it holds is complete.")
         return not late
 
-    def _say_messages(self) -> None:
+    def _log_messages(self) -> None:
         while not self._messages.empty():
-            self._say(self._messages.get())
+            self._log(self._messages.get())
 
     def _run(self) -> None:
         copy: FolderCopy | None = None

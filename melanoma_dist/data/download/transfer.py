@@ -118,7 +118,7 @@ class Transfer:
     cancellation: Cancellation
     on_bytes: Callable[[int], None]
     """Called with every change of the number of bytes on the disk; negative after a restart."""
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     auth: Credentials | None = field(default=None, repr=False)
     """Credentials for the server; ``url`` holds none."""
     _has_answer: bool = False
@@ -156,7 +156,7 @@ class Transfer:
         if failures >= limit:
             raise RetriesExhausted(f"{self.name}: {error}, {failures} times in a row from {self.url}. {_RESUME_HINT}")
         wait = max(error.wait_s, Backoff(policy.first_wait_s, policy.longest_wait_s).wait_s(failures))
-        self.say(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {limit}).")
+        self.log(f"{self.name}: {error}; again in {wait:.1f} s (failure {failures} of {limit}).")
         self.cancellation.check(wait)
 
     def _attempt(self, session: requests.Session) -> None:

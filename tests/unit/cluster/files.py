@@ -1,4 +1,4 @@
-"""The files of cluster/, read."""
+"""Read the files of cluster/."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ROOT = Path(__file__).resolve().parents[3]
 CLUSTER = ROOT / "cluster"
 
 
-def text(name: str) -> str:
+def read_text(name: str) -> str:
     return (CLUSTER / name).read_text()
 
 
-def documents(name: str) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(text(name)))
+def read_documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(read_text(name)))
 
 
-def custom(name: str) -> dict[str, Any]:
-    """The RayCluster or RayJob of a KubeRay file."""
-    return next(document for document in documents(name) if document["apiVersion"] == "ray.io/v1")
+def ray_document(name: str) -> dict[str, Any]:
+    """Return the RayCluster or RayJob of a KubeRay file."""
+    return next(document for document in read_documents(name) if document["apiVersion"] == "ray.io/v1")
 
 
-def locked(package: str) -> str:
-    """The version that requirements.lock pins."""
-    found = re.search(rf"^{package}==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
-    assert found, package
-    return found[1]
+def locked_version(package: str) -> str:
+    """Return the version that requirements.lock pins."""
+    match = re.search(rf"^{package}==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert match, package
+    return match[1]

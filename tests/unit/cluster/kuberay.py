@@ -1,6 +1,6 @@
-"""KubeRay's `ray.io/v1`, as far as cluster/ uses it: a strict model, in which an unknown or misspelt field is an error.
+"""A strict model of KubeRay's `ray.io/v1`, as far as cluster/ uses it: an unknown or misspelt field is an error.
 
-Written after the CustomResourceDefinitions of the operator and the API of Kubernetes 1.32.
+It follows the CustomResourceDefinitions of the operator and the API of Kubernetes 1.32.
 """
 
 from __future__ import annotations
@@ -184,5 +184,5 @@ KINDS = {kind.__name__: kind for kind in (RayCluster, RayJob, NetworkPolicy, Per
 
 
 def check(document: dict[str, Any]) -> Any:
-    """The document as its kind's model. Raises pydantic's ValidationError."""
+    """Validate a document by its kind. Raises pydantic's ValidationError."""
     return KINDS[document["kind"]].model_validate(document)

@@ -1,4 +1,4 @@
-"""KubeRay's files: strictly of their kind, with the locked Ray, behind a token and without a way in from outside."""
+"""KubeRay's files: valid, with the locked Ray version, protected by a token and closed to the outside."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from . import kuberay
-from .files import custom, documents, locked, text
+from .files import locked_version, ray_document, read_documents, read_text
 
 FILES = ("kuberay/raycluster.yaml", "kuberay/rayjob.yaml")
 
 
 def cluster_spec(name: str) -> dict[str, Any]:
-    spec = custom(name)["spec"]
+    spec = ray_document(name)["spec"]
     return dict(spec.get("rayClusterSpec", spec))
 
 
@@ -24,43 +24,43 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_every_document_is_of_its_kind(name: str) -> None:
-    kinds = [type(kuberay.check(document)).__name__ for document in documents(name)]
-    assert kinds[-2:] == ["NetworkPolicy", custom(name)["kind"]]
+def test_every_document_is_valid(name: str) -> None:
+    kinds = [type(kuberay.check(document)).__name__ for document in read_documents(name)]
+    assert kinds[-2:] == ["NetworkPolicy", ray_document(name)["kind"]]
 
 
-def test_a_slip_would_be_seen(name: str) -> None:
-    broken = copy.deepcopy(custom(name))
+def test_a_misspelt_field_is_detected(name: str) -> None:
+    broken = copy.deepcopy(ray_document(name))
     broken["spec"].setdefault("rayClusterSpec", broken["spec"])["workerGroupspecs"] = []
     with pytest.raises(ValidationError):
         kuberay.check(broken)
 
 
-def test_the_ray_of_the_cluster_is_the_locked_one(name: str) -> None:
-    assert cluster_spec(name)["rayVersion"] == locked("ray")
+def test_the_clusters_ray_version_is_the_locked_one(name: str) -> None:
+    assert cluster_spec(name)["rayVersion"] == locked_version("ray")
 
 
-def test_nobody_comes_in_without_the_token_or_from_outside(name: str) -> None:
+def test_access_requires_the_token_and_the_clusters_network(name: str) -> None:
     spec = cluster_spec(name)
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
     assert not {"enableIngress", "ingressOptions"} & set(spec["headGroupSpec"])
     pods = [group["template"]["metadata"]["labels"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
-    (policy,) = (document["spec"] for document in documents(name) if document["kind"] == "NetworkPolicy")
+    (policy,) = (document["spec"] for document in read_documents(name) if document["kind"] == "NetworkPolicy")
     assert all(policy["podSelector"]["matchLabels"].items() <= labels.items() for labels in pods)
     sources = [peer for rule in policy["ingress"] for peer in rule["from"]]
     assert {"podSelector": policy["podSelector"]} in sources
-    assert "0.0.0.0" not in text(name)  # noqa: S104  # that it is nowhere
+    assert "0.0.0.0" not in read_text(name)  # noqa: S104  # asserts its absence
 
 
-def test_the_dashboard_of_a_standing_cluster_is_on_loopback() -> None:
-    """A job's is on the pod's address: the operator asks it (see the file), behind the token and the policy."""
-    standing, job = (cluster_spec(name)["headGroupSpec"]["rayStartParams"] for name in FILES)
-    assert standing["dashboard-host"] == "127.0.0.1"
+def test_the_dashboard_of_a_permanent_cluster_is_on_loopback() -> None:
+    """A job's is on the pod's address, because the operator asks it; token and policy protect it."""
+    permanent, job = (cluster_spec(name)["headGroupSpec"]["rayStartParams"] for name in FILES)
+    assert permanent["dashboard-host"] == "127.0.0.1"
     assert set(job) == {"num-cpus"}
 
 
-def test_all_pods_share_the_runs_and_mount_only_what_there_is(name: str) -> None:
+def test_all_pods_share_the_runs_and_mount_only_existing_volumes(name: str) -> None:
     spec = cluster_spec(name)
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         pod = group["template"]["spec"]
@@ -72,7 +72,7 @@ def test_all_pods_share_the_runs_and_mount_only_what_there_is(name: str) -> None
         assert all({mount["name"] for mount in other["volumeMounts"]} <= set(volumes) for other in others)
 
 
-def test_workers_have_32_gpus_before_a_command_counts_them(name: str) -> None:
+def test_all_32_gpus_are_there_from_the_start(name: str) -> None:
     (workers,) = cluster_spec(name)["workerGroupSpecs"]
     assert workers["replicas"] == workers["minReplicas"] == workers["maxReplicas"] == 4
     limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]

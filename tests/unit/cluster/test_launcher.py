@@ -1,4 +1,4 @@
-"""What `ray up` takes: Ray's own schema and checks, and that no cluster stands open."""
+"""The files for `ray up` pass Ray's own schema and checks, and no cluster is open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import ray.autoscaler
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from .files import ROOT, documents
+from .files import ROOT, read_documents
 
 FILES = ("aws.yaml", "gcp.yaml", "ssh.yaml")
 CLOUDS = ("aws.yaml", "gcp.yaml")
@@ -20,7 +20,7 @@ CLOUDS = ("aws.yaml", "gcp.yaml")
 
 @pytest.fixture(params=FILES)
 def config(request: pytest.FixtureRequest) -> dict[str, Any]:
-    (only,) = documents(request.param)
+    (only,) = read_documents(request.param)
     return only
 
 
@@ -28,23 +28,23 @@ def commands(config: dict[str, Any]) -> list[str]:
     return [line for key, lines in config.items() if key.endswith("_commands") for line in lines]
 
 
-def test_rays_schema_takes_it(config: dict[str, Any]) -> None:
+def test_rays_schema_accepts_it(config: dict[str, Any]) -> None:
     validate_config(prepare_config(config))
 
 
 @pytest.mark.parametrize("name", CLOUDS)
-def test_rays_schema_takes_it_before_defaults_are_filled_in(name: str) -> None:
-    """(For machines reached by SSH, Ray itself writes what its schema wants.)"""
+def test_rays_schema_accepts_it_without_defaults(name: str) -> None:
+    """(For machines reached by SSH, Ray itself adds what its schema requires.)"""
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    jsonschema.validate(documents(name)[0], schema)
+    jsonschema.validate(read_documents(name)[0], schema)
 
 
-def test_rays_schema_would_refuse_a_slip(config: dict[str, Any]) -> None:
+def test_rays_schema_refuses_a_misspelt_field(config: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate_config(prepare_config({**config, "head_start_ray_comands": []}))
 
 
-def test_every_start_of_ray_wants_the_token_and_keeps_the_dashboard_to_itself(config: dict[str, Any]) -> None:
+def test_every_start_of_ray_requires_the_token_and_keeps_the_dashboard_on_loopback(config: dict[str, Any]) -> None:
     starts = [line for line in commands(config) if re.search(r"\bray start\b", line)]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token " in line for line in starts)
@@ -61,13 +61,13 @@ def test_tensorboard_is_reached_through_a_tunnel_only(config: dict[str, Any]) ->
     assert "--bind_all" not in board
 
 
-def test_what_is_copied_to_the_nodes_is_there(config: dict[str, Any]) -> None:
+def test_the_files_copied_to_the_nodes_exist(config: dict[str, Any]) -> None:
     sources = {source for source in config["file_mounts"].values() if not source.startswith("~")}
     assert {"melanoma_dist", "launch.py", "requirements.lock", "pyproject.toml"} < sources
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-def test_nodes_install_what_the_lock_pins(config: dict[str, Any]) -> None:
+def test_nodes_install_the_locked_versions(config: dict[str, Any]) -> None:
     installs = [line for line in commands(config) if "uv pip install" in line]
     assert len(installs) >= 2
     assert all("requirements.lock" in line or "--no-deps --editable ." in line for line in installs)
@@ -75,10 +75,10 @@ def test_nodes_install_what_the_lock_pins(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", CLOUDS)
 def test_workers_of_a_cloud_have_32_gpus_and_the_head_trains_nothing(name: str) -> None:
-    (config,) = documents(name)
+    (config,) = read_documents(name)
     head, worker = config["available_node_types"]["head"], config["available_node_types"]["worker"]
     assert head["resources"] == {"CPU": 0}
-    # A command counts GPUs when it begins: none may still have to be asked for.
+    # A command counts GPUs when it starts, so none may still have to be requested.
     assert worker["min_workers"] == worker["max_workers"] == config["max_workers"] == 4
     assert all(line in config["initialization_commands"] for line in ["sudo mkdir -p /runs"])
     assert any("mountpoint -q /runs || sudo mount" in line for line in config["initialization_commands"])

@@ -208,7 +208,7 @@ def test_an_invalid_fingerprint_names_no_folder(remote: Path, tmp_path: Path) ->
 def _rank(source: str, start: Callable[[], Any], results: Any) -> None:
     messages: list[str] = []
     start()
-    folder = local_copy(source, say=messages.append)
+    folder = local_copy(source, log=messages.append)
     results.put((str(folder), messages))
 
 

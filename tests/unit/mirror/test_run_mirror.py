@@ -281,8 +281,8 @@ def test_a_failure_at_the_end_is_reported_and_does_not_fail_the_command(
     uploaders: list[Any] = []
     original = MirrorPart.uploader
 
-    def uploader(part: MirrorPart, say: Any) -> Any:
-        uploaders.append(original(part, say))
+    def uploader(part: MirrorPart, log: Any) -> Any:
+        uploaders.append(original(part, log))
         return uploaders[-1]
 
     monkeypatch.setattr(MirrorPart, "uploader", uploader)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.mirror.copy import FolderCopy, Say
+from melanoma_dist.mirror.copy import FolderCopy, Log
 from melanoma_dist.mirror.uploader import Uploader
 from melanoma_dist.storage.backoff import Backoff
 
@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "here"
 
 
-def copy_of(root: Path) -> Callable[[Say], FolderCopy]:
-    return lambda say: FolderCopy("flaky://b/run", root, lambda path: True, say)
+def copy_of(root: Path) -> Callable[[Log], FolderCopy]:
+    return lambda log: FolderCopy("flaky://b/run", root, lambda path: True, log)
 
 
 def restore(place: Path) -> dict[str, bytes]:
