@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -84,7 +83,7 @@ def _run_command(arguments: list[str]) -> None:
 
         compare(comparison)
     elif not command or command.startswith("-"):
-        config = _parse(RunConfig, with_file(arguments), description=_USAGE.format(_program()))
+        config = _parse(RunConfig, with_file(arguments), description=_USAGE.format(console.program()))
         from melanoma_dist.run import train
 
         train(config)
@@ -102,20 +101,15 @@ def _parse(
     description: str | None = None,
     markers: tuple[Any, ...] = _PARSER,
 ) -> Config:
-    prog = f"{_program()} {command}".rstrip()
+    prog = f"{console.program()} {command}".rstrip()
     return tyro.cli(config, args=arguments, prog=prog, description=description, config=markers)
-
-
-def _program() -> str:
-    """The name under which the user called the program: the installed command, or the script of a checkout."""
-    return "melanoma-dist" if Path(sys.argv[0]).name == "melanoma-dist" else "launch.py"
 
 
 def _data(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in COMMANDS:
         unknown = f"{arguments[0]!r} is not one of them" if arguments else "name one of them"
         raise ConfigError(
-            f"data: the commands are {_data_commands()}; {unknown}. See `{_program()} data prepare --help`."
+            f"data: the commands are {_data_commands()}; {unknown}. See `{console.program()} data prepare --help`."
         )
     command = COMMANDS[arguments[0]]
     command.run(_parse(command.config, arguments[1:], f"data {arguments[0]}"))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -28,6 +29,11 @@ _PLAIN_INTERVAL_S = 10.0
 _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 
 stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+
+
+def program() -> str:
+    """The command that the user types: the installed one, or the script of a checkout."""
+    return "melanoma-dist" if Path(sys.argv[0]).name == "melanoma-dist" else "python launch.py"
 
 
 def info(text: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a training while it runs: a live table in a terminal, lines in a pipe."""
+"""The progress of a training: a live table in a terminal, lines in a pipe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "t
 
 
 class Display:
-    """Shows the events of units, each under its title; a context, so that the terminal is left as it was found."""
+    """Shows the events of units, a row for each. A context manager, which restores the terminal."""
 
-    def __init__(self, waiting: int = 0) -> None:
-        """``waiting``: units that are known to come, shown as empty rows until they do."""
+    def __init__(self, units: int = 0) -> None:
+        """``units``: the number of expected units. Those that did not start yet are empty rows."""
         self._rows: dict[str, _Row] = {}
-        self._expected = waiting
+        self._units = units
         self._live = Live(console=console.stdout, refresh_per_second=4) if console.stdout.is_terminal else None
         self._last_line = time.monotonic()
 
@@ -37,9 +37,9 @@ class Display:
             self._live.stop()
 
     def show(self, title: str, event: Event) -> None:
-        """Take one event of a unit in."""
+        """Show an event of a unit."""
         row = self._rows.setdefault(title, _Row(title))
-        row.take(event)
+        row.update(event)
         if self._live is not None:
             if isinstance(event, Note):
                 console.info(f"{title}: {event.text}")
@@ -47,16 +47,16 @@ class Display:
             self.print_line(line)
 
     def print_line(self, line: str) -> None:
-        """Say a line of its own, above the table."""
+        """Print a line above the table."""
         console.info(line)
         self._last_line = time.monotonic()
 
     def remove(self, title: str) -> None:
-        """Drop the row of a unit."""
+        """Remove the row of a unit."""
         self._rows.pop(title, None)
 
     def refresh(self) -> None:
-        """Redraw; in a pipe, say where things stand when nothing was said for a while."""
+        """Redraw the table. In a pipe, print the state of the units if no line was printed for a while."""
         if self._live is not None:
             self._live.update(self._table())
         elif time.monotonic() - self._last_line > _LINE_INTERVAL_S:
@@ -70,13 +70,13 @@ class Display:
             table.add_column(name, justify="right" if name else "left")
         for title in sorted(self._rows):
             table.add_row(*self._rows[title].cells())
-        for _ in range(self._expected - len(self._rows)):
+        for _ in range(self._units - len(self._rows)):
             table.add_row(*["·"] + [""] * (len(_COLUMNS) - 1), "waiting")
         return table
 
 
 class _Row:
-    """The latest of one unit."""
+    """The state of one unit."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -85,7 +85,7 @@ class _Row:
         self._state = "starting"
         self.done = False
 
-    def take(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         if isinstance(event, StepDone):
             self._step, self._state = event, "training"
         elif isinstance(event, Validating):
@@ -98,13 +98,13 @@ class _Row:
             self._state = "saved"
 
     def line(self, event: Event) -> str | None:
-        """What a pipe is told of an event, or None."""
+        """The line for an event in a pipe, or None."""
         if isinstance(event, EpochDone):
             return (
                 f"{self._title} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, "
                 f"AUC {event.auc:.4f} "
                 f"(best {event.best_auc:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
-                f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._left())} left"
+                f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._remaining())} left"
             )
         if isinstance(event, UnitDone):
             return f"{self._title} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
@@ -113,7 +113,7 @@ class _Row:
         return f"{self._title}: {event.text}" if isinstance(event, Note) else None
 
     def status(self) -> str:
-        """Where the unit stands, in a few words."""
+        """The state of the unit in a few words."""
         if self._step is None:
             return f"{self._title} {self._state}"
         step = self._step
@@ -123,31 +123,31 @@ class _Row:
         )
 
     def cells(self) -> list[str]:
-        """The cells of the live table."""
+        """The unit's row of the live table."""
         step, epoch = self._step, self._epoch
-        now = step or epoch
+        latest = step or epoch
         loss = step.loss if step else epoch.train_loss if epoch else None
         return [
             self._title,
-            f"{now.epoch}/{now.epochs}" if now else "",
+            f"{latest.epoch}/{latest.epochs}" if latest else "",
             f"{step.step}/{step.steps}" if step and not self.done else "",
-            f"{now.images_per_s:.0f}" if now else "",
-            f"{now.wait_share:.0%}" if now else "",
+            f"{latest.images_per_s:.0f}" if latest else "",
+            f"{latest.wait_share:.0%}" if latest else "",
             f"{loss:.4f}" if loss is not None else "",
             f"{epoch.auc:.4f}" if epoch else "",
             f"{epoch.best_auc:.4f} (epoch {epoch.best_epoch})" if epoch else "",
-            "" if self.done else _duration(self._left()),
+            "" if self.done else _duration(self._remaining()),
             self._state,
         ]
 
-    def _left(self) -> float | None:
-        """Seconds left if every epoch is needed."""
+    def _remaining(self) -> float | None:
+        """Seconds left without early stopping."""
         if self._epoch is None:
             return None
-        left = (self._epoch.epochs - self._epoch.epoch) * self._epoch.seconds
+        seconds = (self._epoch.epochs - self._epoch.epoch) * self._epoch.seconds
         if self._step is not None:
-            left -= self._epoch.seconds * self._step.step / self._step.steps
-        return max(left, 0.0)
+            seconds -= self._epoch.seconds * self._step.step / self._step.steps
+        return max(seconds, 0.0)
 
 
 def _duration(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The main job: check everything, train the folds side by side, compute the table from their predictions."""
+"""The main command: check everything, train the folds side by side, compute the metrics from their predictions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOTHING_TRAINED = ", and nothing was trained"
 
 
 def train(config: RunConfig) -> None:
-    """Train every fold that is not finished, then write and show what the folds predict together."""
+    """Train the unfinished folds of a run, then write and print its out-of-fold metrics."""
     dataset = open_data(config)
     folds = plan_folds(config, dataset)
     folder = locate_run(config, dataset)
@@ -47,7 +47,7 @@ def train(config: RunConfig) -> None:
     _introduce(config, folder)
     introduce_data(config, dataset, folds)
     if folder.finished():
-        console.info("This run is finished. Its figures:")
+        console.info("This run is finished. Its metrics:")
         show_again(folder)
         with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
             return
@@ -62,12 +62,11 @@ def train(config: RunConfig) -> None:
 
 
 def open_data(config: RunConfig) -> Dataset:
-    """The prepared data that a configuration names, proven not to leak. Raises ConfigError or DataError otherwise."""
+    """Open the data set of a configuration and check it for leaks. Raises ConfigError or DataError if one fails."""
     if config.data.data is None:
         raise ConfigError(
-            "--data: no data was named, and none is ever made up. Either prepare the challenges' images with "
-            "`python launch.py data prepare --raw RAW --out DATA --years 2017 2018 2019` and give --data DATA, or try "
-            "the program on synthetic images: --data demo."
+            f"--data: is missing. Either prepare the challenges' images (`{console.program()} data prepare --raw RAW "
+            "--out DATA --years 2017 2018 2019`) and give --data DATA, or try synthetic images: --data demo."
         )
     dataset = open_dataset(config.data.data)
     require(manifest_checks(dataset.manifest, read_beside(dataset, JOINS)), _NOTHING_TRAINED)
@@ -76,7 +75,7 @@ def open_data(config: RunConfig) -> Dataset:
 
 
 def plan_folds(config: RunConfig, dataset: Dataset) -> pd.DataFrame:
-    """The folds of a configuration (``image_id, group, fold``), proven. Raises ConfigError or DataError otherwise."""
+    """The folds of a configuration (``image_id, group, fold``), checked. Raises ConfigError or DataError."""
     folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
     require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
     check_batch(config, folds)
@@ -103,11 +102,11 @@ def _introduce(config: RunConfig, folder: RunFolder) -> None:
 
 
 def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> None:
-    """Say what is trained on."""
+    """Print the size of the data set and the folds."""
     excluded = int(dataset.manifest["split"].ne("train").sum())
     console.info(
         f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
-        + (f", {excluded} kept out (holdouts and their groups)" if excluded else "")
+        + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
         + "; checked: folds disjoint, complete, no lesion or copy in two of them or in a holdout"
     )
     if dataset.synthetic:
@@ -119,7 +118,7 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
 
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
-    # Imported here, when everything cheap has been checked: PyTorch and Ray take seconds to load.
+    # Imported after all cheap checks: PyTorch and Ray take seconds to load.
     from melanoma_dist.distributed.cluster import joined
     from melanoma_dist.distributed.nodes import require_shared
     from melanoma_dist.distributed.units import train_units
@@ -147,22 +146,22 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
             require_shared(folder.path.resolve())
-        # Of all folds, finished or not: one that goes on does so on as many ranks and threads as it began with.
+        # For all folds, finished or not: a resumed fold then has the same ranks and threads as before.
         layout = plan(config, machines, len(units))
-        with Display(waiting=len(missing)) as display:
+        with Display(units=len(missing)) as display:
             train_units(_Folds(missing, display), layout, config.fault_tolerance.grace_s)
 
 
 def _remove_scratch(folder: RunFolder) -> None:
-    """A kill between a fold's predictions and its end leaves what Ray Train wrote of the attempt."""
+    """Remove Ray Train's files of an attempt that was killed after the predictions were written."""
     from melanoma_dist.train.unit import SCRATCH
 
-    for left in folder.path.glob(f"**/fold-*/{SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.path.glob(f"**/fold-*/{SCRATCH}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
-    """Lay units out on what there is, and say how."""
+    """Lay the units out on the machines, and print the plan."""
     layout = _layout(config, machines, units)
     console.info(f"plan: {layout.reason}")
     return layout
@@ -173,24 +172,24 @@ def _layout(config: RunConfig, machines: Machines, units: int) -> Layout:
 
     hardware = config.hardware
     gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
-    wanted = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
-    return lay_out(machines, units, config.input.batch_size, gpus, wanted)
+    per_unit = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
+    return lay_out(machines, units, config.input.batch_size, gpus, per_unit)
 
 
 class _Folds:
-    """The folds of a run as an agenda: all of them, and the first that fails ends the run."""
+    """The folds of a run as a work source. The first failure ends the run."""
 
     def __init__(self, units: list[Unit], display: Display) -> None:
-        self._waiting, self._display = units, display
+        self._units, self._display = units, display
 
     def next_unit(self) -> Unit | None:
-        return self._waiting.pop(0) if self._waiting else None
+        return self._units.pop(0) if self._units else None
 
     def on_event(self, unit: Unit, event: Event) -> None:
-        self._display.show(_called(unit), event)
+        self._display.show(_title(unit), event)
 
     def on_exit(self, unit: Unit, seconds: float) -> None:
-        """Its predictions are on the disk."""
+        """Nothing to do: the predictions of the fold are on the disk."""
 
     def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
         raise error
@@ -199,14 +198,14 @@ class _Folds:
         self._display.refresh()
 
 
-def _called(unit: Unit) -> str:
+def _title(unit: Unit) -> str:
     """The name of a unit within its run."""
     repeated = unit.run.name == f"seed-{unit.config.seed}"
     return f"seed {unit.config.seed} fold {unit.fold}" if repeated else f"fold {unit.fold}"
 
 
 def check_machine(config: RunConfig, units: int) -> None:
-    """Raise ConfigError unless this machine can train so many units; on a cluster that is joined, its nodes will."""
+    """Raise ConfigError unless this machine can train so many units. With --address, the cluster is checked instead."""
     if config.hardware.address is not None:
         return
     import torch
@@ -223,7 +222,7 @@ def check_machine(config: RunConfig, units: int) -> None:
 
 
 def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
-    """Build the model once and look at the machine, so that what is wrong is told before anything is begun."""
+    """Build the model once and check the machine, so that errors come before anything is written."""
     from melanoma_dist.models.backbones import published_input
     from melanoma_dist.models.classifier import build_classifier
 
@@ -239,13 +238,11 @@ def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
 
 
 def show_again(folder: RunFolder) -> None:
-    """Show the figures of a finished run. Raises DataError for a summary that is damaged."""
+    """Print the metrics of a finished run. Raises DataError for a corrupt summary."""
     try:
         _show(read_json(folder.summary), folder)
     except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{folder.summary}: does not tell the figures of a run ({error!r}). {CONCLUDE_AGAIN}"
-        ) from error
+        raise DataError(f"{folder.summary}: is not the summary of a run ({error!r}). {CONCLUDE_AGAIN}") from error
 
 
 def _show(summary: dict[str, Any], folder: RunFolder) -> None:
@@ -262,5 +259,5 @@ def _show(summary: dict[str, Any], folder: RunFolder) -> None:
     )
     for incident in summary["incidents"]:
         console.info(f"note: {incident}")
-    console.info(f"figures: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
+    console.info(f"metrics: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
     console.info(f"curves: tensorboard --logdir {folder.path.parent}")

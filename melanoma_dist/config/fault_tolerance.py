@@ -27,7 +27,7 @@ class FaultToleranceConfig:
     checkpoint_every: str = "10m"
     """Time (`90s`, `10m`, `2h`) or steps (`500`) between checkpoints. Each epoch ends with a checkpoint in any case."""
     allow_resize: bool = False
-    """Resume a fold on another number of ranks. The global batches stay the same, the last digits of metrics may not."""
+    """Resume a fold on another number of ranks. The global batches stay the same; last digits of metrics may not."""
     accept_changes: bool = False
     """Resume a run with other code, libraries or arithmetic; its record keeps both versions.
     Arithmetic: GPU or CPU, CPU threads, amp, channels_last, compile, sync_batchnorm."""

@@ -23,7 +23,7 @@ class SweepConfig:
     """Search configurations over the folds of one data set, and stop the clearly worse ones early."""
 
     space: Path | None = None
-    """Python file with the search space, such as tune_spaces/backbones.py. 
+    """Python file with the search space, such as tune_spaces/backbones.py.
     It is executed: trust it like any program."""
     trials: int | None = None
     """Configurations to try, 1 to 100000. Default: the whole grid with --searcher grid, no limit with --time-budget."""
@@ -32,7 +32,7 @@ class SweepConfig:
     searcher: Searcher = "random"
     """random, grid (all combinations of a space of choices) or optuna (TPE, guided by the fold means)."""
     scheduler: Scheduler = "asha"
-    """Early stopping between epochs of a first fold: asha, hyperband (ASHA with several grace periods), median, none."""
+    """Early stopping within a first fold: asha, hyperband (ASHA with several grace periods), median or none."""
     grace_epochs: int = 3
     """Epochs of a configuration before the scheduler may stop it, at least 1."""
     reduction_factor: float = 3.0

@@ -39,7 +39,7 @@ _RAY = {
 _BLOCKED = {signal.SIGTERM, signal.SIGUSR1}  # in the cluster's processes; Ray itself blocks Ctrl-C there
 _STARTS = 3
 _PROBE_S = 5.0
-_TOKEN_REMEDY = (
+_JOIN_REMEDY = (
     "Set RAY_AUTH_MODE=token, put the cluster's token into ~/.ray/auth_token or into the file RAY_AUTH_TOKEN_PATH, and "
     "use the cluster's versions of Ray and Python."
 )
@@ -144,7 +144,7 @@ def _join(address: str, **options: Any) -> None:
     except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
         ray.shutdown()
         raise ConfigError.of(
-            "address", address, f"the Ray cluster there cannot be joined ({error})", _TOKEN_REMEDY
+            "address", address, f"the Ray cluster there cannot be joined ({error})", _JOIN_REMEDY
         ) from error
 
 

@@ -69,7 +69,7 @@ class Outcome:
         console.info("  ".join(f"{title}: {folder / name}" for title, name in files.items()))
         console.info(f"curves: tensorboard --logdir {folder}")
         if best is not None:
-            console.info(f"train the best with all folds: python launch.py --config {folder / 'best.yaml'}")
+            console.info(f"train the best with all folds: {console.program()} --config {folder / 'best.yaml'}")
         elif entries and all(entry.state == "failed" for entry in entries):
             raise TrainingError(f"Every configuration failed; {folder / 'leaderboard.csv'} has the reasons.")
 

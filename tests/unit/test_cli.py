@@ -10,13 +10,13 @@ from melanoma_dist.cli import main
 
 
 @pytest.mark.parametrize(
-    ("called", "name"), [("/opt/env/bin/melanoma-dist", "melanoma-dist"), ("launch.py", "launch.py"), ("", "launch.py")]
+    ("called", "name"), [("/opt/env/bin/melanoma-dist", "melanoma-dist"), ("launch.py", "python launch.py")]
 )
 def test_help_and_messages_name_the_program_as_it_was_called(
     called: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    other = {"melanoma-dist": "launch.py", "launch.py": "melanoma-dist"}[name]
+    other = "launch.py" if name == "melanoma-dist" else "melanoma-dist"
     for command in ([], ["sweep"], ["evaluate"], ["compare"], ["data", "audit"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])

@@ -17,7 +17,7 @@ from melanoma_dist.errors import ConfigError, DataError
 from .samples import tiny
 
 
-def test_a_run_that_goes_on_is_laid_out_as_it_began(
+def test_a_resumed_run_has_the_layout_it_started_with(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another number of threads or ranks would change the last bits of the folds that are left."""
@@ -27,24 +27,24 @@ def test_a_run_that_goes_on_is_laid_out_as_it_began(
     def four_cores(_: object) -> Iterator[Machines]:
         yield Machines(gpus=(0,), cores=(4,))
 
-    def note(agenda: WorkSource, layout: Layout, grace_s: float) -> None:
-        started.append(([unit.fold for unit in iter(agenda.next_unit, None)], layout))
+    def record(source: WorkSource, layout: Layout, grace_s: float) -> None:
+        started.append(([unit.fold for unit in iter(source.next_unit, None)], layout))
 
     monkeypatch.setattr(cluster, "joined", four_cores)
-    monkeypatch.setattr(units, "train_units", note)
+    monkeypatch.setattr(units, "train_units", record)
     config = tiny(folds=4)
     run._train_folds(config, dataset, RunFolder(tmp_path, {}))
     for fold in (0, 2, 3):
         (tmp_path / f"fold-{fold}").mkdir()
         (tmp_path / f"fold-{fold}" / "predictions.parquet").touch()
     run._train_folds(config, dataset, RunFolder(tmp_path, {}))
-    (every, first), (left, second) = started
-    assert (every, left) == ([0, 1, 2, 3], [1])
+    (all_folds, first), (missing, second) = started
+    assert (all_folds, missing) == ([0, 1, 2, 3], [1])
     assert second == first
     assert first.threads == 1
 
 
-def test_nodes_that_do_not_share_the_folder_train_nothing(
+def test_nothing_trains_on_nodes_that_do_not_share_the_folder(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -62,7 +62,7 @@ def test_nodes_that_do_not_share_the_folder_train_nothing(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"synthetic": false}', '{"synthetic": 1, "folds": 7}'])
-def test_a_damaged_summary_is_told_with_what_to_do(text: str, tmp_path: Path) -> None:
+def test_the_message_for_a_corrupt_summary_says_what_to_do(text: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(text)
-    with pytest.raises(DataError, match=r"summary\.json: does not tell the figures.*delete summary\.json"):
+    with pytest.raises(DataError, match=r"summary\.json: is not the summary of a run.*delete summary\.json"):
         run.show_again(RunFolder(tmp_path, {}))

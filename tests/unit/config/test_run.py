@@ -277,7 +277,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
         (["--config"], "the file's name is missing"),
         (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
         (["data"], "the commands are `data download`, `data prepare`"),
-        (["--gpus", "0"], "no data was named"),
+        (["--gpus", "0"], "--data: is missing"),
     ],
     ids=str,
 )
