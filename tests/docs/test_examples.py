@@ -54,6 +54,33 @@ def test_the_script_for_ones_own_images_makes_a_folder_that_is_prepared(
     assert manifest["lesion_id"].nunique() == 6
 
 
+def test_the_documented_data_source_is_found_and_prepared(tmp_path: Path) -> None:
+    (tmp_path / "added").mkdir()
+    (tmp_path / "added" / "clinic.py").write_text(block_with("docs/extending.md", "SOURCE"))
+    photographs = tmp_path / "RAW" / "clinic" / "photos"
+    photographs.mkdir(parents=True)
+    rng, rows = np.random.default_rng(0), ["photo,diagnosis,lesion,patient,age,sex,site"]
+    for number in range(8):
+        kind = "MEL" if number % 2 else "NV"
+        Image.fromarray(photograph(rng, draw_lesion(rng, kind))).save(photographs / f"photo-{number}.png")
+        rows.append(f"photo-{number},{kind},L{number},P{number // 4},,female,")
+    (photographs.parent / "lesions.csv").write_text("\n".join(rows) + "\n")
+    program = (
+        "import sys, melanoma_dist.data.sources as sources; sources.__path__.append('added');"
+        "from melanoma_dist.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    prepare = ["data", "prepare", "--raw", "RAW", "--out", "DATA", "--years", "clinic"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *prepare], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = load_dataset(tmp_path / "DATA").manifest
+    assert list(manifest["image_id"]) == [f"photo-{number}" for number in range(8)]
+    assert manifest["MEL"].sum() == manifest["NV"].sum() == 4
+    assert manifest.groupby("patient_id")["group"].nunique().max() == 1
+
+
 def runs_on_the_demo(command: Command) -> bool:
     """Whether a command needs nothing but the demo data, or the demo runs of the commands before it."""
     words = command.words
