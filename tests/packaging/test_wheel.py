@@ -61,6 +61,12 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel: Path)
     assert "melanoma_dist/py.typed" in packed
 
 
+def test_the_installed_command_works_outside_the_checkout_and_uses_its_own_name(installed: Path) -> None:
+    text = run(installed, "melanoma-dist", "--help")
+    assert "usage: melanoma-dist" in text
+    assert "launch.py" not in text
+
+
 def test_the_installed_package_is_the_wheel_and_offers_load_run(installed: Path) -> None:
     program = "import melanoma_dist; print(melanoma_dist.__file__, callable(melanoma_dist.load_run))"
     file, offers = run(installed, "python", "-c", program).split()
