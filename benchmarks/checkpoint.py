@@ -30,6 +30,7 @@ from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.artifact_writer import ArtifactWriter
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
+from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -89,22 +90,24 @@ class _Training:
         )
         targets = np.tile(np.eye(len(_LABELS), dtype=np.float32), (4, 1))
         model = build_classifier(config.model, image_size, len(_LABELS), 0)
-        self.learner = TrainStep(model, targets, config, world)
-        self.learner.begin_epoch(frozen=False)
+        self.train_step = TrainStep(model, MaskedLoss(config.loss, targets), config, world)
+        self.train_step.begin_epoch(frozen=False)
         images = torch.randn(batch_size, 3, image_size, image_size, device=world.device)
         known = torch.eye(len(_LABELS)).repeat(-(-batch_size // len(_LABELS)), 1)[:batch_size].to(world.device)
         images = images.to(memory_format=torch.channels_last)
         self._batch = TrainingBatch(images, known, np.arange(batch_size), known.numel())
         self._gpu, self._step, self._saved = world.gpu, 0, 0
         unit = Unit(config, 0, "", "", folder)
-        self.keeper = ArtifactWriter(unit, Checkpoints(unit.folder / "checkpoints", console.info), console.info)
+        self.artifact_writer = ArtifactWriter(
+            unit, Checkpoints(unit.folder / "checkpoints", console.info), console.info
+        )
 
     def turn(self, steps: int, checkpoint_at: int | None = None) -> float:
         """Seconds of some steps, with a checkpoint after one of them."""
         self._wait()
         start = time.perf_counter()
         for number in range(steps):
-            self.learner.step(self._batch, self._step, 1e-4)
+            self.train_step.step(self._batch, self._step, 1e-4)
             self._step += 1
             if number == checkpoint_at:
                 self.save()
@@ -113,15 +116,15 @@ class _Training:
 
     def save(self) -> None:
         """As the training does after a step."""
-        state = {"learner": self.learner.state_dict(), "ranks": [self.learner.rank_state()], "history": []}
+        state = {"train_step": self.train_step.state_dict(), "ranks": [self.train_step.rank_state()], "history": []}
         self._saved += 1
-        self.keeper.save(Cursor(self._saved), state, keep_best=0)
+        self.artifact_writer.save(Cursor(self._saved), state, [], keep_best=0)
 
     def alone(self) -> tuple[float, float]:
         """Seconds of a checkpoint beside which nothing is done: until the training could go on, and from then on."""
         self._wait()
         copying = _seconds(self.save)
-        return copying, _seconds(self.keeper.wait)
+        return copying, _seconds(self.artifact_writer.wait)
 
     def _wait(self) -> None:
         if self._gpu is not None:
@@ -139,10 +142,10 @@ def cost(backbone: str, batch_size: int, image_size: int, world: World, rounds: 
         pairs = []
         for _ in range(rounds):
             pairs.append((training.turn(steps), training.turn(steps, checkpoint_at=steps // 8)))
-            training.keeper.wait()
-        training.keeper.close()
+            training.artifact_writer.wait()
+        training.artifact_writer.close()
         size = max(path.stat().st_size for path in Path(place).rglob("state.pt"))
-        count = sum(parameter.numel() for parameter in training.learner.model.parameters())
+        count = sum(parameter.numel() for parameter in training.train_step.model.parameters())
     plain, saving = (statistics.median(times) for times in zip(*pairs, strict=True))
     return Cost(
         parameters=count,

@@ -12,7 +12,7 @@ from melanoma_dist import console
 from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
-_COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "AUC", "best", "time left", "")
+_COLUMNS = ("epoch", "step", "images/s", "input wait", "loss", "validation", "best", "time left", "")
 
 
 class Display:
@@ -102,12 +102,15 @@ class _Row:
         if isinstance(event, EpochDone):
             return (
                 f"{self._title} epoch {event.epoch}/{event.epochs}: loss {event.train_loss:.4f}, "
-                f"AUC {event.auc:.4f} "
-                f"(best {event.best_auc:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
+                f"{event.score_name} {event.score:.4f} "
+                f"(best {event.best_score:.4f} in epoch {event.best_epoch}), {event.images_per_s:.0f} images/s, "
                 f"input wait {event.wait_share:.0%}, {event.seconds:.0f} s, at most {_duration(self._remaining())} left"
             )
         if isinstance(event, UnitDone):
-            return f"{self._title} done: best AUC {event.best_auc:.4f} in epoch {event.best_epoch}, {event.reason}"
+            return (
+                f"{self._title} done: best {event.score_name} {event.best_score:.4f} in epoch "
+                f"{event.best_epoch}, {event.reason}"
+            )
         if isinstance(event, Paused):
             return f"{self._title} saved after {event.where}"
         return f"{self._title}: {event.text}" if isinstance(event, Note) else None
@@ -134,8 +137,8 @@ class _Row:
             f"{latest.images_per_s:.0f}" if latest else "",
             f"{latest.wait_share:.0%}" if latest else "",
             f"{loss:.4f}" if loss is not None else "",
-            f"{epoch.auc:.4f}" if epoch else "",
-            f"{epoch.best_auc:.4f} (epoch {epoch.best_epoch})" if epoch else "",
+            f"{epoch.score_name} {epoch.score:.4f}" if epoch else "",
+            f"{epoch.best_score:.4f} (epoch {epoch.best_epoch})" if epoch else "",
             "" if self.done else _duration(self._remaining()),
             self._state,
         ]

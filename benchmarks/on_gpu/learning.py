@@ -18,6 +18,7 @@ from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
 from melanoma_dist.models.backbones import published_input
 from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.world import World
 from on_gpu.settings import Settings
@@ -78,7 +79,7 @@ def train_step(backbone: str, settings: Settings, hardware: HardwareConfig) -> T
         hardware=hardware,
     )
     model = build_classifier(config.model, settings.size(backbone), LABELS, seed=0)
-    made = TrainStep(model, np.eye(LABELS, dtype=np.float32), config, settings.world)
+    made = TrainStep(model, MaskedLoss(config.loss, np.eye(LABELS, dtype=np.float32)), config, settings.world)
     made.begin_epoch(frozen=False)
     return made
 

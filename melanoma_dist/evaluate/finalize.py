@@ -139,11 +139,11 @@ def _training(place: Path, folds: int) -> dict[str, Any]:
         epochs = read_epochs(place / f"fold-{fold}")
         told[str(fold)] = {
             "epochs": len(epochs),
-            "best_epoch": epochs[-1]["best_epoch"],
-            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
-            "device": epochs[-1]["device"],
-            "device_seconds": round(sum(epoch["seconds"] * epoch["devices"] for epoch in epochs), 1),
-            "images_per_s": round(sum(epoch["images_per_s"] for epoch in epochs) / len(epochs), 1),
-            "input_wait_share": round(sum(epoch["wait_share"] for epoch in epochs) / len(epochs), 4),
+            "best_epoch": epochs[-1].best_epoch,
+            "seconds": round(sum(epoch.seconds for epoch in epochs), 1),
+            "device": epochs[-1].device,
+            "device_seconds": round(sum(epoch.seconds * epoch.devices for epoch in epochs), 1),
+            "images_per_s": round(sum(epoch.images_per_s for epoch in epochs) / len(epochs), 1),
+            "input_wait_share": round(sum(epoch.wait_share for epoch in epochs) / len(epochs), 4),
         }
     return told

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from melanoma_dist.artifacts.epochs import read_epochs
+from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.train.fallbacks import read_fallbacks
@@ -26,17 +25,17 @@ def _of_fold(folder: Path, config: RunConfig) -> list[str]:
     return [*_skipped(epochs), *_halved(epochs, config), *_left_out(folder)]
 
 
-def _skipped(epochs: list[dict[str, Any]]) -> list[str]:
-    steps = {each["epoch"]: each["skipped_steps"] for each in epochs if each["skipped_steps"]}
+def _skipped(epochs: list[EpochRecord]) -> list[str]:
+    steps = {each.epoch: each.skipped_steps for each in epochs if each.skipped_steps}
     if not steps:
         return []
     where = ", ".join(f"{count} in epoch {epoch}" for epoch, count in steps.items())
     return [f"skipped steps whose gradient was not finite: {where}."]
 
 
-def _halved(epochs: list[dict[str, Any]], config: RunConfig) -> list[str]:
+def _halved(epochs: list[EpochRecord], config: RunConfig) -> list[str]:
     asked = config.optimizer.accumulate
-    pieces = {each["accumulate"]: each["epoch"] for each in reversed(epochs) if each["accumulate"] != asked}
+    pieces = {each.accumulate: each.epoch for each in reversed(epochs) if each.accumulate != asked}
     return [
         f"computed each rank's share of a step in {count} micro-batches instead of {asked} from epoch {first} on, for "
         "want of memory."
@@ -45,5 +44,5 @@ def _halved(epochs: list[dict[str, Any]], config: RunConfig) -> list[str]:
 
 
 def _left_out(folder: Path) -> list[str]:
-    damaged = read_fallbacks(folder).corrupt
-    return [f"did not learn from {len(damaged)} damaged images: {', '.join(damaged)}."] if damaged else []
+    corrupt = read_fallbacks(folder).corrupt
+    return [f"did not learn from {len(corrupt)} corrupt images: {', '.join(corrupt)}."] if corrupt else []

@@ -186,12 +186,16 @@ def predictive_values(
 
 def _macro(entries: list[dict[str, Any]]) -> dict[str, Any]:
     # One set of labels for all figures: a specificity of a label that no image has would be averaged in otherwise.
-    entries = [entry for entry in entries if entry["positives"] and entry["negatives"]]
+    return macro_means([entry for entry in entries if entry["positives"] and entry["negatives"]], FIGURES)
+
+
+def macro_means(entries: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """The mean of each of ``names`` over the entries that define it, and ``<name>_labels``: how many these are."""
     macro: dict[str, Any] = {}
-    for figure in FIGURES:
-        defined = [entry[figure] for entry in entries if entry[figure] is not None]
-        macro[figure] = math.fsum(defined) / len(defined) if defined else None
-        macro[f"{figure}_labels"] = len(defined)
+    for name in names:
+        defined = [entry[name] for entry in entries if entry[name] is not None]
+        macro[name] = math.fsum(defined) / len(defined) if defined else None
+        macro[f"{name}_labels"] = len(defined)
     return macro
 
 

@@ -39,6 +39,25 @@ class PublishedInput:
     std: tuple[float, float, float]
 
 
+class TrunkModel(nn.Module):
+    """A model that fine-tunes a backbone without its classifier, the trunk: its head first, then all of it."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        """The parameters of ``trunk`` that require no gradient stay as they are for good."""
+        super().__init__()
+        self.trunk = trunk
+        self._learnable = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
+
+    def head(self) -> list[nn.Module]:
+        """The modules that do not come from the trunk."""
+        return [module for name, module in self.named_children() if name != "trunk"]
+
+    def freeze_trunk(self, frozen: bool) -> None:
+        """Freeze the trunk's weights, or release them. Its running statistics stay too only in ``eval`` mode."""
+        for parameter in self._learnable:
+            parameter.requires_grad_(not frozen)
+
+
 def timm_name(backbone: str) -> str:
     """timm's name of a backbone. Raises ConfigError, with near names, for one that timm does not know."""
     name = LITERATURE.get(backbone.lower(), backbone)

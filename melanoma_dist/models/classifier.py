@@ -15,7 +15,7 @@ from torch import nn
 
 from melanoma_dist.config.run import ModelConfig, Pooling
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import build_trunk
+from melanoma_dist.models.backbones import TrunkModel, build_trunk
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
@@ -33,14 +33,13 @@ class GeM(nn.Module):
         return features.float().clamp(min=_GEM_FLOOR).pow(self.power).mean(1).pow(1 / self.power)
 
 
-class Classifier(nn.Module):
+class Classifier(TrunkModel):
     """Images [B, 3, S, S] to logits [B, L]."""
 
     def __init__(self, trunk: nn.Module, image_size: int, labels: int, config: ModelConfig) -> None:
-        super().__init__()
-        self.trunk = trunk
-        channels, self._channels_first = _feature_layout(trunk, image_size)
-        self._learnable = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
+        channels, channels_first = _feature_layout(trunk, image_size)
+        super().__init__(trunk)
+        self._channels_first = channels_first
         self.pooling = config.pooling
         self.gem = GeM() if config.pooling == "gem" else None
         width = config.hidden or channels
@@ -76,15 +75,6 @@ class Classifier(nn.Module):
         """Features [B, N, C] -> [B, L] logits."""
         pooled = self.norm(self.hidden(self._pooled(positions)))
         return cast(torch.Tensor, self.linear(self.dropout(torch.relu(pooled))))
-
-    def head(self) -> list[nn.Module]:
-        """The modules that do not come from the trunk."""
-        return [module for name, module in self.named_children() if name != "trunk"]
-
-    def freeze_trunk(self, frozen: bool) -> None:
-        """Stop the trunk from learning, its running statistics too while it stays in ``eval`` mode, or let it learn."""
-        for parameter in self._learnable:
-            parameter.requires_grad_(not frozen)
 
     def _pooled(self, positions: torch.Tensor) -> torch.Tensor:
         return self.gem(positions) if self.gem is not None else _pool(positions, self.pooling)

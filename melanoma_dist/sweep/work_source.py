@@ -152,9 +152,9 @@ class SweepWorkSource:
             return self._stop_reason(trial)
         if event.epoch > progress.epoch:
             self._journal.write(
-                EpochFinished(timestamp(), *trial, event.epoch, event.auc, event.best_auc, event.seconds)
+                EpochFinished(timestamp(), *trial, event.epoch, event.score, event.best_score, event.seconds)
             )
-        reason = self._controller.report_epoch(trial, event.epoch, event.best_auc)
+        reason = self._controller.report_epoch(trial, event.epoch, event.best_score)
         if reason is not None:
             self._journal.write(UnitStopped(timestamp(), *trial, event.epoch, reason))
             self._display.print_line(f"{title} stopped: {reason}")

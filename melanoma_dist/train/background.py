@@ -1,49 +1,52 @@
-"""Writes beside the training: one at a time, in a thread, so that a step does not wait for a disk."""
+"""Runs writes in a thread, one at a time, so that no training step waits for a disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+Nested = TypeVar("Nested")
+
 
 class Background:
-    """Does one piece of work after the other."""
+    """A thread that runs one job after the other."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saving")
-        self._work: Future[object] | None = None
+        self._job: Future[object] | None = None
 
-    def start(self, work: Callable[[], object]) -> None:
-        """Begin ``work``, after what was begun before. Raises what that raised."""
+    def start(self, job: Callable[[], object]) -> None:
+        """Start ``job`` after the one before it. Raises the error of that one."""
         self.wait()
-        self._work = self._thread.submit(work)
+        self._job = self._thread.submit(job)
 
     def busy(self) -> bool:
-        """Whether something is at work. Raises what the last work raised, once it has ended."""
-        if self._work is not None and self._work.done():
+        """Tell whether a job is running. Raises the error of a job that ended since the last call."""
+        if self._job is not None and self._job.done():
             self.wait()
-        return self._work is not None
+        return self._job is not None
 
     def wait(self) -> None:
-        """Wait for the end of what is at work. Raises what it raised."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.result()
+        """Wait for the end of the running job. Raises its error."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.result()
 
     def close(self) -> None:
-        """Wait for what is at work, whatever becomes of it."""
+        """Wait for the running job and end the thread. Errors of the job are dropped."""
         self._thread.shutdown(wait=True)
 
 
-def copy_to_cpu(value: Any) -> Any:
-    """A nested value whose tensors, on the CPU, and containers stay what they are while the training goes on."""
+def copy_to_cpu(value: Nested) -> Nested:
+    """Copy nested containers and their tensors to the CPU, so that training steps do not change them."""
+    copy: Any = value
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: copy_to_cpu(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(copy_to_cpu(each) for each in value)
-    return value
+        copy = value.detach().to("cpu", copy=True)
+    elif isinstance(value, dict):
+        copy = {key: copy_to_cpu(each) for key, each in value.items()}
+    elif isinstance(value, list | tuple):
+        copy = type(value)(copy_to_cpu(each) for each in value)
+    return copy  # type: ignore[no-any-return]

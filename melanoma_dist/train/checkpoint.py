@@ -31,6 +31,10 @@ _STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors"
 _REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
 
 
+State = dict[str, Any]
+"""What a unit is resumed from: tensors and plain types."""
+
+
 class NotSaved(TrainingError):
     """The storage refused a checkpoint; earlier ones are intact."""
 
@@ -66,7 +70,7 @@ class Checkpoints:
         self.last: str | None = None
         """The name of the checkpoint last saved, or found as the newest."""
 
-    def save(self, cursor: Cursor, state: dict[str, Any], keep_best: int) -> None:
+    def save(self, cursor: Cursor, state: State, keep_best: int) -> None:
         """Save the state at ``cursor``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
 
         Raises NotSaved, caused by what the storage said.
@@ -101,7 +105,7 @@ class Checkpoints:
             )
         return None
 
-    def load(self, name: str) -> dict[str, Any]:
+    def load(self, name: str) -> State:
         """The state that ``newest`` named, checked anew: another rank may read another copy."""
         folder = self._standing(name).get(name, self._folder / name)
         if why := _damage(folder):
@@ -109,7 +113,7 @@ class Checkpoints:
                 f"{folder} is damaged for one rank and not for another ({why}): is its storage one and the same?"
             )
         try:
-            state: dict[str, Any] = load_tensors(folder / _STATE)
+            state: State = load_tensors(folder / _STATE)
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"{folder}: its state is none that this program wrote ({error}). "

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 _REPORT_INTERVAL_S = 1.0
+Batch = TypeVar("Batch")
+
+
+class Speed(NamedTuple):
+    """How fast a unit trains."""
+
+    images_per_s: float  # of all its ranks together
+    wait_share: float  # of the time, spent waiting for input, 0 to 1
 
 
 class Clock:
@@ -27,7 +35,7 @@ class Clock:
         """Plain values, for a checkpoint."""
         return {"seconds": self.seconds(), "waited": self._waited}
 
-    def measure_waits(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def measure_waits(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The batches, while the waits for them are measured."""
         while True:
             asked = time.monotonic()
@@ -49,10 +57,10 @@ class Clock:
         """How long the epoch has taken so far."""
         return time.monotonic() - self._start
 
-    def speed(self, steps: int) -> dict[str, float]:
+    def speed(self, steps: int) -> Speed:
         """Images per second of the whole unit in ``steps`` steps so far; share of the time spent waiting, 0 to 1."""
         elapsed = max(self.seconds(), 1e-9)
-        return {"images_per_s": steps * self._batch_size / elapsed, "wait_share": self._waited / elapsed}
+        return Speed(steps * self._batch_size / elapsed, self._waited / elapsed)
 
 
 class CheckpointInterval:

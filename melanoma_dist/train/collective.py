@@ -5,7 +5,7 @@ Every function also works without a process group, as a world of one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import nn
 
 from melanoma_dist.world import World
+
+T = TypeVar("T")
 
 
 def gather(array: npt.NDArray[Any], world: World) -> npt.NDArray[Any]:
@@ -35,7 +37,7 @@ def sum_over_ranks(value: float, world: World) -> float:
     return float(tensor)
 
 
-def gather_objects(value: Any, world: World) -> list[Any]:
+def gather_objects(value: T, world: World) -> list[T]:
     """Every rank's value (plain types and tensors on the CPU), in order of rank, on every rank."""
     if world.size == 1:
         return [value]
@@ -44,13 +46,13 @@ def gather_objects(value: Any, world: World) -> list[Any]:
     return box
 
 
-def broadcast_value(value: Any, world: World) -> Any:
+def broadcast_value(value: T, world: World) -> T:
     """The main rank's value (plain types), on every rank."""
     if world.size == 1:
         return value
-    box = [value]
+    box: list[Any] = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device(world.device))
-    return box[0]
+    return box[0]  # type: ignore[no-any-return]
 
 
 def broadcast_buffers(model: nn.Module, world: World) -> None:

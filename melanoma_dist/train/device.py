@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from melanoma_dist.config.hardware import HardwareConfig
@@ -22,7 +20,7 @@ def configure_device(gpu: int | None, threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, Any]:
+def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
     """What decides how numbers are rounded, by name: a training that goes on with other values ends as another one."""
     if world.gpu is None:
         return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}

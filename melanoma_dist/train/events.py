@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.artifacts.epochs import EpochRecord
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """Some step of an epoch, about once a second."""
+    """A step of an epoch. Reported about once a second."""
 
     fold: int
     epoch: int  # from 1
     epochs: int  # at most
     step: int  # of this epoch, from 1
     steps: int
-    images_per_s: float  # all ranks of the unit together, since the epoch began
-    wait_share: float  # of the time since the epoch began, spent waiting for input, 0 to 1
-    loss: float  # mean over the steps of the epoch so far, of the main rank's share
+    images_per_s: float  # of all ranks together, in this epoch so far
+    wait_share: float  # of the time of this epoch so far, spent waiting for input, 0 to 1
+    loss: float  # mean over the steps of this epoch so far, of the main rank's share
 
 
 @dataclass(frozen=True)
 class Validating:
-    """Training of an epoch is done; its validation begins."""
+    """The training of an epoch is done; its validation starts."""
 
     fold: int
-    epoch: int
+    epoch: int  # from 1
 
 
 @dataclass(frozen=True)
@@ -36,28 +36,23 @@ class EpochDone:
 
     fold: int
     epoch: int  # from 1
-    epochs: int
+    epochs: int  # at most
     train_loss: float
-    auc: float  # of melanoma
-    macro_auc: float | None
-    best_auc: float
+    score_name: str  # what the task calls its score, such as AUC
+    score: float  # the higher the better
+    best_score: float
     best_epoch: int  # from 1
     images_per_s: float
     wait_share: float
     seconds: float  # training and validation
 
     @classmethod
-    def of(cls, fold: int, epochs: int, record: dict[str, Any]) -> Self:
-        """From an epoch's line in ``metrics.jsonl``."""
-        found = record["validation"]
-        same = ("epoch", "train_loss", "best_auc", "best_epoch", "images_per_s", "wait_share", "seconds")
+    def of(cls, fold: int, epochs: int, record: EpochRecord) -> Self:
+        """From the record of an epoch."""
         return cls(
-            fold=fold,
-            epochs=epochs,
-            auc=found["labels"][HEADLINE]["auc"],
-            macro_auc=found["macro"]["auc"],
-            **{name: record[name] for name in same},
-        )
+            fold, record.epoch, epochs, record.train_loss, record.score_name, record.score, record.best_score,
+            record.best_epoch, record.images_per_s, record.wait_share, record.seconds,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,14 +60,15 @@ class UnitDone:
     """A finished fold."""
 
     fold: int
-    best_auc: float
+    score_name: str
+    best_score: float
     best_epoch: int  # from 1
     reason: str
 
 
 @dataclass(frozen=True)
 class Paused:
-    """A unit saved its state and was left, as it was asked to."""
+    """A unit saved its state and ended, as it was asked to."""
 
     fold: int
     where: str
@@ -80,7 +76,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person should know."""
+    """A message to the user."""
 
     fold: int
     text: str

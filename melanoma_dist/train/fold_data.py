@@ -33,7 +33,7 @@ class FoldData:
     training: Samples
     validation: Samples
 
-    def validated(self) -> pd.DataFrame:
+    def validation_images(self) -> pd.DataFrame:
         """The manifest's rows of the validation images."""
         return self.manifest.iloc[self.validation.rows]
 

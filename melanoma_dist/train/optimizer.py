@@ -9,10 +9,10 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from melanoma_dist.config.run import OptimizerConfig
-from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.models.backbones import TrunkModel
 
 
-def parameter_groups(model: Classifier, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: TrunkModel, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Groups with ``params``, ``weight_decay`` and ``factor``, the share of ``lr`` they learn at.
 
     The order is the same in every process, so that a saved optimizer fits again.
@@ -32,7 +32,7 @@ def parameter_groups(model: Classifier, config: OptimizerConfig) -> list[dict[st
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(model: Classifier, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: TrunkModel, config: OptimizerConfig) -> torch.optim.Optimizer:
     """The configured optimizer over ``parameter_groups``, fused; rates are set by the schedule in every step."""
     groups = parameter_groups(model, config)
     if config.optimizer == "adam":

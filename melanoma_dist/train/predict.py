@@ -20,6 +20,8 @@ from melanoma_dist.train.collective import gather
 from melanoma_dist.world import World
 
 Model = TypeVar("Model", bound=nn.Module)
+Predictions = npt.NDArray[np.float32]
+"""Of all validation images, in the order of their rows: probabilities [n, L] of a classifier."""
 
 
 def to_device(model: Model, world: World, hardware: HardwareConfig) -> Model:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
 from melanoma_dist.errors import StorageError
 from melanoma_dist.storage.backoff import Backoff
-from melanoma_dist.train.checkpoint import Checkpoints, Cursor, NotSaved
+from melanoma_dist.train.background import copy_to_cpu
+from melanoma_dist.train.checkpoint import Checkpoints, Cursor, NotSaved, State
+from melanoma_dist.train.predict import Predictions
 
 Tensors = dict[str, torch.Tensor]
+PREDICTIONS = "probability"  # their name in ``validation.safetensors``
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Best(NamedTuple):
     model: Tensors
     validation: Tensors
     about: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, epoch: int, model: torch.nn.Module, predictions: Predictions, about: dict[str, str]) -> Self:
+        """Copy the weights of a model that goes on learning, with its predictions for the validation images."""
+        return cls(epoch, copy_to_cpu(model.state_dict()), {PREDICTIONS: torch.from_numpy(predictions)}, about)
 
 
 class Saver:
@@ -64,7 +72,7 @@ class Saver:
     def save(
         self,
         cursor: Cursor,
-        state: dict[str, Any],
+        state: State,
         keep_best: int,
         best: Best | None = None,
         urgent: bool = False,

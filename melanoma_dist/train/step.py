@@ -25,9 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
-from melanoma_dist.models.classifier import Classifier
+from melanoma_dist.models.backbones import TrunkModel
 from melanoma_dist.train.collective import average_buffers, broadcast_buffers
-from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.memory import max_micro_batches
 from melanoma_dist.train.non_finite import NonFiniteGuard
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
@@ -45,8 +44,8 @@ _NO_BUFFERS: dict[str, Any] = {
 class TrainStep:
     """A model in training on one rank."""
 
-    def __init__(self, model: Classifier, targets: npt.NDArray[np.float32], config: RunConfig, world: World) -> None:
-        """``targets`` [n, L] of all training images, for the class weights."""
+    def __init__(self, model: TrunkModel, loss: nn.Module, config: RunConfig, world: World) -> None:
+        """``loss`` maps outputs and targets to a scalar sum over the known targets."""
         hardware = config.hardware
         on_gpu = world.gpu is not None
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
@@ -54,7 +53,7 @@ class TrainStep:
         self.model = to_device(model, world, hardware)
         broadcast_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
-        self.loss = MaskedLoss(config.loss, targets).to(world.device)
+        self.loss = loss.to(world.device)
         decay = config.optimizer.ema_decay
         self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
         self._config, self._world = config, world

@@ -22,8 +22,8 @@ def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: P
         command.plan("train.step:TrainStep.predict", fold=0),
         command.plan("commit:_seal", fold=1),
         command.plan("commit:_seal", 2, when="after", fold=1),
-        command.plan("train.artifact_writer:write_result", fold=1),
-        command.plan("train.artifact_writer:write_result", when="after", fold=0),
+        command.plan("train.classification:ClassificationTask.write_result", fold=1),
+        command.plan("train.classification:ClassificationTask.write_result", when="after", fold=0),
     ]
     done = command.give("--max-restarts", "20")
     assert [mark.exists() for mark in marks] == [True] * len(marks)

@@ -20,11 +20,12 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import RankError
 from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, TrainingLoader
+from melanoma_dist.metrics.validation import ValidationMetrics, validation_metrics
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.collective import broadcast_value, gather, sum_over_ranks
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.loop import FoldTrainer, train_unit
-from melanoma_dist.train.metrics import figures
+from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -34,12 +35,12 @@ from ..unit.samples import FRAME, all_samples
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def learner_of(world: World, config: RunConfig, targets: npt.NDArray[np.float32]) -> TrainStep:
+def build_train_step(world: World, config: RunConfig, targets: npt.NDArray[np.float32]) -> TrainStep:
     """As the loop builds it: only the main rank reads the weights."""
     labels = LABEL_SETS[config.data.labels]
     weights = None if world.is_main else "none"
     model = build_classifier(config.model, FRAME.size, len(labels), config.seed, weights)
-    return TrainStep(model, targets, config, world)
+    return TrainStep(model, MaskedLoss(config.loss, targets), config, world)
 
 
 def loader_of(world: World, config: RunConfig, data: Path) -> tuple[TrainingLoader, Any]:
@@ -67,7 +68,7 @@ class Steps:
 
 def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen: bool = False) -> Steps:
     loader, samples = loader_of(world, config, data)
-    train_step = learner_of(world, config, samples.targets)
+    train_step = build_train_step(world, config, samples.targets)
     train_step.begin_epoch(frozen)
     seen, known = [], []
     batches = loader.epoch(0)
@@ -86,18 +87,18 @@ def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, 
     return [first_steps(world, config, data, steps) for config in configs]
 
 
-def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray[np.float32], ValidationMetrics]:
     samples = all_samples(load_dataset(data), config.data.labels)
     model = build_classifier(config.model, FRAME.size, len(LABEL_SETS[config.data.labels]), config.seed)
-    train_step = TrainStep(model, samples.targets, config, world)
+    train_step = TrainStep(model, MaskedLoss(config.loss, samples.targets), config, world)
     probability = train_step.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
-    return probability, figures(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
+    return probability, validation_metrics(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
 
 
 def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dict[str, Arrays | None]:
     """The model as it stands after two steps, before and after its statistics are averaged; and the moving average."""
     loader, samples = loader_of(world, config, data)
-    train_step = learner_of(world, config, samples.targets)
+    train_step = build_train_step(world, config, samples.targets)
     train_step.begin_epoch(frozen)
     begun = arrays(train_step.model)
     batches = loader.epoch(0)
@@ -116,7 +117,7 @@ def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dic
 def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> tuple[int, Arrays]:
     """How many steps of an epoch a rank skipped, and its model, when one rank is given NaN in the third."""
     loader, samples = loader_of(world, config, data)
-    train_step = learner_of(world, config, samples.targets)
+    train_step = build_train_step(world, config, samples.targets)
     train_step.begin_epoch(frozen=False)
     for number, batch in enumerate(loader.epoch(0)):
         if number == 2 and world.rank == victim:

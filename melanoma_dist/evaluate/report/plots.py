@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, plot, style
 
 _WIDTH = 3.9
@@ -54,25 +55,25 @@ def _confusion(axes: Axes, matrix: Confusion, label: str) -> None:
     axes.set_title(matrix.title, fontsize=8)
 
 
-def learning_plot(histories: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -> Figure:
-    """Training loss and validation AUC by epoch, a line per training; a dot marks the epoch that was kept."""
+def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) -> Figure:
+    """Training loss and validation score by epoch, a line per training; a dot marks the best epoch."""
     figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
-    loss, auc = figure.subplots(2, 1, sharex=True)
+    loss, validation = figure.subplots(2, 1, sharex=True)
     for at, (name, epochs) in enumerate(histories.items()):
         colour = SERIES[at % len(SERIES)]
-        numbers = [epoch["epoch"] for epoch in epochs]
-        aucs = [epoch["validation"]["labels"][label]["auc"] for epoch in epochs]
-        loss.plot(numbers, [epoch["train_loss"] for epoch in epochs], color=colour, linewidth=1.2)
-        auc.plot(numbers, aucs, color=colour, linewidth=1.2, label=name)
-        best = epochs[-1]["best_epoch"]
-        auc.plot([best], [aucs[numbers.index(best)]], "o", color=colour, markersize=5)
-    for axes, name in ((loss, "training loss"), (auc, f"validation AUC of {label}")):
+        numbers = [epoch.epoch for epoch in epochs]
+        scores = [epoch.score for epoch in epochs]
+        loss.plot(numbers, [epoch.train_loss for epoch in epochs], color=colour, linewidth=1.2)
+        validation.plot(numbers, scores, color=colour, linewidth=1.2, label=name)
+        best = epochs[-1].best_epoch
+        validation.plot([best], [scores[numbers.index(best)]], "o", color=colour, markersize=5)
+    for axes, name in ((loss, "training loss"), (validation, f"validation {score}")):
         style(axes)
         axes.set_ylabel(name)
-    auc.set_xlabel("epoch")
-    auc.xaxis.set_major_locator(MaxNLocator(integer=True))
+    validation.set_xlabel("epoch")
+    validation.xaxis.set_major_locator(MaxNLocator(integer=True))
     if 0 < len(histories) <= len(SERIES):
-        auc.legend(frameon=False, fontsize=7, ncols=2)
+        validation.legend(frameon=False, fontsize=7, ncols=2)
     return figure
 
 

@@ -35,14 +35,11 @@ def _learning(evidence: RunResults) -> ReportFigure:
     rows = []
     for name, epochs in evidence.histories.items():
         for epoch in epochs:
-            auc = epoch["validation"]["labels"][HEADLINE]["auc"]
-            cells = [plain(name), plain(epoch["epoch"]), Cell(number(epoch["train_loss"], 4))]
-            rows.append([*cells, undefined("none or all have it") if auc is None else Cell(number(auc))])
-    kept = ", ".join(
-        f"{name} {epochs[-1]['best_epoch']} of {len(epochs)}" for name, epochs in evidence.histories.items()
-    )
+            cells = [plain(name), plain(epoch.epoch), Cell(number(epoch.train_loss, 4))]
+            rows.append([*cells, Cell(number(epoch.score))])
+    kept = ", ".join(f"{name} {epochs[-1].best_epoch} of {len(epochs)}" for name, epochs in evidence.histories.items())
     table = Table("Epochs", ["training", "epoch", "training loss", f"validation AUC of {HEADLINE}"], rows)
-    figure = plots.learning_plot(evidence.histories, HEADLINE)
+    figure = plots.learning_plot(evidence.histories, f"AUC of {HEADLINE}")
     caption = f"Dots mark the epochs that were kept: {kept}."
     return ReportFigure(
         "learning", "Learning curves", figure, f"Training loss and validation AUC by epoch. {caption}", caption, table

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import TemplateError
 
+from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
 from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError, MelanomaDistError
@@ -63,7 +64,7 @@ class RunResults:
     summary: dict[str, Any]
     table: pd.DataFrame
     """Out-of-fold predictions."""
-    histories: dict[str, list[dict[str, Any]]]
+    histories: dict[str, list[EpochRecord]]
     """The epochs of each training, by the name of its folder."""
     config: str
     """``config.yaml`` as it is."""
@@ -172,12 +173,12 @@ def _summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def _histories(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def _histories(folder: Path) -> dict[str, list[EpochRecord]]:
     """By fold, those of other seeds after them."""
     found = [*folder.glob("fold-*/metrics.jsonl"), *folder.glob("seed-*/fold-*/metrics.jsonl")]
     places = {path.parent.relative_to(folder).as_posix().replace("-", " ").replace("/", ", "): path for path in found}
     order = sorted(places, key=lambda name: (name.count(","), len(name), name))  # fold 2 before fold 10
-    return {name: _lines(places[name]) for name in order}
+    return {name: read_epochs(places[name].parent) for name in order}
 
 
 def _text(path: Path) -> str:
@@ -191,11 +192,4 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(parse_json(_text(path)))
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: is damaged ({error}), and a report is not written without it.") from error
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [parse_json(line) for line in _text(path).splitlines()]
-    except ValueError as error:
         raise DataError(f"{path}: is damaged ({error}), and a report is not written without it.") from error

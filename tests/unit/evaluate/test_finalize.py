@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.epochs import write_epochs
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
 from melanoma_dist.config.run import RunConfig
@@ -22,9 +23,8 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.finalize import finalize
 from melanoma_dist.metrics.cross_validation import over_folds, variance_components
-from melanoma_dist.train.metrics import figures
 
-from ..samples import tiny
+from ..samples import EPOCH, tiny
 
 LABELS = LABEL_SETS["isic2018"]
 FOLDS = 3
@@ -45,14 +45,7 @@ def trained(dataset: Dataset, runs: Path, repeats: int = 1) -> tuple[RunConfig, 
             table = predictions_table(images, int(str(fold)), LABELS, 1 / (1 + np.exp(-score)), truth)
             (place / f"fold-{fold}").mkdir()
             write_predictions(table, place / f"fold-{fold}" / "predictions.parquet")
-            epoch = {"best_epoch": 2, "seconds": 2.5, "device": "CPU core", "devices": 2, "images_per_s": 40.0,
-                     "skipped_steps": 0, "accumulate": 1, "corrupt_images": 0}  # fmt: skip
-            found = figures(truth, table[list(LABELS)].to_numpy(), LABELS, 0.5)
-            told = [
-                {**epoch, "epoch": number, "wait_share": 0.1, "train_loss": 0.5, "validation": found}
-                for number in (1, 2)
-            ]
-            (place / f"fold-{fold}" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+            write_epochs(place / f"fold-{fold}", [replace(EPOCH, epoch=number, best_epoch=2) for number in (1, 2)])
     return config, folder, folds
 
 

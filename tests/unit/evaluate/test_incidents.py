@@ -6,15 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from melanoma_dist.artifacts.epochs import write_epochs
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.evaluate.incidents import incidents
 
-from ..samples import tiny
+from ..samples import EPOCH, tiny
 
-SMOOTH = {"best_epoch": 1, "seconds": 2.5, "device": "GPU", "devices": 1, "images_per_s": 40.0, "wait_share": 0.1,
-          "skipped_steps": 0, "accumulate": 2}  # fmt: skip
-ROUGH = [SMOOTH, {**SMOOTH, "skipped_steps": 3, "accumulate": 4}, {**SMOOTH, "skipped_steps": 1, "accumulate": 4}]
+SMOOTH = replace(EPOCH, accumulate=2)
+ROUGH = [SMOOTH, replace(SMOOTH, skipped_steps=3, accumulate=4), replace(SMOOTH, skipped_steps=1, accumulate=4)]
 
 
 def trained(runs: Path, rough: tuple[int, int] | None) -> tuple[RunConfig, RunFolder]:
@@ -25,8 +25,7 @@ def trained(runs: Path, rough: tuple[int, int] | None) -> tuple[RunConfig, RunFo
         for fold in range(2):
             epochs = ROUGH if (seeded.seed, fold) == rough else [SMOOTH] * 3
             (place / f"fold-{fold}").mkdir(parents=True)
-            lines = [json.dumps({"epoch": number, **epoch}) + "\n" for number, epoch in enumerate(epochs, 1)]
-            (place / f"fold-{fold}" / "metrics.jsonl").write_text("".join(lines))
+            write_epochs(place / f"fold-{fold}", [replace(each, epoch=number) for number, each in enumerate(epochs, 1)])
     return config, folder
 
 
@@ -36,13 +35,13 @@ def test_a_smooth_run_has_none(tmp_path: Path) -> None:
 
 def test_every_incident_is_a_sentence(tmp_path: Path) -> None:
     config, folder = trained(tmp_path, (6, 1))
-    conceded = json.dumps({"accumulate": 4, "corrupt": ["ISIC_0000003", "ISIC_0000007"]})
-    (folder.path / "seed-6" / "fold-1" / "fallbacks.json").write_text(conceded)
+    fallbacks = json.dumps({"accumulate": 4, "corrupt": ["ISIC_0000003", "ISIC_0000007"]})
+    (folder.path / "seed-6" / "fold-1" / "fallbacks.json").write_text(fallbacks)
     assert incidents(config, folder) == [
         "seed 6 fold 1 skipped steps whose gradient was not finite: 3 in epoch 2, 1 in epoch 3.",
         "seed 6 fold 1 computed each rank's share of a step in 4 micro-batches instead of 2 from epoch 2 on, for want "
         "of memory.",
-        "seed 6 fold 1 did not learn from 2 damaged images: ISIC_0000003, ISIC_0000007.",
+        "seed 6 fold 1 did not learn from 2 corrupt images: ISIC_0000003, ISIC_0000007.",
     ]
 
 

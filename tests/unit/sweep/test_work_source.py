@@ -63,7 +63,7 @@ def setting(dataset: Dataset, tmp_path: Path) -> Iterator[Setting]:
 def epoch_done(unit: Unit, epoch: int) -> EpochDone:
     """The higher the rate the better."""
     auc = 0.5 + unit.config.optimizer.lr + 0.01 * epoch
-    return EpochDone(unit.fold, epoch, EPOCHS, 0.1, auc, None, auc, epoch, 1.0, 0.0, 1.0)
+    return EpochDone(unit.fold, epoch, EPOCHS, 0.1, "AUC", auc, auc, epoch, 1.0, 0.0, 1.0)
 
 
 def train(source: SweepWorkSource, unit: Unit, first: int = 1, last: int = EPOCHS) -> str | None:
@@ -76,7 +76,7 @@ def train(source: SweepWorkSource, unit: Unit, first: int = 1, last: int = EPOCH
             return answer
     if last == EPOCHS:
         unit.predictions.touch()
-        source.on_event(unit, UnitDone(unit.fold, 0.9, EPOCHS, "all epochs done"))
+        source.on_event(unit, UnitDone(unit.fold, "AUC", 0.9, EPOCHS, "all epochs done"))
         source.on_exit(unit, float(EPOCHS))
     return None
 

@@ -11,6 +11,7 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import evaluation_batches
 from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.optimizer import parameter_groups
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.world import World
@@ -24,7 +25,8 @@ State = dict[str, torch.Tensor]
 
 
 def train_step(config: RunConfig) -> TrainStep:
-    return TrainStep(build_classifier(config.model, 32, 8, config.seed), TARGETS, config, World())
+    model = build_classifier(config.model, 32, 8, config.seed)
+    return TrainStep(model, MaskedLoss(config.loss, TARGETS), config, World())
 
 
 def batch(number: int) -> TrainingBatch:
@@ -88,7 +90,7 @@ def test_an_evaluation_that_misses_a_sample_is_refused() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_restored_learner_goes_on_identically(optimizer: str) -> None:
+def test_a_restored_step_continues_identically(optimizer: str) -> None:
     config = tiny(optimizer=optimizer, backbone="test_resnet", head_norm="batch", dropout=0.3, ema_decay=0.9)
     first = train(train_step(config), 0, 1, 2)
     saved = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, first.state_dict())

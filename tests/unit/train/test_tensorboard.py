@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from melanoma_dist.train.clock import Speed
 from melanoma_dist.train.tensorboard import TensorBoardLogger
 from melanoma_dist.train.unit import Unit
 
 from ..samples import tiny
 
-SPEED = {"images_per_s": 1.0, "wait_share": 0.0}
+SPEED = Speed(images_per_s=1.0, wait_share=0.0)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_full_disk_silences_the_board_and_fails_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_pauses_tensorboard_and_fails_nothing(tmp_path: Path) -> None:
     warnings: list[str] = []
     before = set(threading.enumerate())
     unit = Unit(tiny(), 0, "data", "fingerprint", tmp_path)
-    tensorboard = TensorBoardLogger(unit, ("MEL",), warnings.append)
+    tensorboard = TensorBoardLogger(unit, warnings.append)
     tensorboard.open(0, validated=True)
     tensorboard.step(0, 0.5, 0.1, SPEED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

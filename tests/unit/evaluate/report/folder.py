@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 import yaml
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.epochs import write_epochs
 from melanoma_dist.artifacts.predictions import arrays, predictions_table, write_predictions
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
@@ -22,6 +24,8 @@ from melanoma_dist.evaluate.decision_rules import decision, fit_decision_rules, 
 from melanoma_dist.evaluate.finalize import _repeats as repeats_of
 from melanoma_dist.metrics.classification import Settings, figures
 from melanoma_dist.metrics.subgroups import subgroups
+
+from ...samples import EPOCH
 
 LABELS = ("MEL", "NV", "BKL")
 RESAMPLES = 60  # of 2000: what is tested is that the page says what the summary does
@@ -102,7 +106,8 @@ def write_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
     _write(folder / "record.json", {"identity": summary["identity"], "made_with": MADE_WITH, "begun": "2026-02-03"})
     for fold in range(folds):
-        _write_history(folder / f"fold-{fold}" / "metrics.jsonl", found["folds"][str(fold)], fold)
+        auc = found["folds"][str(fold)]["labels"]["MEL"]["auc"]
+        _write_history(folder / f"fold-{fold}", fold, 0.5 if auc is None else auc)  # a training needs melanomas
     return summary
 
 
@@ -113,12 +118,12 @@ def _repeats(table: pd.DataFrame, labels: tuple[str, ...], config: RunConfig) ->
     return repeats_of([table, *others], labels, config)
 
 
-def _write_history(path: Path, validation: dict[str, Any], fold: int) -> None:
-    epochs = [
-        {"epoch": epoch, "train_loss": 1 / epoch + 0.01 * fold, "best_epoch": min(epoch, 3), "validation": validation}
+def _write_history(fold: Path, number: int, auc: float) -> None:
+    fold.mkdir()
+    write_epochs(fold, [
+        replace(EPOCH, epoch=epoch, train_loss=1 / epoch + 0.01 * number, score=auc, best_epoch=min(epoch, 3))
         for epoch in range(1, 5)
-    ]
-    _made(path).write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    ])  # fmt: skip
 
 
 def write_evaluation(

@@ -1,0 +1,135 @@
+"""The task of a classifier: independent probabilities of labels, watched by the AUC of melanoma."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageOps
+from torch.utils.tensorboard import SummaryWriter
+
+from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.errors import TrainingError
+from melanoma_dist.input.loader import Samples, TrainingBatch
+from melanoma_dist.metrics.validation import VALIDATION_METRICS, ValidationMetrics, validation_metrics
+from melanoma_dist.models.classifier import Classifier, build_classifier
+from melanoma_dist.storage import atomic
+from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders
+from melanoma_dist.train.loss import MaskedLoss
+from melanoma_dist.train.predict import Predictions
+from melanoma_dist.train.step import TrainStep
+from melanoma_dist.train.task import Validation
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+_EXAMPLES_PER_CLASS = 4
+_TILE, _CAPTION = 192, 16  # pixels
+
+
+class ClassificationTask:
+    """Labels of images. Predictions are probabilities [n, L] of the validation images."""
+
+    score_name = "AUC"
+
+    def __init__(self, unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str] = ()) -> None:
+        """See ``build_task``. Raises DataError for another data set than the run was planned with."""
+        self._unit, self._labels = unit, LABEL_SETS[unit.config.data.labels]
+        self._data = load_fold_data(unit, note, corrupt)
+        self._training, self._validation = loaders(unit, self._data, world)
+        self.steps = self._training.steps
+
+    def batches(self, epoch: int, first: int) -> Iterator[TrainingBatch]:
+        """Yield this rank's batches of an epoch, from step ``first`` on."""
+        return self._training.epoch(epoch, first)
+
+    def build_model(self, weights: str | None) -> Classifier:
+        """Build the classifier at the input size of the unit."""
+        config, size = self._unit.config, input_format_of(self._unit).size
+        return build_classifier(config.model, size, len(self._labels), config.seed, weights)
+
+    def build_loss(self) -> MaskedLoss:
+        """Build the loss, balanced by the labels of the training images."""
+        return MaskedLoss(self._unit.config.loss, self._data.training.targets)
+
+    def predict(self, train_step: TrainStep) -> Predictions:
+        """Predict the probabilities of the validation images."""
+        return train_step.predict(self._validation, len(self._data.validation.rows))
+
+    def validate(self, predictions: Predictions) -> Validation:
+        """Compute the metrics of all labels. The AUC exists: ``data.folds`` puts both kinds into every fold."""
+        targets, threshold = self._data.validation.targets, self._unit.config.threshold
+        metrics = validation_metrics(targets, predictions, self._labels, threshold)
+        score = metrics["labels"][HEADLINE]["auc"]
+        if score is None:
+            raise TrainingError(f"The validation images of {self._unit.name} do not define the AUC of {HEADLINE}.")
+        return Validation(score, metrics)
+
+    def draw(
+        self, writer: SummaryWriter, step: int, validation: Validation, predictions: Predictions, new_best: bool
+    ) -> None:
+        """Draw each metric per label and as macro mean, and a precision-recall curve per label."""
+        metrics, targets = cast(ValidationMetrics, validation.metrics), self._data.validation.targets
+        for row, entry in {"macro": metrics["macro"], **metrics["labels"]}.items():
+            for name in VALIDATION_METRICS:
+                if entry[name] is not None:
+                    writer.add_scalar(f"validation_{name}/{row}", entry[name], step)
+        for column, label in enumerate(self._labels):
+            known = ~np.isnan(targets[:, column])
+            if known.any():
+                writer.add_pr_curve(f"validation/{label}", targets[known, column], predictions[known, column], step)
+        if new_best:
+            writer.add_image("validation/examples", self._examples(predictions), step, dataformats="HWC")
+
+    def _examples(self, predictions: Predictions) -> npt.NDArray[np.uint8]:
+        """Melanomas above others, the same images each time. A caption is green for a correct call, else red."""
+        samples, column = self._data.validation, self._labels.index(HEADLINE)
+        threshold = self._unit.config.threshold
+        rows = []
+        for truth in (True, False):
+            members = np.flatnonzero(samples.targets[:, column] == truth)
+            examples = members[np.linspace(0, len(members) - 1, _EXAMPLES_PER_CLASS).astype(int)]
+            rows.append(np.hstack([_tile(samples, int(i), predictions[i, column], truth, threshold) for i in examples]))
+        return np.vstack(rows)
+
+    def weights_metadata(self, epoch: int) -> dict[str, str]:
+        """Describe the weights of ``epoch`` (from 0): how to build the model and what to feed it."""
+        model, expected = self._unit.config.model, input_format_of(self._unit)
+        return {
+            "backbone": model.backbone,
+            "labels": ",".join(self._labels),
+            "image_size": str(expected.size),
+            "mean": ",".join(map(str, expected.mean)),
+            "std": ",".join(map(str, expected.std)),
+            "pooling": model.pooling,
+            "hidden": str(model.hidden),
+            "head_norm": model.head_norm,
+            "fold": str(self._unit.fold),
+            "epoch": str(epoch + 1),
+            "data": self._unit.fingerprint,
+        }
+
+    def write_result(self, weights: Path, predictions: Predictions) -> None:
+        """Copy the weights below the run's ``model`` folder, then write the table of predictions."""
+        unit, targets = self._unit, self._data.validation.targets
+        unit.model.parent.mkdir(exist_ok=True)
+        atomic.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
+        table = predictions_table(self._data.validation_images(), unit.fold, self._labels, predictions, targets)
+        write_predictions(table, unit.predictions)
+
+
+def _tile(samples: Samples, sample: int, probability: float, truth: bool, threshold: float) -> npt.NDArray[np.uint8]:
+    jpeg = samples.encoded(np.array([sample]))[0]
+    picture = Image.open(io.BytesIO(jpeg.tobytes())).convert("RGB")
+    tile = Image.new("RGB", (_TILE, _TILE + _CAPTION), "white")
+    tile.paste(ImageOps.fit(picture, (_TILE, _TILE)), (0, 0))
+    colour = (0, 110, 40) if (probability >= threshold) == truth else (170, 0, 0)
+    text = f"{HEADLINE if truth else 'not ' + HEADLINE}: {probability:.2f}"
+    ImageDraw.Draw(tile).text((4, _TILE + 2), text, fill=colour)
+    return np.asarray(tile)

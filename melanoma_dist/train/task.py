@@ -1,0 +1,71 @@
+"""The seam between the training loop and what is learnt.
+
+The loop knows epochs, steps, ranks, checkpoints and early stopping. A task knows the images, the model, the loss and
+the metrics. To add one, write a module with a class that has the methods of ``Task``, and return it in ``build_task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from melanoma_dist.input.loader import TrainingBatch
+from melanoma_dist.models.backbones import TrunkModel
+from melanoma_dist.train.predict import Predictions
+from melanoma_dist.train.step import TrainStep
+from melanoma_dist.train.unit import Unit
+from melanoma_dist.world import World
+
+
+class Validation(NamedTuple):
+    """What a validation measured, as plain values."""
+
+    score: float
+    """What early stopping, the plateau rule and the scheduler of a sweep watch. The higher the better."""
+    metrics: Mapping[str, object]
+
+
+class Task(Protocol):
+    """What a unit learns, on one rank."""
+
+    score_name: str
+    """Name of the score, for people, such as AUC."""
+    steps: int
+    """Steps of an epoch."""
+
+    def batches(self, epoch: int, first: int) -> Iterator[TrainingBatch]:
+        """Yield this rank's batches of an epoch, from step ``first`` on."""
+
+    def build_model(self, weights: str | None) -> TrunkModel:
+        """Build the model. ``weights`` replaces the configured ones; random parts depend on the seed alone."""
+
+    def build_loss(self) -> nn.Module:
+        """Build the loss, which maps outputs and targets to a scalar sum over the known targets."""
+
+    def predict(self, train_step: TrainStep) -> Predictions:
+        """Predict the validation images. Every rank calls it and gets all predictions."""
+
+    def validate(self, predictions: Predictions) -> Validation:
+        """Compute score and metrics of finite predictions. Only the main rank calls it."""
+
+    def draw(
+        self, writer: SummaryWriter, step: int, validation: Validation, predictions: Predictions, new_best: bool
+    ) -> None:
+        """Add a validation to TensorBoard: scalars and curves, and example images for a ``new_best``."""
+
+    def weights_metadata(self, epoch: int) -> dict[str, str]:
+        """Describe the weights of ``epoch`` (from 0): how to build the model and what to feed it."""
+
+    def write_result(self, weights: Path, predictions: Predictions) -> None:
+        """Write the weights of the best epoch and its predictions, the predictions last: they mark a finished unit."""
+
+
+def build_task(unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str]) -> Task:
+    """Build the task of a unit. The ids in ``corrupt`` are images not to train on; ``note`` takes messages to users."""
+    from melanoma_dist.train.classification import ClassificationTask  # it imports this module
+
+    return ClassificationTask(unit, world, note, corrupt)
