@@ -45,4 +45,4 @@ def _halved(epochs: list[EpochRecord], config: RunConfig) -> list[str]:
 
 def _left_out(folder: Path) -> list[str]:
     corrupt = read_fallbacks(folder).corrupt
-    return [f"did not learn from {len(corrupt)} corrupt images: {', '.join(corrupt)}."] if corrupt else []
+    return [f"did not train on {len(corrupt)} corrupt images: {', '.join(corrupt)}."] if corrupt else []

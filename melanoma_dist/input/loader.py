@@ -235,14 +235,14 @@ def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], Dat
 
 def _not_learnt_from(ids: tuple[str, ...]) -> CorruptImages:
     return CorruptImages(
-        f"{_damage(ids)} A fold goes on without so many as --max-corrupt-images says; or copy the data set again.", ids
+        f"{_describe_corrupt(ids)} Copy the data set again, or raise --max-corrupt-images to train without them.", ids
     )
 
 
 def _not_judged(ids: tuple[str, ...]) -> DataError:
-    return DataError(f"{_damage(ids)} Nothing can be said of images that cannot be seen: copy the data set again.")
+    return DataError(f"{_describe_corrupt(ids)} Cannot score unreadable images: copy the data set again.")
 
 
-def _damage(ids: tuple[str, ...]) -> str:
+def _describe_corrupt(ids: tuple[str, ...]) -> str:
     few = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-    return f"{len(ids)} prepared images can no longer be decoded: {few}. The shards were damaged since."
+    return f"{len(ids)} prepared images can no longer be decoded: {few}. The shards are corrupt."

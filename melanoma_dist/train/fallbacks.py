@@ -1,7 +1,7 @@
-"""What a unit gave up to its circumstances: micro-batches as large as asked for, images that turned out damaged.
+"""Fallbacks of a unit: smaller micro-batches after out-of-memory, corrupt images excluded from training.
 
-It is kept in a file of the unit, which the command writes between two attempts and every rank reads at its start. So
-all ranks do alike, and so does a unit that goes on another day.
+They are in a file of the unit's folder. The command writes it between two attempts, and every rank reads it at its
+start: so all ranks fall back alike, and so does a unit that is resumed another day.
 """
 
 from __future__ import annotations
@@ -17,69 +17,63 @@ from melanoma_dist.storage.untrusted import read_json
 from melanoma_dist.train.unit import Unit
 
 _FILE = "fallbacks.json"
-_MOST_MICRO_BATCHES = 1024
+_MAX_MICRO_BATCHES = 1024
 
 
 @dataclass(frozen=True)
 class Fallbacks:
-    """Made so far."""
+    """The fallbacks of a unit so far."""
 
     accumulate: int = 0
-    """Micro-batches that each rank cuts its share of a step into; 0: as many as were asked for."""
+    """Micro-batches per step and rank; 0: as many as are configured."""
     corrupt: tuple[str, ...] = ()
-    """Ids of images that are not learnt from."""
+    """Ids of images not to train on."""
 
     def apply(self, unit: Unit) -> Unit:
-        """The unit as it is trained."""
+        """Return the unit with the configuration that it is trained with."""
         if not self.accumulate:
             return unit
         return replace(unit, config=with_values(unit.config, {"optimizer.accumulate": self.accumulate}))
 
     def describe(self) -> list[str]:
-        """In words."""
+        """Describe each fallback, without a subject, for messages."""
         parts = []
         if self.accumulate:
-            parts.append(f"cuts its share of a step into {self.accumulate} micro-batches, for want of memory")
+            parts.append(f"splits each rank's batch into {self.accumulate} micro-batches, for want of memory")
         if self.corrupt:
-            parts.append(f"does not learn from {len(self.corrupt)} damaged images: {', '.join(self.corrupt)}")
+            parts.append(f"does not train on {len(self.corrupt)} corrupt images: {', '.join(self.corrupt)}")
         return parts
 
 
 def read_fallbacks(folder: Path) -> Fallbacks:
-    """What a unit with that folder fallbacks before. Raises TrainingError for a file that is not ours."""
+    """Read the fallbacks of the unit in ``folder``. Raises TrainingError for a corrupt file."""
     path = folder / _FILE
     if not path.is_file():
         return Fallbacks()
     try:
         content = read_json(path)
-        made = Fallbacks(int(content["accumulate"]), tuple(map(str, content["corrupt"])))
+        fallbacks = Fallbacks(int(content["accumulate"]), tuple(map(str, content["corrupt"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold anew.") from error
-    if not 0 <= made.accumulate <= _MOST_MICRO_BATCHES:
-        raise TrainingError(f"{path}: accumulate {made.accumulate} must be 0 to {_MOST_MICRO_BATCHES}.")
-    return made
+        raise TrainingError(f"{path}: cannot be read ({error}). Delete {folder} to train the fold again.") from error
+    if not 0 <= fallbacks.accumulate <= _MAX_MICRO_BATCHES:
+        raise TrainingError(
+            f"{path}: accumulate {fallbacks.accumulate} must be 0 to {_MAX_MICRO_BATCHES}. Delete {folder} to train "
+            "the fold again."
+        )
+    return fallbacks
 
 
 def fall_back(error: BaseException, unit: Unit) -> str | None:
-    """Write down what the unit has to do without after ``error``, and say it. None where nothing can be fallbacks."""
+    """Write the fallback that avoids ``error`` and describe it. Returns None where there is no fallback."""
     before = read_fallbacks(unit.folder)
-    if isinstance(error, OutOfMemory):
-        made = _smaller(error.micro_batches, before)
+    if isinstance(error, OutOfMemory) and error.micro_batches <= _MAX_MICRO_BATCHES:
+        fallbacks = replace(before, accumulate=error.micro_batches)
     elif isinstance(error, CorruptImages):
-        made = _without(error.image_ids, unit, before)
+        corrupt = sorted({*before.corrupt, *error.image_ids})
+        if len(corrupt) > unit.config.fault_tolerance.max_corrupt_images:
+            return None
+        fallbacks = replace(before, corrupt=tuple(corrupt))
     else:
         return None
-    if made is None:
-        return None
-    atomic.write_text(unit.folder / _FILE, json.dumps(asdict(made), indent=1) + "\n")
-    return "goes on from its last checkpoint, and " + " and ".join(made.describe())
-
-
-def _smaller(micro_batches: int, before: Fallbacks) -> Fallbacks | None:
-    return replace(before, accumulate=micro_batches) if micro_batches <= _MOST_MICRO_BATCHES else None
-
-
-def _without(image_ids: tuple[str, ...], unit: Unit, before: Fallbacks) -> Fallbacks | None:
-    corrupt = sorted({*before.corrupt, *image_ids})
-    most = unit.config.fault_tolerance.max_corrupt_images
-    return replace(before, corrupt=tuple(corrupt)) if len(corrupt) <= most else None
+    atomic.write_text(unit.folder / _FILE, json.dumps(asdict(fallbacks), indent=1) + "\n")
+    return "resumes from its last checkpoint, and " + " and ".join(fallbacks.describe())

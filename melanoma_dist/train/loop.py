@@ -126,8 +126,8 @@ class FoldTrainer:
     def _require_resize(self, ranks: int) -> None:
         if not self._config.fault_tolerance.allow_resize:
             raise ResumeError(
-                f"Fold {self._unit.fold} was trained on {ranks} ranks and cannot be resumed identically on "
-                f"{self._world.size}. Type --gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or "
+                f"Fold {self._unit.fold} cannot be resumed identically on another number of ranks: {ranks} then, "
+                f"{self._world.size} now. Type --gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or "
                 "--allow-resize: each global batch then holds the same images, and metrics differ in their last digits."
             )
         self._note(f"resumes on another number of ranks: {ranks} then, {self._world.size} now (--allow-resize)")

@@ -57,7 +57,7 @@ def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Comm
         assert "stopping: folds save at their next step, within 25 s" in left.stdout
         assert left.stderr.strip() == "saved and stopped: run the same command again to resume at this step."
     done = command.give()
-    assert "goes on after" in done.stdout
+    assert "resumes after" in done.stdout
     assert_same(command, finished, done)
 
 

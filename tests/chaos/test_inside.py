@@ -22,7 +22,7 @@ def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(com
     done = command.give("--checkpoint-every", "1s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 1: 1 steps skipped, their gradient was not finite" in done.stdout
-    assert "goes on from its last checkpoint, and cuts its share of a step into 2 micro-batches" in done.stdout
+    assert "resumes from its last checkpoint, and splits each rank's batch into 2 micro-batches" in done.stdout
     assert "restart 1 of" not in done.stdout  # it is no crash
     assert incidents(command) == [
         "fold 0 skipped steps whose gradient was not finite: 1 in epoch 1.",
@@ -59,13 +59,13 @@ def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
     middle = int(place["offset"]) + int(place["length"]) // 2
     command.plan("train.step:TrainStep.step", 4, do=f"spoil {middle} 40 {data / place['shard']}", fold=1)
     one_core = command.give("--data", str(data), program=("taskset", "--cpu-list", "0"))
-    left_out = f"does not learn from 1 damaged images: {name}"
+    left_out = f"does not train on 1 corrupt images: {name}"
     assert left_out in one_core.stdout, one_core.stdout + one_core.stderr
     assert one_core.returncode in (0, 2)  # its report may want to show that very image
     shutil.copyfile(demo / place["shard"], data / place["shard"])
     done = command.give("--data", str(data))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert incidents(command) == [f"fold 1 did not learn from 1 damaged images: {name}."]
+    assert incidents(command) == [f"fold 1 did not train on 1 corrupt images: {name}."]
 
 
 def incidents(command: Command) -> list[str]:

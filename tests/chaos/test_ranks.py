@@ -25,20 +25,20 @@ def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that
     two = [*ALIKE, "--ranks-per-unit", "2", "--collective-timeout-s", "15"]
     refused = command.give(*two)
     assert refused.returncode == 2
-    assert "cannot go on alike: ranks 1 then, 2 now" in refused.stderr
+    assert "cannot be resumed identically on another number of ranks: 1 then, 2 now" in refused.stderr
 
     command.plan("train.step:TrainStep.step", 2, fold=0, rank=1)
     command.plan("train.step:TrainStep.step", 3, do="hang", fold=0, rank=1)
     command.plan("train.step:TrainStep.step", 4, do="signal command 15", fold=0, rank=0)
     second = command.give(*two, "--allow-resize")
     assert second.returncode == 75, second.stdout + second.stderr
-    assert "goes on with another number of ranks: 1 then, 2 now (--allow-resize)" in second.stdout
+    assert "resumes on another number of ranks: 1 then, 2 now (--allow-resize)" in second.stdout
     assert "of 2 ranks, lost or hanging: 1; no answer within 15 s (--collective-timeout-s)" in second.stdout
     assert "restart 2 of 3 from its last checkpoint" in second.stdout
 
     done = command.give(*ALIKE, "--allow-resize")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "goes on with another number of ranks: 2 then, 1 now (--allow-resize)" in done.stdout
+    assert "resumes on another number of ranks: 2 then, 1 now (--allow-resize)" in done.stdout
     tables = [pd.read_parquet(each.run / "predictions.parquet") for each in (command, whole)]
     pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=0, atol=1e-4)
     assert leftovers(command.run) == []

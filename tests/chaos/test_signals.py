@@ -48,5 +48,5 @@ def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command
     assert f"interrupted. {KEPT}" in twice.stderr
     assert f"terminated. {KEPT}" in without.stderr
     done = command.give()
-    assert "goes on after" in done.stdout
+    assert "resumes after" in done.stdout
     assert_same(command, finished, done)

@@ -34,7 +34,7 @@ def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, f
     done = command.give(*mirror)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "restoring what file://" in done.stdout
-    assert "goes on after" in done.stdout
+    assert "resumes after" in done.stdout
     assert differences(command.run, finished) == []
     assert leftovers(command.run) == []
 

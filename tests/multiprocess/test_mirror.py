@@ -42,7 +42,7 @@ def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
 
     restore(run, parts, ConfigError("busy"), print)
     events = jobs.whole_unit(World(), lost)
-    assert any("goes on after epoch 1" in event.text for event in events if isinstance(event, Note))
+    assert any("resumes after epoch 1" in event.text for event in events if isinstance(event, Note))
     expected = pd.read_parquet(reference.predictions)
     pd.testing.assert_frame_equal(pd.read_parquet(lost.predictions), expected, check_exact=True)
 

@@ -139,14 +139,14 @@ def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, 
     assert events[-1] == Paused(1, f"step {at} of 4 of epoch 1")
     assert last_state(left)["cursor"] == {"epoch": 0, "step": at}
     events, *_ = on_ranks(ranks, jobs.whole_unit, left)
-    assert events[0] == Note(1, f"goes on after step {at} of 4 of epoch 1")
+    assert events[0] == Note(1, f"resumes after step {at} of 4 of epoch 1")
     assert_same(left, whole)
 
 
 def test_another_number_of_ranks_is_refused(data: Path, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", data, every="1")
     on_ranks(2, jobs.whole_unit, unit, 3)
-    with pytest.raises(ResumeError, match=r"cannot go on alike: ranks 2 then, 1 now\. .*--ranks-per-unit\) 2, or"):
+    with pytest.raises(ResumeError, match=r"another number of ranks: 2 then, 1 now\. .*--ranks-per-unit\) 2, or"):
         jobs.whole_unit(World(), unit)
 
 
@@ -189,7 +189,7 @@ def test_a_model_with_batch_statistics_goes_on_with_more_ranks(data: Path, tmp_p
     unit = unit_in(tmp_path / "run", data, 1, "1", allow_resize=True)
     on_ranks(1, jobs.whole_unit, unit, 2)
     events, *_ = on_ranks(2, jobs.whole_unit, unit)
-    assert Note(1, "goes on with another number of ranks: 1 then, 2 now (--allow-resize)") in events
+    assert Note(1, "resumes on another number of ranks: 1 then, 2 now (--allow-resize)") in events
     assert [record["epoch"] for record in told(unit)] == [1, 2]
     assert pd.read_parquet(unit.predictions)["MEL"].between(0, 1).all()
 
@@ -198,7 +198,7 @@ def test_another_number_of_ranks_may_have_other_threads(data: Path, tmp_path: Pa
     unit = unit_in(tmp_path / "run", data, 2, "1", allow_resize=True)
     on_ranks(2, jobs.whole_unit, unit, 3)
     events = jobs.whole_unit(World(threads=2), unit)
-    assert Note(1, "goes on with another number of ranks: 2 then, 1 now (--allow-resize)") in events
+    assert Note(1, "resumes on another number of ranks: 2 then, 1 now (--allow-resize)") in events
     assert unit.predictions.is_file()
 
 

@@ -41,7 +41,7 @@ def test_every_incident_is_a_sentence(tmp_path: Path) -> None:
         "seed 6 fold 1 skipped steps whose gradient was not finite: 3 in epoch 2, 1 in epoch 3.",
         "seed 6 fold 1 computed each rank's share of a step in 4 micro-batches instead of 2 from epoch 2 on, for want "
         "of memory.",
-        "seed 6 fold 1 did not learn from 2 corrupt images: ISIC_0000003, ISIC_0000007.",
+        "seed 6 fold 1 did not train on 2 corrupt images: ISIC_0000003, ISIC_0000007.",
     ]
 
 

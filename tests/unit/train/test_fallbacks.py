@@ -46,12 +46,12 @@ def unit_in(folder: Path, dataset: Dataset, config: RunConfig) -> Unit:
     return Unit(config, FOLD, str(dataset.folder), dataset.fingerprint, folder)
 
 
-def chosen(**values: Any) -> RunConfig:
+def small_config(**values: Any) -> RunConfig:
     return tiny(**{"labels": "melanoma", "folds": 3, "epochs": 2, "batch_size": 8, **values})
 
 
 def train_as_the_command_does(unit: Unit) -> tuple[list[str], Events]:
-    """Begin again while something can be fallbacks. Returns what was, and all events."""
+    """Train, and restart after every fallback. Returns the descriptions of the fallbacks, and all events."""
     fallbacks, events = [], Events()
     while True:
         try:
@@ -70,7 +70,7 @@ def records(unit: Unit) -> list[dict[str, Any]]:
 
 @contextmanager
 def memory_for(images: int) -> Iterator[list[int]]:
-    """A device that has memory for so many images at once; the sizes that it was given."""
+    """Simulate a device with memory for ``images`` at once; yields the sizes of the batches that it gets."""
     forward, seen = Classifier.forward, []
 
     def limited(model: Classifier, batch: torch.Tensor) -> torch.Tensor:
@@ -87,7 +87,8 @@ def memory_for(images: int) -> Iterator[list[int]]:
 
 
 def test_the_micro_batch_is_halved_until_it_fits_and_the_batch_stays(dataset: Dataset, tmp_path: Path) -> None:
-    unit, asked = (unit_in(tmp_path / name, dataset, chosen(accumulate=n)) for name, n in (("halved", 1), ("asked", 4)))
+    unit = unit_in(tmp_path / "halved", dataset, small_config())
+    configured = unit_in(tmp_path / "configured", dataset, small_config(accumulate=4))
     with memory_for(2) as seen:
         fallbacks, events = train_as_the_command_does(unit)
     assert [why.rpartition("into ")[2] for why in fallbacks] == [
@@ -95,15 +96,15 @@ def test_the_micro_batch_is_halved_until_it_fits_and_the_batch_stays(dataset: Da
         "4 micro-batches, for want of memory",
     ]
     assert seen[:3] == [8, 4, 2]
-    assert Note(FOLD, "cuts its share of a step into 4 micro-batches, for want of memory") in events
+    assert Note(FOLD, "splits each rank's batch into 4 micro-batches, for want of memory") in events
     assert [record["accumulate"] for record in records(unit)] == [4, 4]
-    train_unit(asked, World(), lambda event: None)
-    assert unit.predictions.read_bytes() == asked.predictions.read_bytes()
-    assert unit.model.read_bytes() == asked.model.read_bytes()
+    train_unit(configured, World(), lambda event: None)
+    assert unit.predictions.read_bytes() == configured.predictions.read_bytes()
+    assert unit.model.read_bytes() == configured.model.read_bytes()
 
 
-def test_it_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path: Path) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen(checkpoint_every="1"))
+def test_the_micro_batch_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, small_config(checkpoint_every="1"))
     step = Classifier.forward
     calls = 0
 
@@ -120,40 +121,40 @@ def test_it_is_halved_in_the_middle_of_a_training_too(dataset: Dataset, tmp_path
     finally:
         Classifier.forward = step  # type: ignore[method-assign]
     assert len(fallbacks) == 1
-    assert any(isinstance(event, Note) and event.text.startswith("goes on after step 2") for event in events)
+    assert any(isinstance(event, Note) and event.text.startswith("resumes after step 2") for event in events)
     assert [record["epoch"] for record in records(unit)] == [1, 2]
 
 
-@pytest.mark.parametrize(("head_norm", "batch", "pieces", "told"), [
+@pytest.mark.parametrize(("head_norm", "batch", "pieces", "message"), [
     ("none", 8, 8, "with 1 image at once"),
     ("batch", 8, 4, "with 2 images at once"),  # of one image, the head has no batch statistics
     ("batch", 7, 3, "with 3 images at once"),
 ])  # fmt: skip
-def test_nothing_is_left_to_halve(
-    head_norm: HeadNorm, batch: int, pieces: int, told: str, dataset: Dataset, tmp_path: Path
+def test_a_device_too_small_for_the_smallest_micro_batch_ends_the_fold(
+    head_norm: HeadNorm, batch: int, pieces: int, message: str, dataset: Dataset, tmp_path: Path
 ) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm=head_norm, batch_size=batch))
-    with memory_for(0), pytest.raises(TrainingError, match=rf"{told} .*--accumulate {pieces}.*nothing is left"):
+    unit = unit_in(tmp_path / "run", dataset, small_config(head_norm=head_norm, batch_size=batch))
+    with memory_for(0), pytest.raises(TrainingError, match=rf"{message} .*--accumulate {pieces}.*nothing is left"):
         train_as_the_command_does(unit)
     assert read_fallbacks(unit.folder).accumulate == pieces
 
 
-def test_micro_batches_that_were_asked_for_hold_two_images_each(dataset: Dataset, tmp_path: Path) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen(head_norm="batch", accumulate=7))
+def test_configured_micro_batches_hold_at_least_two_images(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, small_config(head_norm="batch", accumulate=7))
     with memory_for(8) as seen:
         train_as_the_command_does(unit)
     assert seen[:4] == [2, 2, 2, 2]
 
 
-def test_what_is_looked_at_is_no_larger_than_what_is_trained_on() -> None:
-    assert evaluation_batch(chosen()) == 8
-    assert evaluation_batch(chosen(accumulate=3)) == 3
+def test_evaluation_batches_are_no_larger_than_micro_batches() -> None:
+    assert evaluation_batch(small_config()) == 8
+    assert evaluation_batch(small_config(accumulate=3)) == 3
     assert evaluation_batch(tiny(batch_size=512)) == evaluation_batch(tiny(batch_size=512, accumulate=8)) == 64
     assert evaluation_batch(tiny(batch_size=512, accumulate=16)) == 32
 
 
-def spoil(dataset: Dataset, folder: Path, image_ids: list[str]) -> Dataset:
-    """A copy of the data in which the bytes of some images are others."""
+def corrupt_copy(dataset: Dataset, folder: Path, image_ids: list[str]) -> Dataset:
+    """Copy the data set and corrupt some images."""
     shutil.copytree(dataset.folder, folder)
     about = dataset.manifest.set_index("image_id")
     for name in image_ids:
@@ -164,47 +165,47 @@ def spoil(dataset: Dataset, folder: Path, image_ids: list[str]) -> Dataset:
     return replace(dataset, folder=folder)
 
 
-def of_fold(unit: Unit, validation: bool, count: int) -> list[str]:
+def image_ids(unit: Unit, validation: bool, count: int) -> list[str]:
     folds = pd.read_parquet(unit.run / "folds.parquet")
     return sorted(folds.loc[(folds["fold"] == FOLD) == validation, "image_id"])[:count]
 
 
-def test_damaged_images_are_named_and_not_learnt_from(dataset: Dataset, tmp_path: Path) -> None:
-    config = chosen(augment="none", class_weights="balanced")
-    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
-    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
+def test_corrupt_images_are_named_and_excluded_from_training(dataset: Dataset, tmp_path: Path) -> None:
+    config = small_config(augment="none", class_weights="balanced")
+    names = image_ids(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
+    unit = unit_in(tmp_path / "run", corrupt_copy(dataset, tmp_path / "data", names), config)
     fallbacks, events = train_as_the_command_does(unit)
-    told = f"does not learn from 3 damaged images: {', '.join(names)}"
-    assert fallbacks == [f"goes on from its last checkpoint, and {told}"]
-    assert Note(FOLD, told) in events
+    text = f"does not train on 3 corrupt images: {', '.join(names)}"
+    assert fallbacks == [f"resumes from its last checkpoint, and {text}"]
+    assert Note(FOLD, text) in events
     assert [record["corrupt_images"] for record in records(unit)] == [3, 3]
-    validated = of_fold(unit, validation=True, count=1000)
+    validated = image_ids(unit, validation=True, count=1000)
     assert sorted(pd.read_parquet(unit.predictions)["image_id"]) == validated
 
 
-def test_more_damaged_images_than_allowed_end_it(dataset: Dataset, tmp_path: Path) -> None:
-    config = chosen(max_corrupt_images=2)
-    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
-    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
+def test_more_corrupt_images_than_allowed_end_the_fold(dataset: Dataset, tmp_path: Path) -> None:
+    config = small_config(max_corrupt_images=2)
+    names = image_ids(unit_in(tmp_path / "folds", dataset, config), validation=False, count=3)
+    unit = unit_in(tmp_path / "run", corrupt_copy(dataset, tmp_path / "data", names), config)
     with pytest.raises(CorruptImages, match=f"3 prepared images .*{', '.join(names)}.*--max-corrupt-images") as caught:
         train_as_the_command_does(unit)
     assert caught.value.image_ids == tuple(names)
     assert read_fallbacks(unit.folder) == Fallbacks()
 
 
-def test_an_image_that_is_to_be_judged_is_never_left_out(dataset: Dataset, tmp_path: Path) -> None:
-    config = chosen()
-    names = of_fold(unit_in(tmp_path / "folds", dataset, config), validation=True, count=1)
-    unit = unit_in(tmp_path / "run", spoil(dataset, tmp_path / "data", names), config)
-    with pytest.raises(DataError, match=f"{names[0]}.*Nothing can be said of images that cannot be seen"):
+def test_a_corrupt_validation_image_ends_the_fold(dataset: Dataset, tmp_path: Path) -> None:
+    config = small_config()
+    names = image_ids(unit_in(tmp_path / "folds", dataset, config), validation=True, count=1)
+    unit = unit_in(tmp_path / "run", corrupt_copy(dataset, tmp_path / "data", names), config)
+    with pytest.raises(DataError, match=f"{names[0]}.*Cannot score unreadable images"):
         train_as_the_command_does(unit)
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"accumulate": -1, "corrupt": []}', '{"accumulate": 9999, "corrupt": []}', "\0"]
 )
-def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen())
+def test_a_corrupt_fallbacks_file_is_refused(content: str, dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, small_config())
     unit.folder.mkdir()
     (unit.folder / "fallbacks.json").write_text(content)
     with pytest.raises(TrainingError, match=r"fallbacks\.json: "):
@@ -212,12 +213,12 @@ def test_a_file_that_is_not_ours(content: str, dataset: Dataset, tmp_path: Path)
 
 
 @pytest.mark.parametrize("error", [TrainingError("NaN"), DataError("gone"), RuntimeError("a rank died")], ids=repr)
-def test_other_errors_are_no_reason_to_concede(error: Exception, dataset: Dataset, tmp_path: Path) -> None:
-    assert fall_back(error, unit_in(tmp_path / "run", dataset, chosen())) is None
+def test_other_errors_have_no_fallback(error: Exception, dataset: Dataset, tmp_path: Path) -> None:
+    assert fall_back(error, unit_in(tmp_path / "run", dataset, small_config())) is None
 
 
-def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
-    unit = unit_in(tmp_path / "run", dataset, chosen(accumulate=3))
+def test_fallbacks_add_up(dataset: Dataset, tmp_path: Path) -> None:
+    unit = unit_in(tmp_path / "run", dataset, small_config(accumulate=3))
     unit.folder.mkdir()
     for error in (
         OutOfMemory("full", 6),
@@ -226,7 +227,7 @@ def test_concessions_add_up(dataset: Dataset, tmp_path: Path) -> None:
         CorruptImages("a", ("a", "b")),
     ):
         assert fall_back(error, unit)
-    made = read_fallbacks(unit.folder)
-    assert made == Fallbacks(12, ("a", "b"))
-    assert made.applied(unit).config.optimizer.accumulate == 12
-    assert np.all([part in " ".join(made.describe()) for part in ("12 micro-batches", "2 damaged images: a, b")])
+    fallbacks = read_fallbacks(unit.folder)
+    assert fallbacks == Fallbacks(12, ("a", "b"))
+    assert fallbacks.apply(unit).config.optimizer.accumulate == 12
+    assert np.all([part in " ".join(fallbacks.describe()) for part in ("12 micro-batches", "2 corrupt images: a, b")])
