@@ -15,7 +15,7 @@ from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_ch
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
-from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_beside
+from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_table
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
@@ -69,7 +69,7 @@ def open_data(config: RunConfig) -> Dataset:
             "--out DATA --years 2017 2018 2019`) and give --data DATA, or try synthetic images: --data demo."
         )
     dataset = open_dataset(config.data.data)
-    require(manifest_checks(dataset.manifest, read_beside(dataset, JOINS)), _NOTHING_TRAINED)
+    require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)), _NOTHING_TRAINED)
     check_label_set(dataset.manifest, config.data.labels)
     return dataset
 

@@ -1,7 +1,7 @@
-"""Data for trying the program: synthetic photographs of skin lesions, made on first use and kept in the cache.
+"""Demo data: synthetic images of skin lesions, drawn on first use and kept in the cache.
 
-They come in the official layout of 2019 and go through the real preparation. What they show is drawn by
-`melanoma_dist.data.lesion`; no figure computed from them says anything about melanoma.
+They are written in the layout of ISIC 2019 and go through the real preparation. `melanoma_dist.data.lesion` draws
+them; no number computed from them says anything about melanoma.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from melanoma_dist.data.node_copies import cache_folder, local_copy
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
-_NAME = "demo-v3"  # a change of the pictures, or of the format, needs a new name: caches keep the old ones
+_NAME = "demo-v3"  # change it with the drawings or the format: caches keep the old data
 _SEED = 2019
 _YEAR = "2019"
 _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VASC": 14, "SCC": 16}
 _LESIONS_BY_VIEWS = {1: 268, 2: 84, 3: 34, 4: 14}
-"""How many of the 400 lesions were photographed once, twice, ...: 594 images."""
+"""Number of lesions, of 400, with one, two, ... images: 594 images."""
 _SITES = ("anterior torso", "posterior torso", "lower extremity", "upper extremity", "head/neck", "palms/soles")
 
 
 def open_dataset(name: str) -> Dataset:
-    """The data set of a ``--data``: a prepared folder, the URL of one, or "demo".
+    """Load the data set of ``--data``: a prepared folder, the URL of one, or "demo".
 
     Raises DataError as `load_dataset` does, and for a URL as `local_copy` does.
     """
@@ -41,10 +41,10 @@ def open_dataset(name: str) -> Dataset:
 
 
 def demo_dataset(cache: Path | None = None) -> Path:
-    """The folder of the prepared demo data set: about 600 images of 400 lesions, made here if it is not there yet.
+    """The folder of the prepared demo data set, about 600 images of 400 lesions; generated if it is missing.
 
-    It lies under ``cache``, by default `cache_folder`. Processes may ask at the same time.
-    Raises DataError when that place cannot be written.
+    It lies under ``cache``, by default `cache_folder`. Several processes may call this at the same time.
+    Raises DataError if the cache cannot be written.
     """
     cache = cache or cache_folder()
     home = cache / _NAME
@@ -57,8 +57,8 @@ def demo_dataset(cache: Path | None = None) -> Path:
         aside = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=cache))
     except OSError as error:
         raise DataError(
-            f"{cache}: cannot keep the demo data here ({error.strerror}). "
-            "Set MELANOMA_DIST_CACHE to a folder that can be written."
+            f"{cache}: cannot write the demo data here ({error.strerror}). "
+            "Set MELANOMA_DIST_CACHE to a writable folder."
         ) from error
     try:
         write_raw(aside / "raw")
@@ -70,16 +70,16 @@ def demo_dataset(cache: Path | None = None) -> Path:
 
 
 def _move(aside: Path, home: Path) -> None:
-    """Put the finished folder in its place; if another process was first, its folder is as good as ours."""
+    """Rename the finished folder to ``home``. If another process was first, its folder has the same content."""
     try:
         aside.rename(home)
     except OSError:
         if not (home / "prepared" / DESCRIPTION).is_file():
-            raise DataError(f"{home}: is in the way of the demo data and is not it. Delete this folder.") from None
+            raise DataError(f"{home}: is not the demo data, which belongs there. Delete this folder.") from None
 
 
 def write_raw(raw: Path) -> None:
-    """Write the photographs, labels and metadata as ISIC 2019 delivers them. The same bytes and times each time."""
+    """Write images, labels and metadata in the layout of ISIC 2019, always with the same bytes and times."""
     rng = np.random.default_rng(_SEED)
     images = raw / _YEAR / "ISIC_2019_Training_Input"
     images.mkdir(parents=True)
@@ -103,7 +103,7 @@ def write_raw(raw: Path) -> None:
 
 
 def _person(rng: np.random.Generator, lesion: str, kind: str) -> dict[str, object]:
-    """What the metadata says of one lesion; nevi are of the young a little more often, and some fields stay empty."""
+    """The metadata of one lesion. Patients with nevi are a little younger; some fields stay empty."""
     typical = 45 if kind in ("NV", "DF", "VASC") else 60
     age = int(np.clip(5 * round(rng.normal(typical, 15) / 5), 10, 85))
     return {

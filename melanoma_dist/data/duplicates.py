@@ -1,11 +1,11 @@
-"""Photographs that are copies of one another although their bytes differ: proposed by a hash, confirmed by the pixels.
+"""Near-duplicates: images that are copies although their bytes differ. A hash proposes them, the pixels confirm them.
 
-The proposal is the difference hash that preparation takes of every image, in which copies differ by few bits. On
-dermoscopy it alone is not enough: small dark lesions in the middle of a round field look alike to it. A proposal is
-confirmed by correlating what remains of both pictures when everything smooth is taken out: hairs, rulers, texture.
+The difference hash of a copy differs from the original's in few bits. On dermoscopy the hash alone is not enough:
+small dark lesions in the middle of a round field look alike to it. So each proposed pair is confirmed by the
+correlation of both images' fine details (hairs, rulers, texture) after everything smooth is subtracted.
 
-Measured on 9,672 real images of 2017 and HAM10000: copies correlate at 0.90 to 0.99, among them two recoloured ones;
-of HAM10000's proposed pairs of different lesions none exceeds 0.82 (0.88 at twice the bits).
+Measured on 9,672 real images of 2017 and HAM10000: copies correlate at 0.90 to 0.99, two recoloured ones included.
+No proposed pair of different lesions of HAM10000 exceeds 0.82 (0.88 at twice the bits).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from melanoma_dist.data.groups import NEAR
 from melanoma_dist.data.photo import HASH_SIDE
 
 MAX_DISTANCE = 16
-"""Bits, of 256, in which two proposed hashes may differ."""
+"""Largest number of bits, of 256, in which the hashes of a proposed pair differ."""
 MIN_CORRELATION = 0.9
-"""Correlation of the details of two images from which on they are the same photograph."""
+"""Smallest correlation of fine details at which two images count as copies."""
 
 _SIDE = 64  # pixels of the square on which images are compared
-_SMOOTH = 3.0  # standard deviation, in these pixels, of the blur that is taken out
+_SMOOTH = 3.0  # standard deviation, in these pixels, of the blur that is subtracted
 _BLOCK = 1 << 16  # pairs compared at a time: 10 MB of memory
 
 Hashes = npt.NDArray[np.uint64]
@@ -40,8 +40,8 @@ def near_duplicates(
 ) -> pd.DataFrame:
     """All pairs that the hash proposes: positions ``first`` < ``second``, distance, correlation, and ``joined``.
 
-    ``pixels(i)`` is the image whose hash stands at position i; it is asked for few of them. With ``sides`` [n] only
-    pairs count whose images lie on different sides.
+    ``pixels(i)`` returns the image of hash i and is called for few of them. With ``sides`` [n] only pairs of images on
+    different sides are considered.
     """
     words = np.fromiter(map(bytes.fromhex, hashes), dtype="S32", count=len(hashes)).view(">u8").reshape(-1, 4)
     pairs = propose(words.astype(np.uint64))
@@ -60,22 +60,22 @@ def near_duplicates(
 def propose(hashes: Hashes) -> pd.DataFrame:
     """All pairs of rows, ``first`` < ``second``, whose 256 bits differ in at most ``MAX_DISTANCE``, with ``distance``.
 
-    Hashes are cut into one band more than bits may differ, so that two near ones agree in at least one whole band
-    (multi-index hashing, Norouzi et al. 2012); only rows that share a band are compared. Time grows with n log n for
-    the sorting, and with n²/2¹⁵ a band for the comparing, where hashes are spread evenly.
+    Multi-index hashing (Norouzi et al. 2012): hashes are cut into ``MAX_DISTANCE`` + 1 bands, so that two near hashes
+    agree in at least one whole band; only rows that share a band are compared. Sorting takes n log n; comparing takes
+    about n²/2¹⁵ per band if hashes are spread evenly.
     """
-    found = [_near(hashes, first, second) for first, second in _candidates(hashes)]
-    pairs = pd.concat([pd.DataFrame(columns=["first", "second", "distance"], dtype=np.int64), *found])
+    near = [_near(hashes, first, second) for first, second in _candidates(hashes)]
+    pairs = pd.concat([pd.DataFrame(columns=["first", "second", "distance"], dtype=np.int64), *near])
     return pairs.drop_duplicates().sort_values(["first", "second"], ignore_index=True)
 
 
 def _candidates(hashes: Hashes) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Pairs of rows that share a band, in blocks; a pair comes as often as it shares bands."""
+    """Pairs of rows that share a band, in blocks; a pair occurs once per shared band."""
     bits = np.unpackbits(hashes.byteswap().view(np.uint8).reshape(len(hashes), HASH_SIDE**2 // 8), axis=1)
     for band in np.array_split(np.arange(bits.shape[1]), MAX_DISTANCE + 1):
         keys = bits[:, band] @ (1 << np.arange(len(band)))
         order = np.argsort(keys, kind="stable")
-        # How many of the rows after each, in order of the keys, share its key.
+        # Number of rows after each one, in the order of the keys, with the same key.
         ends = np.searchsorted(keys[order], keys[order], side="right")
         yield from _blocks(order, ends - np.arange(len(order)) - 1)
 
@@ -106,7 +106,7 @@ def _near(hashes: Hashes, left: npt.NDArray[np.int64], right: npt.NDArray[np.int
 
 
 def _details(image: Image.Image) -> npt.NDArray[np.float32]:
-    """What is not smooth in an image, as a vector of length 1 (0 for a blank one): its product is the correlation."""
+    """Fine details of an image as a unit vector (zeros for a blank image): dot products are correlations."""
     small = np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     fine = small - gaussian_filter(small, (_SMOOTH, _SMOOTH, 0))
     fine -= fine.mean(axis=(0, 1))
@@ -115,7 +115,7 @@ def _details(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def as_joins(pairs: pd.DataFrame, image_ids: pd.Series[str]) -> pd.DataFrame:
-    """Proposed pairs as rows of `melanoma_dist.data.groups`' joins: image_id, other_id, reason, evidence, joined."""
+    """Proposed pairs as joins (see `groups`): image_id, other_id, reason, evidence, joined."""
     ids = image_ids.to_numpy(dtype=object)
     evidence = [
         f"{row.distance} of {HASH_SIDE**2} bits differ, details correlate at {row.correlation:.3f}"

@@ -1,7 +1,6 @@
-"""Which fold validates which image: k stratified folds of whole groups, keyed by image id.
+"""Cross-validation folds: k stratified folds of whole groups, by image id.
 
-Folds depend on the seed, the number of folds, the label set and the data set, and on nothing else: every backbone is
-measured on the same ones.
+Folds depend only on the seed, the number of folds, the label set and the data set: every backbone gets the same ones.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.parquet import read_parquet
 
-HEADLINE = "MEL"  # the label whose AUC stops training and heads the report: it must occur in every fold
+HEADLINE = "MEL"  # early stopping and the report use the AUC of this label: it must occur in every fold
 
 
 def pool(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The images that folds are made of: no official holdout, and nothing that shares a group with one."""
+    """The training pool: images outside all holdouts, in groups without an image of a holdout."""
     return manifest[manifest["split"] == "train"]
 
 
 def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed: int) -> pd.DataFrame:
     """``image_id, group, fold`` of every image of the pool, sorted by id; fold is 0 to ``folds - 1``.
 
-    Stratified by label set and year. Raises ConfigError when there are fewer groups, or fewer melanoma groups, than
+    Stratified by label set and year. Raises ConfigError if there are fewer groups, or fewer melanoma groups, than
     folds.
     """
-    from sklearn.model_selection import StratifiedGroupKFold  # seconds to import, and ranks only read folds
+    from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import, and ranks only read folds
 
     images = pool(manifest).sort_values("image_id")
     _check_enough(images, folds)
@@ -39,7 +38,7 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
     strata = pd.factorize(_strata(images, labels, folds), sort=True)[0]
     fold = np.full(len(images), -1, dtype=np.int32)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")  # a rare stratum is spread as far as it goes
+        warnings.filterwarnings("ignore", "The least populated class")  # a rare stratum is spread as far as possible
         splits = list(splitter.split(images, strata, images["group"]))
     for number, (_, validation) in enumerate(splits):
         fold[validation] = number
@@ -48,7 +47,7 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
 
 
 def _strata(images: pd.DataFrame, labels: tuple[str, ...], folds: int) -> pd.Series:
-    """Label set and year of each image as text; strata of fewer images than folds are joined, melanoma apart."""
+    """Labels and years of each image as text. Strata smaller than the number of folds are pooled, melanoma apart."""
     known = pd.DataFrame(targets(images, labels), index=images.index).fillna(-1).astype(int).astype(str)
     strata = known.agg("".join, axis=1) + " " + images["years"]
     rare = strata.map(strata.value_counts()) < folds
@@ -56,27 +55,27 @@ def _strata(images: pd.DataFrame, labels: tuple[str, ...], folds: int) -> pd.Ser
 
 
 def read_folds(path: Path) -> pd.DataFrame:
-    """The folds a run was given. Raises DataError for a file that cannot be read."""
+    """Read the folds of a run. Raises DataError if the file is unreadable or invalid."""
     try:
         folds = read_parquet(path)
-        _require_kinds(folds)
+        _require_columns(folds)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
     return folds
 
 
-def _require_kinds(folds: pd.DataFrame) -> None:
+def _require_columns(folds: pd.DataFrame) -> None:
     for name, is_kind in {"image_id": is_string_dtype, "group": is_string_dtype, "fold": is_integer_dtype}.items():
         if name not in folds or not is_kind(folds[name]) or folds[name].isna().any():
-            raise ValueError(f"it must say image_id, group and fold of each image, and {name} is missing or wrong")
+            raise ValueError(f"it needs image_id, group and fold of each image; {name} is missing or wrong")
     if folds["image_id"].duplicated().any():
-        raise ValueError("an image is in it twice")
+        raise ValueError("an image occurs twice")
 
 
 def _check_headline(validation: pd.DataFrame, number: int, folds: int) -> None:
-    """A fold without a melanoma, or with nothing else, has no AUC to stop by."""
+    """Refuse a fold without melanomas, or with nothing else: its AUC is undefined."""
     if not {0, 1} <= set(validation[HEADLINE].dropna().astype(int)):
-        rule = f"fold {number} would have only one kind of image ({len(validation)} of them), and so no melanoma AUC"
+        rule = f"fold {number} would have only one kind of image ({len(validation)} of them), so no melanoma AUC"
         raise ConfigError.of("folds", folds, rule, "Use fewer folds.")
 
 

@@ -1,14 +1,14 @@
-"""What a preparation has finished, image by image, so that a killed one goes on where it was.
+"""The journal of a preparation: it records finished images, so that a killed preparation resumes.
 
-The journal is a file of lines: first what was asked for, then one line per image, written when the image's bytes are on
-the disk. Whatever follows the last whole line never happened. One process at a time may hold it.
+The journal is a file of JSON lines: first the request, then one line per image, written when the image's bytes are on
+the disk. Anything after the last whole line is ignored. One process at a time can open it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,20 +18,20 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.storage.locks import lock_folder
 from melanoma_dist.storage.untrusted import parse_json
 
-Record = dict[str, Any]
+Record = Mapping[str, Any]  # as JSON holds it; `store` checks it
 _LONGEST = 2**20  # bytes of a line; ours have some hundred
 
 
 class Journal:
-    """The journal of the folder it lies in; open it with `opened`."""
+    """The journal of one folder; `open_journal` opens it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.finished = 0
-        """How many images are finished."""
+        """Number of finished images."""
 
     def resume(self, request: str) -> bool:
-        """Look for what was finished of the same ``request``; False, and an empty journal, if it was another's."""
+        """Count the finished images if the journal is of the same ``request``; otherwise empty it and return False."""
         lines = self._whole_lines()
         if next(lines, None) == {"request": request}:
             self.finished = sum(1 for _ in lines)
@@ -42,13 +42,13 @@ class Journal:
         return False
 
     def add(self, records: Iterable[Record]) -> None:
-        """Note images whose bytes are on the disk."""
+        """Record images whose bytes are on the disk."""
         new = list(records)
         self._write(new)
         self.finished += len(new)
 
     def records(self) -> Iterator[Record]:
-        """What was finished, in order, read from the file: nothing is kept in memory."""
+        """The records of finished images in order, read line by line from the file."""
         lines = self._whole_lines()
         next(lines)
         return lines
@@ -59,7 +59,7 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def _whole_lines(self) -> Iterator[Record]:
-        """Every line up to the first that was torn; the file ends there afterwards, if all are taken."""
+        """Every line up to the first torn one. When all are read, the file is cut there, so that `add` continues it."""
         end = 0
         self._file.seek(0)
         for line in iter(lambda: self._file.readline(_LONGEST), b""):
@@ -76,8 +76,8 @@ class Journal:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Journal]:
-    """The journal of ``folder``. Raises DataError when another process is preparing there."""
+def open_journal(folder: Path) -> Iterator[Journal]:
+    """Open the journal of ``folder``. Raises DataError if another process is preparing there."""
     refusal = f"{folder}: another preparation is writing here. Wait for it, or choose another folder with --out."
     with lock_folder(folder, DataError(refusal)), (folder / JOURNAL).open("a+b") as file:
         yield Journal(file)

@@ -1,7 +1,7 @@
-"""What a lesion can be called, and which of these names a training predicts.
+"""Labels, and the label sets that a training can predict.
 
-Every label is its own yes-or-no question with three answers: 1, 0 and NaN for unknown. Unknown is not rare: 2018 says
-AKIEC where 2019 tells actinic keratosis (AK) from squamous cell carcinoma (SCC).
+Every label is independent, with three values: 1, 0 and NaN for unknown. Unknown is not rare: 2018 has AKIEC where 2019
+distinguishes actinic keratosis (AK) from squamous cell carcinoma (SCC).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 dermatofibroma, vascular lesion, squamous cell carcinoma."""
 
 LABEL_COLUMNS = (*DIAGNOSES, "AKIEC")
-"""The label columns of a manifest. AKIEC, the class of 2018, means AK or SCC, and may be known alone."""
+"""The label columns of a manifest. AKIEC, a class of 2018, means AK or SCC and may be known where both are not."""
 
 TRUE = "_true"
 """Suffix of the columns that hold the truth of a label, beside the column of its probability."""
@@ -27,31 +27,30 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
     "isic2017": ("MEL", "BKL"),
     "melanoma": ("MEL",),
 }
-"""The outputs a model can have, by the name ``--labels`` takes."""
+"""The outputs of a model by the name of ``--labels``. `config.run.LabelSet` lists the same names; a test compares."""
 
 
 def targets(manifest: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
-    """The labels of every row as float32 [rows, labels]: 1, 0, or NaN where unknown."""
+    """The labels of every row, float32 [rows, labels]: 1, 0, or NaN for unknown."""
     return manifest[list(labels)].to_numpy(dtype=np.float32)
 
 
 def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = LABEL_COLUMNS) -> pd.DataFrame:
-    """How many images are ``positive``, ``negative`` and ``unknown``, one row per label."""
+    """The number of ``positive``, ``negative`` and ``unknown`` images, one row per label."""
     values = targets(manifest, labels)
     counts = {"positive": values == 1, "negative": values == 0, "unknown": np.isnan(values)}
     return pd.DataFrame({name: hits.sum(axis=0) for name, hits in counts.items()}, index=list(labels))
 
 
 def supported_label_sets(manifest: pd.DataFrame) -> list[str]:
-    """The names of the label sets of which every label has a known positive and a known negative image."""
+    """The label sets whose labels all have at least one positive and one negative image."""
     return [name for name, labels in LABEL_SETS.items() if not _unlearnable(manifest, labels)]
 
 
 def check_label_set(manifest: pd.DataFrame, name: str) -> None:
-    """Refuse a label set that ``manifest`` cannot teach.
+    """Refuse a label set that cannot be learned from ``manifest``.
 
-    Raises ConfigError for a name that does not exist, and DataError when a label of the set has no image known to have
-    it or none known not to.
+    Raises ConfigError for an unknown name, and DataError if a label of the set has no positive or no negative image.
     """
     if name not in LABEL_SETS:
         known = ", ".join(LABEL_SETS)
@@ -65,7 +64,7 @@ def check_label_set(manifest: pd.DataFrame, name: str) -> None:
     details = "; ".join(f"{label} {row.positive} yes / {row.negative} no" for label, row in counts.iterrows())
     supported = ", ".join(supported_label_sets(manifest)) or "none"
     raise DataError(
-        f"--labels {name}: each label needs at least one image known to have it and one known not to, "
+        f"--labels {name}: each label needs at least one positive and one negative image, "
         f"but among these {len(manifest)} images there are: {details}. "
         f"Label sets this data supports: {supported}. Choose one of them, or prepare more years."
     )

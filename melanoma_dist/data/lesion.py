@@ -1,8 +1,8 @@
-"""Draws skin lesions as a dermatoscope would show them: structured enough to learn from, overlapping enough to err on.
+"""Draws skin lesions as a dermatoscope shows them: a model can learn from them, and classes overlap enough for errors.
 
 A lesion is drawn once, in its own frame, from attributes that its diagnosis makes more or less likely: asymmetry, an
 irregular border, several colours, a blue-white veil, a network, globules, vessels, a white patch. Each photograph of it
-takes another viewpoint, light and skin crop, with hair, noise and vignette. No attribute belongs to one diagnosis only.
+has another viewpoint, light and skin crop, with hair, noise and vignette. No attribute occurs in one diagnosis only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PALETTE = np.array(  # how strongly a pigment darkens red, green and blue of th
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is typical of a diagnosis, each from 0 (none) to 1 (much)."""
+    """Typical attributes of a diagnosis, each from 0 (none) to 1 (much)."""
 
     asymmetry: float = 0.3
     border: float = 0.3
@@ -77,7 +77,7 @@ class Lesion:
 
 
 def draw_lesion(rng: np.random.Generator, kind: str) -> Lesion:
-    """A new lesion of a diagnosis (one of `labels.DIAGNOSES`), drawn from ``rng`` alone."""
+    """Draw a lesion of a diagnosis, one of `labels.DIAGNOSES`; the result depends only on ``rng``."""
     a = _draw_attributes(rng, _KINDS[kind])
     y, x = np.mgrid[-_REACH : _REACH : _FRAME * 1j, -_REACH : _REACH : _FRAME * 1j].astype(np.float32)
     inside, depth = _outline(rng, a, x, y)
@@ -93,7 +93,7 @@ def draw_lesion(rng: np.random.Generator, kind: str) -> Lesion:
 
 
 def _draw_attributes(rng: np.random.Generator, kind: _Kind) -> _Kind:
-    """One lesion's own attributes: typical ones with a wide spread, so that diagnoses overlap."""
+    """The attributes of one lesion: the typical ones with a wide spread, so that diagnoses overlap."""
     return _Kind(**{name: float(np.clip(rng.normal(mean, 0.19), 0, 1)) for name, mean in vars(kind).items()})
 
 
@@ -115,12 +115,12 @@ def _outline(rng: np.random.Generator, a: _Kind, x: Array, y: Array) -> tuple[Ar
     depth = 1 - np.hypot(x, y) / reach + 0.10 * a.border * _noise(rng, 14)
     softness = 0.04 + 0.22 * (1 - a.sharp)
     inside = 1 / (1 + np.exp(-np.clip(depth / softness, -30, 30) * 2.2))
-    # Nothing may touch the edge of the frame, or a photograph would show it.
+    # Fade out before the edge of the frame, or a photograph would show it.
     return inside * np.clip((_REACH - np.maximum(abs(x), abs(y))) / 0.15, 0, 1), depth
 
 
 def _colours(rng: np.random.Generator, a: _Kind) -> Array:
-    """The pigments of a lesion, float32 [y, x, 3]: one main colour, and islands of others the more colours it has."""
+    """The pigments of a lesion, float32 [y, x, 3]: one main colour and islands of others."""
     brown = np.clip(np.array([1.1, 0.6, -0.1, -0.9]) + np.array([-2.0, 0.2, 1.6, 1.8]) * (a.dark - 0.2), -2, 3)
     liking = np.concatenate([brown, [3.2 * a.red - 1.0, 2.4 * a.veil - 0.7]])
     spread = 0.25 + 1.7 * a.colours
@@ -131,7 +131,7 @@ def _colours(rng: np.random.Generator, a: _Kind) -> Array:
 
 
 def _structures(rng: np.random.Generator, a: _Kind, x: Array, y: Array, depth: Array) -> Array:
-    """What modulates the pigment: a network of lines, globules, mottling; around 1."""
+    """The modulation of the pigment, around 1: a network of lines, globules, mottling."""
     bend = 0.10 + 0.25 * a.asymmetry
     u, v = x + bend * _noise(rng, 4) * 0.3, y + bend * _noise(rng, 4) * 0.3
     pitch = rng.uniform(20, 27)
@@ -195,7 +195,7 @@ def photograph(rng: np.random.Generator, lesion: Lesion) -> npt.NDArray[np.uint8
 
 
 def _view(rng: np.random.Generator, lesion: Lesion, width: int, height: int) -> tuple[Array, Array]:
-    """A lesion turned, scaled and shifted into a photograph: its tint and light there."""
+    """Tint and light of a lesion, rotated, scaled and shifted into a photograph."""
     turn = rng.uniform(0, 2 * np.pi)
     pixels_per_radius = lesion.scale * height * rng.uniform(0.85, 1.2) * 1.3
     zoom = _FRAME / (2 * _REACH) / pixels_per_radius
@@ -203,12 +203,12 @@ def _view(rng: np.random.Generator, lesion: Lesion, width: int, height: int) -> 
     cx, cy = width / 2 + rng.normal(0, 0.05) * width, height / 2 + rng.normal(0, 0.05) * height
     middle = _FRAME / 2
     matrix = (cos, -sin, middle - cos * cx + sin * cy, sin, cos, middle - sin * cx - cos * cy)
-    # Four bands in one image (CMYK is Pillow's name for that); outside the frame they are 0, which is bare skin.
+    # Four bands in one image, which Pillow calls CMYK. Outside the frame they are 0: bare skin.
     bands = np.concatenate([1 - lesion.tint, lesion.light[..., None]], axis=-1)
     frame = Image.fromarray((255 * np.clip(bands, 0, 1)).astype(np.uint8), "CMYK")
     view = frame.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    seen = np.asarray(view, dtype=np.float32) / 255
-    return 1 - seen[..., :3], seen[..., 3]
+    inverse = np.asarray(view, dtype=np.float32) / 255
+    return 1 - inverse[..., :3], inverse[..., 3]
 
 
 def _freckles(rng: np.random.Generator, width: int, height: int) -> Array:
@@ -218,7 +218,7 @@ def _freckles(rng: np.random.Generator, width: int, height: int) -> Array:
 
 
 def _hair(rng: np.random.Generator, width: int, height: int) -> Array:
-    """What the hairs before the lesion leave of the light: 1, and less along thin curves."""
+    """The light that hairs let through: 1, and less along thin curves."""
     canvas = Image.new("L", (2 * width, 2 * height), 255)
     draw = ImageDraw.Draw(canvas)
     count = rng.poisson(7) if rng.random() < 0.4 else 0

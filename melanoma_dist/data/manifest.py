@@ -63,8 +63,8 @@ JOURNAL = "journal.jsonl"
 FILES = (MANIFEST, QUARANTINE, MISSING, JOINS, PLAN, JOURNAL, DESCRIPTION)
 FORMAT = 2
 
-SYNTHETIC = "SYNTHETIC DATA: these figures say nothing about melanoma."
-"""What is said beside every figure that rests on synthetic images."""
+SYNTHETIC = "SYNTHETIC DATA: these numbers say nothing about melanoma."
+"""The warning beside every number that is computed from synthetic images."""
 REMEDY = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."
 
 _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")
@@ -77,7 +77,7 @@ _STORAGE = ("source", "perceptual_hash", "shard", "offset", "length", "mask_offs
 COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
 OPTIONAL = tuple(OPTIONAL_RULES)
 
-_BESIDE = {JOINS: JOINS_RULES, MISSING: MISSING_RULES, QUARANTINE: QUARANTINE_RULES}
+_SIDE_TABLES = {JOINS: JOINS_RULES, MISSING: MISSING_RULES, QUARANTINE: QUARANTINE_RULES}
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "synthetic": ("true or false", lambda value: isinstance(value, bool)),
     "fingerprint": ("text", lambda value: isinstance(value, str)),
@@ -85,9 +85,9 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     # Names of collections; earlier versions wrote years as numbers.
     "years": ("a list of years", lambda value: isinstance(value, list) and all(type(y) in (int, str) for y in value)),
     "notes": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(n, str) for n in value)),
-    "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_BESIDE)),
+    "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_SIDE_TABLES)),
 }
-"""What ``dataset.json`` must say, in words and as a test; the rest of it is for people."""
+"""The fields of ``dataset.json`` that the program reads, each with its rule in words and as a test."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,35 @@ class Dataset:
     folder: Path
     manifest: pd.DataFrame
     synthetic: bool
-    """True for the built-in demo data: no figure computed from it says anything about melanoma."""
+    """True for the built-in demo data: no number computed from it says anything about melanoma."""
     fingerprint: str
-    """sha256 over what the manifest says, wherever and however the pixels are stored."""
+    """sha256 of the manifest's content; see `fingerprint`."""
     size: int
-    """The shorter side, in pixels, that no image exceeds."""
+    """Largest shorter side of an image, in pixels."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """The content of ``dataset.json``."""
+
+    fingerprint: str
+    synthetic: bool
+    size: int
+    years: list[str]
+    notes: list[str]
+    """Warnings of the preparation: images left out, facts unknown."""
+    tables: dict[str, str]
+    """The sha256 of each table beside the manifest, by file name."""
+    request: str
+    """The digest of the preparation's inputs."""
+    content: dict[str, object]
+    """The whole file, for people to read."""
 
 
 def fingerprint(manifest: pd.DataFrame, size: int) -> str:
-    """The sha256 (hex) of the data: ids, groups, splits, labels, metadata, sizes, hashes of sources and of the bytes.
+    """The sha256 (hex) of the data: ids, groups, splits, labels, metadata, sizes, hashes of source files and pixels.
 
-    Where the bytes lie (shards, offsets, paths) and how the table is stored have no influence.
+    It does not depend on the position of the bytes (shards, offsets, paths) or on the table's file format.
     """
     table = manifest.sort_values("image_id")
     digest = hashlib.sha256(f"melanoma-dist data {FORMAT}, size {size}, {len(table)} images".encode())
@@ -116,38 +134,37 @@ def fingerprint(manifest: pd.DataFrame, size: int) -> str:
         digest.update(json.dumps([name, texts]).encode())
     for name, dtype in _NUMBERS.items():
         values = table[name].to_numpy(dtype=dtype)
-        # NaN has many bit patterns; one of them must stand for all.
+        # NaN has many bit patterns: hash one of them for all.
         digest.update(name.encode() + np.where(np.isnan(values), np.nan, values).astype(dtype).tobytes())
     return digest.hexdigest()
 
 
 def listed_in(manifest: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
-    """Which rows the official split lists, bool [rows].
+    """Rows that an official split lists, bool [rows].
 
-    Not the same as ``split == name``: the images of 2018's test lie in 2019's test too, and ``split`` names one only.
+    Not the same as ``split == name``: images of 2018's test are in 2019's test too, and ``split`` names only one.
     """
     return np.array([split in listed.split("+") for listed in manifest["listed"]], dtype=bool)
 
 
 def load_dataset(folder: Path) -> Dataset:
-    """Read a prepared folder. Raises DataError, with a remedy, for anything that is not one, whole and untouched."""
+    """Read and verify a prepared folder. Raises DataError, with a remedy, if it is incomplete, corrupt or edited."""
     description = read_description(folder)
     manifest = _read_manifest(folder)
-    size: int = description["size"]
-    found = fingerprint(manifest, size)
-    if found != description["fingerprint"]:
+    actual = fingerprint(manifest, description.size)
+    if actual != description.fingerprint:
         raise DataError(
-            f"{folder / MANIFEST}: its content has fingerprint {found[:12]}, but {DESCRIPTION} was written for "
-            f"{description['fingerprint'][:12]}: one of them was damaged or edited. {AGAIN}"
+            f"{folder / MANIFEST}: its content has fingerprint {actual[:12]}, but {DESCRIPTION} was written for "
+            f"{description.fingerprint[:12]}: one of them is corrupt or edited. {AGAIN}"
         )
     _check_shards(folder, manifest)
-    return Dataset(folder, manifest, description["synthetic"], found, size)
+    return Dataset(folder, manifest, description.synthetic, actual, description.size)
 
 
-def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
-    """A table that lies beside the manifest: ``QUARANTINE``, ``MISSING`` or ``JOINS``.
+def read_side_table(dataset: Dataset, name: str) -> pd.DataFrame:
+    """Read a table beside the manifest: ``QUARANTINE``, ``MISSING`` or ``JOINS``.
 
-    Raises DataError where it is missing or is not the one that was prepared: lost joins would prove anything.
+    Raises DataError if it is missing or not the prepared one: with joins removed, every check of groups would pass.
     """
     path = dataset.folder / name
     try:
@@ -155,35 +172,35 @@ def read_beside(dataset: Dataset, name: str) -> pd.DataFrame:
         table = read_parquet(content)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
-    if hashlib.sha256(content).hexdigest() != read_description(dataset.folder)["tables"][name]:
+    if hashlib.sha256(content).hexdigest() != read_description(dataset.folder).tables[name]:
         raise DataError(
-            f"{path}: is not the table that {DESCRIPTION} was written for: damaged or edited. "
+            f"{path}: is not the table that {DESCRIPTION} was written for: corrupt or edited. "
             f"Copy both again, or: {AGAIN}"
         )
-    check_columns(path, table, _BESIDE[name])
+    check_columns(path, table, _SIDE_TABLES[name])
     return table
 
 
 def hash_tables(folder: Path) -> dict[str, str]:
-    """The sha256 of each table beside the manifest, by name: what ``dataset.json`` keeps of them."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _BESIDE}
+    """The sha256 of each table beside the manifest, by file name."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _SIDE_TABLES}
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table atomically."""
     atomic.write_file(path, lambda aside: table.to_parquet(aside, index=False))
 
 
-def write_description(folder: Path, description: dict[str, Any]) -> None:
-    """Write ``dataset.json``, whole or not at all: from here on the folder is a finished data set."""
-    atomic.write_text(folder / DESCRIPTION, json.dumps(description, indent=1) + "\n")
+def write_description(folder: Path, content: dict[str, object]) -> None:
+    """Write ``dataset.json`` atomically. With it the folder is a finished data set."""
+    atomic.write_text(folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What ``dataset.json`` says. Raises DataError for a folder without it, or with one that cannot be used."""
+def read_description(folder: Path) -> Description:
+    """Read ``dataset.json``. Raises DataError, with the likely cause, if it is missing or invalid."""
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise DataError(f"{folder}: {_what_instead(folder)}")
+        raise DataError(f"{folder}: {_why_no_dataset(folder)}")
     try:
         content = read_bytes(path)
     except (OSError, ValueError) as error:
@@ -191,29 +208,29 @@ def read_description(folder: Path) -> dict[str, Any]:
     return parse_description(content, str(path))
 
 
-def parse_description(content: bytes, path: str) -> dict[str, Any]:
-    """What a ``dataset.json`` says that was read from ``path``. Raises DataError for one that cannot be used."""
+def parse_description(content: bytes, path: str) -> Description:
+    """Parse a ``dataset.json`` that was read from ``path``. Raises DataError if it is invalid."""
     try:
-        description = parse_json(content)
-        version = description["format"]
-        missing = set(_FIELDS) - set(description)
+        tree = parse_json(content)
+        version = tree["format"]
+        missing = set(_FIELDS) - set(tree)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}). {AGAIN}") from error
     if version != FORMAT:
         raise DataError(f"{path}: has format {version}, this program reads format {FORMAT}. {AGAIN}")
     if missing:
-        lacks = (
-            f"lacks {', '.join(sorted(missing))}: an earlier version of this program wrote it, or somebody edited it"
-        )
-        raise DataError(f"{path}: {lacks}. {AGAIN}")
+        cause = "an earlier version of this program wrote it, or it was edited"
+        raise DataError(f"{path}: the fields {', '.join(sorted(missing))} are missing: {cause}. {AGAIN}")
     for name, (must, holds) in _FIELDS.items():
-        if not holds(description[name]):
-            raise DataError(f"{path}: {name} {description[name]!r}: must be {must}. {AGAIN}")
-    return dict(description)
+        if not holds(tree[name]):
+            raise DataError(f"{path}: {name} {tree[name]!r}: must be {must}. {AGAIN}")
+    years = [str(year) for year in tree["years"]]
+    fields = {name: tree[name] for name in _FIELDS if name != "years"}
+    return Description(**fields, years=years, request=str(tree.get("request", "")), content=tree)
 
 
-def _what_instead(folder: Path) -> str:
-    """Why a folder without ``dataset.json`` is not a data set, and what to do."""
+def _why_no_dataset(folder: Path) -> str:
+    """Why a folder without ``dataset.json`` is not a data set, and the remedy."""
     if not folder.exists():
         return f"no such folder. {REMEDY}"
     if not folder.is_dir():
@@ -229,7 +246,7 @@ def _what_instead(folder: Path) -> str:
             "Run the same `data prepare` again."
         )
     if MANIFEST in names or any(re.fullmatch(SHARD, name) for name in names):
-        return f"an unfinished data set, or half a copy of one: there is no {DESCRIPTION}. Copy it again, or: {AGAIN}"
+        return f"an unfinished data set, or an incomplete copy: there is no {DESCRIPTION}. Copy it again, or: {AGAIN}"
     if any(name in SOURCES or name.upper().startswith("ISIC") for name in names):
         return f"holds the challenges' raw files, which must be prepared first. {REMEDY}"
     return f"not a prepared data set: there is no {DESCRIPTION}. {REMEDY}"
@@ -238,17 +255,17 @@ def _what_instead(folder: Path) -> str:
 def _read_manifest(folder: Path) -> pd.DataFrame:
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{path}: is missing although {DESCRIPTION} is there. Copy it again, or: {AGAIN}")
+        raise DataError(f"{path}: is missing although {DESCRIPTION} exists. Copy it again, or: {AGAIN}")
     try:
         manifest = read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
     check_columns(path, manifest, MANIFEST_RULES | {n: rule for n, rule in OPTIONAL_RULES.items() if n in manifest})
     if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:
-        raise DataError(f"{path}: image ids must be unique and sorted, and are not. {AGAIN}")
+        raise DataError(f"{path}: image ids must be unique and sorted. {AGAIN}")
     no_mask = (manifest[["mask_offset", "mask_length", "mask_crc32"]] < 0).sum(axis=1)
     if not no_mask.isin([0, 3]).all():
-        raise DataError(f"{path}: some masks have a place without a length or a CRC-32, or the other way. {AGAIN}")
+        raise DataError(f"{path}: some masks have only some of offset, length and CRC-32. {AGAIN}")
     return manifest
 
 

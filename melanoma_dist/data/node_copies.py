@@ -142,7 +142,7 @@ class _RemoteDataset:
         """Read the fingerprint from ``dataset.json``."""
         with self._storage_errors(DESCRIPTION):
             content = b"".join(self._folder.read_blocks(DESCRIPTION))
-        fingerprint = str(parse_description(content, f"{self.url}/{DESCRIPTION}")["fingerprint"])
+        fingerprint = str(parse_description(content, f"{self.url}/{DESCRIPTION}").fingerprint)
         if not _FINGERPRINT.fullmatch(fingerprint):  # the local folder is named after it
             raise DataError(
                 f"{self.url}/{DESCRIPTION}: fingerprint {fingerprint!r} must be 64 hexadecimal digits. "

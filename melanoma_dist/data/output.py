@@ -1,7 +1,6 @@
-"""The folder that a preparation writes into: what in it is ours, and that nothing else is ever touched.
+"""The folder that a preparation writes into. Files of others in it are refused by name and never touched.
 
-A name alone makes no file ours: shards and tables may be removed only where a journal that a preparation began lies
-beside them. Whatever else lies there is refused by its name.
+A name alone does not make a file ours: shards and tables are removed only if a preparation's journal lies beside them.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _SHOWN = 3
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """A folder to write into, made if it is not there.
+def output_folder(out: Path) -> Iterator[None]:
+    """Create the folder to write into, or open an existing one.
 
-    Raises DataError for one that holds anything but an unfinished data set, and for what the disk refuses.
+    Raises DataError if it contains anything but an unfinished data set, and for errors of the disk.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -37,18 +36,18 @@ def writing(out: Path) -> Iterator[None]:
         raise DataError(f"{out}: cannot write the data set ({error.strerror or error}). {_remedy(error)}") from error
 
 
-def clear(out: Path) -> None:
-    """Remove what an unfinished preparation of something else left, all but the journal, and nothing else."""
+def remove_unfinished(out: Path) -> None:
+    """Remove the files of an unfinished preparation, except the journal."""
     for path in _ours(out) - {out / manifest.JOURNAL}:
         path.unlink()
 
 
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Make room, then give the same command again: it goes on where it was."
+        return "Free space, then run the same command again to resume."
     if error.errno == errno.EFBIG:
         return (
-            "Files of 256 MiB are written, and the disk or `ulimit -f` allows none: raise that limit and give the same "
+            "Shards have 256 MiB, and the disk or `ulimit -f` allows no such files: raise that limit and run the same "
             "command again, or choose a folder on another disk with --out."
         )
     return "Choose another folder with --out."
@@ -58,16 +57,16 @@ def _refuse_foreign(out: Path) -> None:
     foreign = sorted(f"{path.name}/" if path.is_dir() else path.name for path in set(out.iterdir()) - _ours(out))
     if foreign:
         raise DataError(
-            f"{out}: holds other files ({', '.join(foreign[:_SHOWN])}{', ...' if len(foreign) > _SHOWN else ''}); "
+            f"{out}: contains other files ({', '.join(foreign[:_SHOWN])}{', ...' if len(foreign) > _SHOWN else ''}); "
             "a data set needs a folder of its own. Choose another one with --out, or delete this one."
         )
 
 
 def _ours(out: Path) -> set[Path]:
-    """Regular files only: what a link leads to is somebody else's."""
+    """The files in ``out`` that a preparation wrote. Links are never ours: their targets may belong to others."""
     files = {path for path in out.iterdir() if stat.S_ISREG(path.lstat().st_mode)}
-    begun = out / manifest.JOURNAL in files and _is_journal(out / manifest.JOURNAL)
-    return {path for path in files if path.name in _PLANNED or (begun and _is_name_of_ours(path.name))}
+    has_journal = out / manifest.JOURNAL in files and _is_journal(out / manifest.JOURNAL)
+    return {path for path in files if path.name in _PLANNED or (has_journal and _is_name_of_ours(path.name))}
 
 
 def _is_name_of_ours(name: str) -> bool:
@@ -75,7 +74,7 @@ def _is_name_of_ours(name: str) -> bool:
 
 
 def _is_journal(path: Path) -> bool:
-    """Whether a preparation began this file. An empty one was about to say so when it was killed."""
+    """Whether a preparation wrote this file. An empty one is from a preparation killed before its first line."""
     with path.open("rb") as file:
         first = file.readline(1 << 16)
     try:

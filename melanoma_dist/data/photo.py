@@ -1,6 +1,6 @@
-"""One photograph on its way into a shard: read, made upright, shrunk, and written again from its pixels alone.
+"""Prepares one image for a shard: reads it, turns it upright, shrinks it, and encodes it from its pixels alone.
 
-This runs in worker processes; it imports little and answers with plain data.
+This runs in worker processes: it imports little and returns plain data.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from melanoma_dist.storage.images import MAX_BYTES, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 HASH_SIDE = 16
-"""The perceptual hash has so many bits in a row, and so many rows."""
+"""Bits per row, and rows, of the perceptual hash."""
 
 _QUALITY = 92
-# Chroma at half resolution: so the challenges' own files store it, and decoding is what training waits for.
+# Chroma at half resolution, like the challenges' own files: training waits for decoding.
 _SUBSAMPLING = "4:2:0"
 
-_LONGEST_SIDE = 65_500  # pixels, of libjpeg
+_LONGEST_SIDE = 65_500  # pixels; the limit of libjpeg
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,12 +35,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image upright, by its EXIF orientation."""
+"""The transposition that turns an image upright, by EXIF orientation."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoJob:
-    """One image to prepare: the files that may hold it, best guess first, and its mask."""
+    """One image to prepare: its possible files, the most likely first, and its mask."""
 
     image_id: str
     files: tuple[Path, ...]
@@ -50,7 +50,7 @@ class PhotoJob:
 
 @dataclass(frozen=True)
 class Photo:
-    """What became of it. ``jpeg`` is None when no file could be decoded; ``failures`` holds (file, reason) pairs."""
+    """A prepared image. ``jpeg`` is None if no file could be decoded; ``failures`` has (file, reason) pairs."""
 
     image_id: str
     failures: tuple[tuple[Path, str], ...]
@@ -66,10 +66,10 @@ class Photo:
 
 
 def prepare_photo(job: PhotoJob) -> Photo:
-    """Decode the largest file of an image that can be decoded, and encode it anew. Never raises for bad files.
+    """Decode the largest readable file of an image and re-encode it. Never raises for bad files.
 
     The result is RGB, upright, its shorter side at most ``job.size`` (never enlarged), a baseline JPEG of quality 92.
-    Colour profiles are ignored, not applied: of these cameras few embed one, and models are trained without.
+    Colour profiles are ignored, not applied: few of these cameras embed one.
     """
     failures: list[tuple[Path, str]] = []
     for path in _largest_first(job.files, failures):
@@ -79,8 +79,8 @@ def prepare_photo(job: PhotoJob) -> Photo:
                 source_width, source_height = image.size
                 orientation = _orientation(image)
                 pixels = _prepared(image, orientation, job.size)
-            hashed, jpeg = perceptual_hash(pixels), _encode(pixels)
-        except Exception as error:  # decoders fail in a dozen ways on damaged bytes
+            image_hash, jpeg = perceptual_hash(pixels), _encode(pixels)
+        except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
             failures.append((path, _reason(error)))
             continue
         mask = _prepare_mask(job.mask, orientation, pixels.size, failures)
@@ -93,7 +93,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
             source_height=source_height,
             width=pixels.width,
             height=pixels.height,
-            perceptual_hash=hashed,
+            perceptual_hash=image_hash,
             jpeg=jpeg,
             mask=mask,
         )
@@ -120,7 +120,7 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) -> list[Path]:
-    """The files by falling number of pixels (their order breaks ties), without those whose header is unreadable."""
+    """The files by decreasing number of pixels, in their order for ties, without files with unreadable headers."""
     if len(files) == 1:
         return list(files)
     areas: dict[Path, int] = {}
@@ -136,14 +136,14 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF says nothing about the pixels: the image counts as upright
+    except Exception:  # corrupt EXIF does not affect the pixels: treat the image as upright
         return 1
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """The image decoded, without the copy that ``convert`` makes of one that is RGB already."""
+    """Decode an image to RGB, without the copy that ``convert`` makes of an RGB image."""
     image.load()
-    if image.mode.startswith("I;16"):  # Pillow would clip: everything above 255 of 65535 would be white
+    if image.mode.startswith("I;16"):  # Pillow would clip: all values above 255 of 65535 would become white
         deep = np.asarray(image).astype(np.uint32)
         deep += 128  # in place: a bomb of 64 million pixels must not take a gigabyte
         deep //= 257
@@ -157,7 +157,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _shrink(image: Image.Image, size: int) -> Image.Image:
-    """Resize, antialiased, so that the shorter side is ``size``; a smaller image stays as it is."""
+    """Resize with antialiasing so that the shorter side is ``size``. A smaller image keeps its size."""
     shorter = min(image.size)
     if shorter <= size:
         return image
@@ -167,8 +167,8 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
 
 def _encode(image: Image.Image) -> bytes:
     if max(image.size) > _LONGEST_SIDE:
-        raise ValueError(f"{image.width}x{image.height} pixels, and a JPEG has no side above {_LONGEST_SIDE}")
-    # Rebuilt from its pixels: Pillow would carry comments and profiles of the original into the new file.
+        raise ValueError(f"{image.width}x{image.height} pixels, and a JPEG allows at most {_LONGEST_SIDE} per side")
+    # Rebuild it from its pixels: Pillow would copy comments and profiles of the original into the new file.
     bare = Image.fromarray(np.asarray(image))
     buffer = io.BytesIO()
     bare.save(buffer, "JPEG", quality=_QUALITY, subsampling=_SUBSAMPLING)
@@ -178,7 +178,7 @@ def _encode(image: Image.Image) -> bytes:
 def _prepare_mask(
     path: Path | None, orientation: int, size: tuple[int, int], failures: list[tuple[Path, str]]
 ) -> bytes | None:
-    """A lesion mask as PNG of 0 and 255, turned and sized like its image, or None if there is none to be read."""
+    """A lesion mask as PNG of 0 and 255, oriented and sized like its image; None if it is missing or unreadable."""
     if path is None:
         return None
     try:
@@ -193,7 +193,7 @@ def _prepare_mask(
 
 
 def _reason(error: Exception) -> str:
-    """A decoder's complaint as one line, without the memory address Pillow puts into it."""
+    """A decoder's message in one line, without the memory address that Pillow puts into it."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return " ".join(str(error).split()) or type(error).__name__

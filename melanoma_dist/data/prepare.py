@@ -15,17 +15,17 @@ import pandas as pd
 from PIL import Image
 
 from melanoma_dist import console
-from melanoma_dist.data import groups, journal, manifest, summary
+from melanoma_dist.data import groups, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
-from melanoma_dist.data.journal import Journal
-from melanoma_dist.data.manifest import Dataset, load_dataset, read_beside, read_description
+from melanoma_dist.data.journal import Journal, open_journal
+from melanoma_dist.data.manifest import Dataset, load_dataset, read_description, read_side_table
 from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
-from melanoma_dist.data.output import clear, writing
+from melanoma_dist.data.output import output_folder, remove_unfinished
 from melanoma_dist.data.photo import PhotoJob
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.sources.registry import read_collections, warnings_about
 from melanoma_dist.data.sources.source import Collection
-from melanoma_dist.data.storing import outcome, store_images
+from melanoma_dist.data.store import read_results, store_images
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.images import open_image
 
@@ -77,15 +77,15 @@ def prepare(request: Request, out: Path) -> Dataset:
     inputs = _read(request)
     digest = _digest(request, inputs)
     if (out / manifest.DESCRIPTION).is_file():
-        return _finished(out, digest)
+        return _open_finished(out, digest)
     _refuse_missing(inputs, request.allow_missing)
-    with writing(out), journal.opened(out) as finished:
-        if finished.resume(digest):
-            console.info(f"resuming {out}: {finished.finished} of {len(inputs.jobs)} images are finished.")
+    with output_folder(out), open_journal(out) as journal:
+        if journal.resume(digest):
+            console.info(f"resuming {out}: {journal.finished} of {len(inputs.jobs)} images are finished.")
         else:
-            clear(out)
-        store_images(request.raw, inputs.jobs, out, finished, quiet=request.synthetic)
-        _conclude(request, inputs, out, finished, digest)
+            remove_unfinished(out)
+        store_images(request.raw, inputs.jobs, out, journal, quiet=request.synthetic)
+        _write_tables(request, inputs, out, journal, digest)
         (out / manifest.JOURNAL).unlink()
     dataset = load_dataset(out)
     if not request.synthetic:
@@ -105,7 +105,7 @@ def plan(request: Request, out: Path) -> pd.DataFrame:
     table = _grouped(request, inputs, _table_joins(inputs.collections))
     table["on_disk"] = table["image_id"].isin([job.image_id for job in inputs.jobs])
     table = table[table["selected"]].drop(columns="selected").reset_index(drop=True)
-    with writing(out):
+    with output_folder(out):
         manifest.write_table(out / manifest.PLAN, table)
     summary.show_plan(table, inputs.collections, out / manifest.PLAN)
     return table
@@ -141,16 +141,16 @@ def _digest(request: Request, inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def _finished(out: Path, digest: str) -> Dataset:
+def _open_finished(out: Path, digest: str) -> Dataset:
     """The finished data set in ``out``. Raises DataError if it was prepared from other inputs."""
     dataset = load_dataset(out)
     for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE):
-        read_beside(dataset, name)
+        read_side_table(dataset, name)
     description = read_description(out)
-    if description.get("request") != digest:
+    if description.request != digest:
         raise DataError(
             f"{out}: holds a data set prepared from other files or with other choices "
-            f"(years {' '.join(map(str, description['years']))}, size {dataset.size}; a rewritten file counts as "
+            f"(years {' '.join(description.years)}, size {dataset.size}; a rewritten file counts as "
             "another one). Runs may depend on it: choose another folder with --out, or delete this one."
         )
     console.info(
@@ -176,12 +176,12 @@ def _refuse_missing(inputs: Inputs, allow_missing: bool) -> None:
         )
 
 
-def _conclude(request: Request, inputs: Inputs, out: Path, finished: Journal, digest: str) -> None:
+def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal, digest: str) -> None:
     """Write the tables, and last the description that makes them a data set."""
-    photos, quarantine = outcome(finished)
+    photos, quarantine = read_results(journal)
     if photos.empty:
         first = " ".join(quarantine.iloc[0])
-        raise DataError(f"none of the {finished.finished} images can be decoded; the first one: {first}.")
+        raise DataError(f"none of the {journal.finished} images can be decoded; the first one: {first}.")
     joins = _joins(request, inputs, photos, out)
     table = _grouped(request, inputs, joins[joins["joined"]])
     images = _manifest(table, photos)

@@ -1,7 +1,7 @@
-"""Where the pixels lie: plain WebDataset tars, written once in order, read anywhere by offset.
+"""Shards: plain WebDataset tars, written once in order, read anywhere by offset.
 
-Any tool reads a shard from front to back (``<image_id>.jpg``, ``<image_id>.mask.png``); the manifest knows where each
-member's bytes start, so that we map the file into memory and touch one image without its neighbours.
+Any tool can read a shard from front to back (``<image_id>.jpg``, ``<image_id>.mask.png``). The manifest records the
+offset of each member's bytes, so that the reader maps the file into memory and reads one image without the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHARD_BYTES = 256 * 2**20
 
 
 class Place(NamedTuple):
-    """Where one image's bytes lie, as the manifest records it, and their CRC-32; -1 throughout for no mask."""
+    """The position of one image's bytes, as in the manifest, and their CRC-32; all -1 if there is no mask."""
 
     shard: str
     offset: int
@@ -40,8 +40,8 @@ class Place(NamedTuple):
 class ShardWriter:
     """Writes images into ``shard-00000.tar``, ``shard-00001.tar``, ... of about ``limit`` bytes.
 
-    The same images in the same order give the same bytes, also when a killed writer is followed by one that goes on
-    ``after`` the last place that is known to be on the disk: what lies behind it is written anew.
+    The same images in the same order give the same bytes, also across a restart: a writer that starts ``after`` the
+    last place known to be on the disk overwrites everything behind it.
     """
 
     def __init__(self, folder: Path, limit: int = SHARD_BYTES, after: Place | None = None) -> None:
@@ -63,7 +63,7 @@ class ShardWriter:
         self._close(whole=error is None)
 
     def add(self, image_id: str, jpeg: bytes, mask: bytes | None) -> Place:
-        """Append one image and, if it has one, its mask; both always share a shard."""
+        """Append one image and its mask, if any; both go into the same shard."""
         file = self._room_for(len(jpeg) + len(mask or b""))
         offset = _append(file, f"{image_id}.jpg", jpeg)
         image = (self._name, offset, len(jpeg), crc32(jpeg))
@@ -71,8 +71,8 @@ class ShardWriter:
             return Place(*image, -1, -1, -1)
         return Place(*image, _append(file, f"{image_id}.mask.png", mask), len(mask), crc32(mask))
 
-    def settle(self) -> None:
-        """Have everything that was added on the disk before returning."""
+    def sync(self) -> None:
+        """Flush everything added so far to the disk."""
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -83,33 +83,31 @@ class ShardWriter:
         return self._file or self._open(0)
 
     def _open(self, offset: int) -> BinaryIO:
-        """Open the next shard for writing from ``offset`` on, as if nothing had ever been behind it."""
+        """Open the next shard for writing from ``offset`` on, and cut off anything behind it."""
         self._name = f"shard-{self._count:05d}.tar"
         self._count += 1
         path = self._folder / self._name
         if offset and (not path.is_file() or path.stat().st_size < offset):
-            raise DataError(
-                f"{path}: is shorter than an earlier preparation left it. Delete {self._folder} and prepare it again."
-            )
+            raise DataError(f"{path}: is shorter than the journal records. Delete {self._folder} and prepare it again.")
         self._file = path.open("r+b" if offset else "wb")
         self._file.truncate(offset)
         self._file.seek(offset)
         return self._file
 
     def _close(self, whole: bool) -> None:
-        """Close the open shard; a ``whole`` one ends as tar files end, with two empty blocks in a full record."""
+        """Close the open shard. A ``whole`` one ends like any tar, with two empty blocks in a full record."""
         if self._file is None:
             return
         if whole:
             self._file.write(bytes(2 * tarfile.BLOCKSIZE))
             self._file.write(bytes(-self._file.tell() % tarfile.RECORDSIZE))
-            self.settle()
+            self.sync()
         self._file.close()
         self._file = None
 
 
 def _append(file: BinaryIO, name: str, data: bytes) -> int:
-    """Add a member without owner or time, and return the offset of its bytes."""
+    """Append a member without owner and time, and return the offset of its bytes."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     file.write(info.tobuf(tarfile.USTAR_FORMAT))
@@ -120,7 +118,7 @@ def _append(file: BinaryIO, name: str, data: bytes) -> int:
 
 
 def _end(place: Place) -> int:
-    """Where the blocks of an image and its mask end in their shard."""
+    """The offset in the shard at which the blocks of an image and its mask end."""
     end = max(place.offset + place.length, place.mask_offset + place.mask_length)
     return end + -end % tarfile.BLOCKSIZE
 
@@ -128,7 +126,7 @@ def _end(place: Place) -> int:
 class ShardReader:
     """Reads any image of a data set by its row in the manifest.
 
-    Files are mapped when first touched, once per process; a pickled reader opens its own.
+    Maps each file on first use, once per process; an unpickled reader maps its own.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -144,13 +142,13 @@ class ShardReader:
         return len(self._ids)
 
     def image_id(self, row: int) -> str:
-        """The id of a row's image."""
+        """The image id of a row."""
         return str(self._ids[row])
 
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes], a read-only view of the mapped file (no copy).
 
-        Raises DataError for bytes that are not those that were prepared.
+        Raises DataError if the bytes are not the prepared ones.
         """
         offset, length = self._verified(row, self._jpegs[row])
         return np.frombuffer(self._map(row), dtype=np.uint8, count=length, offset=offset)
@@ -166,15 +164,15 @@ class ShardReader:
         return self._map(row)[offset : offset + length]
 
     def _verified(self, row: int, place: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """Offset and length of a place whose bytes have their CRC-32."""
+        """Offset and length of a place, after checking the CRC-32 of its bytes."""
         offset, length, crc = (int(value) for value in place)
-        # Costs some 0.05 ms an image; damaged bytes would train a model, or crash the decoder.
+        # About 0.05 ms per image. Without it, corrupt bytes would train a model or crash the decoder.
         with memoryview(self._map(row)) as whole, whole[offset : offset + length] as part:
-            found = crc32(part)
-        if found != crc:
+            actual = crc32(part)
+        if actual != crc:
             raise DataError(
                 f"{self._folder / self._shards[row]}: the bytes of {self._ids[row]} are not those that were prepared: "
-                "the shard is damaged. Copy it again, or: " + AGAIN
+                "the shard is corrupt. Copy it again, or: " + AGAIN
             )
         return offset, length
 
@@ -195,7 +193,7 @@ class ShardReader:
 
 
 def verify(dataset: Dataset) -> None:
-    """Read every byte of every image and mask. Raises DataError for the first that is not as it was prepared."""
+    """Read every byte of every image and mask. Raises DataError for the first that is not the prepared one."""
     reader = ShardReader(dataset)
     for row in console.progress(range(len(reader)), len(reader), "verifying"):
         reader.jpeg(row)

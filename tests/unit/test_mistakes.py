@@ -143,7 +143,7 @@ def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd:
     description["fingerprint"] = fingerprint(manifest, description["size"])
     (leaking / "dataset.json").write_text(json.dumps(description))
     text = told(capfd, *good(data, tmp_path), "--data", leaking)
-    leak = "no group has images in the training pool and in a holdout: found 1: one (ISIC_0000000, ISIC_0000001)"
+    leak = "no group has images in the training pool and in a holdout: 1 groups: one (ISIC_0000000, ISIC_0000001)"
     assert leak in text
     assert "nothing was trained" in text
     assert not (tmp_path / "runs").exists()

@@ -13,7 +13,7 @@ import pandas as pd
 from fuzzing.files import METADATA, RUN, TABLE
 from fuzzing.parsers import Parser
 from melanoma_dist.config.saved import saved_config
-from melanoma_dist.data import journal, storing
+from melanoma_dist.data import journal, store
 from melanoma_dist.data.audit.checks import manifest_checks, stored_check
 from melanoma_dist.data.download.archive import unpack
 from melanoma_dist.data.download.catalogue import OfficialFile, official_files
@@ -22,9 +22,9 @@ from melanoma_dist.data.download.licences import require_acceptance
 from melanoma_dist.data.download.local_files import inspect
 from melanoma_dist.data.download.partial_file import PartialFile
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_beside
+from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_side_table
 from melanoma_dist.data.merge import merge_collections
-from melanoma_dist.data.output import writing
+from melanoma_dist.data.output import output_folder
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.shards import Place, verify
 from melanoma_dist.data.sources.registry import read_collections
@@ -68,7 +68,7 @@ def _manifest(place: Path) -> None:
     try:
         table = pd.read_parquet(data / "manifest.parquet")
         _vouch(data, fingerprint=fingerprint(table, 48))
-    except Exception:  # noqa: S110  # nosec B110  # a table of which there is no fingerprint stays as it is
+    except Exception:  # noqa: S110  # nosec B110  # a table without a fingerprint stays as it is
         pass
     config = saved_config(place / RUN / "config.yaml")
     plan_folds(config, open_data(replace(config, data=replace(config.data, data=str(data)))))
@@ -80,7 +80,7 @@ def _beside(place: Path) -> None:
     digests = {name: hashlib.sha256((data / name).read_bytes()).hexdigest() for name in (JOINS, MISSING, QUARANTINE)}
     _vouch(data, tables=digests)
     dataset = load_dataset(data)
-    joins, *_ = (read_beside(dataset, name) for name in (JOINS, MISSING, QUARANTINE))
+    joins, *_ = (read_side_table(dataset, name) for name in (JOINS, MISSING, QUARANTINE))
     manifest_checks(dataset.manifest, joins)
 
 
@@ -101,15 +101,16 @@ def _begin_preparation(place: Path) -> None:
         prepare_photo(PhotoJob(path.stem, (path,), None, 48))
         for path in sorted((place / "raw/2019/ISIC_2019_Training_Input").iterdir())[:6]
     ]
-    records = [storing._record(place, each, Place("shard-00000.tar", 512, 9, 1, -1, -1, -1)) for each in photos]
+    where = Place("shard-00000.tar", 512, 9, 1, -1, -1, -1)
+    records = [store._entry(place, each, where)._asdict() for each in photos]
     lines = [{"request": "x"}, *records]
     (place / "out" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _preparation(place: Path) -> None:
-    with writing(place / "out"), journal.opened(place / "out") as finished:
+    with output_folder(place / "out"), journal.open_journal(place / "out") as finished:
         if finished.resume("x"):
-            storing.outcome(finished)
+            store.read_results(finished)
 
 
 def _photo(place: Path) -> None:

@@ -1,7 +1,7 @@
-"""The proof, made before every training, that the data is sound and that no lesion stands on both sides of a split.
+"""Checks before every training: labels and groups are consistent, and no group is on both sides of a split.
 
-A proof is a list of named checks. The same list makes the table in the terminal, the page of ``data audit``, and the
-error that stops a training.
+The same list of named checks becomes the table in the terminal, the page of ``data audit``, and the error that stops a
+training.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold, and what was found against it."""
+    """A condition on the data, and the failures against it."""
 
     name: str
     failures: tuple[str, ...] = ()
     remedy: str = f"This must never be. {AGAIN} Report it if it stays."
-    """Empty where the failures tell theirs."""
+    """Empty if the failures name their own remedy."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found against it."""
+        """Whether there are no failures."""
         return not self.failures
 
 
 def require(checks: Sequence[Check], consequence: str = "") -> None:
-    """Raise one DataError that tells every failure, unless all checks passed."""
+    """Raise one DataError that lists every failure, unless all checks passed."""
     failed = [check for check in checks if not check.passed]
     if failed:
-        told = [f"  {check.name}: {failure}" for check in failed for failure in check.failures]
+        lines = [f"  {check.name}: {failure}" for check in failed for failure in check.failures]
         remedies = dict.fromkeys(check.remedy for check in failed if check.remedy)
         title = f"{len(failed)} of {len(checks)} checks of the data failed{consequence}:"
-        raise DataError("\n".join((title, *told, *remedies)))
+        raise DataError("\n".join((title, *lines, *remedies)))
 
 
 def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
@@ -55,44 +55,44 @@ def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
     keys = [key for key in ("lesion", "patient") if f"{key}_id" in images]
     return [
         Check("every image has a group, a split and the hash of its file", tuple(_blanks(images))),
-        Check("every split is a known one", tuple(_unknown_splits(images))),
-        Check("images of official holdouts are held out", tuple(_misplaced(images))),
-        Check("no group has images in the training pool and in a holdout", tuple(_straddling(images))),
-        *(Check(f"no {key} lies in two groups", tuple(_torn(images, f"{key}_id"))) for key in keys),
-        Check("no copy of a file lies in another group", tuple(_torn(images, "source_sha256"))),
-        Check("images that were joined lie in one group", tuple(_parted(images, joins))),
-        Check("labels are 0, 1 or unknown", tuple(_no_labels(images))),
+        Check("every split is known", tuple(_unknown_splits(images))),
+        Check("images of official holdouts are held out", tuple(_wrong_official_splits(images))),
+        Check("no group has images in the training pool and in a holdout", tuple(_groups_on_both_sides(images))),
+        *(Check(f"no {key} lies in two groups", tuple(_in_two_groups(images, f"{key}_id"))) for key in keys),
+        Check("no copy of a file lies in another group", tuple(_in_two_groups(images, "source_sha256"))),
+        Check("joined images lie in one group", tuple(_separated_joins(images, joins))),
+        Check("labels are 0, 1 or unknown", tuple(_wrong_labels(images))),
         Check("no image has two diagnoses", tuple(_two_diagnoses(images))),
         Check("AKIEC means AK or SCC", tuple(_wrong_akiec(images))),
     ]
 
 
 def stored_check(dataset: Dataset) -> Check:
-    """Every image and mask read and compared with its CRC-32, with progress: it may take minutes."""
+    """Read every image and mask and compare its CRC-32, with progress: this may take minutes."""
     reader = ShardReader(dataset)
-    damaged = []
+    corrupt = []
     for row in console.progress(range(len(reader)), len(reader), "reading every image"):
         try:
             reader.jpeg(row), reader.mask(row)
         except DataError:
-            damaged.append(f"{reader.image_id(row)} in {dataset.manifest['shard'].iloc[row]}")
-    told = (f"{len(damaged)} images, or their masks, have others: {_some(damaged)}",) if damaged else ()
-    return Check("every image and mask has the bytes that were prepared", told, f"Copy the shards again, or: {AGAIN}")
+            corrupt.append(f"{reader.image_id(row)} in {dataset.manifest['shard'].iloc[row]}")
+    failures = (f"{len(corrupt)} images, or their masks, are corrupt: {_some(corrupt)}",) if corrupt else ()
+    return Check("every image and mask has its prepared bytes", failures, f"Copy the shards again, or: {AGAIN}")
 
 
 def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:
-    """What ``count`` folds (`folds.make_folds`) of a manifest must prove."""
+    """The checks of ``count`` folds (`folds.make_folds`) of a manifest."""
     return [
         Check("every image of the training pool lies in exactly one fold", tuple(_coverage(images, folds))),
         Check(f"there are {count} folds, none of them empty", tuple(_numbering(folds, count))),
-        Check("the folds know the groups of the manifest", tuple(_foreign_groups(images, folds))),
-        Check("no group lies in two folds", tuple(_spread(folds))),
-        Check("no group lies in a fold and in a holdout", tuple(_held_out_in_folds(images, folds))),
+        Check("the folds have the groups of the manifest", tuple(_wrong_groups(images, folds))),
+        Check("no group lies in two folds", tuple(_groups_in_two_folds(folds))),
+        Check("no group lies in a fold and in a holdout", tuple(_groups_in_holdouts(images, folds))),
     ]
 
 
 def fold_table(manifest: pd.DataFrame, folds: pd.DataFrame, labels: tuple[str, ...]) -> list[list[str]]:
-    """A row per fold: images, groups, and per label the positives (and the unknown where there are any)."""
+    """One row per fold: images, groups, and positives per label, with the unknown in parentheses if there are any."""
     images = manifest.set_index("image_id").loc[folds["image_id"]]
     truth = targets(images, labels)
     rows = []
@@ -110,7 +110,7 @@ def _blanks(images: pd.DataFrame) -> Iterable[str]:
     for column in ("group", "split", "source_sha256"):
         blank = images["image_id"][images[column].isna() | (images[column] == "")]
         if len(blank):
-            yield f"{len(blank)} images lack a value in {column}: {_some(blank)}"
+            yield f"{len(blank)} images have no {column}: {_some(blank)}"
 
 
 def _unknown_splits(images: pd.DataFrame) -> Iterable[str]:
@@ -120,8 +120,8 @@ def _unknown_splits(images: pd.DataFrame) -> Iterable[str]:
         yield f"{len(names)} images are in {split!r}: {_some(names)}"
 
 
-def _misplaced(images: pd.DataFrame) -> Iterable[str]:
-    """Images in a split that the official lists do not allow: a listed one must lie in the holdout that lists it."""
+def _wrong_official_splits(images: pd.DataFrame) -> Iterable[str]:
+    """Images in a split that the official lists do not allow: a listed image must be in the holdout that lists it."""
     splits = images[["listed", "split"]].drop_duplicates()
     for listed, split in splits[splits["split"].notna()].itertuples(index=False):
         official = OFFICIAL_HOLDOUTS.intersection(listed.split("+"))
@@ -130,41 +130,41 @@ def _misplaced(images: pd.DataFrame) -> Iterable[str]:
             yield f"{len(names)} images that {listed} list are in {split!r}: {_some(names)}"
 
 
-def _straddling(images: pd.DataFrame) -> Iterable[str]:
+def _groups_on_both_sides(images: pd.DataFrame) -> Iterable[str]:
     shared = set(pool(images)["group"]) & _held_out(images)
     if shared:
-        yield f"found {len(shared)}: {_some(_with_images(images, 'group', shared))}"
+        yield f"{len(shared)} groups: {_some(_with_images(images, 'group', shared))}"
 
 
-def _torn(images: pd.DataFrame, key: str) -> Iterable[str]:
-    """The values of ``key`` whose images do not all have the same group."""
+def _in_two_groups(images: pd.DataFrame, key: str) -> Iterable[str]:
+    """Values of ``key`` whose images are in different groups."""
     pairs = images.loc[images[key].notna() & images["group"].notna(), [key, "group"]].drop_duplicates()
-    torn = pairs.loc[pairs[key].duplicated(), key].unique()
-    if len(torn):
-        yield f"found {len(torn)}: {_some(_with_images(images, key, torn))}"
+    values = pairs.loc[pairs[key].duplicated(), key].unique()
+    if len(values):
+        yield f"{len(values)} in two groups: {_some(_with_images(images, key, values))}"
 
 
-def _parted(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]:
-    """Images that joins connect, directly or over others, and that have different groups.
+def _separated_joins(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]:
+    """Images that joins connect, directly or indirectly, but that have different groups.
 
-    Joins lead over images that are not in the manifest, for lack of their files: so all of them are followed.
+    All joins count, also of images without a file, which are not in the manifest: two images may be connected by one.
     """
     joined = joins[joins["joined"]]
     ids = pd.Series(pd.unique(pd.concat([images["image_id"], joined["image_id"], joined["other_id"]])))
     connected = pd.Series(group_images(ids, joined).to_numpy(), index=ids)
-    found = images[["image_id", "group"]].assign(connected=images["image_id"].map(connected))
-    pairs = found[["connected", "group"]].drop_duplicates()
-    torn = pairs.loc[pairs["connected"].duplicated(), "connected"].unique()
-    if len(torn):
-        yield f"found {len(torn)} that do not: {_some(_with_images(found, 'connected', torn))}"
+    table = images[["image_id", "group"]].assign(connected=images["image_id"].map(connected))
+    pairs = table[["connected", "group"]].drop_duplicates()
+    separated = pairs.loc[pairs["connected"].duplicated(), "connected"].unique()
+    if len(separated):
+        yield f"{len(separated)} in two groups: {_some(_with_images(table, 'connected', separated))}"
 
 
-def _no_labels(images: pd.DataFrame) -> Iterable[str]:
+def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
     for label in LABEL_COLUMNS:
         values = images[label]
         wrong = images["image_id"][values.notna() & ~values.isin([0, 1])]
         if len(wrong):
-            yield f"{label} of {len(wrong)} images is something else: {_some(wrong)}"
+            yield f"{label} of {len(wrong)} images is another value: {_some(wrong)}"
 
 
 def _two_diagnoses(images: pd.DataFrame) -> Iterable[str]:
@@ -173,25 +173,25 @@ def _two_diagnoses(images: pd.DataFrame) -> Iterable[str]:
     others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
     wrong = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (images["AKIEC"] == 1).to_numpy())
     if wrong.any():
-        yield f"found {wrong.sum()}: {_some(images['image_id'][wrong])}"
+        yield f"{wrong.sum()} images: {_some(images['image_id'][wrong])}"
 
 
 def _wrong_akiec(images: pd.DataFrame) -> Iterable[str]:
     narrow, wide = targets(images, ("AK", "SCC")), images["AKIEC"].to_numpy()
     wrong = ((narrow == 1).any(axis=1) & (wide == 0)) | ((narrow == 0).all(axis=1) & (wide == 1))
     if wrong.any():
-        yield f"found {wrong.sum()} that contradict it: {_some(images['image_id'][wrong])}"
+        yield f"{wrong.sum()} images contradict it: {_some(images['image_id'][wrong])}"
 
 
 def _coverage(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
     twice = folds.loc[folds["image_id"].duplicated(), "image_id"]
     if len(twice):
         yield f"{len(twice)} images lie in more than one fold: {_some(twice)}"
-    expected, found = set(pool(images)["image_id"]), set(folds["image_id"])
-    if expected - found:
-        yield f"{len(expected - found)} images of the pool lie in no fold: {_some(expected - found)}"
-    if found - expected:
-        yield f"{len(found - expected)} images are not of the pool: {_some(found - expected)}"
+    expected, actual = set(pool(images)["image_id"]), set(folds["image_id"])
+    if expected - actual:
+        yield f"{len(expected - actual)} images of the pool lie in no fold: {_some(expected - actual)}"
+    if actual - expected:
+        yield f"{len(actual - expected)} images are not of the pool: {_some(actual - expected)}"
 
 
 def _numbering(folds: pd.DataFrame, count: int) -> Iterable[str]:
@@ -200,39 +200,39 @@ def _numbering(folds: pd.DataFrame, count: int) -> Iterable[str]:
         yield f"the folds are numbered {numbers}; they should be 0 to {count - 1}, none of them empty"
 
 
-def _foreign_groups(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+def _wrong_groups(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
     groups = images.set_index("image_id")["group"].reindex(folds["image_id"])
     foreign = groups.to_numpy() != folds["group"].to_numpy()
     if foreign.any():
-        yield f"{foreign.sum()} images have another one: {_some(folds['image_id'][foreign])}"
+        yield f"{foreign.sum()} images have another group: {_some(folds['image_id'][foreign])}"
 
 
-def _spread(folds: pd.DataFrame) -> Iterable[str]:
+def _groups_in_two_folds(folds: pd.DataFrame) -> Iterable[str]:
     counts = folds.groupby("group")["fold"].nunique()
     if (counts > 1).any():
         yield f"{int((counts > 1).sum())} groups lie in more than one fold: {_some(counts.index[counts > 1])}"
 
 
-def _held_out_in_folds(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+def _groups_in_holdouts(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
     shared = _held_out(images) & set(folds["group"])
     if shared:
         yield f"{len(shared)} groups lie in a fold and in a holdout: {_some(shared)}"
 
 
 def _held_out(images: pd.DataFrame) -> set[str]:
-    """The groups that reach into a holdout."""
+    """The groups with an image in a holdout."""
     return set(images.loc[(images["split"] != TRAIN) & ~images["split"].str.startswith(EXCLUDED, na=True), "group"])
 
 
 def _with_images(images: pd.DataFrame, key: str, values: Iterable[str]) -> list[str]:
-    """Each value (the first few; they stand for the rest) with its images and their groups."""
-    told = []
+    """The first few values, each with its images and their groups."""
+    texts = []
     for value in sorted(values)[: _SHOWN + 1]:
         rows = images[images[key] == value]
         members = _some(rows["image_id"])
         groups = "" if key == "group" else f" in groups {_some(rows['group'].unique())}"
-        told.append(f"{value} ({members}{groups})")
-    return told
+        texts.append(f"{value} ({members}{groups})")
+    return texts
 
 
 def _some(names: Iterable[object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -16,7 +15,7 @@ from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION, PATIENT
 from melanoma_dist.data.labels import LABEL_SETS, check_label_set
-from melanoma_dist.data.manifest import Dataset, read_beside, read_description
+from melanoma_dist.data.manifest import Dataset, Description, read_description, read_side_table
 from melanoma_dist.errors import UserError
 
 SYNTHETIC = "SYNTHETIC DATA: drawn by this program. Nothing here says anything about melanoma."
@@ -41,8 +40,7 @@ class Inspection:
 
     request: Request
     dataset: Dataset
-    description: dict[str, Any]
-    """``dataset.json``."""
+    description: Description
     joins: pd.DataFrame
     """Only joins between two images of the data set."""
     tables: list[Table]
@@ -53,7 +51,7 @@ class Inspection:
     @property
     def notes(self) -> list[str]:
         """Warnings of the preparation: images left out, facts unknown."""
-        return list(self.description["notes"])
+        return self.description.notes
 
     @property
     def copies(self) -> pd.DataFrame:
@@ -69,7 +67,7 @@ def inspect(request: Request) -> Inspection:
     dataset = open_dataset(request.data)
     images = dataset.manifest
     joins, missing, quarantine = (
-        read_beside(dataset, name) for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE)
+        read_side_table(dataset, name) for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE)
     )
     checks = manifest_checks(images, joins)
     present = counts.here(images, joins)

@@ -140,7 +140,7 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("folds", f"{request.folds} of labels {request.labels}, seed {request.seed}"),
     ]
     hidden = ("fingerprint", "notes", "tables")
-    return facts + [(key, _words(value)) for key, value in about.items() if key not in hidden]
+    return facts + [(key, _words(value)) for key, value in about.content.items() if key not in hidden]
 
 
 def _words(value: object) -> str:

@@ -73,5 +73,5 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         demo_dataset(tmp_path / "file")
     (tmp_path / "demo-v3").mkdir()
     (tmp_path / "demo-v3/mine.txt").touch()
-    with pytest.raises(DataError, match="is in the way"):
+    with pytest.raises(DataError, match="is not the demo data"):
         demo_dataset(tmp_path)

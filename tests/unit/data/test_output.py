@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from melanoma_dist.data import manifest
-from melanoma_dist.data.output import clear
+from melanoma_dist.data.output import remove_unfinished
 from melanoma_dist.data.prepare import Request, plan, prepare
 from melanoma_dist.data.shards import ShardWriter
 from melanoma_dist.errors import DataError
@@ -28,9 +28,9 @@ def test_a_foreign_file_named_almost_like_ours_is_refused_by_its_name(name: str,
     raw.image_2017(1)
     out.mkdir()
     (out / name).write_text("years of work")
-    with pytest.raises(DataError, match=rf"holds other files \({name}\)"):
+    with pytest.raises(DataError, match=rf"contains other files \({name}\)"):
         prepare(Request(raw.folder, ("2017",)), out)
-    with pytest.raises(DataError, match=rf"holds other files \({name}\)"):
+    with pytest.raises(DataError, match=rf"contains other files \({name}\)"):
         plan(Request(raw.folder, ("2017",)), out)
     assert [path.name for path in out.iterdir()] == [name]
     assert (out / name).read_text() == "years of work"
@@ -40,7 +40,7 @@ def test_a_foreign_file_named_almost_like_ours_is_refused_by_its_name(name: str,
 def test_a_folder_named_like_a_file_of_ours_is_refused(name: str, raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     (out / name).mkdir(parents=True)
-    with pytest.raises(DataError, match=rf"holds other files \({name}/\)"):
+    with pytest.raises(DataError, match=rf"contains other files \({name}/\)"):
         prepare(Request(raw.folder, ("2017",)), out)
 
 
@@ -50,7 +50,7 @@ def test_a_link_named_like_a_shard_is_not_written_through(raw: Raw, out: Path, t
     out.mkdir()
     (out / "journal.jsonl").write_text('{"request": "0"}\n')
     (out / "shard-00000.tar").symlink_to(tmp_path / "mine.tar")
-    with pytest.raises(DataError, match=r"holds other files \(shard-00000\.tar\)"):
+    with pytest.raises(DataError, match=r"contains other files \(shard-00000\.tar\)"):
         prepare(Request(raw.folder, ("2017",)), out)
     assert (tmp_path / "mine.tar").read_text() == "mine"
 
@@ -61,7 +61,7 @@ def test_a_journal_that_no_preparation_began_is_refused(text: str, raw: Raw, out
     out.mkdir()
     (out / "journal.jsonl").write_text(text)
     (out / "shard-00000.tar").write_text("mine")
-    with pytest.raises(DataError, match=r"holds other files \(journal\.jsonl, shard-00000\.tar\)"):
+    with pytest.raises(DataError, match=r"contains other files \(journal\.jsonl, shard-00000\.tar\)"):
         prepare(Request(raw.folder, ("2017",)), out)
     assert (out / "journal.jsonl").read_text() == text
 
@@ -71,7 +71,7 @@ def test_what_an_unfinished_preparation_left_is_cleared(raw: Raw, out: Path) -> 
     shutil.copy(out / "manifest.parquet", out / "joins.parquet.tmp")
     (out / manifest.JOURNAL).write_text('{"request": "of something else"}\n')
     (out / manifest.DESCRIPTION).rename(out / "dataset.json.tmp")
-    clear(out)
+    remove_unfinished(out)
     assert [path.name for path in out.iterdir()] == [manifest.JOURNAL]
     assert len(prepare(Request(raw.folder, ("2017",), size=24), out).manifest) == 4
     assert {path.name for path in out.iterdir()} == {
@@ -100,9 +100,9 @@ def test_a_data_set_without_its_description_is_not_cleared_away(raw: Raw, out: P
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "Make room, then give the same command again"),
-        (errno.EDQUOT, "Make room, then give the same command again"),
-        (errno.EFBIG, r"Files of 256 MiB are written, and the disk or `ulimit -f` allows none"),
+        (errno.ENOSPC, "Free space, then run the same command again"),
+        (errno.EDQUOT, "Free space, then run the same command again"),
+        (errno.EFBIG, r"Shards have 256 MiB, and the disk or `ulimit -f` allows no such files"),
         (errno.EROFS, "Choose another folder"),
     ],
 )

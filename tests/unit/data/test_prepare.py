@@ -132,7 +132,7 @@ def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     out.mkdir()
     (out / "thesis.docx").write_text("years of work")
-    with pytest.raises(DataError, match=r"holds other files \(thesis.docx\)"):
+    with pytest.raises(DataError, match=r"contains other files \(thesis.docx\)"):
         prepare(Request(raw.folder, ("2017",)), out)
     assert (out / "thesis.docx").exists()
 
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_message(raw: Raw, out: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ShardWriter, "add", full)
-    with pytest.raises(DataError, match=r"No space left on device.*Make room.*goes on"):
+    with pytest.raises(DataError, match=r"No space left on device.*Free space.*again to resume"):
         small(raw, out)
 
 
@@ -159,7 +159,7 @@ def test_an_edited_manifest_is_refused(raw: Raw, out: Path, column: str) -> None
     others = {"age": 7, "MEL": 1.0, "source_sha256": "0" * 64}
     manifest.loc[1, column] = others.get(column, "other")
     manifest.to_parquet(out / "manifest.parquet", index=False)
-    with pytest.raises(DataError, match="damaged or edited"):
+    with pytest.raises(DataError, match="corrupt or edited"):
         load_dataset(out)
 
 
@@ -195,7 +195,7 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
     [
         ("dataset.json", b"{", "cannot be read"),
         ("dataset.json", b'{"format": 99}', "has format 99"),
-        ("dataset.json", b'{"format": 2}', "lacks fingerprint, notes, size, synthetic, tables"),
+        ("dataset.json", b'{"format": 2}', "the fields fingerprint, notes, size, synthetic, tables, years are missing"),
         ("manifest.parquet", b"PAR1", "cannot be read"),
         ("manifest.parquet", None, "is missing although"),
         ("shard-00000.tar", None, "this shard and it is missing"),

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from melanoma_dist.data import journal, shards, storing
+from melanoma_dist.data import journal, shards, store
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
@@ -46,8 +46,8 @@ def request_of_50(raw: Raw) -> Request:
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several shards, and several moments at which everything is on the disk."""
-    monkeypatch.setattr(storing, "_SETTLED", 4)
-    monkeypatch.setattr(storing, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
+    monkeypatch.setattr(store, "_SYNC_EVERY", 4)
+    monkeypatch.setattr(store, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
 
 
 class Stops:
@@ -68,7 +68,7 @@ class Stops:
 @pytest.fixture
 def stops(monkeypatch: pytest.MonkeyPatch) -> Stops:
     stops = Stops()
-    monkeypatch.setattr(storing, "prepare_photos", stops)
+    monkeypatch.setattr(store, "prepare_photos", stops)
     return stops
 
 
@@ -124,7 +124,7 @@ def test_a_shard_shorter_than_the_journal_says_is_refused(request_of_50: Request
     with pytest.raises(KeyboardInterrupt):
         prepare(request_of_50, tmp_path / "out")
     sorted((tmp_path / "out").glob("shard-*.tar"))[-1].write_bytes(b"")
-    with pytest.raises(DataError, match=r"shorter than an earlier preparation left it. Delete"):
+    with pytest.raises(DataError, match=r"shorter than the journal records. Delete"):
         prepare(request_of_50, tmp_path / "out")
 
 
@@ -170,12 +170,12 @@ def test_a_damaged_journal_is_gone_on_with_as_far_as_it_reads(request_of_50: Req
         for path in sorted((request_of_50.raw / "2017/ISIC-2017_Training_Data").iterdir())[:3]
     ]
     place = shards.Place("shard-00000.tar", 512, 9, 1, -1, -1, -1)
-    lines = [{"request": "x"}, *(storing._record(tmp_path, prepare_photo(job), place) for job in jobs)]
+    lines = [{"request": "x"}, *(store._entry(tmp_path, prepare_photo(job), place)._asdict() for job in jobs)]
 
     def read(data: bytes) -> None:
         (tmp_path / "journal.jsonl").write_bytes(data)
-        with journal.opened(tmp_path) as finished:
+        with journal.open_journal(tmp_path) as finished:
             if finished.resume("x"):
-                storing.outcome(finished)
+                store.read_results(finished)
 
     fuzz_reader(read, "".join(json.dumps(line) + "\n" for line in lines).encode(), DataError)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.data.audit.inspection import Request, inspect
-from melanoma_dist.data.manifest import COLUMNS, OPTIONAL, Dataset, load_dataset, read_beside
+from melanoma_dist.data.manifest import COLUMNS, OPTIONAL, Dataset, load_dataset, read_side_table
 from melanoma_dist.data.prepare import Request as Preparation
 from melanoma_dist.data.prepare import prepare
 from melanoma_dist.data.schema import AGAIN, MANIFEST_RULES, OPTIONAL_RULES
@@ -77,7 +77,7 @@ def test_half_a_place_of_a_mask_is_refused(copy: Path) -> None:
     table = pd.read_parquet(copy / "manifest.parquet")
     table.loc[0, "mask_offset"] = 512
     table.to_parquet(copy / "manifest.parquet", index=False)
-    with pytest.raises(DataError, match="some masks have a place without a length"):
+    with pytest.raises(DataError, match="some masks have only some of offset, length and CRC-32"):
         load_dataset(copy)
 
 
@@ -111,7 +111,8 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
     del description[field]
     (copy / "dataset.json").write_text(json.dumps(description))
     with pytest.raises(
-        DataError, match=rf"dataset\.json: lacks {field}: an earlier version.*Delete the data set's folder"
+        DataError,
+        match=rf"dataset\.json: the fields {field} are missing: an earlier version.*Delete the data set's folder",
     ):
         inspect(Request(str(copy), "isic2019", 3, 0))
 
@@ -119,26 +120,26 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
 @pytest.mark.parametrize("name", ["joins.parquet", "missing.parquet", "quarantine.parquet"])
 def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, copy: Path) -> None:
     dataset = load_dataset(copy)
-    table = read_beside(dataset, name)
+    table = read_side_table(dataset, name)
     table[:0].to_parquet(copy / name, index=False, compression="gzip")
-    with pytest.raises(DataError, match=rf"{name}: is not the table that .*damaged or edited"):
-        read_beside(dataset, name)
+    with pytest.raises(DataError, match=rf"{name}: is not the table that .*corrupt or edited"):
+        read_side_table(dataset, name)
     for column in table:
         rewrite(copy, name, table.drop(columns=column))
         with pytest.raises(DataError, match=rf"{name}: the columns {column} are missing. Delete the data set's folder"):
-            read_beside(dataset, name)
+            read_side_table(dataset, name)
     (copy / name).unlink()
     with pytest.raises(DataError, match=rf"{name}: cannot be read .*Delete the data set's folder"):
-        read_beside(dataset, name)
+        read_side_table(dataset, name)
 
 
 @pytest.mark.parametrize("value", ["yes", None, 1])
 def test_joins_are_made_or_not(value: object, copy: Path) -> None:
     dataset = load_dataset(copy)
-    joins = read_beside(dataset, "joins.parquet")
+    joins = read_side_table(dataset, "joins.parquet")
     rewrite(copy, "joins.parquet", joins.assign(joined=value))
     with pytest.raises(DataError, match=r"joins\.parquet: joined must be true or false"):
-        read_beside(dataset, "joins.parquet")
+        read_side_table(dataset, "joins.parquet")
 
 
 def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:

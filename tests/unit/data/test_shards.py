@@ -102,7 +102,7 @@ def test_places_that_were_exchanged_are_refused(raw: Raw, out: Path) -> None:
             reader.jpeg(row)
     table["crc32"] = table["crc32"].to_numpy()[::-1]
     table.to_parquet(out / "manifest.parquet", index=False)
-    with pytest.raises(DataError, match="damaged or edited"):
+    with pytest.raises(DataError, match="corrupt or edited"):
         load_dataset(out)
 
 

@@ -1,4 +1,4 @@
-"""``data audit``: what it says in the terminal and on its page."""
+"""``data audit``: its output in the terminal and its page."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from melanoma_dist.errors import DataError
 from ..conftest import Raw, rewrite, small, write_image
 
 LESION = "<script>alert('x')</script>"
-REFUSED = ("ISIC_0000003", "ISIC_0000008")
+REJECTED = ("ISIC_0000003", "ISIC_0000008")
 VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """What a browser would find: balanced elements, sources of images, links, text."""
+    """The page as a browser parses it: balanced elements, sources of images, links, text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty lesions; one file under two names, one photograph saved twice, a refused pair, a lesion of two images."""
+    """Forty lesions; one file under two names, one image saved twice, a rejected pair, a lesion of two images."""
     folder = tmp_path_factory.mktemp("audit")
     raw = Raw(folder / "raw")
     for number in range(40):
@@ -80,7 +80,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(Preparation(raw.folder, ("2019",)), folder / "prepared")
     joins = pd.read_parquet(folder / "prepared" / JOINS)
     evidence = "16 of 256 bits differ, details correlate at 0.512"
-    joins.loc[len(joins)] = [*REFUSED, NEAR, evidence, False]
+    joins.loc[len(joins)] = [*REJECTED, NEAR, evidence, False]
     rewrite(folder / "prepared", JOINS, joins)
     return folder / "prepared"
 
@@ -98,7 +98,7 @@ def page(inspection: Inspection, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def leaking(data: Path, folder: Path) -> Path:
-    """A data set, whole by its fingerprint, with one photograph of a lesion held out and the other in the pool."""
+    """A data set, whole by its fingerprint, with one image of a lesion held out and the other in the pool."""
     copy = folder / "leaking"
     shutil.copytree(data, copy)
     dataset = load_dataset(data)
@@ -112,7 +112,7 @@ def audit(*flags: object) -> int:
     return main(["data", "audit", *(str(flag) for flag in flags)])
 
 
-def test_the_terminal_shows_counts_joins_folds_and_every_verdict(
+def test_the_terminal_shows_counts_joins_folds_and_every_result(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {path.name: path.read_bytes() for path in data.iterdir()}
@@ -142,7 +142,7 @@ def test_every_byte_of_images_and_masks_is_read(
 ) -> None:
     image = small(raw, out).manifest.iloc[1]
     path = tmp_path / "audit.html"
-    name = "every image and mask has the bytes that were prepared"
+    name = "every image and mask has its prepared bytes"
     flags = ("--data", out, "--labels", "isic2017", "--folds", "2", "--html", path)
     audit(*flags)
     assert re.search(rf"{name}\W+passed", capfd.readouterr().out)
@@ -155,13 +155,13 @@ def test_every_byte_of_images_and_masks_is_read(
     assert audit(*flags) == 2
     captured = capfd.readouterr()
     assert re.search(rf"{name}\W+FAILED", captured.out)
-    assert f"{name}: 1 images, or their masks, have others: ISIC_0000002 in shard-00000.tar" in captured.err
+    assert f"{name}: 1 images, or their masks, are corrupt: ISIC_0000002 in shard-00000.tar" in captured.err
     assert "Copy the shards again, or: Delete the data set's folder and prepare it again" in captured.err
     assert "This must never be" not in captured.err
     assert not path.exists()
 
 
-def test_data_that_leaks_ends_with_code_2_and_a_page_that_says_so(
+def test_leaking_data_exits_with_code_2_and_the_page_shows_the_failure(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "audit.html"
@@ -169,16 +169,13 @@ def test_data_that_leaks_ends_with_code_2_and_a_page_that_says_so(
     captured = capfd.readouterr()
     name = "no group has images in the training pool and in a holdout"
     assert re.search(rf"{name}\W+FAILED", captured.out)
-    told = f"{name}: found 1: {LESION} (ISIC_0000001, ISIC_0000009)"
-    assert told in captured.err
-    shown = Page(path.read_text())
-    assert "1 of 11 checks failed. No training starts on this data." in shown.text
-    assert f"found 1: {LESION}" in shown.text
+    assert f"{name}: 1 groups: {LESION} (ISIC_0000001, ISIC_0000009)" in captured.err
+    view = Page(path.read_text())
+    assert "1 of 11 checks failed. No training starts on this data." in view.text
+    assert f"1 groups: {LESION}" in view.text
 
 
-def test_folds_that_cannot_be_made_are_a_failed_check(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_impossible_folds_are_a_failed_check(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert audit("--data", data, "--folds", 9, "--html", tmp_path / "audit.html") == 2
     captured = capfd.readouterr()
     assert re.search(r"9 folds can be made for --labels isic2019\W+FAILED", captured.out)
@@ -206,7 +203,7 @@ def test_a_page_in_a_wrong_place_is_refused(
     assert sorted(data.iterdir()) == before
 
 
-def test_a_place_that_cannot_be_written_is_told(inspection: Inspection, tmp_path: Path) -> None:
+def test_an_unwritable_path_is_reported(inspection: Inspection, tmp_path: Path) -> None:
     (tmp_path / "audit.html").mkdir()
     with pytest.raises(DataError, match="cannot be written"):
         write_page(inspection, tmp_path / "audit.html")
@@ -214,20 +211,20 @@ def test_a_place_that_cannot_be_written_is_told(inspection: Inspection, tmp_path
 
 
 def test_the_page_holds_every_pair_with_its_evidence(inspection: Inspection, page: Path) -> None:
-    shown = Page(page.read_text())
+    view = Page(page.read_text())
     copies = inspection.copies
     assert set(copies.loc[copies["joined"], "reason"]) == {BYTES, NEAR}
-    assert {("ISIC_0000017", "ISIC_0000040"), ("ISIC_0000025", "ISIC_0000041"), REFUSED} == set(
+    assert {("ISIC_0000017", "ISIC_0000040"), ("ISIC_0000025", "ISIC_0000041"), REJECTED} == set(
         zip(copies["image_id"], copies["other_id"], strict=True)
     )
     for join in copies.itertuples():
-        article = next(text for text in shown.articles if join.image_id in text and join.other_id in text)
+        article = next(text for text in view.articles if join.image_id in text and join.other_id in text)
         assert f"{join.reason}: {join.evidence}" in article
         assert ("Two groups" in article) != join.joined
-    assert f"{LESION}: ISIC_0000001, ISIC_0000009" in shown.text
+    assert f"{LESION}: ISIC_0000001, ISIC_0000009" in view.text
 
 
-def test_the_page_needs_no_other_file_and_nothing_in_it_is_taken_for_markup(page: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_all_text(page: Path) -> None:
     text = page.read_text()
     assert not re.search(r"https?://|@import|url\(", text)
     elements = Page(text).elements
@@ -245,20 +242,20 @@ def test_the_same_data_gives_the_same_page(data: Path, page: Path, tmp_path: Pat
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
-def test_pairs_beyond_the_limit_are_named(
+def test_pairs_beyond_the_limit_are_listed_by_id(
     inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("melanoma_dist.data.audit.page._PAIRS", 1)
     write_page(inspection, tmp_path / "audit.html")
-    shown = Page((tmp_path / "audit.html").read_text())
-    assert len(shown.articles) == 2
-    assert "1 more pairs without pictures" in shown.text
+    view = Page((tmp_path / "audit.html").read_text())
+    assert len(view.articles) == 2
+    assert "1 more pairs without pictures" in view.text
     for join in inspection.copies.itertuples():
-        assert join.image_id in shown.text
-        assert join.other_id in shown.text
+        assert join.image_id in view.text
+        assert join.other_id in view.text
 
 
-def test_synthetic_data_is_called_so(
+def test_synthetic_data_is_marked(
     tmp_path: Path, dataset: object, page: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = dataset.folder  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from melanoma_dist.data.audit.checks import manifest_checks
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import PATIENT
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset, read_beside
+from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset, read_side_table
 from melanoma_dist.data.schema import is_image_id
 from melanoma_dist.data.sources.registry import SOURCES, read_collections
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection, check_collection
@@ -80,7 +80,7 @@ def test_a_holdout_takes_the_other_images_of_its_patients_out_of_the_folds(prepa
 def test_the_audit_refuses_a_patient_in_two_groups(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "OFFICIAL_HOLDOUTS", checks.OFFICIAL_HOLDOUTS | {"clinic-test"})
     dataset = load_dataset(prepared)
-    joins = read_beside(dataset, JOINS)
+    joins = read_side_table(dataset, JOINS)
     assert (joins["reason"] == PATIENT).sum() == 60
     images = dataset.manifest.copy()
     assert all(check.passed for check in manifest_checks(images, joins))
@@ -89,7 +89,7 @@ def test_the_audit_refuses_a_patient_in_two_groups(prepared: Path, monkeypatch: 
     images.loc[row, "patient_id"] = other
     failed = [check for check in manifest_checks(images, joins) if not check.passed]
     assert [check.name for check in failed] == ["no patient lies in two groups"]
-    assert "found 1: P2 (" in failed[0].failures[0]
+    assert "1 in two groups: P2 (" in failed[0].failures[0]
 
 
 def test_patients_are_part_of_the_fingerprint_only_where_they_are_known(prepared: Path, raw: Raw) -> None:
@@ -122,9 +122,9 @@ def test_a_source_that_breaks_the_contract_is_named_with_the_rule(changes: dict[
     check_collection(SOURCES["2019"], collection())
     with pytest.raises(DataError, match=f"collection 2019: {message}"):
         check_collection(SOURCES["2019"], collection(**changes))
-    lacking = replace(collection(), records=collection().records.drop(columns="age"))
+    incomplete = replace(collection(), records=collection().records.drop(columns="age"))
     with pytest.raises(DataError, match="its records lack the columns age"):
-        check_collection(SOURCES["2019"], lacking)
+        check_collection(SOURCES["2019"], incomplete)
 
 
 @pytest.mark.parametrize("text", ["ISIC_0000001", "PAT_8_15_820", "é-1", "a" * 91, "x(1)#2"])

@@ -96,7 +96,7 @@ def edit_frozen(run: Path) -> None:
         (lambda run: (run / "record.json").write_text('{"identity": {}}'), "does not say which data"),
         (
             lambda run: pd.DataFrame({"x": [1]}).to_parquet(run / "folds.parquet"),
-            "it must say image_id",
+            "it needs image_id",
         ),
         (lambda run: (run / "folds.parquet").write_text(""), "the run's folds cannot be read"),
         (lambda run: edit_config(run, "data: /", "data: /nowhere/"), "--dataset says where it is"),
