@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
+
+import melanoma_dist
 
 from .pages import PAGES, ROOT, inline_code, name
 
@@ -88,3 +91,18 @@ def test_every_message_in_troubleshooting_is_one_of_the_program() -> None:
     ]
     assert len(quoted) > 10
     assert [message for message in sorted(quoted) if not any(message in text for text in texts)] == []
+
+
+def test_the_readme_and_its_pictures_are_small() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 8192
+    assert len(text.splitlines()) <= 150
+    pictures = [path for path in (ROOT / "docs" / "images").iterdir() if path.suffix in (".png", ".svg")]
+    assert len(pictures) >= 3
+    assert [path.name for path in pictures if path.stat().st_size >= 150_000] == []
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == melanoma_dist.__version__
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
