@@ -1,18 +1,18 @@
-"""Does a training that is killed at random, again and again, end as one that never was?
+"""Does a training that is killed at random, again and again, end with the results of an undisturbed one?
 
     MELANOMA_DIST_ISIC=ISIC python benchmarks/chaos.py --kills 50
     python benchmarks/chaos.py --minutes 20 --data DATA
 
-36 real images of ISIC 2017 are prepared (or DATA is taken), and two folds of a small backbone trained on them once,
-undisturbed. Then the same run is disturbed and its command given again until it is finished; and again, as another run,
-until there were enough kills. Three runs of four are trained on a Ray cluster of nodes that can be lost, the fourth on
-a private one. A kill takes a rank, a node with everything on it, or the command; SIGTERM, which asks for an end, is
-none. Each waits at random for a process at its start, in a step, in a validation, in a checkpoint or at its end.
+Prepares 36 real images of ISIC 2017 (or takes DATA) and trains two folds of a small backbone on them once, undisturbed.
+Then it disturbs the same run and repeats the command until the run is finished; then another run, until there were
+enough kills. Three of four runs train on a Ray cluster of nodes that can be lost, the fourth on a private cluster. A
+kill hits a rank, a node with everything on it, or the command. SIGTERM, a request to stop, is a fault but no kill. Each
+fault waits for a random moment: a start, a step, a validation, a checkpoint or the end.
 
-Each finished run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`). Exit code 1 where one
-differs, lost more than a checkpoint interval, or left a file or a process behind; its folder is kept then.
+Each finished run is compared with the undisturbed one byte by byte (`tests/chaos/outcome.py`). Exits with 1 and keeps
+the folder if a run differs, repeated more than a checkpoint interval, or left a file or a process behind.
 
-Cost: half a minute a kill on two cores. It shows whether results depend on what happened to their processes.
+Cost: half a minute per kill on two cores. Shows whether results depend on interruptions.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import pandas as pd
 import psutil
 import tyro
 from chaos_nodes import Nodes
-from chaos_table import Kill, fate, tabulate
-from conditions import commit, ended, machine
+from chaos_table import Kill, show_kills, trace_recovery
+from conditions import commit, machine, run_benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,37 +45,37 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError  # noqa: E402
 from tests.chaos.outcome import differences, leftovers, repeated_steps  # noqa: E402
 from tests.chaos.processes import MARK, alive_after, runs, title, working  # noqa: E402
 
-_FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # and how often
+_FAULTS = {"rank": 5.0, "node": 2.0, "command": 1.5, "SIGTERM": 0.5}  # fault: relative frequency
 _MOMENTS = ("start", "step", "validation", "checkpoint")
-_PER_RUN, _AT_END = 7, 3  # faults of a run at these moments, and then at its end
+_PER_RUN, _AT_END = 7, 3  # faults per run: at these moments, then at its end
 _EVERY = 2  # steps between checkpoints
-_LATER_S = 0.05  # at most within a moment
-_LATER_IN_START_S = 4.0  # of the command
-_AIM_S = 10.0  # of training, for a process to come to the moment; then another one is aimed at
-_SLOW = b"Ray did not start on this machine"  # within 30 s: a machine that does too much else
+_DELAY_S = 0.05  # longest delay within a moment
+_START_DELAY_S = 4.0  # the same at the start of the command
+_AIM_S = 10.0  # how long to wait, while something trains, until a process reaches the moment
+_SLOW = b"Ray did not start on this machine"  # within 30 s: the machine is overloaded
 _CODES = (-signal.SIGKILL, -signal.SIGTERM, 75, 143)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How long, and on what."""
+    """Duration and data."""
 
     kills: int = 50
-    """Runs are begun until there were so many kills,"""
+    """Start runs until there were this many kills."""
     minutes: float = 120.0
-    """or this time is up; the last run then goes to its end in peace."""
+    """Stop after this time; the last run then finishes undisturbed."""
     seed: int = 0
-    """Of the moments and kinds of faults."""
+    """Seed of the moments and kinds of faults."""
     data: str | None = None
-    """Prepared data set; 36 images of $MELANOMA_DIST_ISIC where not given."""
+    """Prepared data set; by default 36 images of $MELANOMA_DIST_ISIC."""
     labels: str = "isic2017"
-    """Labels that the data has."""
+    """Label set of the data."""
     epochs: int = 40
-    """Epochs of a run."""
+    """Epochs per run."""
 
 
-class Soak:
-    """One undisturbed run, and disturbed ones beside it."""
+class Chaos:
+    """One undisturbed run, and disturbed runs to compare with it."""
 
     def __init__(self, settings: Settings, place: Path, data: str) -> None:
         self._place, self._random = place, random.Random(settings.seed)  # noqa: S311  # nosec B311  # repeatable
@@ -93,36 +93,36 @@ class Soak:
         self.trace.mkdir()
         self.nodes = Nodes(place, self._environment("nodes"))
 
-    def whole(self) -> None:
-        """The run that nothing disturbs."""
+    def train_reference(self) -> None:
+        """Train the undisturbed run."""
         self._train("whole", on_nodes=True, plan=[])
 
-    def disturbed(self, number: int) -> list[str]:
-        """One run under faults until it is finished; what is wrong with it then."""
+    def disturb(self, number: int) -> list[str]:
+        """Train one run under faults until it is finished; return what is wrong with it."""
         name = f"killed-{number}"
         before = len(self.kills)
         on_nodes = number % 4 != 3
         self._train(name, on_nodes, [*self._random.choices(_MOMENTS, k=_PER_RUN), *["end"] * _AT_END])
         kills = self.kills[before:]
-        wrong = self._judged(name, on_nodes)
+        wrong = self._check(name, on_nodes)
         for kill in kills:
-            fate(kill, self.trace / name, self._place / "runs" / name)
+            trace_recovery(kill, self.trace / name, self._place / "runs" / name)
             kill.identical = not wrong
         console.info(f"{name}: {', '.join(f'{kill} in {kill.moment}' for kill in kills)}; wrong: {wrong or 'nothing'}")
         return wrong
 
-    def draw(self, moment: str, nodes: bool) -> str:
-        """A fault for a moment: at random, rather one that did not come then yet."""
+    def draw_fault(self, moment: str, nodes: bool) -> str:
+        """Draw a fault for a moment; rare combinations are more likely."""
         faults = [fault for fault in _FAULTS if nodes or fault != "node"]
         weights = [_FAULTS[fault] / (1 + self._hits[fault, moment]) for fault in faults]
         return self._random.choices(faults, weights)[0]
 
-    def within(self, seconds: float) -> float:
-        """A random time."""
+    def random_time(self, seconds: float) -> float:
+        """Draw a time."""
         return self._random.uniform(0.0, seconds)
 
-    def hit(self, kill: Kill) -> None:
-        """A fault came."""
+    def record_kill(self, kill: Kill) -> None:
+        """Record a fault."""
         self._hits[kill.fault, kill.moment] += 1
         self.kills.append(kill)
         console.info(
@@ -130,10 +130,10 @@ class Soak:
         )
 
     def running(self, name: str, on_nodes: bool) -> list[psutil.Process]:
-        """The processes of a run's command, and of the cluster those that work for one."""
-        mine = working(self._place / name)
+        """List the processes of a run's command, and the busy workers of the cluster."""
+        processes = working(self._place / name)
         workers = working(self._place / "nodes") if on_nodes else []
-        return mine + [each for each in workers if title(each).startswith("ray::") and "IDLE" not in title(each)]
+        return processes + [each for each in workers if title(each).startswith("ray::") and "IDLE" not in title(each)]
 
     def _train(self, name: str, on_nodes: bool, plan: list[str]) -> None:
         command = [sys.executable, str(ROOT / "launch.py"), *self._flags, "--name", name]
@@ -143,13 +143,13 @@ class Soak:
             environment |= self.nodes.secret
         _Run(name, command, environment, on_nodes, plan, self).finish(self._place / f"{name}.log")
 
-    def _judged(self, name: str, on_nodes: bool) -> list[str]:
-        again = max(repeated_steps(self.trace / name), default=0)
-        whole, run = (self._place / "runs" / each for each in ("whole", name))
-        wrong = [f"different: {each}" for each in differences(whole, run)]
+    def _check(self, name: str, on_nodes: bool) -> list[str]:
+        repeated = max(repeated_steps(self.trace / name), default=0)
+        reference, run = (self._place / "runs" / each for each in ("whole", name))
+        wrong = [f"different: {each}" for each in differences(reference, run)]
         wrong += [f"left over: {each}" for each in leftovers(run)]
         wrong += [f"left running: {title(each)}" for each in alive_after(40, self.running(name, on_nodes))]
-        return wrong + ([f"{again} steps taken again"] if again > _EVERY else [])
+        return wrong + ([f"{repeated} steps repeated"] if repeated > _EVERY else [])
 
     def _environment(self, name: str) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT / "tests" / "chaos" / "sabotage"), os.environ.get("PYTHONPATH", "")])
@@ -159,34 +159,34 @@ class Soak:
 
 @dataclass
 class _Run:
-    """One run, its command given until it is finished, with a fault at each moment of the plan."""
+    """One run: repeats its command until it is finished, with a fault at each moment of the plan."""
 
     name: str
     command: list[str]
     environment: dict[str, str]
     on_nodes: bool
     plan: list[str]
-    soak: Soak
+    chaos: Chaos
 
     def finish(self, output: Path) -> None:
         with output.open("ab") as log:
             while True:
                 begin = output.stat().st_size
                 process = psutil.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-                while self.plan and process.poll() is None and time.monotonic() < self.soak.until:
-                    if self._strike(process, self.plan[0]):
+                while self.plan and process.poll() is None and time.monotonic() < self.chaos.until:
+                    if self._inject_fault(process, self.plan[0]):
                         self.plan.pop(0)
-                    elif self.plan[0] == "start":  # nothing starts any more
+                    elif self.plan[0] == "start":  # everything has started
                         self.plan[0] = "step"
                 if (code := process.wait()) == 0:
                     return
                 if code not in _CODES and _SLOW not in output.read_bytes()[begin:]:
-                    raise MelanomaDistError(f"the command ended with code {code}: see {output}")
+                    raise MelanomaDistError(f"the command exited with code {code}: see {output}")
 
-    def _strike(self, process: psutil.Popen, moment: str) -> bool:
-        """Wait for a process at the moment and do a fault to it. Returns whether it came to that."""
-        fault = self.soak.draw(moment, self.on_nodes)
-        self._pause(process, self.soak.within(2.0 if moment != "start" else 0.2))
+    def _inject_fault(self, process: psutil.Popen, moment: str) -> bool:
+        """Wait for a process at the moment and hit it with a fault. Return whether that happened."""
+        fault = self.chaos.draw_fault(moment, self.on_nodes)
+        self._pause(process, self.chaos.random_time(2.0 if moment != "start" else 0.2))
         pid = self._aim(process, fault in ("rank", "node"), moment)
         if pid is None:
             return False
@@ -194,24 +194,24 @@ class _Run:
         if fault in ("rank", "node"):
             try:
                 self._kill(psutil.Process(pid), kill)
-            except psutil.NoSuchProcess:  # it was quicker
+            except psutil.NoSuchProcess:  # it has just ended
                 return False
-        elif not self._end(process, kill):
+        elif not self._stop_command(process, kill):
             return False
-        self.soak.hit(kill)
+        self.chaos.record_kill(kill)
         return True
 
-    def _aim(self, process: psutil.Popen, of_rank: bool, moment: str) -> int | None:
-        """A process at the moment, at a random time within it; None where none comes there."""
-        later = _LATER_IN_START_S if moment == "start" and not of_rank else _LATER_S
+    def _aim(self, process: psutil.Popen, aims_at_rank: bool, moment: str) -> int | None:
+        """Return a process at the moment, after a random delay within it; None if no process reaches it."""
+        delay = _START_DELAY_S if moment == "start" and not aims_at_rank else _DELAY_S
         limit = time.monotonic() + _AIM_S
         while process.poll() is None and time.monotonic() < limit:
-            pids = [int(file.name.partition("-")[2]) for file in self.soak.trace.glob("phase-*")]
+            pids = [int(file.name.partition("-")[2]) for file in self.chaos.trace.glob("phase-*")]
             if not any(self._is_at(pid, trained) for pid in pids for trained in _MOMENTS[1:]):
                 limit = time.monotonic() + _AIM_S
             for pid in pids:
-                if self._is_at(pid, moment) and not (of_rank and pid == process.pid):
-                    self._pause(process, self.soak.within(later))
+                if self._is_at(pid, moment) and not (aims_at_rank and pid == process.pid):
+                    self._pause(process, self.chaos.random_time(delay))
                     if self._is_at(pid, moment):
                         return pid
             time.sleep(0.002)
@@ -222,7 +222,7 @@ class _Run:
 
     def _phase(self, pid: int) -> tuple[str, int | None]:
         with suppress(FileNotFoundError, ValueError):
-            phase, fold = (self.soak.trace / f"phase-{pid}").read_text().split()
+            phase, fold = (self.chaos.trace / f"phase-{pid}").read_text().split()
             return phase, None if fold == "None" else int(fold)
         return "between", None
 
@@ -231,16 +231,16 @@ class _Run:
         if kill.fault == "rank":
             rank.kill()
         else:
-            self.soak.nodes.lose(rank)
+            self.chaos.nodes.lose(rank)
         kill.orphans = len(alive_after(40, family))
-        kill.moment, kill.fold = self._phase(rank.pid)  # as it died, which is not always as it was seen
+        kill.moment, kill.fold = self._phase(rank.pid)  # when it died; it may have moved on since the aim
 
-    def _end(self, process: psutil.Popen, kill: Kill) -> bool:
+    def _stop_command(self, process: psutil.Popen, kill: Kill) -> bool:
         process.send_signal(signal.SIGKILL if kill.fault == "command" else signal.SIGTERM)
         if (code := process.wait(180)) == 0:
-            return False  # it was finished before it heard
+            return False  # it finished before the signal arrived
         kill.code = None if kill.fault == "command" else code
-        kill.orphans = len(alive_after(40, self.soak.running(self.name, self.on_nodes)))
+        kill.orphans = len(alive_after(40, self.chaos.running(self.name, self.on_nodes)))
         return True
 
     def _pause(self, process: psutil.Popen, seconds: float) -> None:
@@ -249,40 +249,38 @@ class _Run:
             time.sleep(0.001)
 
 
-def _real(place: Path) -> str:
+def _prepare_real_images(place: Path) -> str:
     source = os.environ.get("MELANOMA_DIST_ISIC")
     if not source:
         raise ConfigError("--data: name a prepared data set, or set MELANOMA_DIST_ISIC to a folder of ISIC images.")
-    raw, given = place / "raw" / "2017", Path(source) / "2017"
+    raw, source_year = place / "raw" / "2017", Path(source) / "2017"
     table, images = "ISIC-2017_Training_Part3_GroundTruth.csv", "ISIC-2017_Training_Data"
     (raw / images).mkdir(parents=True)
-    few = pd.read_csv(given / table).groupby(["melanoma", "seborrheic_keratosis"]).head(12)
-    few.to_csv(raw / table, index=False)
-    for name in few["image_id"]:
-        (raw / images / f"{name}.jpg").write_bytes((given / images / f"{name}.jpg").read_bytes())
+    subset = pd.read_csv(source_year / table).groupby(["melanoma", "seborrheic_keratosis"]).head(12)
+    subset.to_csv(raw / table, index=False)
+    for name in subset["image_id"]:
+        (raw / images / f"{name}.jpg").write_bytes((source_year / images / f"{name}.jpg").read_bytes())
     prepare(Request(raw.parent, ("2017",)), place / "data")
     return str(place / "data")
 
 
 def main() -> None:
-    """Train once, then kill and compare until there were enough."""
+    """Train once, then kill and compare until there were enough kills."""
     settings = tyro.cli(Settings, description=__doc__)
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
-    soak = Soak(settings, place, settings.data or _real(place))
+    chaos = Chaos(settings, place, settings.data or _prepare_real_images(place))
     count, bad = 0, 0
-    with soak.nodes:
-        soak.whole()
-        while sum(kill.fault != "SIGTERM" for kill in soak.kills) < settings.kills and time.monotonic() < soak.until:
-            bad += bool(soak.disturbed(count))
+    with chaos.nodes:
+        chaos.train_reference()
+        while sum(kill.fault != "SIGTERM" for kill in chaos.kills) < settings.kills and time.monotonic() < chaos.until:
+            bad += bool(chaos.disturb(count))
             count += 1
-    tabulate(soak.kills)
-    console.info(
-        f"{len(soak.kills)} faults in {count} runs, {bad} of which are not as they should be; {machine()}; {commit()}"
-    )
-    if bad or any(kill.orphans for kill in soak.kills):
-        raise MelanomaDistError(f"not every run ended as the undisturbed one: see {place}")
+    show_kills(chaos.kills)
+    console.info(f"{len(chaos.kills)} faults in {count} runs, {bad} with a wrong result; {machine()}; {commit()}")
+    if bad or any(kill.orphans for kill in chaos.kills):
+        raise MelanomaDistError(f"a run differs from the undisturbed one, or left something behind: see {place}")
     shutil.rmtree(place)
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -1,7 +1,7 @@
-"""A Ray cluster of this machine for `chaos.py`: a head that trains nothing, and nodes of one core that can be lost.
+"""A Ray cluster on this machine for `chaos.py`: a head that trains nothing, and nodes of one core that can be lost.
 
-Run as a program it is the cluster: it prints its address, adds a node for every line that it reads, and ends with its
-input. `Nodes` starts and speaks to it.
+As a program it runs the cluster: it prints its address, adds a node for every line of its input, and stops at the end
+of the input. `Nodes` starts and controls it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _STARTS = 10  # Ray waits 30 s for its own processes, too short on a busy machin
 
 
 class Nodes:
-    """The cluster, guarded by a token of its own; a context, after which it has ended."""
+    """A context in which the cluster runs, protected by a token of its own."""
 
     def __init__(self, place: Path, environment: dict[str, str]) -> None:
-        """``place``: a folder for the token. ``environment``: of every process of the cluster."""
+        """Write the token into the folder ``place``. All processes of the cluster get ``environment``."""
         token = place / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
@@ -41,7 +41,7 @@ class Nodes:
                 [sys.executable, __file__],
                 env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
-        self.address = self._hear("address")
+        self.address = self._read_line("address")
         return self
 
     def __exit__(
@@ -52,9 +52,9 @@ class Nodes:
         self._process.kill()
 
     def lose(self, member: psutil.Process) -> None:
-        """The node that a process runs on dies with everything on it; another one comes.
+        """Kill the node of a process with everything on it, and add another node.
 
-        Raises psutil.NoSuchProcess where it runs on none any more.
+        Raises psutil.NoSuchProcess if the process runs on no node any more.
         """
         raylet = next((parent for parent in member.parents() if parent.name() == "raylet"), None)
         if raylet is None:
@@ -66,16 +66,16 @@ class Nodes:
             nodes.write("add\n")
             nodes.flush()
 
-    def _hear(self, what: str) -> str:
+    def _read_line(self, key: str) -> str:
         for line in self._process.stdout or ():
             word, _, value = line.strip().partition(" ")
-            if word == what:
+            if word == key:
                 return value
         raise RuntimeError(f"the cluster did not start: {self._log.read_text()}")
 
 
 def main() -> None:
-    """Be the cluster."""
+    """Run the cluster."""
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
@@ -98,7 +98,7 @@ def _start(node: Callable[[], object]) -> None:
         try:
             node()
             return
-        except Exception:  # Ray raises no class of its own here
+        except Exception:  # Ray raises plain exceptions here
             if attempt == _STARTS - 1:
                 raise
 

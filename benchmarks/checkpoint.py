@@ -1,11 +1,11 @@
-"""What it costs to be safe: how long a checkpoint stalls a training, and how much of the time that is.
+"""The cost of checkpoints: how long one stalls training, and which share of the time that is.
 
     python benchmarks/checkpoint.py [--backbones densenet201 inceptionresnetv2] [--rounds 5]
 
-A checkpoint holds weights, both moments of Adam and what the rank alone has. It is copied while the training waits;
-then a thread writes, flushes, hashes and renames it, and hashes the one before it again, while the training goes on.
-Each backbone trains on synthetic batches in turns, once with a checkpoint in the turn and once without: the difference
-is what a checkpoint costs in all. ``gpu.py`` measures the same on a GPU.
+A checkpoint holds the weights, both moments of Adam and the state of each rank. Training waits while it is copied. Then
+a thread writes, flushes, hashes and renames it, and verifies the previous one, while training continues. Each backbone
+trains on synthetic batches in pairs of turns, without and with a checkpoint; their difference is the total cost.
+``gpu.py`` measures the same on a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 
 from melanoma_dist import console
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
@@ -36,16 +36,16 @@ from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
 _LABELS = LABEL_SETS["isic2019"]
-_ROOM = 1.5  # a turn takes so many times what a checkpoint takes, so that the thread ends in it
-_IMAGES = 47_000  # of an epoch: two folds of three of the challenges' 58,000, with room
+_TURN_PER_CHECKPOINT = 1.5  # a turn is this much longer than a checkpoint, so that the thread ends within it
+_IMAGES = 47_000  # per epoch: more than two of three folds of the challenges' 58,000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, and how often."""
+    """Backbones and number of measurements."""
 
     backbones: tuple[str, ...] = ("densenet201", "inceptionresnetv2")
-    """Backbones."""
+    """Backbones to train."""
     rounds: int = 5
     """Pairs of turns, at least 1."""
     batch_size: int = 8
@@ -56,37 +56,37 @@ class Settings:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a checkpoint of a backbone costs."""
+    """The cost of a checkpoint of one backbone."""
 
     parameters: int
     size: int
     """Bytes of a checkpoint."""
     copy_s: float
-    """Seconds that the training waits while it is copied, median."""
+    """Seconds that training waits for the copy, median."""
     disk_s: float
-    """Seconds from then until it is on the disk, median."""
+    """Seconds from the copy until it is on the disk, median."""
     images_per_s: tuple[float, float]
     """In turns without and with a checkpoint, medians."""
     lost_s: float
-    """What a turn with a checkpoint takes longer than the one before it, median of the pairs."""
+    """Extra seconds of a turn with a checkpoint, compared with the turn before it; median of the pairs."""
     epoch_s: float
-    """Seconds of an epoch of ``_IMAGES``, without."""
+    """Seconds of an epoch of ``_IMAGES`` without a checkpoint."""
 
     @property
     def share(self) -> float:
-        """Of the time, at the default interval and one checkpoint at the end of each epoch."""
+        """Share of the time, with the default interval and one more checkpoint at the end of each epoch."""
         interval = FaultToleranceConfig().checkpoint_interval[1] or float("inf")
         return self.lost_s * (1 / interval + 1 / self.epoch_s)
 
 
-class _Training:
-    """A backbone on one batch again and again, with what keeps it."""
+class _CheckpointedTraining:
+    """Trains a backbone on one batch repeatedly, and writes checkpoints."""
 
     def __init__(self, backbone: str, batch_size: int, image_size: int, world: World, folder: Path) -> None:
         config = RunConfig(
             input=InputConfig(batch_size=batch_size),
             model=ModelConfig(backbone=backbone, weights="none"),
-            fault_tolerance=FaultToleranceConfig(checkpoint_every="1000000"),  # none but those that are asked for here
+            fault_tolerance=FaultToleranceConfig(checkpoint_every="1000000"),  # only those that this benchmark writes
         )
         targets = np.tile(np.eye(len(_LABELS), dtype=np.float32), (4, 1))
         model = build_classifier(config.model, image_size, len(_LABELS), 0)
@@ -103,7 +103,7 @@ class _Training:
         )
 
     def turn(self, steps: int, checkpoint_at: int | None = None) -> float:
-        """Seconds of some steps, with a checkpoint after one of them."""
+        """Time some steps, with a checkpoint after one of them. Returns seconds."""
         self._wait()
         start = time.perf_counter()
         for number in range(steps):
@@ -115,13 +115,13 @@ class _Training:
         return time.perf_counter() - start
 
     def save(self) -> None:
-        """As the training does after a step."""
+        """Write a checkpoint as training does after a step."""
         state = {"train_step": self.train_step.state_dict(), "ranks": [self.train_step.rank_state()], "history": []}
         self._saved += 1
         self.artifact_writer.save(Cursor(self._saved), state, [], keep_best=0)
 
-    def alone(self) -> tuple[float, float]:
-        """Seconds of a checkpoint beside which nothing is done: until the training could go on, and from then on."""
+    def time_checkpoint(self) -> tuple[float, float]:
+        """Time a checkpoint without training beside it: seconds of the copy, and seconds from then to the disk."""
         self._wait()
         copying = _seconds(self.save)
         return copying, _seconds(self.artifact_writer.wait)
@@ -131,14 +131,16 @@ class _Training:
             torch.cuda.synchronize(self._gpu)
 
 
-def cost(backbone: str, batch_size: int, image_size: int, world: World, rounds: int, longest_s: float = 600.0) -> Cost:
-    """Measure it; a turn takes at most ``longest_s``."""
+def measure(
+    backbone: str, batch_size: int, image_size: int, world: World, rounds: int, longest_s: float = 600.0
+) -> Cost:
+    """Measure one backbone; a turn takes at most ``longest_s``."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
-        training = _Training(backbone, batch_size, image_size, world, Path(place))
+        training = _CheckpointedTraining(backbone, batch_size, image_size, world, Path(place))
         training.turn(5)
-        copies, disks = zip(*(training.alone() for _ in range(3)), strict=True)
+        copies, disks = zip(*(training.time_checkpoint() for _ in range(3)), strict=True)
         step_s = training.turn(5) / 5
-        steps = max(4, round(min(_ROOM * (max(copies) + max(disks)), longest_s) / step_s))
+        steps = max(4, round(min(_TURN_PER_CHECKPOINT * (max(copies) + max(disks)), longest_s) / step_s))
         pairs = []
         for _ in range(rounds):
             pairs.append((training.turn(steps), training.turn(steps, checkpoint_at=steps // 8)))
@@ -169,16 +171,16 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     console.info(f"{machine()}; commit {commit()}\n")
     console.info("| backbone | parameters | checkpoint | copied in | then on the disk in | images/s without, with one "
-        "| lost | of the default |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+        "| lost | share of the time |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     world = World(threads=torch.get_num_threads())
     for backbone in settings.backbones:
-        found = cost(backbone, settings.batch_size, settings.image_size, world, settings.rounds)
+        result = measure(backbone, settings.batch_size, settings.image_size, world, settings.rounds)
         console.info(
-            f"| {backbone} | {found.parameters / 1e6:.1f} M | {found.size / 1e6:.0f} MB | {found.copy_s:.2f} s "
-            f"| {found.disk_s:.2f} s | {found.images_per_s[0]:.1f}, {found.images_per_s[1]:.1f} "
-            f"| {found.lost_s:.2f} s | {found.share:.2%} |"
+            f"| {backbone} | {result.parameters / 1e6:.1f} M | {result.size / 1e6:.0f} MB | {result.copy_s:.2f} s "
+            f"| {result.disk_s:.2f} s | {result.images_per_s[0]:.1f}, {result.images_per_s[1]:.1f} "
+            f"| {result.lost_s:.2f} s | {result.share:.2%} |"
         )
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -1,4 +1,4 @@
-"""What stands beside every figure: the machine and the commit; and how a benchmark ends."""
+"""Shared by all benchmarks: machine and commit, which every result states, and how a benchmark runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine() -> str:
-    """Processor, usable cores and Python, in words."""
+    """Describe the processor, the usable cores and Python."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = names[0] if names else platform.machine()
@@ -24,25 +24,25 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, "-dirty" if it was changed since."""
+    """Return the commit of the checkout, with "-dirty" if it has local changes."""
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # nosec B603  # git
-        return done.stdout.strip()
+        result = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # nosec B603  # git
+        return result.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def launch(*flags: str) -> None:
-    """Give the program a command, and end with its exit code where it fails."""
+    """Run a command of the program; exit with its code if it fails."""
     command = [sys.executable, str(_ROOT / "launch.py"), *flags]
     code = subprocess.run(command).returncode  # noqa: S603  # nosec B603  # the program itself
     if code:
         sys.exit(code)
 
 
-def ended(main: Callable[[], None]) -> None:
-    """Run a benchmark; a mistake of the user ends it with one message."""
+def run_benchmark(main: Callable[[], None]) -> None:
+    """Run a benchmark; print one message for an error of the user and exit with its code."""
     try:
         main()
     except MelanomaDistError as error:

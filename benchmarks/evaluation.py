@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 
 from melanoma_dist import console
 from melanoma_dist.data.labels import DIAGNOSES
@@ -111,4 +111,4 @@ def _check(found: bootstrap.Bootstrap, at: int, slow: dict[tuple[str, str], floa
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -1,14 +1,14 @@
-"""Does any damaged or hostile file crash the program, hang it, fill the memory or leave its folder?
+"""Does a corrupt or hostile file crash the program, hang it, exhaust the memory or write outside its folder?
 
     python benchmarks/fuzz.py --minutes 10 [--parser NAME ...] [--jobs 2]
 
-For each parser (``fuzzing/parsers``) a process of its own reads damaged copies of real files
-(``fuzzing/samples.py``), one after the other, with 1 GiB of memory more than it had when it began. A finding is an
-exception that is none of the program's own, a crash, an input that takes 10 s of the processor or 60 s, a file that is
-changed outside the folder, a process that is started, a connection. Its input is kept in ``--findings`` with what
-happened. The same ``--seed`` gives the same inputs. Ends with exit code 1 if there was a finding.
+For each parser (``fuzzing/parsers``) a separate process reads corrupted copies of real files (``fuzzing/samples.py``),
+one after the other, with at most 1 GiB of memory more than at its start. A finding is an exception that is not one of
+the program's own, a crash, an input that takes 10 s of CPU time or 60 s in all, a changed file outside the folder, a
+new process, or a connection. Each finding's input is kept in ``--findings`` with a description. The same ``--seed``
+gives the same inputs. Exits with 1 if there was a finding.
 
-Only ``judged-run`` and the making of samples need DALI, and only ``sweep-journal`` needs Ray.
+Only ``trained-run`` and the samples need DALI, and only ``sweep-journal`` needs Ray.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from typing import Any
 
 import psutil
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 from fuzzing.parsers import NAMES, module_of
 
 from melanoma_dist import console
 from melanoma_dist.errors import ConfigError
 
-_PATIENCE_S = 10.0  # of the processor, for one input
-_LONGEST_S = 60.0  # for one input, on a machine that others use too
-_BEGIN_S = 120.0  # for a process to begin
-_LOOK_S = 0.2  # between two looks at a process
-_MANY = 10**9
-_FRUGAL = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "2"}
-"""What is reserved and not used would count as memory, the more the more cores there are."""
+_CPU_LIMIT_S = 10.0  # CPU time of one input
+_INPUT_LIMIT_S = 60.0  # wall time of one input, on a machine that others use too
+_START_LIMIT_S = 120.0  # wall time until a process has started
+_POLL_S = 0.2
+_NO_LIMIT = 10**9
+_LOW_MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "2"}
+"""Reserved but unused memory would count too, and grows with the number of cores."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is damaged, and for how long."""
+    """Parsers and duration."""
 
     minutes: float = 10.0
-    """Minutes for each parser."""
+    """Minutes per parser."""
     parser: tuple[str, ...] = NAMES
-    """Parsers; all where none is named."""
+    """Parsers to fuzz; by default all."""
     jobs: int = 1
-    """Parsers at a time."""
+    """Number of parsers to fuzz at a time."""
     seed: int = 0
-    """Of the damage."""
+    """Seed of the inputs."""
     findings: Path = Path("fuzz-findings")
-    """Folder for the inputs that were found; made if there are any."""
+    """Folder for the inputs of findings; created if there are any."""
     samples: Path | None = None
-    """Folder with samples of an earlier command; made anew in a temporary folder where not given."""
+    """Folder for the samples, reused if it exists; by default a temporary folder."""
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.parser if name not in NAMES]:
-            raise ConfigError.of("parser", " ".join(unknown), f"must be among {', '.join(NAMES)}")
+            raise ConfigError.of("parser", " ".join(unknown), f"must be one of {', '.join(NAMES)}")
         if not self.minutes > 0:
             raise ConfigError.of("minutes", self.minutes, "must be above 0")
         if self.jobs < 1:
@@ -70,7 +70,7 @@ class Settings:
 
 @dataclass
 class Result:
-    """What came of a parser."""
+    """The result of one parser."""
 
     name: str
     inputs: int = 0
@@ -81,7 +81,7 @@ class Result:
 
     @property
     def row(self) -> tuple[object, ...]:
-        """For the table."""
+        """The row of the table."""
         return self.name, self.inputs, f"{self.seconds:.0f}", self.accepted, self.refused, len(self.findings)
 
 
@@ -97,22 +97,22 @@ def main() -> None:
 
 
 async def run(settings: Settings) -> list[Result]:
-    """Fuzz the parsers that are asked for, ``jobs`` at a time; the table is shown whenever one is done."""
+    """Fuzz the parsers, ``jobs`` at a time; show the table after each of them."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    os.environ |= _FRUGAL
-    context = multiprocessing.get_context("forkserver")  # so that every process begins with everything loaded
+    os.environ |= _LOW_MEMORY
+    context = multiprocessing.get_context("forkserver")  # so that every process starts with everything loaded
     context.set_forkserver_preload(["fuzzing.child", *{module_of(name) for name in settings.parser}])
     free, results = asyncio.Semaphore(settings.jobs), dict[str, Result]()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as work:
         samples = settings.samples or Path(work) / "samples"
         if not samples.is_dir():
-            _make(context, samples)
+            _create_samples(context, samples)
 
         async def in_turn(name: str) -> None:
             async with free:
                 results[name] = await _fuzz(context, settings, name, samples, Path(work) / name)
             console.table(
-                "Damaged inputs", ("parser", "inputs", "seconds", "accepted", "refused", "findings"),
+                "Fuzzed inputs", ("parser", "inputs", "seconds", "accepted", "refused", "findings"),
                 [results[name].row for name in settings.parser if name in results],
             )  # fmt: skip
 
@@ -122,65 +122,65 @@ async def run(settings: Settings) -> list[Result]:
     return [results[name] for name in settings.parser]
 
 
-def _make(context: Any, samples: Path) -> None:
+def _create_samples(context: Any, samples: Path) -> None:
     samples.mkdir(parents=True)
-    maker = context.Process(target=_samples, args=(samples,))
+    maker = context.Process(target=_sample_process, args=(samples,))
     maker.start()
     maker.join()
     if maker.exitcode:
-        raise RuntimeError(f"the samples could not be made (exit code {maker.exitcode})")
+        raise RuntimeError(f"the samples could not be created (exit code {maker.exitcode})")
 
 
-def _samples(folder: Path) -> None:
+def _sample_process(folder: Path) -> None:
     from fuzzing.samples import make_samples
 
     make_samples(folder)
 
 
-def _child(*arguments: Any) -> None:
+def _fuzz_process(*arguments: Any) -> None:
     from fuzzing.child import fuzz
 
     fuzz(*arguments)
 
 
 async def _fuzz(context: Any, settings: Settings, name: str, samples: Path, work: Path) -> Result:
-    """One parser: a process after the other, each going on behind the finding that ended the one before."""
+    """Fuzz one parser. After a finding, a new process continues with the next input."""
     result, end, attempt = Result(name), time.monotonic() + 60 * settings.minutes, 0
-    begun = time.monotonic()
+    start = time.monotonic()
     while (left := end - time.monotonic()) > 0 or attempt == 0:
         box = work / str(attempt)
         box.mkdir(parents=True)
-        arguments = (name, samples, box, settings.seed, result.inputs, left, _MANY)
-        process = context.Process(target=_child, args=arguments, daemon=True)
+        arguments = (name, samples, box, settings.seed, result.inputs, left, _NO_LIMIT)
+        process = context.Process(target=_fuzz_process, args=arguments, daemon=True)
         process.start()
         hung = await _watch(process, box)
         if not _state(box):
-            result.findings.append(f"{name}: its process did not begin (exit code {process.exitcode})")
+            result.findings.append(f"{name}: its process did not start (exit code {process.exitcode})")
             break
-        _take(result, box, process.exitcode, hung, settings)
+        _record(result, box, process.exitcode, hung, settings)
         shutil.rmtree(box)
         attempt += 1
-    result.seconds = time.monotonic() - begun
+    result.seconds = time.monotonic() - start
     return result
 
 
 async def _watch(process: Any, box: Path) -> bool:
-    """Wait for a process; end it, and say so, where one input takes too long."""
-    begun = time.time()
+    """Wait for a process. Return whether it was killed because one input took too long."""
+    start = time.time()
     while process.is_alive():
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
         state = _state(box)
-        since, patience = (state["since"], _LONGEST_S) if "since" in state else (begun, _BEGIN_S)
-        busy = "since" in state and _processor_s(process.pid) - state["processor"] > _PATIENCE_S
-        if process.is_alive() and not state.get("done") and (busy or time.time() - since > patience):
+        since, limit = (state["since"], _INPUT_LIMIT_S) if "since" in state else (start, _START_LIMIT_S)
+        busy = "since" in state and _cpu_s(process.pid) - state["processor"] > _CPU_LIMIT_S
+        if process.is_alive() and not state.get("done") and (busy or time.time() - since > limit):
             process.kill()
             process.join()
             return True
     return False
 
 
-def _processor_s(pid: int) -> float:
-    """What a process has computed; nothing where it has ended."""
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of a process; 0 if it has ended."""
     try:
         spent = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:
@@ -193,21 +193,21 @@ def _state(box: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _take(result: Result, box: Path, code: int | None, hung: bool, settings: Settings) -> None:
+def _record(result: Result, box: Path, code: int | None, hung: bool, settings: Settings) -> None:
     state = _state(box)
     result.inputs, result.accepted = state["next"], result.accepted + state["accepted"]
     result.refused += state["refused"]
-    what = state["finding"] or ("took too long" if hung else f"ended its process ({code})")
+    description = state["finding"] or ("took too long" if hung else f"ended its process ({code})")
     if code == 0 and not state["finding"]:
         return
     if not state["finding"]:
-        result.inputs += 1  # the one that it died of
-    kept = settings.findings / f"{result.name}-{settings.seed}-{result.inputs - 1}"
-    kept.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(box / "input", kept / Path(state["file"]).name)
-    (kept / "finding.txt").write_text(f"{state['file']}\n{what}\n")
-    result.findings.append(f"{kept}: {what.strip().splitlines()[-1][:200]}")
+        result.inputs += 1  # the input that killed it
+    folder = settings.findings / f"{result.name}-{settings.seed}-{result.inputs - 1}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(box / "input", folder / Path(state["file"]).name)
+    (folder / "finding.txt").write_text(f"{state['file']}\n{description}\n")
+    result.findings.append(f"{folder}: {description.strip().splitlines()[-1][:200]}")
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

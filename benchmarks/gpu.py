@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/chaos
 import timm
 import torch
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 from on_gpu.dali import DALI
 from on_gpu.settings import Row, Section, Settings, skipped
 
@@ -136,4 +136,4 @@ def _conditions(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

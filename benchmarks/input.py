@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -282,4 +282,4 @@ def _sizes(photos: list[bytes]) -> str:
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -32,7 +32,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from conditions import commit, ended, machine
+from conditions import commit, machine, run_benchmark
 from PIL import Image
 
 from melanoma_dist import console
@@ -175,4 +175,4 @@ def _bare(paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import tyro
-from conditions import commit, ended, launch, machine
+from conditions import commit, launch, machine, run_benchmark
 from scipy.stats import bootstrap
 from sweep_simulation import Curves, SimulatedSweep, simulate_sweep, synthetic_curves
 
@@ -220,4 +220,4 @@ def _record(full: Path, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

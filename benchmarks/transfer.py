@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import tyro
-from conditions import ended, launch
+from conditions import launch, run_benchmark
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -129,4 +129,4 @@ def features(settings: Settings, image_ids: pd.Series) -> tuple[npt.NDArray[np.f
 
 
 if __name__ == "__main__":
-    ended(main)
+    run_benchmark(main)

@@ -1,4 +1,4 @@
-"""The samples by their names, and copies of them."""
+"""Names of the samples, and copies of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BACKBONE = "test_resnet"
 RUN = "runs/first"
 
 
-def copy_samples(made: Path, place: Path, folders: tuple[str, ...]) -> None:
-    """The sample folders that a parser reads, in a place of its own."""
+def copy_samples(samples: Path, place: Path, folders: tuple[str, ...]) -> None:
+    """Copy the sample folders that a parser reads into ``place``."""
     for name in folders:
-        shutil.copytree(made / name, place / name)
+        shutil.copytree(samples / name, place / name)

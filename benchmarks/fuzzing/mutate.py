@@ -1,10 +1,10 @@
-"""Ways to damage a file: blindly, by its bytes, and knowingly, by what its kind is made of."""
+"""Corrupt files: by their bytes, or by the structure of their format."""
 
 from __future__ import annotations
 
 import io
 import json
-import pickle  # nosec B403  # what others' files may be is made here; it is read by the program alone
+import pickle  # nosec B403  # creates hostile pickles; only the program reads them
 import random
 import struct
 import zipfile
@@ -33,27 +33,27 @@ VALUES: tuple[Any, ...] = (
 
 
 class Evil:
-    """Pickled, it asks to run a command when it is read."""
+    """An object whose pickle runs a command when it is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Ask for ``os.system``."""
+        """Call ``os.system`` on load."""
         import os
 
         return os.system, ("touch fuzzed",)
 
 
-def mutated(data: bytes, kind: str, others: list[bytes], rng: random.Random) -> bytes:
-    """``data`` of a ``kind`` (its suffix), damaged once or a few times; ``others`` lend their bytes."""
-    knowing = _KNOWING.get(kind)
+def mutate(data: bytes, kind: str, others: list[bytes], rng: random.Random) -> bytes:
+    """Corrupt ``data`` of a ``kind`` (file suffix) once or a few times, partly with bytes of ``others``."""
+    by_format = _BY_FORMAT.get(kind)
     try:
-        if knowing is not None and rng.random() < 0.6:
-            data = knowing(data, rng)
+        if by_format is not None and rng.random() < 0.6:
+            data = by_format(data, rng)
             if rng.random() < 0.8:
                 return data
     except (ValueError, TypeError, LookupError, RecursionError, struct.error, pa.ArrowException, zipfile.BadZipFile):
-        pass  # damage on damage: what is no longer of its kind is damaged blindly
+        pass  # no longer valid for its format: corrupt its bytes instead
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        data = rng.choice(_BLIND)(data, others, rng)
+        data = rng.choice(_BY_BYTES)(data, others, rng)
     return data
 
 
@@ -91,30 +91,30 @@ def _splice(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
 
 
-_BLIND: tuple[Callable[[bytes, list[bytes], random.Random], bytes], ...] = (
+_BY_BYTES: tuple[Callable[[bytes, list[bytes], random.Random], bytes], ...] = (
     _flip, _flip, _cut, _repeat, _insert, _insert, _number, _splice,
 )  # fmt: skip
 
 
 def change_tree(tree: Any, rng: random.Random) -> Any:
-    """A tree of plain values with one of them replaced, left out, doubled or moved."""
-    places: list[tuple[Any, Any]] = []
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
+    """Replace, delete, duplicate or move one value of a tree of plain values."""
+    locations: list[tuple[Any, Any]] = []
+    pending = [tree]
+    while pending:
+        node = pending.pop()
         keys = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
-        places += [(node, key) for key in keys]
-        waiting += [node[key] for key in keys]
-    if not places:
+        locations += [(node, key) for key in keys]
+        pending += [node[key] for key in keys]
+    if not locations:
         return rng.choice(VALUES)
-    node, key = rng.choice(places)
+    node, key = rng.choice(locations)
     action = rng.randrange(5)
     if action == 0:
         del node[key]
     elif action == 1 and isinstance(node, dict):
         node[rng.choice(("", "a", "__class__", "../x", "0", "\0"))] = node.pop(key)
     elif action == 2:
-        other, at = rng.choice(places)
+        other, at = rng.choice(locations)
         node[key] = json.loads(json.dumps(other[at])) if at in other or isinstance(other, list) else None
     else:
         node[key] = rng.choice(VALUES)
@@ -172,7 +172,7 @@ def _parquet(data: bytes, rng: random.Random) -> bytes:
 
 
 def _column(rows: int, rng: random.Random) -> Any:
-    """Values of one kind, of which some are hostile, as an Arrow column."""
+    """Create an Arrow column of one type, possibly with hostile values."""
     numbers = np.random.default_rng(rng.getrandbits(32)).integers(-(2**62), 2**62, rows)
     text = rng.choice(["", "x" * 5000, "\0", "../../x", "ISIC_0000000", "1", "{{ 1 }}", "\x1b[2J"])
     columns: tuple[Callable[[], Any], ...] = (
@@ -230,15 +230,15 @@ def _pt(data: bytes, rng: random.Random) -> bytes:
         for info in old.infolist():
             content = old.read(info)
             if info.filename.endswith("data.pkl") and rng.random() < 0.5:
-                content = rng.choice((evil, mutated(content, "", [], rng)))
+                content = rng.choice((evil, mutate(content, "", [], rng)))
             elif info.filename == target:
-                content = mutated(content, "", [], rng) if rng.random() < 0.5 else bytes(2**24)
+                content = mutate(content, "", [], rng) if rng.random() < 0.5 else bytes(2**24)
             new.writestr(info.filename, content)
     return _with_wide_end(out.getvalue()) if rng.random() < 0.9 else out.getvalue()
 
 
 def _with_wide_end(archive: bytes) -> bytes:
-    """A zip with an end record of 64 bits too, as PyTorch writes it: it is read no further without."""
+    """Add the 64-bit end record that PyTorch writes; without it a file is refused at once."""
     end = archive[-22:]
     count, size, start = end[10:12], end[12:16], end[16:20]
     wide = b"".join(part.ljust(8, b"\0") for part in (count, count, size, start))
@@ -247,14 +247,14 @@ def _with_wide_end(archive: bytes) -> bytes:
 
 
 def _events(data: bytes, rng: random.Random) -> bytes:
-    """TensorBoard's records with one of them damaged, and its checks right all the same."""
+    """Corrupt one record of TensorBoard's events, with correct checksums."""
     records, at = [], 0
     while at < len(data):
         (length,) = struct.unpack_from("<Q", data, at)
         records.append(data[at + 12 : at + 12 + length])
         at += length + 16
     number = rng.randrange(len(records))
-    records[number] = mutated(records[number], "", records, rng)
+    records[number] = mutate(records[number], "", records, rng)
     claimed = [len(record) for record in records]
     if rng.random() < 0.2:
         claimed[number] = rng.choice((0, 2**31, 2**62, 2**64 - 1, rng.getrandbits(64)))
@@ -266,7 +266,7 @@ def _record(content: bytes, length: int) -> bytes:
     return head + struct.pack("<I", masked_crc32c(head)) + content + struct.pack("<I", masked_crc32c(content))
 
 
-_KNOWING: dict[str, Callable[[bytes, random.Random], bytes]] = {
+_BY_FORMAT: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "json": _json, "jsonl": _jsonl, "yaml": _yaml, "csv": _csv, "parquet": _parquet, "zip": _zip,
     "safetensors": _safetensors, "pt": _pt, "host": _events,
 }  # fmt: skip

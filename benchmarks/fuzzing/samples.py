@@ -1,4 +1,4 @@
-"""Real files of every kind that the program reads, made by the program itself: they are what is damaged."""
+"""Create the samples: real files of every format that the program reads, written by the program itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_samples(folder: Path) -> None:
     _run(dataset, folder / "runs", "first")
     evaluate(EvaluateConfig(folder / "runs" / "first", holdout="holdout", gpus=0, decode_threads=1))
     for large in (*folder.rglob("checkpoints/*/*.pt"), *folder.rglob("checkpoints/*/*.safetensors")):
-        large.unlink()  # no reader of a finished run opens it, and samples travel
+        large.unlink()  # no reader of a finished run opens them, and samples are copied often
     shutil.copytree(folder / "runs" / "first", folder / "runs" / "second")
     _files(folder / "files")
 
@@ -64,7 +64,7 @@ def _raw(raw: Path) -> None:
 
 
 def _run(dataset: Dataset, runs: Path, name: str) -> None:
-    """A training without Ray, as a rank does it."""
+    """Train a run without Ray, as a rank does."""
     config = RunConfig(
         name=name,
         runs=runs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from checkpoint import cost
+from checkpoint import measure
 
 from on_gpu.learning import as_in_a_run
 from on_gpu.settings import Row, Settings
@@ -17,7 +17,7 @@ def checkpoint(settings: Settings) -> Iterator[Row]:
     world = as_in_a_run(settings)
     for backbone in _BACKBONES if settings.gpu is not None else ("test_resnet",):
         longest_s = settings.seconds / 4
-        found = cost(backbone, settings.batch_size, settings.size(backbone), world, rounds=3, longest_s=longest_s)
+        found = measure(backbone, settings.batch_size, settings.size(backbone), world, rounds=3, longest_s=longest_s)
         without, with_one = found.images_per_s
         about = f"{found.parameters / 1e6:.1f} M parameters, {found.size / 1e6:.0f} MB"
         yield Row(f"{backbone}, the training waits", f"{found.copy_s:.3f} s", about)

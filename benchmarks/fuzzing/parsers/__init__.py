@@ -1,6 +1,6 @@
-"""Every reader of what others may have written, as the program's commands use it, and the files that it reads.
+"""All readers of untrusted files, as the program's commands use them, and the files that they read.
 
-A module is loaded where one of its parsers is asked for: ``judged`` needs DALI, ``sweep`` Ray, and the others neither.
+A module is imported only for its own parsers: ``trained`` needs DALI, ``sweep`` needs Ray, the others neither.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ _NAMES = {
         "tables", "downloaded-table", "archive", "partial-download", "licences", "download-record", "photographs",
         "preparation", "description", "manifest", "joins", "shards",
     ),
-    "runs": ("configuration", "folds", "weights", "compared-run", "compared-look", "earlier-looks", "report"),
-    "training": ("begun-run", "finished-run", "checkpoint", "curves", "mirror"),
-    "judged": ("judged-run",),
+    "runs": (
+        "configuration", "folds", "weights", "compared-run", "compared-evaluation", "earlier-evaluations", "report",
+    ),
+    "training": ("resumed-run", "finished-run", "checkpoint", "curves", "mirror"),
+    "trained": ("trained-run",),
     "sweep": ("sweep-journal",),
 }  # fmt: skip
 NAMES = tuple(name for names in _NAMES.values() for name in names)
@@ -25,21 +27,21 @@ NAMES = tuple(name for names in _NAMES.values() for name in names)
 
 @dataclass(frozen=True)
 class Parser:
-    """A reader: ``read`` is given the folder that holds copies of ``folders``, in which one of ``files`` is damaged."""
+    """A reader. ``read`` gets a folder with copies of the sample ``folders``; one of the ``files`` in it is corrupt."""
 
     read: Callable[[Path], object]
     folders: tuple[str, ...]
     files: tuple[str, ...]
     begin: Callable[[Path], object] = lambda place: None
-    """Makes what no sample is."""
+    """Creates files that are not among the samples."""
 
 
 def module_of(name: str) -> str:
-    """The module that holds a parser."""
+    """Return the module of a parser."""
     return next(f"{__name__}.{module}" for module, names in _NAMES.items() if name in names)
 
 
 def parser(name: str) -> Parser:
-    """A parser by its name; its module is loaded."""
-    found: Parser = import_module(module_of(name)).PARSERS[name]
-    return found
+    """Import a parser by its name."""
+    result: Parser = import_module(module_of(name)).PARSERS[name]
+    return result

@@ -1,4 +1,4 @@
-"""Readers of runs and of the files that a run is given."""
+"""Readers of runs and of the input files of a run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.inference.images import choose_holdout
 from melanoma_dist.models.backbones import build_trunk
 
-CONCLUDED = ("predictions.parquet", "decision_rules.json")
-"""The files whose hashes a summary tells."""
-_LOOK = "evaluations/001-holdout"
+FINAL_FILES = ("predictions.parquet", "decision_rules.json")
+"""The files whose hashes a summary holds."""
+_EVALUATION = "evaluations/001-holdout"
 
 
 def _config(place: Path) -> None:
@@ -36,32 +36,32 @@ def _weights(place: Path) -> None:
         build_trunk(BACKBONE, str(place / "files" / f"weights.{suffix}"), 32)
 
 
-def rehash(folder: Path, teller: str, names: tuple[str, ...]) -> None:
-    """Make the hashes that a file tells right, as whoever edits the others can."""
-    path = folder / teller
+def rehash(folder: Path, index: str, names: tuple[str, ...]) -> None:
+    """Fix the hashes in the file ``index``, as an attacker who edits the others can."""
+    path = folder / index
     try:
-        told = json.loads(path.read_bytes())
-        told["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-        path.write_text(json.dumps(told))
+        content = json.loads(path.read_bytes())
+        content["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+        path.write_text(json.dumps(content))
     except (ValueError, TypeError, RecursionError):
-        pass  # what is no object has no hashes
+        pass  # without an object there are no hashes
 
 
 def _compared(place: Path) -> None:
     for name in ("first", "second"):
-        rehash(place / "runs" / name, "summary.json", CONCLUDED)
+        rehash(place / "runs" / name, "summary.json", FINAL_FILES)
     runs = [place / "runs" / "first", place / "runs" / "second"]
     contenders = out_of_fold_contenders(runs)
     [cost(each) for each in contenders], differing(contenders)
 
 
-def _compared_unseen(place: Path) -> None:
+def _compared_evaluation(place: Path) -> None:
     runs = [place / "runs" / "first", place / "runs" / "second"]
-    rehash(runs[0] / _LOOK, "evaluation.json", ("predictions.parquet", "folds.parquet"))
+    rehash(runs[0] / _EVALUATION, "evaluation.json", ("predictions.parquet", "folds.parquet"))
     differing(holdout_contenders(runs, "holdout"))
 
 
-def _looks(place: Path) -> None:
+def _earlier_evaluations(place: Path) -> None:
     chosen = choose_holdout(open_dataset(str(place / "data")), "holdout", LABEL_SETS["isic2017"])
     look_back(place / "runs" / "second", chosen.images)
 
@@ -72,7 +72,7 @@ def _report(place: Path) -> None:
 
 
 def inside(folder: str, *names: str) -> tuple[str, ...]:
-    """The names in a folder."""
+    """Return the paths of files in a folder."""
     return tuple(f"{folder}/{name}" for name in names)
 
 
@@ -84,16 +84,16 @@ PARSERS: dict[str, Parser] = {
         _compared, ("runs",),
         inside(RUN, "record.json", "summary.json", "folds.parquet", "predictions.parquet", "model/fold-0.safetensors"),
     ),
-    "compared-look": Parser(
-        _compared_unseen, ("runs",), inside(f"{RUN}/{_LOOK}", "evaluation.json", "predictions.parquet")
+    "compared-evaluation": Parser(
+        _compared_evaluation, ("runs",), inside(f"{RUN}/{_EVALUATION}", "evaluation.json", "predictions.parquet")
     ),
-    "earlier-looks": Parser(
-        _looks, ("runs", "data"), inside(f"{RUN}/{_LOOK}", "evaluation.json", "images.parquet")
+    "earlier-evaluations": Parser(
+        _earlier_evaluations, ("runs", "data"), inside(f"{RUN}/{_EVALUATION}", "evaluation.json", "images.parquet")
     ),
     "report": Parser(
         _report, ("runs",),
         inside(RUN, "summary.json", "record.json", "config.yaml", "fold-0/metrics.jsonl", "gallery/gallery.json",
-               f"{_LOOK}/evaluation.json"),
+               f"{_EVALUATION}/evaluation.json"),
     ),
 }  # fmt: skip
-"""By name. Space files are no data but code, and are not among them."""
+"""Parsers by name. Space files are code, not data, and are not among them."""

@@ -1,4 +1,4 @@
-"""Readers of what a training that goes on finds in its run's folder and in the mirror of it."""
+"""Readers that a resumed run uses for its folder and its mirror."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _STATE = f"checkpoints/{_CURSOR.name}/state.pt"
 _EVENTS = "events.out.tfevents.1.host"
 
 
-def _begin_run(place: Path) -> None:
+def _prepare_run(place: Path) -> None:
     run_folder._commit = lambda: None  # it asks git
     (place / RUN / "summary.json").unlink()
     for name in ("record.json", "folds.parquet"):
         shutil.copyfile(place / RUN / name, place / name)
 
 
-def _begun_run(place: Path) -> None:
+def _resumed_run(place: Path) -> None:
     folder = RunFolder(place / RUN, read_identity(place / "record.json"))
     config = RunConfig(fault_tolerance=FaultToleranceConfig(accept_changes=True))
     open_run(folder, config, read_folds(place / "folds.parquet"))
@@ -45,21 +45,21 @@ def _checkpoints(place: Path) -> Checkpoints:
     return Checkpoints(place / "checkpoints", lambda text: None)
 
 
-def _begin_checkpoint(place: Path) -> None:
+def _prepare_checkpoint(place: Path) -> None:
     weights = {f"layer.{number}": torch.arange(12.0).reshape(3, 4) for number in range(4)}
     state = {"model": weights, "rng": torch.get_rng_state(), "history": [{"auc": 0.5}, {}], "epoch": 1, "best": None}
     _checkpoints(place).save(_CURSOR, state, keep_best=0)
 
 
 def _checkpoint(place: Path) -> None:
-    """With the right hash: whoever makes a state can make its manifest."""
+    """Fix the hashes: an attacker who writes a state can write its manifest."""
     rehash(place / "checkpoints" / _CURSOR.name, "manifest.json", ("state.pt", "best.txt"))
-    found = _checkpoints(place)
-    if name := found.newest():
-        found.load(name)
+    checkpoints = _checkpoints(place)
+    if name := checkpoints.newest():
+        checkpoints.load(name)
 
 
-def _begin_curves(place: Path) -> None:
+def _prepare_curves(place: Path) -> None:
     (place / "kept").mkdir()
     shutil.copyfile(next((place / RUN / "fold-0").glob("events.*")), place / _EVENTS)
 
@@ -75,7 +75,7 @@ def _part(place: Path) -> run_mirror.MirrorPart:
     return run_mirror.MirrorPart((place / "mirror").as_uri(), place / "restored")
 
 
-def _begin_mirror(place: Path) -> None:
+def _prepare_mirror(place: Path) -> None:
     run_mirror._BACKOFF = Backoff(first_s=0.0, longest_s=0.0)
     shutil.copytree(place / RUN, place / "restored")
     _part(place).copy(lambda text: None).update()
@@ -85,22 +85,22 @@ def _begin_mirror(place: Path) -> None:
 
 
 def _mirror(place: Path) -> None:
-    """With a manifest of the right name, which tells the right hash of the record."""
-    told, damaged = (place / "manifest.json").read_bytes(), (place / "record.json").read_bytes()
-    whole = (place / RUN / "record.json").read_bytes()
-    told = told.replace(_digest(whole).encode(), _digest(damaged).encode())
+    """Fix the manifest's name, and the hash of the record in it."""
+    manifest, record = (place / "manifest.json").read_bytes(), (place / "record.json").read_bytes()
+    original = (place / RUN / "record.json").read_bytes()
+    manifest = manifest.replace(_digest(original).encode(), _digest(record).encode())
     manifests, objects = place / "mirror" / "manifests", place / "mirror" / "objects"
     shutil.rmtree(manifests)
     manifests.mkdir()
-    (manifests / f"00000001-{_digest(told)}.json").write_bytes(told)
-    (objects / _digest(damaged)).write_bytes(damaged)
+    (manifests / f"00000001-{_digest(manifest)}.json").write_bytes(manifest)
+    (objects / _digest(record)).write_bytes(record)
     folder = RunFolder(place / "restored", read_identity(place / RUN / "record.json"))
     try:
         run_mirror.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
     finally:
         shutil.rmtree(folder.path, ignore_errors=True)
-        if damaged != whole:
-            (objects / _digest(damaged)).unlink()
+        if record != original:
+            (objects / _digest(record)).unlink()
 
 
 def _digest(content: bytes) -> str:
@@ -108,11 +108,11 @@ def _digest(content: bytes) -> str:
 
 
 PARSERS: dict[str, Parser] = {
-    "begun-run": Parser(_begun_run, ("runs",), inside(RUN, "record.json", "folds.parquet"), _begin_run),
+    "resumed-run": Parser(_resumed_run, ("runs",), inside(RUN, "record.json", "folds.parquet"), _prepare_run),
     "finished-run": Parser(
         lambda place: show_again(RunFolder(place / RUN, {})), ("runs",), inside(RUN, "summary.json")
     ),
-    "checkpoint": Parser(_checkpoint, (), (_STATE,), _begin_checkpoint),
-    "curves": Parser(_curves, ("runs",), (_EVENTS,), _begin_curves),
-    "mirror": Parser(_mirror, ("runs",), ("manifest.json", "record.json"), _begin_mirror),
+    "checkpoint": Parser(_checkpoint, (), (_STATE,), _prepare_checkpoint),
+    "curves": Parser(_curves, ("runs",), (_EVENTS,), _prepare_curves),
+    "mirror": Parser(_mirror, ("runs",), ("manifest.json", "record.json"), _prepare_mirror),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,8 +118,6 @@ def _download_files(raw: Path, missing: Sequence[LocalFile], policy: RetryPolicy
     done = sum(part.size for part in parts.values())
     total = sum(max(file.bytes, part.size) for file, part in parts.items())
     with console.byte_progress(done, total, "downloading") as on_bytes:
-        pool = DownloadPool(raw, policy, on_bytes, auth)
-        for each in missing:
-            pool.queue.put(each.file)
+        pool = DownloadPool(raw, policy, on_bytes, deque(parts), auth)
         pool.run(min(_THREADS, len(missing)))
     pool.raise_errors()

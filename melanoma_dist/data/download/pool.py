@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 from melanoma_dist import console
 from melanoma_dist.data.download.archive import CorruptArchive, folder_size, unpack
@@ -38,11 +38,11 @@ class DownloadPool:
     raw: Path
     policy: RetryPolicy
     on_bytes: Callable[[int], None]
+    queue: deque[OfficialFile]
     auth: Credentials | None = field(default=None, repr=False)
     cancellation: Cancellation = field(default_factory=Cancellation)
     unpacking: threading.Lock = field(default_factory=threading.Lock)
     """Unpacks one archive at a time, so that at most one takes its space twice."""
-    queue: SimpleQueue[OfficialFile] = field(default_factory=SimpleQueue)
     errors: list[Exception] = field(default_factory=list)
     skipped: int = 0
     """Number of files that were not tried."""
@@ -77,9 +77,9 @@ class DownloadPool:
             raise DownloadError(f"{count}{texts}{rest}")
 
     def _work(self) -> None:
-        with suppress(Empty, Cancelled):
+        with suppress(IndexError, Cancelled):  # IndexError: the queue is empty
             while True:
-                file = self.queue.get_nowait()
+                file = self.queue.popleft()
                 self.cancellation.check()
                 self._try_file(file)
 
@@ -89,7 +89,9 @@ class DownloadPool:
             self._download(file)
         except RetriesExhausted as error:
             self.errors.append(error)
-            self._empty_queue()
+            with suppress(IndexError):
+                while self.queue.popleft():
+                    self.skipped += 1
             if isinstance(error, ServerUnreachable):
                 self.cancellation.cancel()
         except MelanomaDistError as error:
@@ -99,12 +101,6 @@ class DownloadPool:
         except Exception as error:  # the disk, or a bug: raised again in the main thread
             self.errors.append(error)
             self.cancellation.cancel()
-
-    def _empty_queue(self) -> None:
-        with suppress(Empty):
-            while True:
-                self.queue.get_nowait()
-                self.skipped += 1
 
     def _download(self, file: OfficialFile) -> None:
         """Fetch and store one file; fetch a corrupt one once more from the start."""

@@ -10,8 +10,8 @@ import email.utils
 import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import requests
@@ -97,14 +97,16 @@ class Cancellation:
         if self._event.wait(wait_s):
             raise Cancelled
 
-    def watch(self, response: requests.Response) -> None:
-        """Include a response whose body is about to be read."""
+    @contextmanager
+    def watching(self, response: requests.Response) -> Iterator[None]:
+        """Include a response while its body is read in the block, then close it."""
         self._open.add(response)
-        self.check()
-
-    def forget(self, response: requests.Response) -> None:
-        """Drop a response that has been read."""
-        self._open.discard(response)
+        try:
+            self.check()
+            yield
+        finally:
+            self._open.discard(response)
+            response.close()
 
 
 @dataclass
@@ -162,22 +164,17 @@ class Transfer:
     def _attempt(self, session: requests.Session) -> None:
         timeouts = (self.policy.connect_s, self.policy.read_s)
         headers = _HEADERS | self._range_headers()
-        response = None
         try:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
             self._has_answer = True
-            self.cancellation.watch(response)
-            self._read_body(response, self._accept(response))
+            with self.cancellation.watching(response):
+                self._read_body(response, self._accept(response))
         except _CONNECTION_ERRORS as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise self._permanent(f"the server's certificate is not trusted ({_innermost(error)})") from error
             raise _TransientError(_innermost(error)) from error
         except requests.RequestException as error:
             raise self._permanent(_innermost(error)) from error
-        finally:
-            if response is not None:
-                self.cancellation.forget(response)
-                response.close()
 
     def _range_headers(self) -> dict[str, str]:
         """Ask for the missing bytes only, if the server can tell whether the file is still the same version."""
