@@ -1,4 +1,4 @@
-"""Small challenge folders in the official layouts, made of real JPEG files."""
+"""Small challenge folders in the official layouts, with real JPEG files."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def small(raw: Raw, out: Path) -> Dataset:
 
 
 def rewrite(folder: Path, name: str, table: pd.DataFrame) -> None:
-    """Put another table into a data set in such a way that ``dataset.json`` vouches for it."""
+    """Put another table into a data set, with the matching hashes in ``dataset.json``."""
     table.to_parquet(folder / name, index=False)
     description = json.loads((folder / "dataset.json").read_text())
     if name == MANIFEST:

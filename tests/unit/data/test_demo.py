@@ -23,7 +23,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_LESIONS", dict.fromkeys(DIAGNOSES, 3))
 
 
-def test_the_whole_demo_is_a_data_set_to_train_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_is_a_complete_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load_dataset(demo_dataset(tmp_path))
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
     assert dataset.synthetic
@@ -42,12 +42,12 @@ def test_the_whole_demo_is_a_data_set_to_train_on(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("few")
-def test_two_generations_are_equal_byte_by_byte(tmp_path: Path) -> None:
+def test_two_generations_have_equal_bytes(tmp_path: Path) -> None:
     assert content(demo_dataset(tmp_path / "a").parent) == content(demo_dataset(tmp_path / "b").parent)
 
 
 @pytest.mark.usefixtures("few")
-def test_who_comes_second_in_a_race_uses_what_is_there(tmp_path: Path) -> None:
+def test_the_second_of_two_processes_uses_the_first_ones_data(tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(demo_dataset, [tmp_path, tmp_path])
     assert first == second
@@ -56,7 +56,7 @@ def test_who_comes_second_in_a_race_uses_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_it_is_generated_once_where_the_cache_is(
+def test_it_is_generated_once_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -67,7 +67,7 @@ def test_it_is_generated_once_where_the_cache_is(
 
 
 @pytest.mark.usefixtures("few")
-def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_cache_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="MELANOMA_DIST_CACHE"):
         demo_dataset(tmp_path / "file")

@@ -42,16 +42,16 @@ def pairs_of(images: list[Image.Image]) -> pd.DataFrame:
     ],
     ids=["saved again", "smaller", "paler"],
 )
-def test_copies_are_found_and_nothing_else(change: object) -> None:
+def test_only_copies_are_joined(change: object) -> None:
     images = photos(12)
     images.append(change(images[3]))  # type: ignore[operator]
-    found = pairs_of(images)
-    joined = found[found["joined"]]
+    pairs = pairs_of(images)
+    joined = pairs[pairs["joined"]]
     assert [tuple(pair) for pair in joined[["first", "second"]].to_numpy()] == [(3, 12)]
     assert joined["correlation"].item() >= MIN_CORRELATION
 
 
-def test_the_hash_is_the_librarys(isic: Path) -> None:
+def test_the_hash_equals_imagehash(isic: Path) -> None:
     image = Image.open(sorted((isic / "2017/ISIC-2017_Training_Data").glob("*.jpg"))[0])
     assert perceptual_hash(image) == str(imagehash.dhash(image, 16))
     assert imagehash.hex_to_hash(perceptual_hash(image)) - imagehash.dhash(image, 16) == 0
@@ -69,7 +69,7 @@ def by_brute_force(hashes: npt.NDArray[np.uint64]) -> set[tuple[int, int, int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 60))
-def test_the_search_finds_what_brute_force_finds(seed: int, count: int) -> None:
+def test_multi_index_hashing_equals_brute_force(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**64, (max(1, count // 4), 4), dtype=np.uint64)[
         rng.integers(0, max(1, count // 4), count)
@@ -78,25 +78,25 @@ def test_the_search_finds_what_brute_force_finds(seed: int, count: int) -> None:
     for row in bits:  # up to 24 bits differ from the original
         row[rng.integers(0, 256, rng.integers(0, 12))] ^= 1
     near = np.packbits(bits, axis=1).view(np.uint64).reshape(count, 4)
-    found = propose(near)
-    assert set(found[["first", "second", "distance"]].itertuples(index=False, name=None)) == by_brute_force(near)
+    pairs = propose(near)
+    assert set(pairs[["first", "second", "distance"]].itertuples(index=False, name=None)) == by_brute_force(near)
 
 
 def test_look_alikes_of_different_lesions_are_not_joined_on_real_images(isic: Path) -> None:
-    """HAM10000's small lesions in round fields, which the hash takes for copies, and true copies of 2017."""
+    """HAM10000's small lesions in round fields, which the hash proposes as copies, and true copies of 2017."""
     ham, isic2017 = isic / "2018/ISIC2018_Task3_Training_Input", isic / "2017"
     alike = [(27757, 33091), (33408, 33702), (27133, 28531)]
     copies = [(222, 14846), (171, 15124), (12672, 12673)]
     images = [Image.open(ham / f"ISIC_{number:07d}.jpg") for number in chain(*alike)]
     images += [Image.open(next(isic2017.glob(f"*_Data/ISIC_{number:07d}.jpg"))) for number in chain(*copies)]
-    found = pairs_of(images)
-    joined = {tuple(pair) for pair in found.loc[found["joined"], ["first", "second"]].to_numpy()}
+    pairs = pairs_of(images)
+    joined = {tuple(pair) for pair in pairs.loc[pairs["joined"], ["first", "second"]].to_numpy()}
     assert joined == {(6, 7), (8, 9), (10, 11)}
-    refused = found[~found["joined"]]
-    assert len(refused) >= 3
-    assert refused["correlation"].max() < MIN_CORRELATION - 0.05
+    rejected = pairs[~pairs["joined"]]
+    assert len(rejected) >= 3
+    assert rejected["correlation"].max() < MIN_CORRELATION - 0.05
 
 
-def test_nothing_is_near_nothing() -> None:
+def test_no_images_give_no_pairs() -> None:
     assert len(pairs_of([])) == 0
     assert len(pairs_of(photos(1))) == 0

@@ -17,7 +17,7 @@ FOLDS = 5
 
 
 def table(lesions: int = 120, melanomas: int = 40, known: float = 1.0) -> pd.DataFrame:
-    """A manifest of lesions with one or two images, one diagnosis and one year each; some answers unknown."""
+    """A manifest of lesions with one or two images, one diagnosis and one year each; some labels unknown."""
     rng = np.random.default_rng(7)
     rows = []
     for lesion in range(lesions):
@@ -51,7 +51,7 @@ def test_every_fold_has_its_share_of_each_label_and_year(seed: int, dataset: Dat
         assert (counts.max() - counts.min()).max() <= 2, counts
 
 
-def test_neither_the_tables_index_nor_its_history_matters() -> None:
+def test_folds_do_not_depend_on_the_tables_index() -> None:
     manifest = table()
     expected = make_folds(manifest, DIAGNOSES, FOLDS, 0)
     for order in range(3):
@@ -59,14 +59,14 @@ def test_neither_the_tables_index_nor_its_history_matters() -> None:
         pd.testing.assert_frame_equal(make_folds(sorted_again, DIAGNOSES, FOLDS, 0), expected)
 
 
-def test_the_seed_alone_decides() -> None:
+def test_folds_depend_on_the_seed() -> None:
     manifest = table()
-    made = [make_folds(manifest, DIAGNOSES, FOLDS, seed) for seed in (0, 0, 1, 2)]
-    pd.testing.assert_frame_equal(made[0], made[1])
-    assert len({tuple(folds["fold"]) for folds in made}) == 3
+    tables = [make_folds(manifest, DIAGNOSES, FOLDS, seed) for seed in (0, 0, 1, 2)]
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert len({tuple(folds["fold"]) for folds in tables}) == 3
 
 
-def test_holdouts_and_what_was_excluded_are_left_out_and_change_nothing() -> None:
+def test_holdouts_and_excluded_images_do_not_change_the_folds() -> None:
     manifest = table()
     expected = make_folds(manifest, DIAGNOSES, FOLDS, 0)
     extra = manifest.iloc[:6].assign(image_id=[f"ISIC_9{number}" for number in range(6)], group="elsewhere")
@@ -90,7 +90,7 @@ def test_more_folds_than_the_data_can_fill_are_refused(lesions: int, melanomas: 
         make_folds(table(lesions, melanomas), DIAGNOSES, FOLDS, 0)
 
 
-def test_melanomas_of_the_holdout_fill_no_fold() -> None:
+def test_melanomas_of_a_holdout_do_not_count_for_folds() -> None:
     manifest = table()
     manifest.loc[(manifest["MEL"] == 1) & (manifest["group"] >= "lesion-3"), "split"] = "2017-test"
     left = manifest.loc[(manifest["MEL"] == 1) & (manifest["split"] == "train"), "group"].nunique()
@@ -98,7 +98,7 @@ def test_melanomas_of_the_holdout_fill_no_fold() -> None:
         make_folds(manifest, DIAGNOSES, left + 1, 0)
 
 
-def test_saved_folds_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
+def test_saved_folds_are_read_and_corrupt_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.parquet"
     with pytest.raises(DataError, match=r"folds\.parquet"):
         read_folds(path)
@@ -110,7 +110,7 @@ def test_saved_folds_are_read_and_damaged_ones_refused(tmp_path: Path) -> None:
         read_folds(path)
 
 
-def test_rare_strata_are_joined_instead_of_failing() -> None:
+def test_rare_strata_are_pooled() -> None:
     """Every pair of label set and year has three images, fewer than folds; melanomas and others suffice together."""
     manifest = table(12, 6).drop_duplicates("group").reset_index(drop=True)
     manifest["years"] = np.resize(["2017", "2018", "2019"], len(manifest))
@@ -121,7 +121,7 @@ def test_rare_strata_are_joined_instead_of_failing() -> None:
     pd.testing.assert_frame_equal(folds, shuffled)
 
 
-def test_a_damaged_file_of_folds_is_read_or_refused(tmp_path: Path) -> None:
+def test_a_corrupt_folds_file_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.parquet"
     make_folds(table(), DIAGNOSES, FOLDS, 0).to_parquet(path, index=False)
 

@@ -1,4 +1,4 @@
-"""Grouping, holdouts and folds on data sets that nobody thought of: tables of random years, lesions, copies, lists."""
+"""Grouping, holdouts and folds on random data sets: random years, lesions, copies and official lists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LISTS = ("2017-train", "2018-train", "2019-train", "2017-train+2019-train", "201
 
 @dataclass(frozen=True)
 class Photograph:
-    """What the tables and the bytes say of one image. Few values, so that images share them."""
+    """The known facts about one image. Few values, so that images share them."""
 
     diagnosis: str | None
     lesion: int | None
@@ -41,7 +41,7 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Case:
-    """A data set as the challenges would deliver it, and what is asked of it."""
+    """A random data set, and the choices of a preparation and of folds."""
 
     photographs: list[Photograph]
     near: list[tuple[int, int]]
@@ -73,7 +73,7 @@ CASES = st.builds(
 
 
 def tables(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table before it is grouped, and the near-duplicates."""
+    """The merged table without groups, and the near-duplicates."""
     rows = []
     for number, photograph in enumerate(case.photographs):
         answers = {label: float(label == photograph.diagnosis) for label in DIAGNOSES}
@@ -99,7 +99,7 @@ def tables(case: Case) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def prepared(case: Case, table: pd.DataFrame, near: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The manifest and the joins, by the steps of `data prepare`; photographs nobody asked for connect and go."""
+    """The manifest and the joins, by the steps of `data prepare`. Unselected images connect others and are removed."""
     same = [join_same(table, key, reason) for key, reason in (("lesion_id", LESION), ("source_sha256", BYTES))]
     joins = pd.concat([*same, near], ignore_index=True).assign(joined=True)
     table = table.assign(group=name_by_lesion(group_images(table["image_id"], joins), table["lesion_id"]))
@@ -110,7 +110,7 @@ def prepared(case: Case, table: pd.DataFrame, near: pd.DataFrame) -> tuple[pd.Da
 
 
 def folds_of(case: Case, images: pd.DataFrame) -> pd.DataFrame | None:
-    """The folds, or None where the data cannot fill them."""
+    """The folds, or None if the data is too small for them."""
     try:
         return make_folds(images, DIAGNOSES, case.folds, case.seed)
     except ConfigError:
@@ -119,7 +119,7 @@ def folds_of(case: Case, images: pd.DataFrame) -> pd.DataFrame | None:
 
 @BRIEFLY
 @given(CASES)
-def test_whatever_is_prepared_passes_every_check(case: Case) -> None:
+def test_every_prepared_data_set_passes_every_check(case: Case) -> None:
     images, joins = prepared(case, *tables(case))
     require(manifest_checks(images, joins))
     pool = images[images["split"] == TRAIN]
@@ -141,7 +141,7 @@ def test_whatever_is_prepared_passes_every_check(case: Case) -> None:
 
 @BRIEFLY
 @given(CASES, st.integers(0, 1000))
-def test_the_order_of_rows_and_of_joins_has_no_influence(case: Case, order: int) -> None:
+def test_groups_and_folds_do_not_depend_on_the_order_of_rows_and_joins(case: Case, order: int) -> None:
     table, near = tables(case)
     images, _ = prepared(case, table, near)
     turned = near.rename(columns={"image_id": "other_id", "other_id": "image_id"})
@@ -180,11 +180,11 @@ def test_each_stratum_is_spread_evenly(lesions: list[tuple[str, str, int]], fold
     images = pd.DataFrame(rows)
     images["image_id"] = [f"ISIC_{number:07d}" for number in range(len(images))]
     try:
-        made = make_folds(images, DIAGNOSES, folds, seed)
+        table = make_folds(images, DIAGNOSES, folds, seed)
     except ConfigError:
         return
     for stratum, members in images.groupby("stratum"):
         if len(members) >= folds:
-            counts = made["fold"][members.index].value_counts().reindex(range(folds), fill_value=0)
+            counts = table["fold"][members.index].value_counts().reindex(range(folds), fill_value=0)
             largest = members["group"].value_counts().max()
             assert counts.max() - counts.min() <= largest, stratum

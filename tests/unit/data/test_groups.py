@@ -37,7 +37,7 @@ def test_groups_join_across_every_shared_key() -> None:
     assert list(name_by_lesion(groups, table["lesion_id"])) == ["L1", "L1", "L1", "L2", "e", "e", "g"]
 
 
-def test_an_image_with_two_lesion_names_joins_both_lesions() -> None:
+def test_an_image_with_two_lesion_ids_joins_both_lesions() -> None:
     known = pd.DataFrame({"image_id": ["a", "b", "b", "c"], "lesion_id": ["L1", "L1", "L2", "L2"]})
     assert group_images(pd.Series(["a", "b", "c"]), join_same(known, "lesion_id", LESION)).nunique() == 1
 
@@ -50,7 +50,7 @@ def pool(groups: int, label: str = "NV") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["image_id", "group", "split", "selected"]).assign(**answers)
 
 
-def test_a_share_is_held_out_by_whole_groups_and_alike_from_every_label() -> None:
+def test_a_held_out_share_is_whole_groups_stratified_by_label() -> None:
     table = pd.concat([pool(400), pool(50, "MEL"), pool(7, "DF")], ignore_index=True)
     table.loc[0, "split"] = "2017-test"
     split = hold_out_share(table, 0.1, seed=0)
@@ -61,7 +61,7 @@ def test_a_share_is_held_out_by_whole_groups_and_alike_from_every_label() -> Non
     assert exclude_neighbours(table.assign(split=split)).value_counts()["holdout"] == len(held)
 
 
-def test_which_groups_are_held_out_depends_on_the_seed_and_not_on_the_order() -> None:
+def test_held_out_groups_depend_on_the_seed_and_not_on_the_order() -> None:
     table = pool(200)
     split = hold_out_share(table, 0.2, seed=1)
     shuffled = table.sample(frac=1, random_state=0)

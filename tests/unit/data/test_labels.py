@@ -23,18 +23,18 @@ def table(**columns: list[float]) -> pd.DataFrame:
     return pd.DataFrame({name: columns.get(name, [0.0] * rows) for name in LABEL_COLUMNS}, dtype="float32")
 
 
-def test_targets_are_ones_zeros_and_nan_in_the_order_asked_for() -> None:
+def test_targets_are_ones_zeros_and_nan_in_the_order_of_the_labels() -> None:
     values = targets(table(MEL=[1, 0], AK=[np.nan, 0]), ("AK", "MEL"))
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, [[np.nan, 1], [0, 0]])
 
 
-def test_counts_tell_unknown_from_no() -> None:
+def test_counts_distinguish_unknown_and_negative() -> None:
     counts = label_counts(table(AK=[np.nan, 0, 1]))
     assert counts.loc["AK"].to_dict() == {"positive": 1, "negative": 1, "unknown": 1}
 
 
-def test_a_set_that_cannot_be_taught_names_what_is_missing_and_what_can() -> None:
+def test_an_unlearnable_set_names_the_missing_labels_and_the_supported_sets() -> None:
     manifest = table(MEL=[1, 0, 0], BKL=[0, 1, 0], NV=[0, 0, 1])
     assert supported_label_sets(manifest) == ["isic2017", "melanoma"]
     check_label_set(manifest, "isic2017")
@@ -44,17 +44,17 @@ def test_a_set_that_cannot_be_taught_names_what_is_missing_and_what_can() -> Non
     assert "supports: isic2017, melanoma" in str(caught.value)
 
 
-def test_no_known_negative_is_as_bad_as_no_positive() -> None:
+def test_a_label_without_negatives_is_refused() -> None:
     with pytest.raises(DataError, match=r"MEL 2 yes / 0 no.*supports: none"):
         check_label_set(table(MEL=[1, 1, np.nan]), "melanoma")
 
 
-def test_an_unknown_set_names_the_known() -> None:
+def test_an_unknown_set_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"--labels isic2091.*isic2019"):
         check_label_set(table(MEL=[1, 0]), "isic2091")
 
 
-def test_every_set_is_made_of_columns() -> None:
+def test_every_set_consists_of_label_columns() -> None:
     assert {label for labels in LABEL_SETS.values() for label in labels} <= set(LABEL_COLUMNS)
 
 

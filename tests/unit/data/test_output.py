@@ -1,4 +1,4 @@
-"""A preparation removes what a preparation wrote, and nothing that only carries such a name."""
+"""A preparation removes only files of a preparation, not files with such names."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_link_named_like_a_shard_is_not_written_through(raw: Raw, out: Path, t
 
 
 @pytest.mark.parametrize("text", ["dear diary\n", '{"event": 1}\n', "[]\n", '{"request": "0", "of": "mine"}\n'])
-def test_a_journal_that_no_preparation_began_is_refused(text: str, raw: Raw, out: Path) -> None:
+def test_a_foreign_journal_is_refused(text: str, raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     out.mkdir()
     (out / "journal.jsonl").write_text(text)
@@ -66,7 +66,7 @@ def test_a_journal_that_no_preparation_began_is_refused(text: str, raw: Raw, out
     assert (out / "journal.jsonl").read_text() == text
 
 
-def test_what_an_unfinished_preparation_left_is_cleared(raw: Raw, out: Path) -> None:
+def test_files_of_an_unfinished_preparation_are_removed(raw: Raw, out: Path) -> None:
     small(raw, out)
     shutil.copy(out / "manifest.parquet", out / "joins.parquet.tmp")
     (out / manifest.JOURNAL).write_text('{"request": "of something else"}\n')
@@ -86,8 +86,8 @@ def test_a_preparation_follows_its_plan_in_the_same_folder(raw: Raw, out: Path) 
     assert not (out / manifest.PLAN).exists()
 
 
-def test_a_data_set_without_its_description_is_not_cleared_away(raw: Raw, out: Path) -> None:
-    """It may be half a copy: who wants it gone says so by deleting it, as both messages tell."""
+def test_a_data_set_without_its_description_is_not_removed(raw: Raw, out: Path) -> None:
+    """It may be an incomplete copy: only its owner deletes it, as both messages say."""
     small(raw, out)
     (out / manifest.DESCRIPTION).unlink()
     with pytest.raises(DataError, match=r"there is no dataset\.json. Copy it again, or: Delete the data set's folder"):
@@ -106,7 +106,7 @@ def test_a_data_set_without_its_description_is_not_cleared_away(raw: Raw, out: P
         (errno.EROFS, "Choose another folder"),
     ],
 )
-def test_what_the_disk_refuses_comes_with_advice_that_helps(
+def test_errors_of_the_disk_come_with_a_remedy(
     number: int, advice: str, raw: Raw, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -26,12 +26,12 @@ def decoded(photo: Photo) -> np.ndarray:
 
 def markers(jpeg: bytes) -> list[int]:
     """The segment markers of a JPEG up to its scan."""
-    found, position = [], 2
-    while found[-1:] != [0xDA]:
+    markers, position = [], 2
+    while markers[-1:] != [0xDA]:
         assert jpeg[position] == 0xFF
-        found.append(jpeg[position + 1])
+        markers.append(jpeg[position + 1])
         position += 2 + int.from_bytes(jpeg[position + 2 : position + 4])
-    return found
+    return markers
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -46,7 +46,7 @@ def test_the_shorter_side_shrinks_and_nothing_grows(tmp_path: Path) -> None:
     assert (small.width, small.height, small.source_width, small.source_height) == (60, 40, 60, 40)
 
 
-def test_pixels_are_pillows_antialiased_ones(tmp_path: Path) -> None:
+def test_pixels_equal_pillows_antialiased_resize(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     expected = np.asarray(picture().resize((36, 24), Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(decoded(run(tmp_path / "a.png")) - expected).mean() < 3
@@ -71,7 +71,7 @@ def test_sixteen_bits_become_eight_and_nothing_is_clipped(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [(70_000, 10), (10, 65_501)])
-def test_what_no_jpeg_can_hold_is_left_out(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_an_image_too_large_for_jpeg_is_a_failure(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size).save(tmp_path / "a.png")
     photo = run(tmp_path / "a.png", size=512)
     assert photo.jpeg is None
@@ -81,7 +81,7 @@ def test_what_no_jpeg_can_hold_is_left_out(tmp_path: Path, size: tuple[int, int]
 
 
 def test_an_encoder_that_fails_costs_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its OSError is not the disk's."""
+    """Its OSError is not an error of the disk."""
 
     def fail(*_: object, **__: object) -> None:
         raise OSError("encoder error -2")
@@ -125,11 +125,11 @@ def test_orientation_is_baked_in_and_the_mask_follows(tmp_path: Path, orientatio
     assert decoded(photo).shape == expected.shape
     assert np.abs(decoded(photo) - expected).mean() < 4
     assert photo.mask is not None
-    kept = np.asarray(Image.open(io.BytesIO(photo.mask)))
+    mask = np.asarray(Image.open(io.BytesIO(photo.mask)))
     # The corner that the mask marks is where the picture is darkest.
-    assert kept.shape == expected.shape[:2]
-    assert set(np.unique(kept)) == {0, 255}
-    assert expected[kept == 255].mean() < expected[kept == 0].mean() - 40
+    assert mask.shape == expected.shape[:2]
+    assert set(np.unique(mask)) == {0, 255}
+    assert expected[mask == 255].mean() < expected[mask == 0].mean() - 40
 
 
 def test_the_largest_file_that_decodes_wins(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_largest_file_that_decodes_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"<html>404</html>", b"\x89PNG\r\n\x1a\n" + b"0" * 50])
-def test_what_is_no_image_fails_with_a_reason(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_a_failure_with_a_reason(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     photo = run(tmp_path / "a.jpg")
     assert photo.jpeg is None
@@ -153,7 +153,7 @@ def test_what_is_no_image_fails_with_a_reason(tmp_path: Path, data: bytes) -> No
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_truncated_jpeg_fails(tmp_path: Path, share: float) -> None:
+def test_a_truncated_jpeg_is_a_failure(tmp_path: Path, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG")
@@ -190,7 +190,7 @@ def test_the_broken_downloads_fail_and_the_native_images_do_not(isic: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_whatever_is_in_a_file_is_a_photograph_or_a_failure(tmp_path: Path, suffix: str) -> None:
+def test_any_bytes_give_an_image_or_a_failure(tmp_path: Path, suffix: str) -> None:
     picture().save(tmp_path / f"a.{suffix}")
 
     def prepare(data: bytes) -> None:

@@ -28,7 +28,7 @@ def by_id(dataset: Dataset) -> pd.DataFrame:
     return dataset.manifest.set_index("image_id")
 
 
-def test_the_manifest_says_what_was_prepared(raw: Raw, out: Path) -> None:
+def test_the_manifest_describes_the_prepared_images(raw: Raw, out: Path) -> None:
     manifest = small(raw, out).manifest
     assert list(manifest["image_id"]) == [f"ISIC_{number:07d}" for number in (1, 2, 3, 4)]
     assert list(manifest["split"]) == ["train"] * 3 + ["2017-test"]
@@ -73,7 +73,9 @@ def test_a_holdout_takes_its_lesions_and_copies_out_of_training(raw: Raw, out: P
     }
 
 
-def test_what_cannot_be_read_is_left_out_with_a_reason(raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_files_are_quarantined_with_a_reason(
+    raw: Raw, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw.image_2017(1)
     raw.image_2017(2)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").write_bytes(b"not a photograph")
@@ -92,7 +94,7 @@ def test_nothing_readable_is_an_error(raw: Raw, out: Path) -> None:
         prepare(Request(raw.folder, ("2017",)), out)
 
 
-def test_missing_files_need_a_word(raw: Raw, out: Path) -> None:
+def test_missing_files_need_allow_missing(raw: Raw, out: Path) -> None:
     for number in (1, 2):
         raw.image_2017(number)
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000002.jpg").unlink()
@@ -128,7 +130,7 @@ def test_a_finished_folder_is_left_alone(raw: Raw, out: Path, capsys: pytest.Cap
     assert digests(out) == before
 
 
-def test_a_folder_with_other_things_is_not_touched(raw: Raw, out: Path) -> None:
+def test_a_folder_with_other_files_is_not_touched(raw: Raw, out: Path) -> None:
     raw.image_2017(1)
     out.mkdir()
     (out / "thesis.docx").write_text("years of work")
@@ -163,7 +165,7 @@ def test_an_edited_manifest_is_refused(raw: Raw, out: Path, column: str) -> None
         load_dataset(out)
 
 
-def test_the_fingerprint_ignores_storage_and_nothing_else(raw: Raw, out: Path) -> None:
+def test_the_fingerprint_ignores_only_storage(raw: Raw, out: Path) -> None:
     dataset = small(raw, out)
     table = dataset.manifest
     moved = table.assign(shard="elsewhere.tar", offset=table["offset"] + 512, source="other/" + table["source"])
@@ -174,7 +176,7 @@ def test_the_fingerprint_ignores_storage_and_nothing_else(raw: Raw, out: Path) -
     assert fingerprint(table.assign(crc32=table["crc32"] + 1), 24) != dataset.fingerprint
 
 
-def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
+def test_a_folder_that_is_not_a_data_set_is_refused_with_the_cause(raw: Raw, out: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder.*data prepare.*--data demo"):
         load_dataset(out)
     out.mkdir()
@@ -191,7 +193,7 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("dataset.json", b"{", "cannot be read"),
         ("dataset.json", b'{"format": 99}', "has format 99"),
@@ -202,12 +204,12 @@ def test_whatever_is_no_data_set_is_named(raw: Raw, out: Path) -> None:
         ("shard-00000.tar", b"short", "cut short"),
     ],
 )
-def test_damage_is_named(raw: Raw, out: Path, name: str, content: bytes | None, said: str) -> None:
+def test_a_corrupt_file_is_named(raw: Raw, out: Path, name: str, content: bytes | None, message: str) -> None:
     small(raw, out)
     (out / name).unlink()
     if content is not None:
         (out / name).write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_dataset(out)
 
 

@@ -1,4 +1,4 @@
-"""A preparation that was stopped goes on where it was, and ends with the bytes of one that was not."""
+"""A stopped preparation resumes and produces the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def request_of_50(raw: Raw) -> Request:
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several shards, and several moments at which everything is on the disk."""
+    """Several shards, and several syncs to the disk."""
     monkeypatch.setattr(store, "_SYNC_EVERY", 4)
     monkeypatch.setattr(store, "ShardWriter", lambda folder, after: shards.ShardWriter(folder, 20_000, after))
 
@@ -72,7 +72,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> Stops:
     return stops
 
 
-def test_a_stopped_preparation_goes_on(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+def test_a_stopped_preparation_resumes(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
     out = tmp_path / "out"
     stops.after = 100
     prepare(request_of_50, tmp_path / "whole")
@@ -91,7 +91,7 @@ def test_a_stopped_preparation_goes_on(request_of_50: Request, tmp_path: Path, s
     assert len(stops.decoded) < 50 + 4 * 4
 
 
-def test_what_was_not_settled_is_written_anew(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+def test_images_after_the_last_sync_are_written_again(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
     out = tmp_path / "out"
     stops.after = 100
     prepare(request_of_50, tmp_path / "whole")
@@ -107,7 +107,7 @@ def test_what_was_not_settled_is_written_anew(request_of_50: Request, tmp_path: 
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_another_request_starts_anew(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
+def test_another_request_starts_from_scratch(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:
     out = tmp_path / "out"
     stops.after = 30
     with pytest.raises(KeyboardInterrupt):
@@ -140,7 +140,7 @@ def test_two_preparations_do_not_write_into_one_folder(request_of_50: Request, t
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) -> None:
+def test_ten_kills_do_not_change_the_bytes(raw: Raw, tmp_path: Path) -> None:
     for number in range(3000):
         raw.image_2017(number, size=(640, 480)) if number < 8 else raw.image_2017(number)
     out = tmp_path / "out"
@@ -164,7 +164,9 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(raw: Raw, tmp_path: Path) 
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_a_damaged_journal_is_gone_on_with_as_far_as_it_reads(request_of_50: Request, tmp_path: Path) -> None:
+def test_a_corrupt_journal_resumes_up_to_its_last_whole_line_or_is_refused(
+    request_of_50: Request, tmp_path: Path
+) -> None:
     jobs = [
         PhotoJob(path.stem, (path,), None, 24)
         for path in sorted((request_of_50.raw / "2017/ISIC-2017_Training_Data").iterdir())[:3]
@@ -174,8 +176,8 @@ def test_a_damaged_journal_is_gone_on_with_as_far_as_it_reads(request_of_50: Req
 
     def read(data: bytes) -> None:
         (tmp_path / "journal.jsonl").write_bytes(data)
-        with journal.open_journal(tmp_path) as finished:
-            if finished.resume("x"):
-                store.read_results(finished)
+        with journal.open_journal(tmp_path) as entries:
+            if entries.resume("x"):
+                store.read_results(entries)
 
     fuzz_reader(read, "".join(json.dumps(line) + "\n" for line in lines).encode(), DataError)

@@ -1,4 +1,4 @@
-"""A data set that somebody edited, or that another tool wrote, is one message that names file and column."""
+"""A data set that was edited or written by another tool gives one message with file and column."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_column_of_the_manifest_that_breaks_its_rule_is_named(
         load_dataset(copy)
 
 
-def test_half_a_place_of_a_mask_is_refused(copy: Path) -> None:
+def test_an_incomplete_place_of_a_mask_is_refused(copy: Path) -> None:
     table = pd.read_parquet(copy / "manifest.parquet")
     table.loc[0, "mask_offset"] = 512
     table.to_parquet(copy / "manifest.parquet", index=False)
@@ -81,8 +81,8 @@ def test_half_a_place_of_a_mask_is_refused(copy: Path) -> None:
         load_dataset(copy)
 
 
-def test_a_manifest_without_any_metadata_is_right(raw: Raw, out: Path) -> None:
-    """2018 alone knows neither age nor sex nor site: whole columns are blank."""
+def test_a_manifest_without_metadata_is_valid(raw: Raw, out: Path) -> None:
+    """2018 alone has no age, sex and site: whole columns are blank."""
     for number in range(3):
         raw.image_2018(number)
     manifest = prepare(Preparation(raw.folder, ("2018",)), out).manifest
@@ -118,7 +118,7 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["joins.parquet", "missing.parquet", "quarantine.parquet"])
-def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, copy: Path) -> None:
+def test_an_edited_table_beside_the_manifest_is_refused(name: str, copy: Path) -> None:
     dataset = load_dataset(copy)
     table = read_side_table(dataset, name)
     table[:0].to_parquet(copy / name, index=False, compression="gzip")
@@ -134,7 +134,7 @@ def test_a_table_beside_the_manifest_is_the_one_that_was_prepared(name: str, cop
 
 
 @pytest.mark.parametrize("value", ["yes", None, 1])
-def test_joins_are_made_or_not(value: object, copy: Path) -> None:
+def test_joined_is_true_or_false(value: object, copy: Path) -> None:
     dataset = load_dataset(copy)
     joins = read_side_table(dataset, "joins.parquet")
     rewrite(copy, "joins.parquet", joins.assign(joined=value))
@@ -142,8 +142,8 @@ def test_joins_are_made_or_not(value: object, copy: Path) -> None:
         read_side_table(dataset, "joins.parquet")
 
 
-def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
-    """Given again, the preparation names the damage; after the folder was deleted it prepares."""
+def test_the_remedy_for_a_corrupt_data_set_works(raw: Raw, out: Path) -> None:
+    """Run again, the preparation names the corrupt file; after the folder is deleted it succeeds."""
     small(raw, out)
     request = Preparation(raw.folder, ("2017",), size=24)
     (out / "joins.parquet").unlink()
@@ -155,7 +155,7 @@ def test_every_remedy_for_damage_leads_out(raw: Raw, out: Path) -> None:
     assert len(prepare(request, out).manifest) == 4
 
 
-def test_a_damaged_description_is_read_or_refused(copy: Path) -> None:
+def test_a_corrupt_description_is_read_or_refused(copy: Path) -> None:
     def read(data: bytes) -> None:
         (copy / "dataset.json").write_bytes(data)
         load_dataset(copy)

@@ -1,4 +1,4 @@
-"""Shards are plain tars: what we wrote, every tool reads."""
+"""Shards are plain tars that every tool can read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_dalis_own_reader_reads_a_shard(raw: Raw, out: Path) -> None:
         assert np.array_equal(np.asarray(images.at(row)), reader.jpeg(row))
 
 
-def test_any_tar_reader_finds_the_bytes_where_the_manifest_says(raw: Raw, out: Path) -> None:
+def test_the_manifests_offsets_equal_those_of_any_tar_reader(raw: Raw, out: Path) -> None:
     dataset = small(raw, out)
     reader = ShardReader(dataset)
     with tarfile.open(out / "shard-00000.tar") as tar:
@@ -79,7 +79,7 @@ def test_a_reader_copies_nothing_and_can_be_pickled(raw: Raw, out: Path) -> None
 @pytest.mark.parametrize(
     ("kind", "spot"), [("", 0.0), ("", 0.5), ("", 1.0), ("mask_", 0.5)], ids=["start", "middle", "end", "mask"]
 )
-def test_damaged_bytes_are_named(raw: Raw, out: Path, kind: str, spot: float) -> None:
+def test_corrupt_bytes_are_named(raw: Raw, out: Path, kind: str, spot: float) -> None:
     image = small(raw, out).manifest.iloc[1]
     with (out / image["shard"]).open("r+b") as file:
         file.seek(image[f"{kind}offset"] + int(spot * (image[f"{kind}length"] - 1)))
@@ -90,7 +90,7 @@ def test_damaged_bytes_are_named(raw: Raw, out: Path, kind: str, spot: float) ->
         reader.mask(1) if kind else reader.jpeg(1)
 
 
-def test_places_that_were_exchanged_are_refused(raw: Raw, out: Path) -> None:
+def test_exchanged_places_are_refused(raw: Raw, out: Path) -> None:
     """The pixels of one image under the name of another are never read."""
     small(raw, out)
     table = pd.read_parquet(out / "manifest.parquet")
@@ -117,7 +117,7 @@ def test_shards_split_between_images_never_within(tmp_path: Path) -> None:
         assert content[place.mask_offset : place.mask_offset + place.mask_length] == b"mask"
 
 
-def test_a_damaged_shard_is_as_it_was_or_refused(raw: Raw, out: Path) -> None:
+def test_a_corrupt_shard_is_read_unchanged_or_refused(raw: Raw, out: Path) -> None:
     dataset = small(raw, out)
     shard = out / "shard-00000.tar"
 

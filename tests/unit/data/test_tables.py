@@ -42,7 +42,7 @@ def test_an_age_is_a_plain_number(age: str, raw: Raw) -> None:
 
 
 @pytest.mark.parametrize(("text", "age"), [("0", 0), ("85.0", 85), ("85.", 85), ("120", 120)])
-def test_ages_that_are_ones(text: str, age: float, raw: Raw) -> None:
+def test_valid_ages_are_read(text: str, age: float, raw: Raw) -> None:
     raw.image_2019(1)
     path = raw.folder / "2019/ISIC_2019_Training_Metadata.csv"
     path.write_text(path.read_text().replace(",55,", f",{text},"))
