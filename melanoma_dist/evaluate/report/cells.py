@@ -1,15 +1,17 @@
-"""How numbers are written in a report: three decimals, intervals beneath, and never a blank without its reason."""
+"""Metrics as cells and in sentences: their names, their intervals, and why one is undefined."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
+
+from melanoma_dist.pages.numbers import number, span
+from melanoma_dist.pages.tables import Cell, measured, undefined
 
 NOT_DEFINED = "not defined"
+"""In sentences; in tables an en dash and the reason."""
 EARLIER = "computed by an earlier version"
-"""Why a share of 0 or 1 with no width is not shown: resamples repeat it, which makes it no more certain."""
-Kind = Literal["", "undefined", "text", "flag", "good", "bad"]
-
+"""Why a share of 0 or 1 with an interval of no width is not shown: bootstrap resamples repeat it."""
 NAMES = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -29,77 +31,36 @@ NAMES = {
     "specificity_at_90": "specificity at sensitivity 0.90",
     "specificity_at_95": "specificity at sensitivity 0.95",
 }
-"""The figures of ``statistics.figures`` that a report shows, by the names the field uses."""
-_NEEDS = {"average_precision": "p", "sensitivity": "p", "specificity": "n", "precision": "c", "f1": "e"}
-_NEEDS |= {"brier": "k", "calibration_error": "k"}  # all others need positives and negatives
+"""The metrics that pages show, by their keys in ``metrics.classification``."""
+# What a metric needs: p positives, n negatives, c images called positive, e either of p and c, k any known truth.
+# All others need positives and negatives.
+_NEEDS = {"average_precision": "p", "sensitivity": "p", "specificity": "n", "precision": "c", "f1": "e",
+          "brier": "k", "calibration_error": "k"}  # fmt: skip
 
 
-class Cell(NamedTuple):
-    """What stands in one place of a table."""
-
-    text: str
-    note: str = ""
-    """Smaller, beneath: an interval, or why there is no number."""
-    kind: Kind = ""
-
-
-class Table(NamedTuple):
-    """Rows under a header; the first cell of a row names it."""
-
-    caption: str
-    header: list[str]
-    rows: list[list[Cell]]
+def estimate_text(estimate: Mapping[str, Any] | None, interval: str = " (95 % interval {})") -> str:
+    """Return an estimate with its interval for a sentence."""
+    if estimate is None or estimate.get("estimate") is None:
+        reason = (estimate or {}).get("not_defined")
+        return f"{NOT_DEFINED} ({reason})" if reason else NOT_DEFINED
+    ends = span(estimate["low"], estimate["high"])
+    return number(estimate["estimate"]) + (interval.format(ends) if ends else "")
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure as text."""
-    return NOT_DEFINED if value is None else f"{value:.{digits}f}"
+def estimate_cell(estimate: Mapping[str, Any]) -> Cell:
+    """Return a cell of ``{"estimate", "low", "high"}`` or of ``{"not_defined": reason}``."""
+    if "not_defined" in estimate:
+        return undefined(str(estimate["not_defined"]))
+    return measured(estimate["estimate"], "these images do not define it", estimate.get("low"), estimate.get("high"))
 
 
-def span(low: float | None, high: float | None, digits: int = 3) -> str:
-    """An interval as text; empty where there is none."""
-    return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def told(found: Mapping[str, Any] | None) -> str:
-    """An estimate with its interval in a sentence."""
-    if found is None:
-        return NOT_DEFINED
-    if "not_defined" in found:
-        return f"{NOT_DEFINED} ({found['not_defined']})"
-    interval = span(found["low"], found["high"])
-    return number(found["estimate"]) + (f" (95 % interval {interval})" if interval else "")
-
-
-def plain(value: object, kind: Kind = "") -> Cell:
-    """Text or a count."""
-    return Cell(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value), "", kind)
-
-
-def undefined(why: str) -> Cell:
-    """A figure that the data does not define."""
-    return Cell(NOT_DEFINED, why, "undefined")
-
-
-def figure(value: float | None, why: str, low: float | None = None, high: float | None = None) -> Cell:
-    """A figure with its interval, or why it is not defined."""
-    return undefined(why) if value is None else Cell(number(value), span(low, high))
-
-
-def certain(value: float | None, low: float | None, high: float | None) -> bool:
-    """Whether a share of images is told as sure: 0 or 1, with an interval of the same ends."""
+def is_certain(value: float | None, low: float | None, high: float | None) -> bool:
+    """Whether a share is 0 or 1 with an interval of no width."""
     return value in (0, 1) and low == high == value
 
 
-def estimate(found: Mapping[str, Any]) -> Cell:
-    """``{"estimate", "low", "high"}`` or ``{"not_defined": why}``."""
-    if "not_defined" in found:
-        return undefined(str(found["not_defined"]))
-    return figure(found["estimate"], "these images do not define it", found.get("low"), found.get("high"))
-
-
 def why_undefined(name: str, entry: Mapping[str, Any]) -> str:
-    """Why a figure of an entry of ``statistics.figures`` is None, from its counts."""
+    """Return why a metric of an entry is None, from the entry's counts."""
     if "positives" not in entry:
         return "no label defines it"
     if name in ("ppv", "npv"):
@@ -109,11 +70,11 @@ def why_undefined(name: str, entry: Mapping[str, Any]) -> str:
         return "no truth is known"
     needs = _NEEDS.get(name, "pn")
     if "p" in needs and not positives:
-        return "none has it"
+        return "no image has it"
     if "n" in needs and not negatives:
-        return "all have it"
+        return "all images have it"
     if "c" in needs and not called:
-        return "none is called"
+        return "no image is called positive"
     if "e" in needs and not (positives or called):
-        return "none has it and none is called"
+        return "no image has it and none is called positive"
     return "these images do not define it"

@@ -1,4 +1,4 @@
-"""What heads a report: the figures at the top with what they are worth, and what was trained on what."""
+"""The head of a report: the headline AUCs and what each is worth, and what was trained on what."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import statements
-from melanoma_dist.evaluate.report.cells import NOT_DEFINED, number, span
-from melanoma_dist.evaluate.report.figures import OUT_OF_FOLD
-from melanoma_dist.evaluate.report.run_results import RunResults, headline
+from melanoma_dist.evaluate.report.cells import NOT_DEFINED
+from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
+from melanoma_dist.pages.numbers import number, span
 
 
 class Headline(NamedTuple):
-    """One of the figures at the top."""
+    """One AUC at the top."""
 
     where: str
     value: str
@@ -28,61 +28,62 @@ class Headline(NamedTuple):
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def headlines(evidence: RunResults) -> list[Headline]:
-    """AUC of melanoma: of the evaluation that leads, then out of fold; each with what it is worth."""
-    own = evidence.summary["out_of_fold"]
-    note = f"{_counts(own)}, each image predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
-    found = [Headline(OUT_OF_FOLD, *_value(headline(own), "these images do not define it"), note, "")]
-    lead = evidence.leading()
+def headlines(results: RunResults) -> list[Headline]:
+    """Return the AUC of melanoma of the leading evaluation, then out of fold, each with what it is worth."""
+    own = results.summary["out_of_fold"]
+    note = f"{_counts(own)}, each predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
+    out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), "these images do not define it"), note, "")
+    lead = results.leading()
     if lead is None:
-        return found
+        return [out_of_fold]
     ensemble = lead.record["ensemble"]
     value = _value(headline(ensemble), lead.record["labels_absent"].get(HEADLINE, "these images do not define it"))
-    note = f"{_counts(ensemble)} that no fold has seen, by all folds together"
-    warning = statements.look(lead) if lead.look > 1 else ""
-    return [Headline(f"on unseen images, {lead.title}", *value, note, warning), *found]
+    note = f"{_counts(ensemble)} that no fold has seen, predicted by the ensemble of all folds"
+    warning = statements.history(lead) if lead.ordinal > 1 else ""
+    return [Headline(f"on unseen images, {lead.title}", *value, note, warning), out_of_fold]
 
 
 def _counts(assessment: Mapping[str, Any]) -> str:
     return f"{assessment['images']:,} images of {assessment['lesions']:,} lesions"
 
 
-def _value(found: Mapping[str, Any] | None, why: str) -> tuple[str, str]:
-    if found is None or found["estimate"] is None:
-        return NOT_DEFINED, why
-    ends = span(found["low"], found["high"])
-    return number(found["estimate"]), f"95 % interval {ends}" if ends else ""
+def _value(auc: Mapping[str, Any] | None, reason: str) -> tuple[str, str]:
+    if auc is None or auc["estimate"] is None:
+        return NOT_DEFINED, reason
+    ends = span(auc["low"], auc["high"])
+    return number(auc["estimate"]), f"95 % interval {ends}" if ends else ""
 
 
-def facts(evidence: RunResults) -> list[tuple[str, str]]:
-    """What was trained on what."""
-    summary, data = evidence.summary, evidence.summary["data"]
-    identity, folds = summary["identity"], len(summary["folds"])
-    each_model = f"each model saw {folds - 1} of the {folds}"
-    told_of = [
-        ("backbone", f"{summary['backbone']}, from weights {identity.get('model.weights', 'unknown')}"),
+def facts(results: RunResults) -> list[tuple[str, str]]:
+    """Return what was trained on what, as pairs of a name and a text."""
+    summary, data = results.summary, results.summary["data"]
+    folds = len(summary["folds"])
+    seeds = (summary["repeats_of"] or {"seeds": [summary["seed"]]})["seeds"]
+    pairs = [
+        ("backbone", f"{summary['backbone']}, from weights {summary['identity'].get('model.weights', 'unknown')}"),
         ("labels", ", ".join(summary["labels"])),
-        ("trained on", f"{data['images']:,} images of {data['lesions']:,} lesions in {folds} folds; {each_model}"),
+        (
+            "training data",
+            f"{data['images']:,} images of {data['lesions']:,} lesions in {folds} folds; each model saw {folds - 1} of "
+            f"the {folds}",
+        ),
         (
             "kept out",
-            f"{data['kept_out']:,} images (holdouts, and what shares a known lesion or a found copy with them)",
+            f"{data['kept_out']:,} images (holdouts, and images that share a known lesion or a copy with them)",
         ),
         ("years", ", ".join(str(year) for year in data["years"])),
         ("data", f"{data['folder']}, fingerprint {data['fingerprint']}"),
-        ("seeds", ", ".join(map(str, (summary["repeats_of"] or {"seeds": [summary["seed"]]})["seeds"]))),
+        ("seeds", ", ".join(map(str, seeds))),
     ]
-    for each in evidence.evaluations:
-        seen = each.record["data"]
-        told_of.append(
-            (
-                f"unseen: {each.title}",
-                f"{each.record['ensemble']['images']:,} images of {each.record['ensemble']['lesions']:,} lesions of "
-                f"{seen['folder']}, fingerprint {seen['fingerprint']}; {_orientations(each.record['tta'])}, "
-                f"{len(each.record['models'])} folds together, {each.record['begun'][:10]}",
-            )
+    for each in results.evaluations:
+        record, images = each.record, each.record["data"]
+        text = (
+            f"{_counts(record['ensemble'])} of {images['folder']}, fingerprint {images['fingerprint']}; "
+            f"{_orientations(record['tta'])}, ensemble of {len(record['models'])} folds, {record['begun'][:10]}"
         )
-    return told_of
+        pairs.append((f"unseen: {each.title}", text))
+    return pairs
 
 
 def _orientations(count: int) -> str:
-    return f"averaged over {count} orientations of each image" if count > 1 else "each image as it is"
+    return f"mean over {count} orientations of each image" if count > 1 else "one orientation of each image"

@@ -1,244 +1,287 @@
-"""The curves of a report with what belongs to them: a caption, a text for those who do not see it, the numbers."""
+"""The figures of a report: a plot with its caption, a text alternative with the key numbers, and a table of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.report import curves, plots
-from melanoma_dist.evaluate.report.cells import Cell, Table, number, plain, span
-from melanoma_dist.evaluate.report.curves import Mark, Scored, precision_at, scored, specificity_at
-from melanoma_dist.evaluate.report.plots import Confusion
-from melanoma_dist.evaluate.report.run_results import RunResults
-from melanoma_dist.evaluate.report.tables import counts_of, judged_point, letters
+from melanoma_dist.evaluate.report import plots, statements
+from melanoma_dist.evaluate.report.cells import estimate_text
+from melanoma_dist.evaluate.report.plots import (
+    Confusion,
+    Mark,
+    ScoredImages,
+    precision_at,
+    scored_images,
+    specificity_at,
+)
+from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
+from melanoma_dist.evaluate.report.tables import counts_of, evaluated_point, letters
+from melanoma_dist.pages.numbers import number, span
+from melanoma_dist.pages.svg import PageFigure
+from melanoma_dist.pages.tables import Cell, Table, measured, plain
 
-OUT_OF_FOLD = "out of fold"
 _LEVELS = (0.50, 0.60, 0.70, 0.80, 0.82, 0.89, 0.90, 0.95)
-_DECISIONS = 12  # thresholds of a decision curve that its table tells
-
-
-class ReportFigure(NamedTuple):
-    """A plot and its words."""
-
-    name: str
-    """For TensorBoard and anchors: letters and underscores."""
-    title: str
-    figure: Figure
-    alt: str
-    """Its key numbers in a sentence."""
-    caption: str
-    table: Table
+_DECISIONS = 12  # thresholds of a decision curve in its table
+_COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 
 
 class Missing(NamedTuple):
-    """A plot that the data does not allow, and why."""
+    """A figure that the data does not allow, and why."""
 
     title: str
-    why: str
+    reason: str
 
 
-def exhibits(evidence: RunResults) -> list[ReportFigure | Missing]:
-    """The curves of the headline label, out of fold and of each evaluation."""
-    sets, missing = _sets(evidence)
-    made: list[ReportFigure | Missing] = list(missing)
+def headline_figures(results: RunResults) -> list[PageFigure | Missing]:
+    """Return the curves of the headline label, out of fold and of each evaluation."""
+    sets, missing = _sets(results)
+    figures: list[PageFigure | Missing] = list(missing)
     if sets:
-        made += [_roc(evidence, sets), _precision_recall(sets)]
-    if len(evidence.labels) > 1:
-        made.append(_all_labels(evidence))
-    made += [*_reliability(evidence), *_decision(evidence), *_confusion(evidence)]
-    return made
+        figures += [_roc(results, sets), _precision_recall(sets)]
+    if len(results.labels) > 1:
+        figures.append(_all_labels(results))
+    return [*figures, *_reliability(results), *_decision(results), *_confusion(results)]
 
 
-def _sets(evidence: RunResults) -> tuple[list[Scored], list[Missing]]:
-    """The answers to the headline label, by where they come from; the out-of-fold ones first."""
-    tables = {OUT_OF_FOLD: evidence.table} | {each.title: each.table for each in evidence.evaluations}
-    found = {name: scored(name, table, HEADLINE) for name, table in tables.items() if HEADLINE in table}
+def training_figures(results: RunResults) -> list[PageFigure]:
+    """Return learning curves, the spread over folds and, if the run repeated them, over seeds."""
+    figures = [_learning(results)] if results.histories else []
+    figures.append(_fold_spread(results))
+    if results.summary["repeats_of"] is not None:
+        figures += _seeds(results.summary["repeats_of"])
+    return figures
+
+
+def subgroup_figure(
+    title: str, subgroups: Sequence[Mapping[str, Any]], overall: float | None, table: Table, threshold: str
+) -> PageFigure:
+    """Return the AUC of each subgroup; ``threshold`` describes that of the table's sensitivity."""
+    flagged = statements.flagged_subgroups(subgroups)
+    alt = f"{title}: AUC of {len(subgroups)} subgroups of {HEADLINE}. {flagged}"
+    caption = f"AUC with 95 % intervals; dotted: all images. {flagged} Threshold of the table: {threshold}."
+    return PageFigure("subgroups", title, plots.forest_plot(subgroups, overall), alt, caption, table)
+
+
+def _sets(results: RunResults) -> tuple[list[ScoredImages], list[Missing]]:
+    """The predictions of the headline label by their origin, out of fold first."""
+    tables = {OUT_OF_FOLD: results.table} | {each.title: each.table for each in results.evaluations}
+    sets = {name: scored_images(name, table, HEADLINE) for name, table in tables.items() if HEADLINE in table}
     missing = [
         Missing(f"Curves of {HEADLINE}, {name}", "needs images known to have it and images known not to")
         for name in tables
-        if found.get(name) is None
+        if sets.get(name) is None
     ]
-    return [answers for answers in found.values() if answers is not None], missing
+    return [images for images in sets.values() if images is not None], missing
 
 
-def _auc(evidence: RunResults, name: str) -> dict[str, Any] | None:
-    assessments = {OUT_OF_FOLD: evidence.summary["out_of_fold"]}
-    assessments |= {each.title: each.record["ensemble"] for each in evidence.evaluations}
-    row = assessments[name]["intervals"]["by_image"].get(HEADLINE)
-    return None if row is None else dict(row["auc"])
-
-
-def _roc(evidence: RunResults, sets: list[Scored]) -> ReportFigure:
+def _roc(results: RunResults, sets: list[ScoredImages]) -> PageFigure:
     folds = [
-        answers
-        for fold, rows in evidence.table.groupby("fold")
-        if (answers := scored(f"fold {fold}", rows, HEADLINE)) is not None
+        images
+        for fold, rows in results.table.groupby("fold")
+        if (images := scored_images(f"fold {fold}", rows, HEADLINE)) is not None
     ]
-    key = "; ".join(f"{each.name} AUC {_said(_auc(evidence, each.name))}" for each in sets)
-    marks, names = _marks(evidence, sets)
+    aucs = {OUT_OF_FOLD: headline(results.summary["out_of_fold"])}
+    aucs |= {each.title: headline(each.record["ensemble"]) for each in results.evaluations}
+    key = "; ".join(f"{each.name} AUC {estimate_text(aucs[each.name], ', 95 % interval {}')}" for each in sets)
+    marks, names = _marks(results, sets)
     caption = (
-        f"{key}. Letters are operating points, on the curve they were chosen or judged on: {names}." if names else key
+        f"{key}. Letters are operating points, on the curve that chose or evaluated them: {names}." if names else key
     )
-    table = _levels(f"Specificity of {HEADLINE} at given sensitivities", "sensitivity", sets, specificity_at)
-    return ReportFigure("roc", f"ROC of {HEADLINE}", curves.roc_plot(sets, folds, marks), key, caption, table)
+    table = _levels(f"Specificity of {HEADLINE} at fixed sensitivities", "sensitivity", sets, specificity_at)
+    return PageFigure("roc", f"ROC of {HEADLINE}", plots.roc_plot(sets, folds, marks), key, caption, table)
 
 
-def _said(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return number(None)
-    interval = span(found["low"], found["high"])
-    return number(found["estimate"]) + (f", 95 % interval {interval}" if interval else "")
-
-
-def _marks(evidence: RunResults, sets: list[Scored]) -> tuple[list[Mark], str]:
-    points = evidence.summary["operating_points"].get(HEADLINE)
+def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], str]:
+    points = results.summary["operating_points"].get(HEADLINE)
     if not isinstance(points, list):
         return [], ""
-    at = {answers.name: series for series, answers in enumerate(sets)}
+    series = {images.name: position for position, images in enumerate(sets)}
     marks = []
     for index, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
-        if OUT_OF_FOLD in at and not evidence.evaluations:
-            marks.append(Mark(letter, point["sensitivity"], point["specificity"], at[OUT_OF_FOLD]))
-        for each in evidence.evaluations:
-            judged = judged_point(each, HEADLINE, index)
-            if judged is None or each.title not in at:
+        if OUT_OF_FOLD in series and not results.evaluations:
+            marks.append(Mark(letter, point["sensitivity"], point["specificity"], series[OUT_OF_FOLD]))
+        for each in results.evaluations:
+            evaluated = evaluated_point(each, HEADLINE, index)
+            if evaluated is None or each.title not in series:
                 continue
-            reached = [judged["judged"][key].get("estimate") for key in ("sensitivity", "specificity")]
+            reached = [evaluated["judged"][key].get("estimate") for key in ("sensitivity", "specificity")]
             if None not in reached:
-                marks.append(Mark(letter, reached[0], reached[1], at[each.title]))
+                marks.append(Mark(letter, reached[0], reached[1], series[each.title]))
     return marks, ", ".join(f"{letter} {point['name']}" for letter, point in zip(letters(points), points, strict=True))
 
 
-def _levels(caption: str, name: str, sets: list[Scored], value: Callable[[Scored, float], float]) -> Table:
+def _levels(caption: str, name: str, sets: list[ScoredImages], value: Callable[[ScoredImages, float], float]) -> Table:
     rows = [[Cell(f"{level:.2f}"), *(Cell(number(value(each, level))) for each in sets)] for level in _LEVELS]
     return Table(caption, [name, *(each.name for each in sets)], rows)
 
 
-def _precision_recall(sets: list[Scored]) -> ReportFigure:
+def _precision_recall(sets: list[ScoredImages]) -> PageFigure:
     key = "; ".join(
         f"{each.name}: precision {precision_at(each, 0.9):.3f} at recall 0.90, {each.truth.mean():.1%} positive"
         for each in sets
     )
-    table = _levels("Precision at given recalls", "recall", sets, precision_at)
+    table = _levels("Precision at fixed recalls", "recall", sets, precision_at)
     caption = f"{key}. Dotted: the share of positives, which chance reaches."
-    figure = curves.precision_recall_plot(sets)
-    return ReportFigure("precision_recall", f"Precision and recall of {HEADLINE}", figure, key, caption, table)
+    figure = plots.precision_recall_plot(sets)
+    return PageFigure("precision_recall", f"Precision and recall of {HEADLINE}", figure, key, caption, table)
 
 
-def _all_labels(evidence: RunResults) -> ReportFigure:
-    lead = evidence.leading()
-    table, where = (evidence.table, OUT_OF_FOLD) if lead is None else (lead.table, lead.title)
+def _all_labels(results: RunResults) -> PageFigure:
+    lead = results.leading()
+    table, where = (results.table, OUT_OF_FOLD) if lead is None else (lead.table, lead.title)
     sets = [
-        answers for label in evidence.labels if label in table and (answers := scored(label, table, label)) is not None
+        images
+        for label in results.labels
+        if label in table and (images := scored_images(label, table, label)) is not None
     ]
     title = f"ROC of every label, {where}"
-    missing = [label for label in evidence.labels if label not in {each.name for each in sets}]
+    missing = [label for label in results.labels if label not in {each.name for each in sets}]
     caption = f"{len(sets)} labels" + (f"; not defined: {', '.join(missing)}" if missing else "")
-    rows = _levels("Specificity of every label at given sensitivities", "sensitivity", sets, specificity_at)
-    return ReportFigure("roc_labels", title, curves.roc_plot(sets), f"{title}: {caption}", caption + ".", rows)
+    rows = _levels("Specificity of every label at fixed sensitivities", "sensitivity", sets, specificity_at)
+    return PageFigure("roc_labels", title, plots.roc_plot(sets), f"{title}: {caption}", caption + ".", rows)
 
 
-def _reliability(evidence: RunResults) -> Iterator[ReportFigure | Missing]:
-    stored = evidence.summary["calibration"]["labels"].get(HEADLINE, {"not_fitted": "the label is absent"})
+def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
+    stored = results.summary["calibration"]["labels"].get(HEADLINE, {"not_fitted": "the label is absent"})
     if "not_fitted" in stored:
         yield Missing("Calibration, out of fold", stored["not_fitted"])
     else:
-        yield _reliability_of("calibration", OUT_OF_FOLD, {"before": stored["before"], **stored["after"]})
-    for each in evidence.evaluations:
-        found = each.record["calibration"].get(HEADLINE)
-        if found is not None and found["before"]["brier"] is not None:
+        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored["before"], **stored["after"]})
+    for each in results.evaluations:
+        quality = each.record["calibration"].get(HEADLINE)
+        if quality is not None and quality["before"]["brier"] is not None:
             name = f"calibration_{each.record['number']}"
-            yield _reliability_of(name, each.title, {"before": found["before"], "after": found["after"]})
+            yield _reliability_figure(name, each.title, {"before": quality["before"], "after": quality["after"]})
 
 
-def _reliability_of(name: str, where: str, parts: Mapping[str, Mapping[str, Any]]) -> ReportFigure:
-    key = "; ".join(f"{part}: calibration error {number(found['calibration_error'])}" for part, found in parts.items())
+def _reliability_figure(name: str, where: str, qualities: Mapping[str, Mapping[str, Any]]) -> PageFigure:
+    key = "; ".join(
+        f"{part}: calibration error {number(quality['calibration_error'])}" for part, quality in qualities.items()
+    )
     rows = [
-        [plain(part), Cell(number(p)), Cell(number(o)), plain(n)]
-        for part, found in parts.items()
-        for p, o, n in zip(*(found["reliability"][each] for each in ("predicted", "observed", "images")), strict=True)
+        [plain(part), Cell(number(predicted)), Cell(number(observed)), plain(images)]
+        for part, quality in qualities.items()
+        for predicted, observed, images in zip(
+            *(quality["reliability"][each] for each in ("predicted", "observed", "images")), strict=True
+        )
     ]
-    rows += [
-        [
-            plain(f"{part}, all"),
-            Cell(f"Brier {number(found['brier'])}"),
-            Cell(f"log loss {number(found['log_loss'])}"),
-            plain(""),
-        ]
-        for part, found in parts.items()
-    ]
-    figure = curves.reliability_plot({part: found["reliability"] for part, found in parts.items()})
+    for part, quality in qualities.items():
+        scores = f"Brier {number(quality['brier'])}", f"log loss {number(quality['log_loss'])}"
+        rows.append([plain(f"{part}, all"), *map(plain, scores), plain("")])
     table = Table(
-        f"Reliability by bin, {where}", ["calibration", "mean probability", "share that has it", "images"], rows
+        f"Reliability by bin, {where}", ["calibration", "mean probability", "share of positives", "images"], rows
     )
     title = f"Calibration of {HEADLINE}, {where}"
+    figure = plots.reliability_plot({part: quality["reliability"] for part, quality in qualities.items()})
     caption = f"{key}. On the dotted line, the predicted share is the observed one."
-    return ReportFigure(name, title, figure, f"{title}: {key}", caption, table)
+    return PageFigure(name, title, figure, f"{title}: {key}", caption, table)
 
 
-def _decision(evidence: RunResults) -> Iterator[ReportFigure | Missing]:
-    stored = {OUT_OF_FOLD: evidence.summary["decision_curve"].get(HEADLINE)}
-    stored |= {each.title: (each.record["decision_curve"] or {}).get(HEADLINE) for each in evidence.evaluations}
-    known = {name: curve for name, curve in stored.items() if curve is not None and curve["thresholds"]}
-    if not known:
+def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
+    stored = {OUT_OF_FOLD: results.summary["decision_curve"].get(HEADLINE)}
+    stored |= {each.title: (each.record["decision_curve"] or {}).get(HEADLINE) for each in results.evaluations}
+    curves = {name: curve for name, curve in stored.items() if curve is not None and curve["thresholds"]}
+    if not curves:
         yield Missing("Decision curve", "needs calibrated probabilities of images known to have it and known not to")
         return
-    rows, said = [], []
-    for name, curve in known.items():
-        kept = range(0, len(curve["thresholds"]), max(1, len(curve["thresholds"]) // _DECISIONS))
+    rows, sentences = [], []
+    for name, curve in curves.items():
+        columns = [curve[key] for key in ("thresholds", "model", "call_all")]
+        count = len(curve["thresholds"])
         rows += [
-            [plain(name), *(Cell(number(curve[key][at])) for key in ("thresholds", "model", "call_all"))] for at in kept
+            [plain(name), *(Cell(number(column[row])) for column in columns)]
+            for row in range(0, count, max(1, count // _DECISIONS))
         ]
-        better = [
-            t for t, m, a in zip(*(curve[k] for k in ("thresholds", "model", "call_all")), strict=True) if m > max(a, 0)
-        ]
-        said.append(f"{name}: better than calling all or none {_range(better)}")
-    key = "; ".join(said)
+        better = [t for t, model, call_all in zip(*columns, strict=True) if model > max(call_all, 0)]
+        where = f"at thresholds of {min(better):.2f} to {max(better):.2f}" if better else "at no threshold"
+        sentences.append(f"{name}: better than calling all or none {where}")
+    key = "; ".join(sentences)
     table = Table("Net benefit by threshold", ["", "threshold", "model", "call all"], rows)
-    caption = f"{key}. Net benefit counts true calls per image, less false ones weighed by the odds of the threshold."
-    yield ReportFigure(
-        "decision_curve", f"Decision curve of {HEADLINE}", curves.decision_plot(known), key, caption, table
+    caption = (
+        f"{key}. Net benefit: true positives per image, less false positives weighted by the odds of the threshold."
     )
+    figure = plots.decision_plot(curves)
+    yield PageFigure("decision_curve", f"Decision curve of {HEADLINE}", figure, key, caption, table)
 
 
-def _range(thresholds: Sequence[float]) -> str:
-    return f"at thresholds of {min(thresholds):.2f} to {max(thresholds):.2f}" if thresholds else "at no threshold"
-
-
-def _confusion(evidence: RunResults) -> Iterator[ReportFigure | Missing]:
-    points = evidence.summary["operating_points"].get(HEADLINE, {"not_chosen": "the label is absent"})
+def _confusion(results: RunResults) -> Iterator[PageFigure | Missing]:
+    points = results.summary["operating_points"].get(HEADLINE, {"not_chosen": "the label is absent"})
     if not isinstance(points, list):
         yield Missing(f"Operating points of {HEADLINE}", str(points["not_chosen"]))
         return
-    chosen = []
-    for letter, point in zip(letters(points), points, strict=True):
-        found, lost, alarms, spared = counts_of(point)
-        chosen.append(Confusion(f"{letter} {point['name']}", found, alarms, spared, lost))
-    yield _confusion_of("confusion", f"{OUT_OF_FOLD}, where they were chosen", chosen)
-    for each in evidence.evaluations:
-        judged = [(letter, judged_point(each, HEADLINE, at)) for at, letter in enumerate(letters(points))]
-        made = [
-            Confusion(f"{letter} {point['name']}", *(point["judged"][key] for key in _COUNTS))
-            for letter, point in judged
+    names = [f"{letter} {point['name']}" for letter, point in zip(letters(points), points, strict=True)]
+    chosen = [Confusion(name, *counts_of(point)) for name, point in zip(names, points, strict=True)]
+    yield _confusion_figure("confusion", f"{OUT_OF_FOLD}, where they were chosen", chosen)
+    for each in results.evaluations:
+        evaluated = [(name, evaluated_point(each, HEADLINE, index)) for index, name in enumerate(names)]
+        matrices = [
+            Confusion(name, *(point["judged"][key] for key in _COUNTS))
+            for name, point in evaluated
             if point is not None
         ]
-        if made:
-            yield _confusion_of(f"confusion_{each.record['number']}", each.title, made)
+        if matrices:
+            yield _confusion_figure(f"confusion_{each.record['number']}", each.title, matrices)
 
 
-_COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
-
-
-def _confusion_of(name: str, where: str, matrices: list[Confusion]) -> ReportFigure:
-    title = f"Confusion at the frozen points, {where}"
+def _confusion_figure(name: str, where: str, matrices: list[Confusion]) -> PageFigure:
+    title = f"Confusion at the operating points, {where}"
     first = matrices[0]
-    missed, alarms = first.false_negatives, first.false_positives
-    key = f"at {first.title}: {first.true_positives} found, {missed} missed, {alarms} false alarms"
-    rows = [[plain(matrix.title), *(plain(count) for count in matrix[1:])] for matrix in matrices]
-    table = Table(f"Counts, {where}", ["operating point", *(each.replace("_", " ") for each in _COUNTS)], rows)
-    return ReportFigure(
-        name, title, plots.confusion_plot(matrices, HEADLINE), f"{title}; {key}", "Shares are of a row.", table
+    key = (
+        f"at {first.title}: {first.true_positives} true positives, {first.false_negatives} missed, "
+        f"{first.false_positives} false alarms"
     )
+    rows = [[plain(matrix.title), *map(plain, matrix[1:])] for matrix in matrices]
+    table = Table(f"Counts, {where}", ["operating point", *(each.replace("_", " ") for each in _COUNTS)], rows)
+    figure = plots.confusion_plot(matrices, HEADLINE)
+    return PageFigure(name, title, figure, f"{title}; {key}", "Shares are of a row.", table)
+
+
+def _learning(results: RunResults) -> PageFigure:
+    rows = [
+        [plain(name), plain(epoch.epoch), Cell(number(epoch.train_loss, 4)), Cell(number(epoch.score))]
+        for name, epochs in results.histories.items()
+        for epoch in epochs
+    ]
+    best = ", ".join(f"{name} {epochs[-1].best_epoch} of {len(epochs)}" for name, epochs in results.histories.items())
+    table = Table("Epochs", ["training", "epoch", "training loss", f"validation AUC of {HEADLINE}"], rows)
+    caption = f"Dots mark the best epochs, whose weights are the fold's model: {best}."
+    alt = f"Training loss and validation AUC by epoch. {caption}"
+    return PageFigure(
+        "learning", "Learning curves", plots.learning_plot(results.histories, f"AUC of {HEADLINE}"), alt, caption, table
+    )
+
+
+def _fold_spread(results: RunResults) -> PageFigure:
+    folds = results.summary["folds"]
+    values, rows = {}, []
+    for label in [*results.labels, *(["macro"] if len(results.labels) > 1 else [])]:
+        aucs = [(fold["macro"] if label == "macro" else fold["labels"][label])["auc"] for fold in folds.values()]
+        values[label] = [auc for auc in aucs if auc is not None]
+        rows.append([plain(label), *(measured(auc, "these images do not define it") for auc in aucs)])
+    intervals = {
+        label: (spread["auc"]["mean"], spread["auc"]["low"], spread["auc"]["high"])
+        for label, spread in results.summary["over_folds"].items()
+        if spread.get("auc") is not None and spread["auc"].get("low") is not None
+    }
+    key = "; ".join(
+        f"{label} mean {mean:.3f}, 95 % interval {span(low, high)}" for label, (mean, low, high) in intervals.items()
+    )
+    table = Table("AUC by fold", ["AUC", *(f"fold {fold}" for fold in folds)], rows)
+    figure = plots.spread_plot(values, intervals)
+    caption = "A dot is a fold; the line is the corrected 95 % interval of their mean (Nadeau and Bengio 2003)."
+    alt = f"AUC of each fold by label. {key or 'No label is defined in two folds'}"
+    return PageFigure("fold_spread", "AUC by fold", figure, alt, caption, table)
+
+
+def _seeds(repeats: Mapping[str, Any]) -> list[PageFigure]:
+    aucs, seeds = repeats["auc"].get(HEADLINE), repeats["seeds"]
+    if not aucs or any(value is None for fold in aucs for value in fold):
+        return []
+    rows = [[plain(f"fold {fold}"), *(Cell(number(value)) for value in values)] for fold, values in enumerate(aucs)]
+    table = Table(f"AUC of {HEADLINE}", ["", *(f"seed {seed}" for seed in seeds)], rows)
+    title = f"AUC of {HEADLINE} by fold and seed"
+    alt = f"{title}: {len(aucs)} folds, each trained with {len(seeds)} seeds"
+    caption = "Dots in a row differ by the seed alone; rows differ by the images that measure them, too."
+    return [PageFigure("seeds", title, plots.seeds_plot(aucs, seeds), alt, caption, table)]

@@ -1,20 +1,152 @@
-"""Plots of a run: confusion matrices, learning curves, folds and seeds, subgroups. Each is a function of plain data."""
+"""The plots of a report as functions of plain data: curves of a label, confusion matrices, trainings, subgroups."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from melanoma_dist.artifacts.epochs import EpochRecord
+from melanoma_dist.data.labels import TRUE
 from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, plot, style
 
-_WIDTH = 3.9
+Floats = npt.NDArray[np.floating[Any]]
+_WIDTH = 3.9  # inches: at 96 pixels an inch it fits a phone at full size
+_MOST_POINTS = 400  # of a drawn curve
 _ROW = 0.27  # inches of a row of text
+_LIGHT = "#bbbbbb"
+
+
+class ScoredImages(NamedTuple):
+    """The images of known truth for one label: truth (1, 0) and probability [n], some of either truth."""
+
+    name: str
+    truth: Floats
+    probability: Floats
+
+
+class Mark(NamedTuple):
+    """A point on a ROC curve."""
+
+    letter: str
+    sensitivity: float
+    specificity: float
+    series: int
+    """Which curve it lies on."""
+
+
+def scored_images(name: str, table: pd.DataFrame, label: str) -> ScoredImages | None:
+    """Return the images of known truth of a table of predictions; None unless there are positives and negatives."""
+    known = table[table[label + TRUE].notna()]
+    truth = known[label + TRUE].to_numpy(dtype=np.float64)
+    if not truth.any() or truth.all():
+        return None
+    return ScoredImages(name, truth, known[label].to_numpy(dtype=np.float64))
+
+
+def specificity_at(images: ScoredImages, sensitivity: float) -> float:
+    """Return the highest specificity of any threshold that reaches a sensitivity."""
+    false, true, _ = roc_curve(images.truth, images.probability, drop_intermediate=False)
+    return float(1 - false[np.argmax(true >= sensitivity - 1e-12)])
+
+
+def precision_at(images: ScoredImages, recall: float) -> float:
+    """Return the highest precision of any threshold that reaches a recall."""
+    precision, reached, _ = precision_recall_curve(images.truth, images.probability)
+    return float(precision[reached >= recall - 1e-12].max())
+
+
+def roc_plot(sets: Sequence[ScoredImages], folds: Sequence[ScoredImages] = (), marks: Sequence[Mark] = ()) -> Figure:
+    """Draw ROC curves: each fold thin and grey, the sets thick, marked points as letters."""
+    figure, axes = _square("1 - specificity", "sensitivity")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for fold in folds:
+        false, true, _ = roc_curve(fold.truth, fold.probability)
+        axes.plot(*_thinned(false, true), color=_LIGHT, linewidth=0.7)
+    for images, colour in zip(sets, _colours(len(sets)), strict=True):
+        false, true, _ = roc_curve(images.truth, images.probability)
+        axes.plot(*_thinned(false, true), color=colour, linewidth=1.6, label=images.name)
+    if folds:
+        axes.plot([], [], color=_LIGHT, linewidth=0.7, label="each fold")
+    for mark in marks:
+        at = (1 - mark.specificity, mark.sensitivity)
+        axes.plot(*at, "o", color=SERIES[mark.series % len(SERIES)], markersize=8, markeredgecolor="white")
+        axes.text(*at, mark.letter, color="white", fontsize=6, ha="center", va="center_baseline", weight="bold")
+    _legend(axes, "lower right")
+    return figure
+
+
+def precision_recall_plot(sets: Sequence[ScoredImages]) -> Figure:
+    """Draw precision against recall; dotted, the share of positives, which chance reaches."""
+    figure, axes = _square("recall (sensitivity)", "precision")
+    for images, colour in zip(sets, _colours(len(sets)), strict=True):
+        precision, recall, _ = precision_recall_curve(images.truth, images.probability)
+        axes.plot(*_thinned(recall, precision), color=colour, linewidth=1.6, label=images.name)
+        axes.axhline(float(images.truth.mean()), color=colour, linewidth=0.8, linestyle=":")
+    _legend(axes, "best")
+    return figure
+
+
+def reliability_plot(diagrams: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw reliability diagrams by name: share of positives against mean probability; larger dots hold more images."""
+    figure, axes = _square("mean probability of a bin", "share of positives")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    colours = [GREY, *_colours(max(len(diagrams) - 1, 0))]
+    for (name, diagram), colour in zip(diagrams.items(), colours, strict=False):
+        images = np.asarray(diagram["images"], dtype=np.float64)
+        share = images / images.sum() if len(images) else images
+        axes.plot(diagram["predicted"], diagram["observed"], color=colour, linewidth=1.2, label=name)
+        axes.scatter(diagram["predicted"], diagram["observed"], s=6 + 90 * share, color=colour)
+    _legend(axes, "best")
+    return figure
+
+
+def decision_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw net benefit against the threshold, by name, beside calling all and calling none."""
+    figure, axes = plot(_WIDTH, 3.2)
+    axes.axhline(0, color=INK, linewidth=0.8, label="call none")
+    top = 0.0
+    for (name, curve), colour in zip(curves.items(), _colours(len(curves)), strict=True):
+        axes.plot(curve["thresholds"], curve["call_all"], color=colour, linewidth=0.9, linestyle=":")
+        axes.plot(curve["thresholds"], curve["model"], color=colour, linewidth=1.6, label=name)
+        top = max(top, *curve["model"], *curve["call_all"])
+    axes.plot([], [], color=GREY, linewidth=0.9, linestyle=":", label="call all")
+    axes.set_ylim(-0.25 * top - 0.01, 1.1 * top + 0.01)
+    axes.set_xlabel("threshold probability")
+    axes.set_ylabel("net benefit")
+    _legend(axes, "best")
+    return figure
+
+
+def _square(x: str, y: str) -> tuple[Figure, Axes]:
+    figure, axes = plot(_WIDTH, _WIDTH)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
+
+
+def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Keep evenly spaced points and both ends: more than these are invisible and make the page large."""
+    points = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).astype(int))
+    return x[points], y[points]
+
+
+def _colours(count: int) -> list[str]:
+    return [SERIES[at % len(SERIES)] for at in range(count)]
+
+
+def _legend(axes: Axes, place: Literal["lower right", "best"]) -> None:
+    axes.legend(loc=place, frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
 
 
 class Confusion(NamedTuple):
@@ -28,7 +160,7 @@ class Confusion(NamedTuple):
 
 
 def confusion_plot(matrices: Sequence[Confusion], label: str) -> Figure:
-    """Confusion matrices two in a row, each cell shaded by its share of its row."""
+    """Draw confusion matrices, two in a row, each cell shaded by its share of its row."""
     columns = 2
     rows = -(-len(matrices) // columns)
     figure = Figure(figsize=(_WIDTH, 1.95 * rows), layout="constrained")
@@ -56,7 +188,7 @@ def _confusion(axes: Axes, matrix: Confusion, label: str) -> None:
 
 
 def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) -> Figure:
-    """Training loss and validation score by epoch, a line per training; a dot marks the best epoch."""
+    """Draw training loss and validation score by epoch, a line per training; a dot marks the best epoch."""
     figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
     loss, validation = figure.subplots(2, 1, sharex=True)
     for at, (name, epochs) in enumerate(histories.items()):
@@ -78,7 +210,7 @@ def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) ->
 
 
 def spread_plot(values: Mapping[str, Sequence[float]], intervals: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """A dot for each fold's AUC, a row for each label; ``intervals`` (mean, low, high) as a line where there is one."""
+    """Draw each fold's AUC as a dot, a row per label, with the interval (mean, low, high) of the mean as a line."""
     names = list(values)
     figure, axes = plot(_WIDTH, 0.9 + 0.36 * len(names))
     for row, name in enumerate(names):
@@ -94,7 +226,7 @@ def spread_plot(values: Mapping[str, Sequence[float]], intervals: Mapping[str, t
 
 
 def seeds_plot(aucs: Sequence[Sequence[float]], seeds: Sequence[int]) -> Figure:
-    """AUC of each training, [folds][seeds]: a row for each fold, a colour for each seed."""
+    """Draw the AUC of each training, [folds][seeds]: a row per fold, a colour per seed."""
     figure, axes = plot(_WIDTH, 0.9 + 0.3 * len(aucs))
     for at, seed in enumerate(seeds):
         colour = SERIES[at % len(SERIES)]
@@ -107,13 +239,13 @@ def seeds_plot(aucs: Sequence[Sequence[float]], seeds: Sequence[int]) -> Figure:
 
 
 def forest_plot(subgroups: Sequence[Mapping[str, Any]], overall: float | None) -> Figure:
-    """AUC and interval of each subgroup with its counts; flagged ones in red, the whole as a dotted line."""
+    """Draw AUC, interval and counts of each subgroup; flagged ones in red, all images as a dotted line."""
     figure, axes = plot(6.6, 0.9 + _ROW * len(subgroups))
     if overall is not None:
         axes.axvline(overall, color=GREY, linewidth=0.9, linestyle=":")
-    for row, found in enumerate(subgroups):
-        _forest_row(axes, row, found)
-    names = [f"{found['attribute']}: {found['value']}" for found in subgroups]
+    for row, subgroup in enumerate(subgroups):
+        _forest_row(axes, row, subgroup)
+    names = [f"{subgroup['attribute']}: {subgroup['value']}" for subgroup in subgroups]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("AUC")
@@ -121,14 +253,14 @@ def forest_plot(subgroups: Sequence[Mapping[str, Any]], overall: float | None) -
     return figure
 
 
-def _forest_row(axes: Axes, row: int, found: Mapping[str, Any]) -> None:
-    counts = f"{found['images']:,} images, {found['positives']:,} positive"
+def _forest_row(axes: Axes, row: int, subgroup: Mapping[str, Any]) -> None:
+    counts = f"{subgroup['images']:,} images, {subgroup['positives']:,} positive"
     axes.text(1.01, row, counts, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5)
-    auc = found["auc"]
+    auc = subgroup["auc"]
     if "not_defined" in auc or auc["estimate"] is None:
         axes.text(0.5, row, "not defined", transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=GREY)
         return
-    flagged = found["gap"].get("flagged", False)
+    flagged = subgroup["gap"].get("flagged", False)
     colour = RED if flagged else BLUE
     if auc["low"] is not None and auc["high"] is not None:
         axes.plot([auc["low"], auc["high"]], [row, row], color=colour, linewidth=1.4)

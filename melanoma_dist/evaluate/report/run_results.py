@@ -1,4 +1,4 @@
-"""All that a report tells, read from the folder of a finished run: nothing else is asked, so it can be told again."""
+"""What a report is written from: the results of a finished run and of its evaluations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
 from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError, MelanomaDistError
-from melanoma_dist.evaluate.report.cells import EARLIER, certain
+from melanoma_dist.evaluate.report.cells import EARLIER, is_certain
 from melanoma_dist.metrics.bootstrap import PROPORTIONS
 from melanoma_dist.storage.untrusted import parse_json, read_text
 
 GALLERY = "gallery"
-"""The folder of a run that keeps the pictures of its report."""
-ORDINALS = {1: "first", 2: "second", 3: "third"}
+"""The folder of a run with the pictures of its report."""
+OUT_OF_FOLD = "out of fold"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished look at images that no fold has seen."""
+    """A finished evaluation of images that no fold has seen."""
 
     record: dict[str, Any]
     """``evaluation.json``."""
@@ -34,31 +34,31 @@ class Evaluation:
     """The ensemble's predictions."""
 
     @property
-    def look(self) -> int:
-        """Which look at any of these images it was, from 1: a second one is no longer unbiased."""
+    def ordinal(self) -> int:
+        """Counts evaluations of any of these images, from 1: a second one is no longer unbiased."""
         return len(self.record["earlier"]) + 1
 
     @property
-    def seen(self) -> int:
-        """How many of the images had been looked at before; older records compared the whole set."""
-        every = int(self.record["data"]["images"])
-        return int(self.record.get("seen_before", every if self.record["earlier"] else 0))
+    def evaluated_before(self) -> int:
+        """Number of images that were evaluated before; older records compared the whole set."""
+        images = int(self.record["data"]["images"])
+        return int(self.record.get("seen_before", images if self.record["earlier"] else 0))
 
     @property
     def name(self) -> str:
-        """What was looked at."""
+        """The holdout or data set."""
         return str(self.record["what"])
 
     @property
     def title(self) -> str:
-        """Its name and number for people, and which look it was where it was not the first."""
-        again = f", look {self.look}" if self.look > 1 else ""
-        return f"{self.name} (evaluation {self.record['number']}{again})"
+        """Its name and number; ``repeated`` if any of its images were evaluated before."""
+        repeated = ", repeated" if self.ordinal > 1 else ""
+        return f"{self.name} (evaluation {self.record['number']}{repeated})"
 
 
 @dataclass(frozen=True)
 class RunResults:
-    """What a run left behind."""
+    """The results of a run."""
 
     folder: Path
     summary: dict[str, Any]
@@ -77,29 +77,29 @@ class RunResults:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the model answers."""
+        """The labels that the model predicts."""
         return tuple(self.summary["labels"])
 
     @property
     def synthetic(self) -> bool:
-        """Whether any of the images was drawn by the program."""
+        """Whether the program drew any of the images."""
         return bool(self.summary["synthetic"]) or any(each.record["synthetic"] for each in self.evaluations)
 
     def leading(self) -> Evaluation | None:
-        """The evaluation that heads the report: the one whose images had been looked at least often, then the first.
+        """Return the evaluation that heads the report: the least repeated one, then the first.
 
-        One that does not define the headline figure comes last.
+        One that does not define the headline AUC comes last.
         """
 
         def order(each: Evaluation) -> tuple[bool, int, int]:
-            found = headline(each.record["ensemble"])
-            return found is None or found["estimate"] is None, each.look, int(each.record["number"])
+            auc = headline(each.record["ensemble"])
+            return auc is None or auc["estimate"] is None, each.ordinal, int(each.record["number"])
 
         return min(self.evaluations, key=order, default=None)
 
 
 def headline(assessment: dict[str, Any]) -> dict[str, Any] | None:
-    """AUC of melanoma per image with its interval (``estimate``, ``low``, ``high``); None without that label."""
+    """Return the AUC of melanoma per image (``estimate``, ``low``, ``high``); None without that label."""
     row = assessment["intervals"]["by_image"].get(HEADLINE)
     return None if row is None else dict(row["auc"])
 
@@ -111,21 +111,21 @@ def read_run_results(folder: Path, summary: dict[str, Any] | None = None) -> Run
     """
     if summary is None and not (folder / "summary.json").is_file():
         raise DataError(f"{folder}: holds no finished run (there is no summary.json). Train it to its end first.")
-    with as_told(folder):
+    with convert_errors(folder):
         return _read(folder, summary)
 
 
 @contextmanager
-def as_told(folder: Path) -> Iterator[None]:
-    """Make one DataError of whatever is raised where the files of a run do not say what this program writes."""
+def convert_errors(folder: Path) -> Iterator[None]:
+    """Convert errors from malformed run files to DataError."""
     try:
         yield
     except MelanomaDistError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TemplateError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder}: its files do not say what a report tells ({type(error).__name__}: {error}): edited, or of "
-            "another version. Bring them back, or delete summary.json and give the run's own command again."
+            f"{folder}: its files lack what a report needs ({type(error).__name__}: {error}): edited, or of another "
+            "version. Restore them, or delete summary.json and run the run's own command again."
         ) from error
 
 
@@ -159,7 +159,7 @@ def _doubt(figures: dict[str, Any], why: str) -> None:
     """Replace shares that are told as certain, which only an earlier version did."""
     for name in PROPORTIONS:
         found = figures.get(name, {})
-        if certain(found.get("estimate"), found.get("low"), found.get("high")):
+        if is_certain(found.get("estimate"), found.get("low"), found.get("high")):
             figures[name] = {"not_defined": why}
 
 

@@ -1,124 +1,149 @@
-"""What a report says in words: what was proven about leakage, and what the figures do not allow to say."""
+"""What a report states in words: leakage, repeated evaluations, subgroups, limits of use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from melanoma_dist.artifacts.decision_rules import YOUDEN
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
+from melanoma_dist.pages.numbers import number
 
-OPTIMISTIC = "slightly optimistic, because the epoch of each fold was chosen on the images it is judged by"
+OPTIMISTIC = "slightly optimistic, because each fold chose its epoch on the images that measure it"
 POINTS = (
-    "They were chosen on predictions of single folds and are applied to the mean of all folds, whose probabilities "
-    "spread less: the sensitivity that is reached may differ from the one that a point is named by."
+    "Predictions of single folds chose them; they apply to the mean of all folds, whose probabilities spread less. The "
+    "sensitivity that a point reaches may therefore differ from the one in its name."
 )
-"""What to know of operating points."""
+"""A caution about operating points."""
+ATTRIBUTES = ("sex", "age", "site", "year", "image size", "metadata")
+"""The attributes of ``metrics.subgroups``; an attribute that all images share makes no subgroups."""
 _RARE = 100  # positives below which an interval is wide whatever the model
-
-
 _SEARCH = (
-    "Copies of an image that were turned, mirrored, cut, framed or much brightened are not found by the search for "
-    "copies (what re-encoding and resizing do is found). Images without a lesion id count as lesions of their own: two "
-    "photographs of one such lesion may lie on both sides of a split."
+    "The search for copies finds re-encoded and resized images. It does not find copies that were rotated, mirrored, "
+    "cropped, framed or much brightened. An image without a lesion id counts as a lesion of its own: two photographs "
+    "of one such lesion may be on both sides of a split."
 )
 
 
-class Claim(NamedTuple):
-    """A statement, whether it holds, and how that is known."""
+class Statement(NamedTuple):
+    """A statement about leakage, whether it holds, and how that was checked."""
 
-    statement: str
+    text: str
     holds: bool
-    how: str
+    check: str
 
 
-def leakage(evidence: RunResults) -> list[Claim]:
-    """What is known about images on both sides of a split."""
-    table, summary = evidence.table, evidence.summary
-    once = bool(table["image_id"].is_unique) and len(table) == summary["data"]["images"]
+def leakage(results: RunResults) -> list[Statement]:
+    """State whether images or lesions are on both sides of a split."""
+    table, summary = results.table, results.summary
+    complete = bool(table["image_id"].is_unique) and len(table) == summary["data"]["images"]
     folds = len(summary["folds"])
-    whole = bool((table.groupby("group")["fold"].nunique() == 1).all())
-    here = "counted in the predictions for this page, and proven before the training"
-    claims = [
-        Claim(f"The {folds} folds are complete: each of {len(table):,} images is predicted exactly once.", once, here),
-        Claim(
-            "The folds are disjoint in lesions: no known lesion and no copy that the search finds lies in two of them.",
-            whole, here,
-        ),
-        Claim(
-            "No image of a holdout is in a fold, no known lesion of one and no copy that the search finds.", True,
-            "proven before the training by the checks of `data audit`, without which none starts",
-        ),
+    disjoint = bool((table.groupby("group")["fold"].nunique() == 1).all())
+    recounted = "counted in the predictions for this page, and checked before the training"
+    statements = [
+        Statement(f"The {folds} folds are complete: they predict each of {len(table):,} images exactly once.",
+                  complete, recounted),
+        Statement("The folds share no lesion: no known lesion and no copy that the search finds is in two of them.",
+                  disjoint, recounted),
+        Statement("No fold has an image of a holdout, a known lesion of one or a copy that the search finds.", True,
+                  "checked by `data audit` before every training, which stops if it fails"),
     ]  # fmt: skip
-    return claims + [claim for each in evidence.evaluations for claim in _unseen(each, evidence)]
+    return statements + [_unseen(each, results) for each in results.evaluations]
 
 
-def _unseen(evaluation: Evaluation, evidence: RunResults) -> list[Claim]:
-    trained, seen = evidence.table, evaluation.table
-    shared = bool(set(trained["image_id"]) & set(seen["image_id"]))
+def _unseen(evaluation: Evaluation, results: RunResults) -> Statement:
+    trained, evaluated = results.table, evaluation.table
+    shared = bool(set(trained["image_id"]) & set(evaluated["image_id"]))
     if evaluation.record["kind"] == "holdout":  # of the same manifest: groups have the same names
-        shared = shared or bool(set(trained["group"]) & set(seen["group"]))
-    return [
-        Claim(
-            f"{evaluation.title}: no image of it was trained on, no known lesion and no copy that the search finds.",
-            not shared,
-            "proven when the evaluation began, which is refused otherwise; ids compared again for this page",
-        ),
-    ]  # fmt: skip
+        shared = shared or bool(set(trained["group"]) & set(evaluated["group"]))
+    return Statement(
+        f"{evaluation.title}: the training used none of its images, no known lesion of them and no copy that the "
+        "search finds.",
+        not shared,
+        "checked when the evaluation started, which stops if it fails; ids compared again for this page",
+    )
 
 
-def look(evaluation: Evaluation) -> str:
-    """How often these images had been looked at, as a sentence."""
+def history(evaluation: Evaluation) -> str:
+    """State how often these images were evaluated before."""
     earlier = evaluation.record["earlier"]
     if not earlier:
         return (
-            "First look, as far as is known: no record in the same folder of runs tells of an earlier look at any of "
-            "these images."
+            "First evaluation, as far as is known: no record in the same folder of runs names an earlier evaluation of "
+            "any of these images."
         )
-    names = ", ".join(f"{each['run']} #{each['number']} ({_when(each)})" for each in earlier)
+    names = ", ".join(f"{each['run']} #{each['number']} ({_date(each)})" for each in earlier)
     return (
-        f"LOOK NUMBER {evaluation.look} at these images: earlier ones are {names}. Seen before, by the records that "
-        f"were left: {evaluation.seen:,} of {evaluation.record['data']['images']:,} images. Whatever was chosen after "
-        "a look makes this figure optimistic."
+        f"EVALUATION NUMBER {evaluation.ordinal} of these images; earlier ones: {names}. Images evaluated before, by "
+        f"the remaining records: {evaluation.evaluated_before:,} of {evaluation.record['data']['images']:,}. Any "
+        "choice made after an earlier evaluation makes these metrics optimistic."
     )
 
 
-def _when(earlier: dict[str, Any]) -> str:
-    """The day of an earlier look, and whether its record was gone."""
+def _date(earlier: dict[str, Any]) -> str:
+    """The day of an earlier evaluation, and whether its record was deleted."""
     day = "at an unknown time" if earlier["begun"] is None else str(earlier["begun"])[:10]
-    return f"{day}, its record is gone: which images it saw is not known" if earlier.get("deleted") else day
+    return f"{day}, its record was deleted: its images are unknown" if earlier.get("deleted") else day
 
 
-def limits(evidence: RunResults) -> list[str]:
-    """What a reader must not conclude."""
-    found = ["For research. Not a medical device; not for the diagnosis of patients."]
-    if evidence.synthetic:
-        found.append(SYNTHETIC)
-    found += [f"While it was trained, {text}" for text in evidence.summary["incidents"]]
-    found += [*_judged(evidence), _SEARCH, *_prevalence(evidence.summary), *_calibration(evidence.summary)]
-    found.append(
-        "The images of the ISIC challenges come from a few specialised clinics, of lesions that somebody chose to "
-        "photograph, and their tables do not tell skin types. Few of them are of dark skin; nothing here says how the "
-        "model does there."
-    )
-    found.append(
-        "Intervals say what other lesions of the same kind would change. They say nothing of other cameras, clinics or "
-        "populations."
-    )
-    return found
+def subgroup_attributes(subgroups: Sequence[Mapping[str, Any]]) -> str:
+    """Name the attributes that made subgroups, and those that made none."""
+    present = {each["attribute"] for each in subgroups}
+    names = ", ".join(name for name in ATTRIBUTES if name in present) or "no attribute"
+    absent = [name for name in ATTRIBUTES if name not in present]
+    return names + (f" (no subgroups, because all images share it or lack it: {', '.join(absent)})" if absent else "")
 
 
-def _judged(evidence: RunResults) -> list[str]:
-    if not evidence.evaluations:
+def flagged_subgroups(subgroups: Sequence[Mapping[str, Any]]) -> str:
+    """Name the subgroups whose gap holds after Holm's correction, as a sentence."""
+    if not any("flagged" in each["gap"] for each in subgroups):
+        return "No subgroup could be tested: each, or the rest, has too few lesions."
+    names = [f"{each['attribute']} {each['value']}" for each in subgroups if each["gap"].get("flagged")]
+    if names:
+        return f"Flagged after Holm's correction: {', '.join(names)}."
+    return "No subgroup is flagged after Holm's correction; that does not show them equal."
+
+
+def subgroup_threshold(summary: Mapping[str, Any]) -> tuple[float, str]:
+    """Return the threshold of the subgroups' sensitivity and specificity, and its description."""
+    points = summary["operating_points"].get(HEADLINE)
+    for point in points if isinstance(points, list) else []:
+        if point["name"] == YOUDEN:
+            value = float(point["threshold"])
+            return value, f"a calibrated probability of {number(value, 4)}, the operating point of {YOUDEN}"
+    value = float(summary["threshold"])
+    return value, f"a raw probability of {number(value, 4)}, as no operating point could be chosen"
+
+
+def limits(results: RunResults) -> list[str]:
+    """State what a reader must not conclude."""
+    summary = results.summary
+    return [
+        "For research. Not a medical device; not for the diagnosis of patients.",
+        *([SYNTHETIC] if results.synthetic else []),
+        *(f"During the training, {text}" for text in summary["incidents"]),
+        *_repeated(results),
+        _SEARCH,
+        *_prevalence(summary),
+        _calibration(summary),
+        "The images of the ISIC challenges come from a few specialised clinics, which chose what to photograph. Their "
+        "tables have no skin types, and few images show dark skin: how the model does there is unknown.",
+        "Intervals cover other lesions of the same kind. They do not cover other cameras, clinics or populations.",
+    ]
+
+
+def _repeated(results: RunResults) -> list[str]:
+    if not results.evaluations:
         return [
-            "No test on unseen images was made. All figures are out of fold: each image was predicted by the fold that "
-            f"did not train on it, and they are {OPTIMISTIC}."
+            "No evaluation on unseen images. All metrics are out of fold: the fold that did not train on an image "
+            f"predicted it. They are {OPTIMISTIC}."
         ]
-    repeated = [each for each in evidence.evaluations if each.look > 1]
+    repeated = ", ".join(each.title for each in results.evaluations if each.ordinal > 1)
     if not repeated:
         return []
-    names = ", ".join(each.title for each in repeated)
-    return [f"These images had been looked at before: {names}. Their figures may be optimistic."]
+    return [f"These images were evaluated before: {repeated}. Their metrics may be optimistic."]
 
 
 def _prevalence(summary: dict[str, Any]) -> list[str]:
@@ -127,21 +152,20 @@ def _prevalence(summary: dict[str, Any]) -> list[str]:
         return []
     known = entry["positives"] + entry["negatives"]
     share = entry["positives"] / known if known else 0.0
-    said = [
+    sentences = [
         f"{share:.1%} of the images with a known answer are melanomas ({entry['positives']:,} of {known:,}), far more "
-        "than among people who are screened. Precision, net benefit and calibrated probabilities hold at this "
-        "prevalence alone; predictive values at others are beside the operating points."
+        "than in a screened population. Precision, net benefit and calibrated probabilities hold at this prevalence "
+        "alone; predictive values at others are beside the operating points."
     ]
     if entry["positives"] < _RARE:
-        said.append(f"There are only {entry['positives']} melanomas: every figure of sensitivity rests on these.")
-    return said
+        sentences.append(f"Every sensitivity rests on only {entry['positives']} melanomas.")
+    return sentences
 
 
-def _calibration(summary: dict[str, Any]) -> list[str]:
+def _calibration(summary: dict[str, Any]) -> str:
     weighted = summary["identity"].get("loss.class_weights") == "balanced"
-    said = (
-        "Classes were weighted in training, so raw probabilities are not shares of patients"
-        if weighted
-        else "Raw probabilities of a network are not shares of patients"
+    cause = "The training weighted the classes, so raw" if weighted else "Raw"
+    return (
+        f"{cause} probabilities are not shares of patients; the calibrated ones are, on data like the training's "
+        f"({summary['calibration']['used']})."
     )
-    return [f"{said}; the calibrated ones are, on data like the training's ({summary['calibration']['used']})."]

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a whole run: fold means with their spread, out-of-fold curves, the hyperparameter view."""
+"""Write TensorBoard events of a whole run: fold means, out-of-fold curves, the hyperparameter view."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.report.figures import ReportFigure, exhibits
-from melanoma_dist.evaluate.report.run_figures import run_figures
+from melanoma_dist.evaluate.report.figures import headline_figures, training_figures
 from melanoma_dist.evaluate.report.run_results import RunResults, read_run_results
 from melanoma_dist.evaluate.summary import SHOWN
+from melanoma_dist.pages.svg import PageFigure
 
-_ELSEWHERE = ("precision_recall", "learning")  # TensorBoard has views of its own for them
-_VIEW = ".hparams"  # the hyperparameter view has a file of its own: a sweep renews it
+_EXCLUDED = ("precision_recall", "learning")  # TensorBoard has its own views of them
+_VIEW = ".hparams"  # suffix of the hyperparameter view, which a sweep rewrites
 
 
 def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunConfig, folder: Path) -> None:
-    """Write the run's events beside its folds', replacing those of an earlier conclusion."""
+    """Write the run's events, replacing those of an earlier call."""
     _remove_events(folder)
     labels = tuple(summary["labels"])
     truth, probability = arrays(table, labels)
     with SummaryWriter(str(folder)) as writer:
         for label in labels:
-            for figure in SHOWN:
-                value = summary["out_of_fold"]["by_image"]["labels"][label][figure]
+            for metric in SHOWN:
+                value = summary["out_of_fold"]["by_image"]["labels"][label][metric]
                 if value is not None:
-                    writer.add_scalar(f"out_of_fold_{figure}/{label}", value, 0)
+                    writer.add_scalar(f"out_of_fold_{metric}/{label}", value, 0)
             ends = summary["out_of_fold"]["intervals"]["by_image"][label]["auc"]
             for name in ("low", "high"):
                 if ends[name] is not None:
@@ -47,17 +47,17 @@ def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunCo
         for column, label in enumerate(labels):
             known = ~np.isnan(truth[:, column])
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
-        for exhibit in _exhibits(read_run_results(folder, summary)):
-            writer.add_figure(f"out_of_fold/{exhibit.name}", exhibit.figure, 0, close=False)  # none of pyplot's
+        for figure in _figures(read_run_results(folder, summary)):
+            writer.add_figure(f"out_of_fold/{figure.name}", figure.figure, 0, close=False)  # not one of pyplot
         if summary["synthetic"]:
             writer.add_text("data", SYNTHETIC, 0)
     write_hyperparameters(config.identity(), _metrics(summary), folder)
 
 
 def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float | None], folder: Path) -> None:
-    """What the hyperparameter view shows of a run; replaces what it showed before.
+    """Write the hyperparameter view of a run, replacing an earlier one.
 
-    In the run's own folder: ``add_hparams`` would put them into one of its own for each call.
+    Writes into the run's own folder: ``add_hparams`` would make a new one at each call.
     """
     _remove_events(folder, _VIEW)
     known = {name: value for name, value in metrics.items() if value is not None}
@@ -70,11 +70,11 @@ def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float
             writer.add_scalar(name, value, 0)
 
 
-def _exhibits(evidence: RunResults) -> list[ReportFigure]:
-    """The plots of the report that are about the run alone."""
-    alone = replace(evidence, evaluations=())
-    made = [each for each in exhibits(alone) if isinstance(each, ReportFigure) and each.name not in _ELSEWHERE]
-    return [*made, *(each for each in run_figures(alone) if each.name not in _ELSEWHERE)]
+def _figures(results: RunResults) -> list[PageFigure]:
+    """Return the report's figures of the run alone, without its evaluations."""
+    alone = replace(results, evaluations=())
+    figures = [each for each in headline_figures(alone) if isinstance(each, PageFigure)]
+    return [each for each in (*figures, *training_figures(alone)) if each.name not in _EXCLUDED]
 
 
 def _remove_events(folder: Path, which: str = "") -> None:

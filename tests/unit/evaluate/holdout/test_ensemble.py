@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,16 @@ def plain_pictures(images: Images, frame: InputFormat) -> npt.NDArray[np.float32
     samples = Samples(ShardReader(images.dataset), images.rows, truth, (64, 64))
     loader = EvaluationLoader(samples, frame, len(images.rows), World())
     return np.array(next(iter(loader))[0])
+
+
+def test_the_code_of_the_model_card_predicts(
+    run: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "lesion.jpg").write_bytes(ShardReader(data).jpeg(0).tobytes())
+    monkeypatch.chdir(run)
+    code = (run / "model" / "README.md").read_text().split("```python")[1].split("```")[0]
+    exec(compile(code, "card", "exec"), {})  # noqa: S102  # the card's own code
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), sep=r"\s+")
+    expected = Ensemble.load(run).predict(["lesion.jpg"]).table()
+    assert table["image_id"].tolist() == ["lesion.jpg"]
+    assert np.allclose(table[["MEL", "NV"]], expected[["MEL", "NV"]], atol=1e-5)

@@ -11,7 +11,7 @@ from .folder import write_evaluation, write_run
 from .reading import Page
 
 
-class Made(NamedTuple):
+class ReportedRun(NamedTuple):
     folder: Path
     summary: dict[str, Any]
     evaluations: list[dict[str, Any]]
@@ -20,16 +20,16 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A run of three folds and two seeds with two evaluations, the second one of images that were looked at before."""
+def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedRun:
+    """A run of three folds and two seeds with two evaluations, the second one of images that were evaluated before."""
     folder = tmp_path_factory.mktemp("run")
     summary = write_run(folder, repeats=2)
     evaluations = [write_evaluation(folder, 1), write_evaluation(folder, 2, "2019-test", earlier=1, absent=("BKL",))]
     write_report(folder)
     text = (folder / "report.html").read_text()
-    return Made(folder, summary, evaluations, text, Page(text))
+    return ReportedRun(folder, summary, evaluations, text, Page(text))
 
 
-def shown(folder: Path) -> Page:
+def report_page(folder: Path) -> Page:
     write_report(folder)
     return Page((folder / "report.html").read_text())

@@ -21,7 +21,7 @@ from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World
 
 from ...samples import tiny
-from .conftest import shown
+from .conftest import report_page
 from .folder import write_run
 
 LABELS = LABEL_SETS["isic2019"]
@@ -98,7 +98,7 @@ def test_without_weights_the_pictures_say_why_they_have_no_saliency(
 ) -> None:
     write_run(tmp_path, labels=("MEL",), folds=2, images=120)
     write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5)
-    page = shown(tmp_path)
+    page = report_page(tmp_path)
     pictures = page.having("img")
     assert 2 <= len(pictures) <= 12
     assert all((picture["src"] or "").startswith("data:image/jpeg;base64,") for picture in pictures)

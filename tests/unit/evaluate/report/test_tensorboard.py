@@ -11,7 +11,7 @@ from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters, write_run_events
 
-from .conftest import Made
+from .conftest import ReportedRun
 
 
 def test_the_hyperparameter_view_is_renewed_and_leaves_other_events_alone(tmp_path: Path) -> None:
@@ -28,17 +28,17 @@ def test_the_hyperparameter_view_is_renewed_and_leaves_other_events_alone(tmp_pa
     assert [round(event.value, 6) for event in events.Scalars("hparam/auc_mean_over_folds")] == [0.7]
 
 
-def test_the_plots_of_the_report_and_the_ends_of_intervals_are_shown(made: Made, tmp_path: Path) -> None:
+def test_the_plots_of_the_report_and_the_ends_of_intervals_are_shown(reported: ReportedRun, tmp_path: Path) -> None:
     for name in ("summary.json", "predictions.parquet", "config.yaml", "record.json"):
-        shutil.copy(made.folder / name, tmp_path / name)
-    write_run_events(made.summary, read_predictions(tmp_path / "predictions.parquet"), RunConfig(), tmp_path)
+        shutil.copy(reported.folder / name, tmp_path / name)
+    write_run_events(reported.summary, read_predictions(tmp_path / "predictions.parquet"), RunConfig(), tmp_path)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     shown = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "fold_spread", "seeds"}
     assert {f"out_of_fold/{name}" for name in shown} == set(events.Tags()["images"])
-    found = made.summary["out_of_fold"]["intervals"]["by_image"]["MEL"]["auc"]
+    found = reported.summary["out_of_fold"]["intervals"]["by_image"]["MEL"]["auc"]
     for name, value in (("", found["estimate"]), ("_low", found["low"]), ("_high", found["high"])):
         (event,) = events.Scalars(f"out_of_fold_auc{name}/MEL")
         assert event.value == pytest.approx(value)
-    spread = made.summary["over_folds"]["MEL"]["auc"]
+    spread = reported.summary["over_folds"]["MEL"]["auc"]
     for name in ("mean", "sd", "low", "high"):
         assert events.Scalars(f"over_folds_auc_{name}/MEL")[0].value == pytest.approx(spread[name])
