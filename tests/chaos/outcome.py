@@ -22,7 +22,7 @@ _TIMED = ("images_per_s", "wait_share", "seconds_per_epoch")  # of TensorBoard's
 
 
 class StepNoted(NamedTuple):
-    """A step, before it was taken."""
+    """The start of a step."""
 
     process: int
     number: int  # from 0, over the whole training
@@ -30,17 +30,17 @@ class StepNoted(NamedTuple):
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """Weights, predictions, figures, curves, and the state at the end, by what they are called."""
+    """Hashes and values of all results of a run, by name: weights, predictions, metrics, curves, last checkpoint."""
     files = [*run.glob("model/*.safetensors"), *run.glob("**/predictions.parquet"), run / "decision_rules.json"]
-    found: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
-    found["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
+    results: dict[str, Any] = {str(file.relative_to(run)): _hash(file.read_bytes()) for file in files}
+    results["summary"] = _timeless(json.loads((run / "summary.json").read_text()))
     for fold in sorted(run.glob("fold-*")):
-        found |= {f"{fold.name} {key}": value for key, value in _trained(fold).items()}
-    return found
+        results |= {f"{fold.name} {key}": value for key, value in _trained(fold).items()}
+    return results
 
 
 def of_unit(run: Path, fold: int) -> dict[str, Any]:
-    """The same of one fold, whose run need not be finished."""
+    """The same for one fold of a run, finished or not."""
     folder = run / f"fold-{fold}"
     files = [run / "model" / f"fold-{fold}.safetensors", folder / "predictions.parquet"]
     return {file.name: _hash(file.read_bytes()) for file in files} | _trained(folder)
@@ -58,32 +58,32 @@ def _trained(fold: Path) -> dict[str, Any]:
 
 
 def differences(run: Path, other: Path) -> list[str]:
-    """What two runs do not have in common."""
+    """The names of the results in which two runs differ."""
     first, second = outcome(run), outcome(other)
     return [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
 
 
 def leftovers(run: Path) -> list[str]:
-    """What a kill left in a finished run's folder."""
+    """Temporary files in the folder of a finished run."""
     hidden = [path for path in run.rglob(".*") if path.name != LOCK and (path.is_file() or path.is_dir())]
     return [str(path.relative_to(run)) for path in {*hidden, *run.rglob("*.tmp"), *run.rglob("*.old")}]
 
 
 def repeated_steps(trace: Path) -> list[int]:
-    """From the steps that processes noted: how many steps each restart took again. Raises ValueError for a hole."""
-    found = []
+    """The number of steps that each restart repeated. Raises ValueError for a missing step."""
+    repeated = []
     for file in sorted(trace.glob("fold-*")):
         for before, after in itertools.pairwise(steps_noted(file)):
             again = before.number + 1 - after.number
             if again < 0 or (before.process == after.process and again):
                 raise ValueError(f"{file.name}: step {after.number} came after step {before.number}")
             if before.process != after.process:
-                found.append(again)
-    return found
+                repeated.append(again)
+    return repeated
 
 
 def steps_noted(file: Path) -> list[StepNoted]:
-    """The steps that processes noted of one fold, in the order in which they began."""
+    """The steps of a fold in the order of their starts, from the trace of its processes."""
     lines = [line.split() for line in file.read_text().splitlines()]
     return [StepNoted(int(process), int(number), float(at)) for process, number, at in lines]
 

@@ -13,13 +13,13 @@ _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # idle after a kill, 
 
 
 def started_in(place: Path) -> list[psutil.Process]:
-    """The processes whose ``MARK`` names the place, but for what is dead and not yet buried."""
-    found = []
+    """The processes whose ``MARK`` names the place, without zombies."""
+    matches = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get(MARK) == str(place):
-                found.append(process)
-    return found
+                matches.append(process)
+    return matches
 
 
 def working(place: Path) -> list[psutil.Process]:

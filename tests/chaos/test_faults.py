@@ -20,8 +20,8 @@ def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: P
         command.plan("train.loop:FoldTrainer._resume", fold=0),
         command.plan("train.step:TrainStep.step", 6, fold=0),
         command.plan("train.step:TrainStep.predict", fold=0),
-        command.plan("commit:_seal", fold=1),
-        command.plan("commit:_seal", 2, when="after", fold=1),
+        command.plan("storage.atomic:_seal", fold=1),
+        command.plan("storage.atomic:_seal", 2, when="after", fold=1),
         command.plan("train.classification:ClassificationTask.write_result", fold=1),
         command.plan("train.classification:ClassificationTask.write_result", when="after", fold=0),
     ]
@@ -35,9 +35,9 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
 ) -> None:
     """Promises a, c, e: before the table, after it, before the summary too; no fold that is finished trains again."""
     command.plan("train.step:TrainStep.step", 5, do="signal command 9", fold=0)
-    command.plan("evaluate.conclusion:finalize")
-    command.plan("evaluate.conclusion:_collect", when="after")
-    command.plan("evaluate.conclusion:write_json")
+    command.plan("evaluate.finalize:finalize")
+    command.plan("evaluate.finalize:_collect", when="after")
+    command.plan("evaluate.finalize:write_json")
     for _ in range(4):
         assert command.give().returncode == -9
         assert not (command.run / "summary.json").exists()
@@ -63,8 +63,8 @@ def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Comm
 
 def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Path) -> None:
     """Promise d, for a full disk and a failing one: told, saved later, and the end is the same."""
-    command.plan("commit:_seal", 2, do=str(errno.ENOSPC), fold=0)
-    command.plan("commit:_seal", 2, do=str(errno.EIO), fold=1)
+    command.plan("storage.atomic:_seal", 2, do=str(errno.ENOSPC), fold=0)
+    command.plan("storage.atomic:_seal", 2, do=str(errno.EIO), fold=1)
     done = command.give()
     assert done.stdout.count("The training goes on, and tries to save again") == 2
     assert done.stdout.count("takes what is saved again, after 1 refusals") == 2

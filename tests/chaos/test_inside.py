@@ -69,5 +69,5 @@ def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
 
 
 def incidents(command: Command) -> list[str]:
-    found: list[str] = json.loads((command.run / "summary.json").read_text())["incidents"]
-    return found
+    incidents: list[str] = json.loads((command.run / "summary.json").read_text())["incidents"]
+    return incidents

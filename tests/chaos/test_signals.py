@@ -17,20 +17,20 @@ KEPT = "Checkpoints are kept. Run the same command again to resume from the last
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:
     """Promise a: before Ray is up, while it starts, while a unit starts, in a validation, while Ray ends, in the
     conclusion; to the command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
-    for at, do, code, told in (
+    for at, do, code, message in (
         ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
-        ("dist.cluster:_init", "signal soon 15", 143, KEPT),
+        ("distributed.cluster:_init", "signal soon 15", 143, KEPT),
         ("train.loop:FoldTrainer._resume", "signal command 15", 75, SAVED),
         ("train.step:TrainStep.predict", "signal group 15", 75, SAVED),
         ("train.step:TrainStep.step", "signal group 10", 75, SAVED),
-        ("dist.cluster:_end", "signal command 15", 75, SAVED),
-        ("evaluate.conclusion:finalize", "signal command 15", 75, SAVED),
+        ("distributed.cluster:_end", "signal command 15", 75, SAVED),
+        ("evaluate.finalize:finalize", "signal command 15", 75, SAVED),
     ):
         mark = command.plan(at, do=do)
         done = command.give()
         assert mark.exists(), (at, done.stdout, done.stderr)
         assert done.returncode == code, (at, done.stdout, done.stderr)
-        assert told in done.stderr, at
+        assert message in done.stderr, at
     assert_same(command, finished, command.give())
 
 

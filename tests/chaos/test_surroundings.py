@@ -26,14 +26,14 @@ print("other is", ray.get(answer), "with", len(ray._private.state.jobs()), "job 
 
 
 def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, finished: Path) -> None:
-    """Promise e: the command and its folder gone, the same command goes on from the mirror."""
+    """Promise e: the command and its folder gone, the same command resumes from the mirror."""
     mirror = ["--mirror", f"file://{command.place}/mirror"]
-    command.plan("mirror.copy:Copy.update", 3, do="signal command 9", when="after", fold=0)
+    command.plan("mirror.copy:FolderCopy.update", 3, do="signal command 9", when="after", fold=0)
     assert command.give(*mirror).returncode == -9
     shutil.rmtree(command.run)
     done = command.give(*mirror)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "restoring what file://" in done.stdout
+    assert "restoring file://" in done.stdout
     assert "resumes after" in done.stdout
     assert differences(command.run, finished) == []
     assert leftovers(command.run) == []

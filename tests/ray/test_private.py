@@ -31,7 +31,7 @@ with joined(HardwareConfig(gpus=0)) as machines:
         "address": here.gcs_address, "nodes": len(machines.cores), "open": _is_open(here.gcs_address),
         "token": os.environ["RAY_AUTH_TOKEN"], "worker": ray.get(environment.remote()), "folder": str(folder),
         "mode": oct(folder.stat().st_mode & 0o777), "store": ray.cluster_resources()["object_store_memory"],
-        "found": [path.name for path in folder.rglob("*") if path.is_file()
+        "readable": [path.name for path in folder.rglob("*") if path.is_file()
                   and os.environ["RAY_AUTH_TOKEN"].encode() in path.read_bytes()],
     }), flush=True)
     input()
@@ -47,8 +47,8 @@ def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def told(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
-    """What a process says of its cluster, and what it said before."""
+def facts_and_output(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+    """The facts that a process prints about its cluster, and its output before them."""
     assert process.stdout is not None
     assert process.stderr is not None
     before = ""
@@ -65,10 +65,10 @@ def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
     try:
         for _ in range(2):  # one after the other, on a machine of two cores
             pair.append(start(COMMAND, **hostile))
-            cluster, said = told(pair[-1])
+            cluster, output = facts_and_output(pair[-1])
             clusters.append(cluster)
-            assert "RAY_ADDRESS=192.0.2.7:6379 is ignored" in " ".join(said.split())
-            assert cluster["token"] not in said
+            assert "RAY_ADDRESS=192.0.2.7:6379 is ignored" in " ".join(output.split())
+            assert cluster["token"] not in output
     finally:
         ends = [process.communicate("end\n", timeout=120) for process in pair]
     for process, cluster, (_, errors) in zip(pair, clusters, ends, strict=True):
@@ -76,7 +76,7 @@ def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
         assert (cluster["nodes"], cluster["open"], cluster["mode"]) == (1, False, "0o700")
         assert cluster["worker"]["RAY_AUTH_MODE"] == "token"
         assert "RAY_ADDRESS" not in cluster["worker"]
-        assert cluster["found"] == []
+        assert cluster["readable"] == []
         assert not Path(cluster["folder"]).exists()
     assert all(clusters[0][key] != clusters[1][key] for key in ("address", "token", "folder"))
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +89,7 @@ def test_a_container_with_little_shared_memory_will_do() -> None:
         pytest.skip("no mounts here")
     process = start([*little, *COMMAND])
     try:
-        cluster, _ = told(process)
+        cluster, _ = facts_and_output(process)
     finally:
         _, errors = process.communicate("end\n", timeout=120)
     assert process.returncode == 0, errors

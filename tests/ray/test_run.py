@@ -45,10 +45,10 @@ def test_ids_of_images_and_lesions_are_where_security_md_says_and_nowhere_else(f
     ids = re.compile(b"|".join({re.escape(each).encode() for each in {*table["image_id"], *table["group"]}}))
     tables = {"folds.parquet", "predictions.parquet", *(f"fold-{fold}/predictions.parquet" for fold in (0, 1))}
     files = {str(path.relative_to(finished)): path for path in finished.rglob("*") if path.is_file()}
-    found = {name for name, path in files.items() if ids.search(path.read_bytes()) or ids.search(name.encode())}
-    found -= {name for name in files if name.startswith("gallery/")}
-    assert "report.html" in found
-    assert found <= {*tables, "report.html"}
+    with_ids = {name for name, path in files.items() if ids.search(path.read_bytes()) or ids.search(name.encode())}
+    with_ids -= {name for name in files if name.startswith("gallery/")}
+    assert "report.html" in with_ids
+    assert with_ids <= {*tables, "report.html"}
 
 
 def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(finished: Path) -> None:
@@ -70,12 +70,12 @@ def test_every_figure_is_scikit_learns_on_the_predictions(finished: Path) -> Non
     for entry, rows in parts:
         for label in LABELS:
             truth, score = rows[f"{label}_true"].to_numpy(), rows[label].to_numpy()
-            found = entry["labels"][label]
-            assert found["auc"] == pytest.approx(roc_auc_score(truth, score))
-            assert found["average_precision"] == pytest.approx(average_precision_score(truth, score))
-            assert found["sensitivity"] == pytest.approx(recall_score(truth, score >= 0.5))
-            if found["precision"] is not None:
-                assert found["precision"] == pytest.approx(precision_score(truth, score >= 0.5))
+            metrics = entry["labels"][label]
+            assert metrics["auc"] == pytest.approx(roc_auc_score(truth, score))
+            assert metrics["average_precision"] == pytest.approx(average_precision_score(truth, score))
+            assert metrics["sensitivity"] == pytest.approx(recall_score(truth, score >= 0.5))
+            if metrics["precision"] is not None:
+                assert metrics["precision"] == pytest.approx(precision_score(truth, score >= 0.5))
         assert entry["macro"]["auc"] == pytest.approx(np.mean([entry["labels"][label]["auc"] for label in LABELS]))
 
 
@@ -136,9 +136,9 @@ def test_repeats_train_the_same_folds_with_other_seeds(finished: Path, launch: L
     pd.testing.assert_frame_equal(first, pd.read_parquet(finished / "predictions.parquet"), check_exact=True)
     pd.testing.assert_frame_equal(first[["image_id", "group", "fold"]], second[["image_id", "group", "fold"]])
     assert (first["MEL"] != second["MEL"]).any()
-    told = json.loads((run / "summary.json").read_text())["repeats_of"]
-    assert told["seeds"] == [0, 1]
+    repeats = json.loads((run / "summary.json").read_text())["repeats_of"]
+    assert repeats["seeds"] == [0, 1]
     for fold in (0, 1):
         rows = second[second["fold"] == fold]
-        assert told["auc"]["MEL"][fold][1] == pytest.approx(roc_auc_score(rows["MEL_true"], rows["MEL"]))
+        assert repeats["auc"]["MEL"][fold][1] == pytest.approx(roc_auc_score(rows["MEL_true"], rows["MEL"]))
     assert "seed 1 fold 0 done" in done.stdout

@@ -51,8 +51,8 @@ def config(**values: Any) -> RunConfig:
     for item in fields(RunConfig):
         default = getattr(RunConfig(), item.name)
         if is_dataclass(default) and not isinstance(default, type):
-            mine = {inner.name: values.pop(inner.name) for inner in fields(default) if inner.name in values}
-            sections[item.name] = type(default)(**mine)
+            chosen = {inner.name: values.pop(inner.name) for inner in fields(default) if inner.name in values}
+            sections[item.name] = type(default)(**chosen)
     return RunConfig(**sections, **values)
 
 

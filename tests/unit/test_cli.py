@@ -20,8 +20,8 @@ def test_help_and_messages_name_the_program_as_it_was_called(
     for command in ([], ["sweep"], ["evaluate"], ["compare"], ["data", "audit"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
-        shown = capsys.readouterr().out
-        assert shown.startswith(" ".join(["usage:", name, *command]))
-        assert other not in shown
+        output = capsys.readouterr().out
+        assert output.startswith(" ".join(["usage:", name, *command]))
+        assert other not in output
     assert main(["data"]) == 2
     assert f"`{name} data prepare --help`" in capsys.readouterr().err

@@ -19,12 +19,12 @@ CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if 
 
 
 def test_the_docstring_shows_the_tree_as_it_is() -> None:
-    branch, shown = [""], {}
+    branch, parents = [""], {}
     for bars, name in re.findall(r"^    ([ │├└─]*)(\w+)", errors.__doc__ or "", flags=re.MULTILINE):
         depth = len(bars) // 4 + 1
         branch = [*branch[:depth], name]
-        shown[name] = branch[-2]
-    assert shown == {each.__name__: each.__base__.__name__ for each in CLASSES} | {"MelanomaDistError": ""}
+        parents[name] = branch[-2]
+    assert parents == {each.__name__: each.__base__.__name__ for each in CLASSES} | {"MelanomaDistError": ""}
 
 
 def test_exit_codes_and_kinds() -> None:

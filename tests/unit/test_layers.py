@@ -1,4 +1,21 @@
-"""Imports point one way."""
+"""Imports point one way.
+
+What each level may know, from the bottom up:
+
+- errors, console, world, signals: the standard library and the terminal, nothing of this package.
+- storage, pages: files, locks and page templates, but not what the files contain.
+- config: the fields that a user sets, and their rules. Saved configurations are read with the limits of storage.
+- data: what a data set is, from the challenges' archives to folds.
+- metrics: numbers from arrays of labels and probabilities.
+- artifacts: the run folder and its typed records.
+- input, models: batches and networks, each without the other.
+- mirror: copies of a run folder.
+- train: one unit. It reports through a callable and does not know Ray.
+- inference: what a finished run can do with an image.
+- evaluate: the results of finished runs. distributed: units on a Ray cluster. Neither knows the other.
+- display, run, sweep, app: the commands that combine them.
+- cli: all commands.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +32,7 @@ import melanoma_dist
 
 ROOT = Path(melanoma_dist.__file__).parent
 PACKAGE = ROOT.name
-# A module may import from its own room and from those to the left.
+# A module may import from its own room and from the rooms above it in this list.
 ORDER = (
     {"errors", "console", "world", "signals"},
     {"storage", "pages"},
@@ -34,17 +51,27 @@ ORDER = (
     {"cli"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
-LIGHT = ("config.run", "errors", "data.folds", "input.stream", "train.schedule", "distributed.plan", "sweep.racing")
+LIGHT = (
+    "config",
+    "data.folds",
+    "input.stream",
+    "train.schedule",
+    "distributed.plan",
+    "sweep.racing",
+    "metrics",
+    "errors",
+)
+HEAVY = ("torch", "ray", "nvidia", "timm")
 
 
 def modules() -> dict[str, Path]:
     """Every module by its dotted name below the package."""
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts != ("__init__",):
-            found[".".join(part for part in parts if part != "__init__")] = path
-    return found
+    paths = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
+    return {
+        ".".join(part for part in parts if part != "__init__"): path
+        for parts, path in paths.items()
+        if parts != ("__init__",)
+    }
 
 
 MODULES = modules()
@@ -62,11 +89,11 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def takes(path: Path, library: str) -> bool:
+def uses(path: Path, library: str) -> bool:
     return any(name == library or name.startswith(library + ".") for name in imports(path))
 
 
-def own(path: Path) -> set[str]:
+def internal(path: Path) -> set[str]:
     """The modules of the package a file imports, as dotted names below it."""
     names = (name.removeprefix(PACKAGE + ".") for name in imports(path) if name.startswith(PACKAGE + "."))
     return {name for name in names if name in MODULES}
@@ -85,17 +112,15 @@ def test_every_module_has_a_level() -> None:
 def test_imports_point_one_way(module: str) -> None:
     upward = {
         other
-        for other in own(MODULES[module])
+        for other in internal(MODULES[module])
         if room(other) != room(module) and LEVEL[room(other)] >= LEVEL[room(module)]
     }
     assert not upward, f"{module} imports {sorted(upward)}"
 
 
-def test_the_foundation_is_flat() -> None:
-    assert (
-        own(MODULES["errors"]) == own(MODULES["world"]) == own(MODULES["console"]) == own(MODULES["pages.svg"]) == set()
-    )
-    assert own(MODULES["storage.atomic"]) == own(MODULES["storage.backoff"]) == set()
+def test_the_foundation_imports_nothing_of_the_package() -> None:
+    for module in ("errors", "world", "console", "signals", "storage.atomic", "storage.backoff"):
+        assert internal(MODULES[module]) == set(), module
 
 
 @pytest.mark.parametrize(
@@ -111,30 +136,33 @@ def test_the_foundation_is_flat() -> None:
         ("fsspec", ("storage.remote",)),
     ],
 )
-def test_a_library_is_known_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:
-    users = {module for module, path in MODULES.items() if takes(path, library)}
+def test_a_library_is_imported_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:
+    users = {module for module, path in MODULES.items() if uses(path, library)}
     strangers = {module for module in users if not module.startswith(allowed)}
     assert not strangers
     if library in ("ray.train", "ray.tune", "nvidia"):
         assert users == set(allowed)
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_what_is_pure_knows_no_heavy_library_even_through_others(module: str) -> None:
-    seen: set[str] = set()
-    waiting = [module]
-    while waiting:
-        current = waiting.pop()
-        if current not in seen:
-            seen.add(current)
-            waiting += own(MODULES[current])
-    heavy = {
-        (name, library)
-        for name in seen
-        for library in ("torch", "ray", "nvidia", "timm")
-        if takes(MODULES[name], library)
-    }
+@pytest.mark.parametrize("place", LIGHT)
+def test_pure_modules_import_no_heavy_library_even_through_others(place: str) -> None:
+    """A place is a module, or a room with all its modules."""
+    reached: set[str] = set()
+    pending = [module for module in MODULES if module == place or module.startswith(f"{place}.")]
+    assert pending
+    while pending:
+        current = pending.pop()
+        if current not in reached:
+            reached.add(current)
+            pending += internal(MODULES[current])
+    heavy = {(name, library) for name in reached for library in HEAVY if uses(MODULES[name], library)}
     assert not heavy
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    for package in ROOT.rglob("__init__.py"):
+        purpose = ast.get_docstring(ast.parse(package.read_text())) or ""
+        assert 20 < len(purpose.splitlines()[0] if purpose else "") < 120, f"{package}: {purpose!r}"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told(capfd: pytest.CaptureFixture[str], *flags: object) -> str:
+def message_of(capfd: pytest.CaptureFixture[str], *flags: object) -> str:
     """What the command says, which must end with exit code 2."""
     try:
         code = main([str(flag) for flag in flags])
@@ -88,13 +88,13 @@ def good(data: Path, tmp_path: Path) -> list[object]:
 def test_a_mistake_is_told_in_one_message(
     flags: list[str], expected: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert expected in told(capfd, *good(data, tmp_path), *flags)
+    assert expected in message_of(capfd, *good(data, tmp_path), *flags)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_more_gpus_than_there_are(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "there is no GPU here" in told(capfd, *good(data, tmp_path), "--gpus", "8")
+    assert "there is no GPU here" in message_of(capfd, *good(data, tmp_path), "--gpus", "8")
     assert not (tmp_path / "runs").exists()
 
 
@@ -107,20 +107,20 @@ def test_a_disk_that_is_too_small(
         return SimpleNamespace(total=10**7, free=10**6) if Path(path).is_relative_to(tmp_path) else real(path)
 
     monkeypatch.setattr(shutil, "disk_usage", nearly_full)
-    said = told(capfd, *good(data, tmp_path))
-    assert re.search(r"--runs \S*: the run writes at least \d+ MB more there, and 1 MB are free. Make room", said)
+    message = message_of(capfd, *good(data, tmp_path))
+    assert re.search(r"--runs \S*: the run writes at least \d+ MB more there, and 1 MB are free. Make room", message)
     assert not (tmp_path / "runs").exists()
 
 
 def test_weights_of_another_backbone(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     foreign = tmp_path / "foreign.safetensors"
     save_file({"layer.weight": torch.zeros(3, 3)}, foreign)
-    assert "does not fit test_resnet" in told(capfd, *good(data, tmp_path), "--weights", foreign)
+    assert "does not fit test_resnet" in message_of(capfd, *good(data, tmp_path), "--weights", foreign)
 
 
 def test_a_runs_folder_that_cannot_be_written(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in told(capfd, *good(data, tmp_path), "--runs", tmp_path / "file")
+    assert "cannot be written" in message_of(capfd, *good(data, tmp_path), "--runs", tmp_path / "file")
 
 
 def test_folders_that_are_no_data_set(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -128,8 +128,8 @@ def test_folders_that_are_no_data_set(data: Path, tmp_path: Path, capfd: pytest.
     empty.mkdir()
     partial.mkdir()
     (partial / "manifest.parquet").write_bytes((data / "manifest.parquet").read_bytes())
-    assert "the folder is empty" in told(capfd, *good(data, tmp_path), "--data", empty)
-    assert "unfinished data set" in told(capfd, *good(data, tmp_path), "--data", partial)
+    assert "the folder is empty" in message_of(capfd, *good(data, tmp_path), "--data", empty)
+    assert "unfinished data set" in message_of(capfd, *good(data, tmp_path), "--data", partial)
 
 
 def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -142,20 +142,20 @@ def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd:
     description = json.loads((data / "dataset.json").read_text())
     description["fingerprint"] = fingerprint(manifest, description["size"])
     (leaking / "dataset.json").write_text(json.dumps(description))
-    text = told(capfd, *good(data, tmp_path), "--data", leaking)
+    text = message_of(capfd, *good(data, tmp_path), "--data", leaking)
     leak = "no group has images in the training pool and in a holdout: 1 groups: one (ISIC_0000000, ISIC_0000001)"
     assert leak in text
     assert "nothing was trained" in text
     assert not (tmp_path / "runs").exists()
     (leaking / "joins.parquet").unlink()
-    assert "joins.parquet: cannot be read" in told(capfd, *good(data, tmp_path), "--data", leaking)
+    assert "joins.parquet: cannot be read" in message_of(capfd, *good(data, tmp_path), "--data", leaking)
 
 
 def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     flags = [*good(data, tmp_path), "--name", "busy"]
     (tmp_path / "runs" / "busy").mkdir(parents=True)
     with lock_file(tmp_path / "runs" / "busy" / LOCK, DataError("ours")):
-        assert "another command is training" in told(capfd, *flags)
+        assert "another command is training" in message_of(capfd, *flags)
     assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
 
 
@@ -167,14 +167,14 @@ def test_a_disk_that_fills_where_nobody_expects_it(
 
     monkeypatch.setattr("melanoma_dist.run.open_data", full)
     assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
-    told = " ".join(capfd.readouterr().err.split())
-    assert "error: journal.jsonl: No space left on device. Free space or repair the storage. Checkpoints are" in told
+    message = " ".join(capfd.readouterr().err.split())
+    assert "error: journal.jsonl: No space left on device. Free space or repair the storage. Checkpoints are" in message
 
 
 def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "not a command" in told(capfd, "trian")
-    assert "data prepare" in told(capfd, "data", "prepar")
-    assert "2017" in told(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
+    assert "not a command" in message_of(capfd, "trian")
+    assert "data prepare" in message_of(capfd, "data", "prepar")
+    assert "2017" in message_of(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])
@@ -182,13 +182,13 @@ def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
     "command", [("prepare", "--raw", "x", "--out", "y", "--years", "2017"), ("audit", "--data", "x")]
 )
 def test_a_seed_out_of_bounds(command: tuple[str, ...], seed: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert f"--seed {seed}: must be 0 to 4294967295" in told(capfd, "data", *command, "--seed", seed)
+    assert f"--seed {seed}: must be 0 to 4294967295" in message_of(capfd, "data", *command, "--seed", seed)
 
 
 def test_a_saved_configuration_with_an_unknown_field(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "run.yaml"
     saved.write_text("optimizer: {learning_rate: 1.0e-3}\n")
-    assert "unknown field 'optimizer.learning_rate'" in told(capfd, "--config", saved)
+    assert "unknown field 'optimizer.learning_rate'" in message_of(capfd, "--config", saved)
 
 
 def test_a_python_without_the_environment() -> None:

@@ -1,17 +1,20 @@
 """Faults inside any process of a command, and a trace of its steps, without a hook in the product.
 
-CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}: the n-th call,
-               from 1 in each process, that finds no file ``mark`` makes it and does ``kind``, before the function or
-               after it ("when": "after"). "fold", "rank": of this fold, or this rank, alone. Kinds: "kill", "hang",
-               an errno, "signal command N M" (M follows N), "signal group N" (to the command and what it started): both
-               make the call seconds long, so that they are heard before a small training is over, or endless
-               with " hang" at the end;
-               "signal soon N" (to the command, from a thread), "memory" (a GPU that has none left), "nan" (into the
-               images of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
-CHAOS_TRACE    a folder: each training appends "process step seconds" to RUN/fold-N, before each step, by the machine's
-               monotonic clock; and each process keeps "phase fold" in a file phase-PID: what it does now
+CHAOS_FAULTS   JSON, a list of {"at": "module:name.of.function", "call": n, "do": kind, "mark": path}. The n-th call in
+               a process, counted from 1, does ``kind`` unless the file ``mark`` exists, and creates that file.
+               Options: "when": "after" (the function instead of before it), "fold" and "rank" (only in these). Kinds:
+               "kill", "hang", an errno,
+               "signal command N M" (N, then M, to the command), "signal group N" (to the command and its children):
+               the call then takes seconds, so that a small training does not end first; with " hang" it never ends,
+               "signal soon N" (to the command, from a thread), "memory" (CUDA out of memory), "nan" (into the images
+               of a step), "spoil BYTE LENGTH FILE" (zeros into a file)
+CHAOS_TRACE    a folder. Before each step, a training appends "process step seconds" to RUN/fold-N, by the machine's
+               monotonic clock. Each process writes its current "phase fold" to a file phase-PID
 
-Ray gives its own processes 30 s to start, too short on a machine that does much else; here it waits a little longer.
+A named function must exist: otherwise the process prints its name and exits with code 70 (EX_SOFTWARE), so that a
+renamed function cannot turn a fault into a test of nothing.
+
+Ray gives its own processes 30 s to start, too short on a busy machine. Here it waits a little longer.
 """
 
 import collections
@@ -28,7 +31,7 @@ import time
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
 RAY, RAY_STARTS_S = "ray._private.services", 60
-LOOP, LEARNER = "melanoma_dist.train.loop", "melanoma_dist.train.step"
+LOOP, STEP = "melanoma_dist.train.loop", "melanoma_dist.train.step"
 PHASES = {
     "melanoma_dist.run:train": "start",
     "melanoma_dist.distributed.units:train_units": "work",
@@ -36,15 +39,15 @@ PHASES = {
     f"{LOOP}:FoldTrainer.__init__": "start",
     f"{LOOP}:FoldTrainer._resume": "start",
     f"{LOOP}:FoldTrainer._train": "step",
-    f"{LOOP}:FoldTrainer._judge": "validation",
+    f"{LOOP}:FoldTrainer._validate": "validation",
     f"{LOOP}:FoldTrainer._finish": "end",
-    f"{LEARNER}:TrainStep.predict": "validation",
+    f"{STEP}:TrainStep.predict": "validation",
     "melanoma_dist.storage.atomic:write_folder": "checkpoint",
 }
 INNERMOST = ("checkpoint", "validation", "step", "end", "work", "start")
 here = {"run": None, "fold": None, "rank": None}
 SOON_S, HANGS_S = 1.0, 10_000
-HEARD_S = 5.0  # what a command that shares two cores with its ranks may take
+DELIVERY_S = 5.0  # in which a command that shares two cores with its ranks handles a signal
 
 
 def do(kind, args):
@@ -58,7 +61,7 @@ def do(kind, args):
             threading.Timer(SOON_S, send, [target, *numbers]).start()
         else:
             send(target, *numbers)
-            time.sleep(HANGS_S if kind.endswith("hang") else HEARD_S)
+            time.sleep(HANGS_S if kind.endswith("hang") else DELIVERY_S)
     elif kind == "memory":
         from torch import OutOfMemoryError
 
@@ -77,7 +80,7 @@ def do(kind, args):
 
 def send(target, *numbers):
     for following, number in enumerate(numbers):
-        time.sleep(HEARD_S if following else 0)
+        time.sleep(DELIVERY_S if following else 0)
         (os.killpg if target == "group" else os.kill)(int(os.environ["CHAOS_COMMAND"]), int(number))
 
 
@@ -89,7 +92,7 @@ def once(mark):
     return True
 
 
-def sabotaged(function, fault):
+def with_fault(function, fault):
     calls = [0]
 
     def due():
@@ -104,10 +107,10 @@ def sabotaged(function, fault):
         hit = due()
         if hit and not late:
             do(fault["do"], args)
-        found = function(*args, **kwargs)
+        result = function(*args, **kwargs)
         if hit and late:
             do(fault["do"], args)
-        return found
+        return result
 
     return wrapped
 
@@ -125,7 +128,7 @@ def traced(step):
 
 
 class Phase:
-    """What this process does now, kept in a file that outlives it."""
+    """What this process does now, in a file that outlives it."""
 
     def __init__(self):
         self.within, self.lock, self.file = collections.Counter(), threading.Lock(), None
@@ -166,19 +169,28 @@ def patient(get_node):
     return wrapped
 
 
-def tells_place(begin):
-    @functools.wraps(begin)
+def recording_place(init):
+    @functools.wraps(init)
     def wrapped(self, unit, world, *args, **kwargs):
         here.update(run=unit.run.name, fold=unit.fold, rank=world.rank)
-        return begin(self, unit, world, *args, **kwargs)
+        return init(self, unit, world, *args, **kwargs)
 
     return wrapped
 
 
+def fail(why):
+    print(f"chaos: {why}: renamed?", file=sys.stderr, flush=True)
+    os._exit(70)
+
+
 def replace(module, path, wrap, *args):
     *outer, last = path.split(".")
-    owner = functools.reduce(getattr, outer, module)
-    setattr(owner, last, wrap(getattr(owner, last), *args))
+    try:
+        owner = functools.reduce(getattr, outer, module)
+        function = getattr(owner, last)
+    except AttributeError:
+        fail(f"{module.__name__} has no {path}")
+    setattr(owner, last, wrap(function, *args))
 
 
 def patch(module):
@@ -187,27 +199,29 @@ def patch(module):
         if name == module.__name__:
             replace(module, path, phased, phase)
     if module.__name__ == RAY:
-        module.get_node = patient(module.get_node)
+        replace(module, "get_node", patient)
     if module.__name__ == LOOP:
-        module.FoldTrainer.__init__ = tells_place(module.FoldTrainer.__init__)
-    if module.__name__ == LEARNER and TRACE:
-        module.TrainStep.step = traced(module.TrainStep.step)
+        replace(module, "FoldTrainer.__init__", recording_place)
+    if module.__name__ == STEP and TRACE:
+        replace(module, "TrainStep.step", traced)
     for fault in FAULTS:
         name, _, path = fault["at"].partition(":")
         if name == module.__name__:
-            replace(module, path, sabotaged, fault)
+            replace(module, path, with_fault, fault)
 
 
 current = Phase()
 PLACES = [*PHASES, *(fault["at"] for fault in FAULTS)]
-WANTED = {RAY, LOOP, LEARNER, *(at.partition(":")[0] for at in PLACES)}
+MODULES = {RAY, LOOP, STEP, *(at.partition(":")[0] for at in PLACES)}
 
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name not in WANTED:
+        if name not in MODULES:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None:
+            fail(f"there is no module {name}")
         run = spec.loader.exec_module
 
         def exec_module(module):

@@ -129,17 +129,17 @@ def test_the_defaults_are_valid_and_differ_from_themselves_in_nothing() -> None:
 
 @pytest.mark.parametrize("field", ["data", "mirror"])
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "output"),
     [
         ("https://me:hush/@1@host/isic", "https://...host/isic"),
         ("s3://bucket/isic?X-Amz-Signature=hush", "s3://...bucket/isic"),
         ("ftp://:hush@host", "ftp://...host"),
     ],
 )
-def test_a_secret_in_a_url_is_neither_taken_nor_shown(field: str, url: str, shown: str) -> None:
+def test_a_secret_in_a_url_is_neither_taken_nor_shown(field: str, url: str, output: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(**{field: url})
-    assert str(caught.value).startswith(f"--{field} {shown}: must hold no password and no signature")
+    assert str(caught.value).startswith(f"--{field} {output}: must hold no password and no signature")
     assert "hush" not in str(caught.value)
 
 
@@ -226,15 +226,15 @@ def test_a_configuration_of_an_older_version_keeps_its_fault_tolerance(tmp_path:
 def test_scientific_notation_without_a_dot_stays_a_number(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("optimizer:\n  lr: 1e-3\nclip_norm: .inf\n")  # YAML itself reads 1e-3 as a text
-    made = parsed(with_file(["--config", str(file)]))
-    assert (made.optimizer.lr, made.optimizer.clip_norm) == (1e-3, math.inf)
+    chosen = parsed(with_file(["--config", str(file)]))
+    assert (chosen.optimizer.lr, chosen.optimizer.clip_norm) == (1e-3, math.inf)
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("seed: 3\ninput:\n  balance: true\n  batch_size: 16\n")
-    made = parsed(with_file(["--seed", "4", "--config", str(file), "--no-balance"]))
-    assert (made.seed, made.input.balance, made.input.batch_size) == (4, False, 16)
+    chosen = parsed(with_file(["--seed", "4", "--config", str(file), "--no-balance"]))
+    assert (chosen.seed, chosen.input.balance, chosen.input.batch_size) == (4, False, 16)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["trian"], "'trian' is not a command"),
         (["--config"], "the file's name is missing"),
@@ -282,11 +282,11 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
     ids=str,
 )
 def test_mistakes_end_with_code_2_and_one_message(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert captured.err.startswith("error: ")
     assert "Traceback" not in captured.err
 
@@ -296,9 +296,9 @@ def test_the_parser_boxes_what_breaks_a_rule(arguments: list[str], capsys: pytes
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    shown = capsys.readouterr().err
-    assert arguments[0] in shown
-    assert "Traceback" not in shown
+    output = capsys.readouterr().err
+    assert arguments[0] in output
+    assert "Traceback" not in output
 
 
 def test_a_damaged_configuration_is_refused_in_one_way(tmp_path: Path) -> None:

@@ -50,11 +50,11 @@ def test_it_is_kept_and_named_for_an_error_of_ours_but_not_for_one_of_the_user(
     with pytest.raises(ConfigError), own_folder():
         raise ConfigError("gpus")
     assert list(temporary.iterdir()) == []
-    with pytest.raises(TrainingError), own_folder() as kept:
+    with pytest.raises(TrainingError), own_folder() as folder:
         raise TrainingError("a fold died")
-    assert kept.name in capsys.readouterr().out.replace("\n", "")
+    assert folder.name in capsys.readouterr().out.replace("\n", "")
     with own_folder():
-        assert kept.is_dir(), "its logs are for a person to read"
+        assert folder.is_dir(), "its logs are for a person to read"
 
 
 def test_what_a_killed_command_left_goes_with_the_next_one_and_a_living_one_keeps_its_own(temporary: Path) -> None:

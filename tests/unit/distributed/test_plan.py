@@ -38,22 +38,22 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("machines", "units", "batch", "gpus", "wanted", "expected"),
+    ("machines", "units", "batch", "gpus", "requested", "expected"),
     [case[1:] for case in CASES],
     ids=[case[0] for case in CASES],
 )
 def test_the_documented_rule(
-    machines: Machines, units: int, batch: int, gpus: int, wanted: int | None, expected: Layout
+    machines: Machines, units: int, batch: int, gpus: int, requested: int | None, expected: Layout
 ) -> None:
-    found = lay_out(machines, units, batch, gpus, wanted)
-    assert (found.ranks, found.side_by_side, found.gpu) == (expected.ranks, expected.side_by_side, expected.gpu)
-    assert found.cores == expected.cores
-    assert found.threads == max(1, int(expected.cores))
-    assert found.reason.endswith(f", {expected.reason}")
+    layout = lay_out(machines, units, batch, gpus, requested)
+    assert (layout.ranks, layout.side_by_side, layout.gpu) == (expected.ranks, expected.side_by_side, expected.gpu)
+    assert layout.cores == expected.cores
+    assert layout.threads == max(1, int(expected.cores))
+    assert layout.reason.endswith(f", {expected.reason}")
 
 
 @pytest.mark.parametrize(
-    ("machines", "batch", "gpus", "wanted", "complaint"),
+    ("machines", "batch", "gpus", "requested", "complaint"),
     [
         (EIGHT, 32, 8, 9, "--gpus-per-unit 9: .* the largest has 8 GPUs"),
         (TWO_NODES, 64, 16, 16, "--gpus-per-unit 16: .* the largest has 8 GPUs"),
@@ -63,10 +63,10 @@ def test_the_documented_rule(
     ],
 )
 def test_ranks_that_cannot_be_had_are_refused_by_their_flag(
-    machines: Machines, batch: int, gpus: int, wanted: int, complaint: str
+    machines: Machines, batch: int, gpus: int, requested: int, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        lay_out(machines, 5, batch, gpus, wanted)
+        lay_out(machines, 5, batch, gpus, requested)
 
 
 @given(
@@ -83,26 +83,26 @@ def test_no_layout_asks_for_more_than_there_is(
     gpus = data.draw(st.integers(1, sum(machines.gpus)), "gpus")
     largest = min(gpus, max(machines.gpus))
     most = min(largest, batch // 2)
-    wanted = data.draw(st.none() | st.integers(1, most), "wanted")
-    found = lay_out(machines, units, batch, gpus, wanted)
-    assert found.gpu
-    assert 1 <= found.ranks <= largest
-    assert 1 <= found.side_by_side <= units
-    assert found.ranks * found.side_by_side <= gpus
-    assert found.side_by_side <= sum(node // found.ranks for node in machines.gpus)
-    assert wanted is None or found.ranks == wanted
-    assert wanted is not None or found.ranks == 1 or batch // found.ranks >= 8
-    assert re.search(rf": {gpus} GPUs?, ", found.reason)
+    requested = data.draw(st.none() | st.integers(1, most), "requested")
+    layout = lay_out(machines, units, batch, gpus, requested)
+    assert layout.gpu
+    assert 1 <= layout.ranks <= largest
+    assert 1 <= layout.side_by_side <= units
+    assert layout.ranks * layout.side_by_side <= gpus
+    assert layout.side_by_side <= sum(node // layout.ranks for node in machines.gpus)
+    assert requested is None or layout.ranks == requested
+    assert requested is not None or layout.ranks == 1 or batch // layout.ranks >= 8
+    assert re.search(rf": {gpus} GPUs?, ", layout.reason)
 
 
 @given(st.integers(1, 64), st.integers(1, 20), st.none() | st.integers(1, 100))
-def test_cores_are_divided_and_never_given_twice(cores: int, units: int, wanted: int | None) -> None:
-    found = lay_out(Machines((0,), (cores,)), units, 200, 0, wanted)
-    assert not found.gpu
-    assert found.ranks == (wanted or 1)
-    assert 1 <= found.side_by_side <= units
-    assert found.cores > 0
-    assert round(100 * found.cores) * found.ranks * found.side_by_side <= 100 * cores  # in hundredths, exactly
+def test_cores_are_divided_and_never_given_twice(cores: int, units: int, requested: int | None) -> None:
+    layout = lay_out(Machines((0,), (cores,)), units, 200, 0, requested)
+    assert not layout.gpu
+    assert layout.ranks == (requested or 1)
+    assert 1 <= layout.side_by_side <= units
+    assert layout.cores > 0
+    assert round(100 * layout.cores) * layout.ranks * layout.side_by_side <= 100 * cores  # in hundredths, exactly
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,12 @@ def test_the_room_there_is_now(machines: Machines, layout: Layout, units: int) -
     ],
 )
 def test_shares_of_a_gpu_pack_units(machines: Machines, gpus: int, share: float, expected: Layout) -> None:
-    found = lay_out(machines, 100, 32, gpus, share)
-    assert (found.ranks, found.side_by_side, found.gpu, found.cores) == (1, expected.side_by_side, True, expected.cores)
-    assert found.gpu_share == share
-    assert found.reason.endswith(expected.reason)
+    layout = lay_out(machines, 100, 32, gpus, share)
+    assert (layout.ranks, layout.side_by_side, layout.gpu, layout.cores) == (
+        1,
+        expected.side_by_side,
+        True,
+        expected.cores,
+    )
+    assert layout.gpu_share == share
+    assert layout.reason.endswith(expected.reason)

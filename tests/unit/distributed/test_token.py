@@ -50,10 +50,10 @@ def test_a_private_cluster_has_a_token_that_lies_in_no_file(home: Path, monkeypa
 def test_rays_own_file_is_closed_and_its_token_not_shown(token: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check_token_files()
     assert (mode(token), mode(token.parent), token.read_text()) == ("0600", "0700", SECRET)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "auth_token: was open to other users (mode 0644), and is closed now (0600)" in said
-    assert "was open to other users (mode 0755), and is closed now (0700)" in said
-    assert SECRET not in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "auth_token: was open to other users (mode 0644), and is closed now (0600)" in output
+    assert "was open to other users (mode 0755), and is closed now (0700)" in output
+    assert SECRET not in output
     check_token_files()
     assert capsys.readouterr().out == ""
 
