@@ -1,10 +1,10 @@
-"""What does an augmented training image cost the CPU: our DALI graph against torchvision, in one run?
+"""Measures the CPU cost of an augmented training image: our DALI graph against torchvision, in one run.
 
     MELANOMA_DIST_ISIC=ISIC python benchmarks/input.py
     python benchmarks/input.py --data DATA          # images of a prepared data set instead
 
 Photographs of ISIC at native resolution (``ISIC/native/*.jpg``) are prepared as `data prepare` does it, to a shorter
-side of 512, and kept in memory. Each way then makes the same number of batches: decode, random crop, resize to the
+side of 512, and stay in memory. Each way then makes the same number of batches: decode, random crop, resize to the
 square with antialiasing, flips, colour, normalised float32. The ways take turns, round after round, and medians are
 compared. CPU-ms is user and system time of the process and its workers: other users of the machine move it less than
 wall time.
@@ -14,7 +14,7 @@ The crop comes in two ranges: that of the policy ``light`` (60 to 100 % of the a
 compare with. Raw libjpeg-turbo (simplejpeg), decoding whole images and doing nothing else, is the floor.
 
 Cost: about 10 minutes on 2 CPU cores; with ``--images 96 --rounds 3`` about 4.
-It shows whether the DALI graph costs at most half of what torchvision costs.
+Checks that the DALI graph costs at most half as much as torchvision.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _HEADER = ("way", "CPU-ms/image", "images/s", "best torchvision / this")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is timed."""
+    """Settings of the measurement."""
 
     data: Path | None = None
-    """Prepared data set to take the images from; those of $MELANOMA_DIST_ISIC/native where not given."""
+    """Prepared data set to take the images from; $MELANOMA_DIST_ISIC/native by default."""
     images: int = 512
-    """Images a way makes in a round, 32 to 100000; fewer different ones are repeated."""
+    """Images per way and round, 32 to 100000; with fewer photographs they are repeated."""
     size: int = 299
     """Side of the square input in pixels, 32 to 1024."""
     rounds: int = 5
@@ -82,7 +82,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to make ``Settings.images`` images; ``run`` returns how many it made."""
+    """One way to produce ``Settings.images`` images; ``run`` returns their number."""
 
     name: str
     run: Callable[[], int]
@@ -90,7 +90,7 @@ class Way:
 
 @dataclass
 class Timing:
-    """What a way's rounds cost, per image."""
+    """The cost of a way's rounds, per image."""
 
     cpu_ms: list[float] = field(default_factory=list)
     images_per_s: list[float] = field(default_factory=list)
@@ -99,12 +99,12 @@ class Timing:
 def main() -> None:
     """Time every way and print a table for each crop range."""
     settings = tyro.cli(Settings, description=__doc__)
-    torch.set_num_threads(1)  # torch's own threads would spin, and be counted against torchvision
+    torch.set_num_threads(1)  # spinning threads of torch would count against torchvision
     photos = _prepared(settings.data, settings.images) if settings.data else _native(settings.images)
     console.info(_conditions(photos, settings))
     for crop in settings.crops:
         ways = list(_ways(photos, _POLICIES[crop], settings))
-        _report(crop, _race(ways, settings.rounds))
+        _report(crop, _time_in_turns(ways, settings.rounds))
 
 
 def _native(count: int) -> list[bytes]:
@@ -117,8 +117,8 @@ def _native(count: int) -> list[bytes]:
             "MELANOMA_DIST_ISIC is not set: give it the folder of ISIC images, or --data a prepared data set."
         )
     files = sorted(Path(root, "native").glob("*.jpg"))[:count]
-    made = (prepare_photo(PhotoJob(path.stem, (path,), None, 512)).jpeg for path in files)
-    photos = [jpeg for jpeg in made if jpeg is not None]
+    prepared = (prepare_photo(PhotoJob(path.stem, (path,), None, 512)).jpeg for path in files)
+    photos = [jpeg for jpeg in prepared if jpeg is not None]
     if not photos:
         raise DataError(f"{Path(root, 'native')}: no JPEG that can be read. Give --data a prepared data set instead.")
     return photos
@@ -163,13 +163,13 @@ def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int,
         )
 
     graph = Graph(feed, frame, settings.batch_size, threads)
-    begun = False
+    started = False
 
     def run() -> int:
-        nonlocal begun
-        if begun:
+        nonlocal started
+        if started:
             graph.restart()
-        begun = True
+        started = True
         return sum(len(images) for images in graph)
 
     return run
@@ -195,11 +195,11 @@ def _torchvision(
     transform = v2.Compose(
         [*([v2.ToImage()] if tensors else []), *_augment(policy, settings.size), *_to_float(tensors)]
     )
-    # Spawned, because DALI's threads would not survive a fork; kept, so that starting them is not timed.
-    context, kept = ("spawn", True) if workers else (None, False)
+    # Spawned, because DALI's threads would not survive a fork; persistent, so that their start is not timed.
+    context, persistent = ("spawn", True) if workers else (None, False)
     loader = DataLoader(
         Photos(photos, images, transform), settings.batch_size, num_workers=workers, multiprocessing_context=context,
-        persistent_workers=kept,
+        persistent_workers=persistent,
     )  # fmt: skip
     return lambda: sum(len(batch) for batch in loader)
 
@@ -227,8 +227,8 @@ def _floor(photos: list[bytes], images: int) -> Callable[[], int]:
     return run
 
 
-def _race(ways: list[Way], rounds: int) -> dict[str, Timing]:
-    """Time the ways in turns; a round that is not counted comes first. A round begins where the last one did not."""
+def _time_in_turns(ways: list[Way], rounds: int) -> dict[str, Timing]:
+    """Time the ways in turns, after one warm-up round. Each round starts with another way."""
     timings = {way.name: Timing() for way in ways}
     for turn in range(rounds + 1):
         shift = turn % len(ways)

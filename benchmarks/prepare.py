@@ -1,4 +1,4 @@
-"""What does `data prepare` cost beyond decoding, resizing and encoding, and how does it grow?
+"""Measures the cost of `data prepare` beyond decoding, resizing and encoding, and how it grows.
 
     MELANOMA_DIST_ISIC=ISIC python benchmarks/prepare.py
     python benchmarks/prepare.py --sections memory search      # only some
@@ -7,11 +7,11 @@
             included, against a bare loop of Pillow's decode, resize and encode in as many processes, which writes
             nothing. The two take turns; medians are compared.
 ``memory``  peak memory (largest single process) of the command on 2,000 and on 20,000 small photographs of HAM10000.
-``search``  time of the search for near-duplicates among random hashes, up to 400,000, and among hashes as alike as
-            those of 9,672 real photographs: seven bits in ten are free, so that 1 pair in 1,700 shares a band.
+``search``  time of the search for near-duplicates among random hashes, up to 400,000, and among hashes as similar as
+            those of 9,672 real photographs: seven bits in ten vary, so that 1 pair in 1,700 shares a band.
 
 Cost: about 10 minutes on 2 CPU cores and 1 GB of temporary disk.
-It shows whether the command reaches 85 % of the bare loop's rate, in memory that does not grow with the images.
+Checks that the command reaches 85 % of the bare loop's rate, and that its memory does not grow with the images.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured."""
+    """Settings of the measurement."""
 
     isic: str | None = os.environ.get("MELANOMA_DIST_ISIC")
-    """Folder with the challenges' files; by default what MELANOMA_DIST_ISIC says."""
+    """Folder with the challenges' files; MELANOMA_DIST_ISIC by default."""
     sections: tuple[Literal["rate", "memory", "search"], ...] = ("rate", "memory", "search")
-    """What to measure."""
+    """Sections to measure."""
     images: int = 1600
-    """Photographs of a round of the rate."""
+    """Photographs per round of ``rate``."""
     rounds: int = 2
-    """Rounds of the rate."""
+    """Rounds of ``rate``."""
 
 
 def main() -> None:
@@ -109,8 +109,8 @@ def _search(_: Settings) -> None:
             bits = np.where(is_free, rng.integers(0, 2, (count, 256), dtype=np.uint8), fixed)
             hashes = np.packbits(bits, axis=1).view(np.uint64)
             start = time.monotonic()
-            found = len(propose(hashes))
-            rows.append((f"{count:,}", f"{time.monotonic() - start:.1f}", found))
+            pairs = len(propose(hashes))
+            rows.append((f"{count:,}", f"{time.monotonic() - start:.1f}", pairs))
         console.table(f"Search for near-duplicates, hashes {kind}", ("images", "seconds", "pairs proposed"), rows)
 
 

@@ -1,7 +1,7 @@
-"""Groups of images that must stay on one side of every split, and the holdouts that are made of whole groups.
+"""Groups of images that must stay on one side of every split, and holdouts of whole groups.
 
-A join connects two images of one lesion, of one patient, of one file, or of which one is a re-encoded copy of the
-other. Groups are the connected components of the joins.
+A join connects two images that share a lesion, a patient or a file, or that are re-encoded copies. Groups are the
+connected components of the joins.
 """
 
 from __future__ import annotations

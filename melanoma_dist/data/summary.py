@@ -31,7 +31,7 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
     console.table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
     console.table(*counts.labels(images))
     _show_splits(images)
-    present = counts.here(images, joins)
+    present = counts.joins_within(images, joins)
     if present["joined"].any():
         reasons = present[present["joined"]].groupby("reason").size()
         console.table("Joined into groups", ("reason", "pairs"), [*reasons.items()])

@@ -63,11 +63,11 @@ def _record_download(place: Path) -> None:
 
 
 def _manifest(place: Path) -> None:
-    """With a fingerprint that is right whatever the manifest holds: an attacker can compute it too."""
+    """Load a manifest under its right fingerprint: an attacker can compute it too."""
     data = place / "data"
     try:
         table = pd.read_parquet(data / "manifest.parquet")
-        _vouch(data, fingerprint=fingerprint(table, 48))
+        _rewrite_description(data, fingerprint=fingerprint(table, 48))
     except Exception:  # noqa: S110  # nosec B110  # a table without a fingerprint stays as it is
         pass
     config = saved_config(place / RUN / "config.yaml")
@@ -78,13 +78,13 @@ def _manifest(place: Path) -> None:
 def _beside(place: Path) -> None:
     data = place / "data"
     digests = {name: hashlib.sha256((data / name).read_bytes()).hexdigest() for name in (JOINS, MISSING, QUARANTINE)}
-    _vouch(data, tables=digests)
+    _rewrite_description(data, tables=digests)
     dataset = load_dataset(data)
     joins, *_ = (read_side_table(dataset, name) for name in (JOINS, MISSING, QUARANTINE))
     manifest_checks(dataset.manifest, joins)
 
 
-def _vouch(data: Path, **changed: object) -> None:
+def _rewrite_description(data: Path, **changed: object) -> None:
     path = data / "dataset.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
 
@@ -94,7 +94,7 @@ def _shards(place: Path) -> None:
     verify(load_dataset(place / "data"))
 
 
-def _begin_preparation(place: Path) -> None:
+def _write_journal(place: Path) -> None:
     """The journal of a killed preparation of the sample's images."""
     (place / "out").mkdir()
     photos = [
@@ -108,9 +108,9 @@ def _begin_preparation(place: Path) -> None:
 
 
 def _preparation(place: Path) -> None:
-    with output_folder(place / "out"), journal.open_journal(place / "out") as finished:
-        if finished.resume("x"):
-            store.read_results(finished)
+    with output_folder(place / "out"), journal.open_journal(place / "out") as entries:
+        if entries.resume("x"):
+            store.read_results(entries)
 
 
 def _photo(place: Path) -> None:
@@ -137,7 +137,7 @@ PARSERS: dict[str, Parser] = {
     "photographs": Parser(
         _photo, ("files",), ("files/photo.jpg", "files/photo.png", "files/deep.png", "files/mask.png")
     ),
-    "preparation": Parser(_preparation, ("raw",), ("out/journal.jsonl",), _begin_preparation),
+    "preparation": Parser(_preparation, ("raw",), ("out/journal.jsonl",), _write_journal),
     "description": Parser(lambda place: load_dataset(place / "data"), ("data",), ("data/dataset.json",)),
     "manifest": Parser(_manifest, ("data", "runs"), ("data/manifest.parquet",)),
     "joins": Parser(_beside, ("data",), ("data/joins.parquet", "data/missing.parquet", "data/quarantine.parquet")),

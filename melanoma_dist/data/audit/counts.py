@@ -19,7 +19,7 @@ _SIZES_SHOWN = 12
 _AGES = (0, 20, 30, 40, 50, 60, 70, 80, 200)  # years: where the bands begin, and the end
 
 
-class Table(NamedTuple):
+class CountTable(NamedTuple):
     """A table whose first column is text; the other columns are numbers."""
 
     title: str
@@ -27,75 +27,80 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[object]]
 
 
-def years(images: pd.DataFrame, missing: pd.DataFrame) -> Table:
+def years(images: pd.DataFrame, missing: pd.DataFrame) -> CountTable:
     """Images and missing files by challenge year; an image of two years counts in both."""
     rows = []
     names = sorted({year for listed in (*images["years"], *missing["years"]) for year in listed.split("+")})
     for name in (*names, "together"):
-        pattern = "" if name == "together" else name
-        part = images[images["years"].str.contains(pattern, regex=False)]
-        absent_here = missing["years"].str.contains(pattern, regex=False)
+        part, without_file = (
+            table if name == "together" else table[_of_year(table, name)] for table in (images, missing)
+        )
         lesions = part["lesion_id"]
         rows.append(
-            (name, len(part), int(absent_here.sum()), part["group"].nunique(), lesions.nunique(), int(lesions.count()))
+            (name, len(part), len(without_file), part["group"].nunique(), lesions.nunique(), int(lesions.count()))
         )
     header = ("year", "images", "missing files", "groups", "lesions", "images with lesion id")
-    return Table("Images by year", header, rows)
+    return CountTable("Images by year", header, rows)
 
 
-def splits(images: pd.DataFrame) -> Table:
+def _of_year(table: pd.DataFrame, name: str) -> pd.Series:
+    return table["years"].str.split("+").map(lambda names: name in names).astype(bool)
+
+
+def splits(images: pd.DataFrame) -> CountTable:
     """Images, groups and positives per label, by years and split."""
     rows = [
         (f"{names}, {split}", len(part), part["group"].nunique(), *_positives(part))
         for (names, split), part in images.groupby(["years", "split"])
     ]
     together = ("together", len(images), images["group"].nunique(), *_positives(images))
-    return Table("Positives by year, split and label", ("", "images", "groups", *LABEL_COLUMNS), [*rows, together])
+    return CountTable("Positives by year, split and label", ("", "images", "groups", *LABEL_COLUMNS), [*rows, together])
 
 
-def labels(images: pd.DataFrame) -> Table:
+def labels(images: pd.DataFrame) -> CountTable:
     """Positive, negative and unknown images per label."""
     rows = [(label, *row) for label, row in label_counts(images).iterrows()]
-    return Table("Labels", ("label", "yes", "no", _UNKNOWN), rows)
+    return CountTable("Labels", ("label", "yes", "no", _UNKNOWN), rows)
 
 
-def overlaps(images: pd.DataFrame) -> Table:
+def overlaps(images: pd.DataFrame) -> CountTable:
     """How many images any two official splits share."""
     pairs = Counter(pair for listed in images["listed"] for pair in combinations(sorted(set(listed.split("+"))), 2))
     rows = [(f"{first} and {second}", count) for (first, second), count in sorted(pairs.items())]
-    return Table("Images in two official splits", ("splits", "images"), rows)
+    return CountTable("Images in two official splits", ("splits", "images"), rows)
 
 
-def absent(missing: pd.DataFrame, quarantine: pd.DataFrame) -> Table:
+def absent(missing: pd.DataFrame, quarantine: pd.DataFrame) -> CountTable:
     """Labelled images without a file, by years and split, and unreadable files, by reason."""
     splits = (missing["years"] + ", " + missing["split"]).value_counts(sort=False).sort_index()
     rows = [(f"no file: {where}", count) for where, count in splits.items()]
     rows += [(f"unreadable: {reason}", count) for reason, count in quarantine.groupby("reason").size().items()]
-    return Table("Missing and quarantined files", ("", "files"), rows)
+    return CountTable("Missing and quarantined files", ("", "files"), rows)
 
 
-def here(images: pd.DataFrame, joins: pd.DataFrame) -> pd.DataFrame:
+def joins_within(images: pd.DataFrame, joins: pd.DataFrame) -> pd.DataFrame:
     """The joins between two images of the data set."""
     return joins[joins["image_id"].isin(images["image_id"]) & joins["other_id"].isin(images["image_id"])]
 
 
-def reasons(present: pd.DataFrame) -> Table:
+def reasons(present: pd.DataFrame) -> CountTable:
     """Joined pairs and rejected look-alikes, by reason."""
     rows = []
-    for reason in (LESION, *((PATIENT,) if PATIENT in set(present["reason"]) else ()), BYTES, NEAR):
+    for reason in (LESION, PATIENT, BYTES, NEAR):
         pairs = present.loc[present["reason"] == reason, "joined"]
-        rows.append((reason, int(pairs.sum()), int((~pairs).sum())))
-    return Table("Joins between images of the data set", ("reason", "joined", "rejected"), rows)
+        if len(pairs) or reason != PATIENT:  # most collections do not know patients
+            rows.append((reason, int(pairs.sum()), int((~pairs).sum())))
+    return CountTable("Joins between images of the data set", ("reason", "joined", "rejected"), rows)
 
 
-def group_sizes(images: pd.DataFrame) -> Table:
+def group_sizes(images: pd.DataFrame) -> CountTable:
     """Number of groups by their size."""
     counts = images["group"].value_counts().value_counts().sort_index()
     rows = [(str(size), groups, size * groups) for size, groups in zip(counts.index.astype(int), counts, strict=True)]
-    return Table("Sizes of groups", ("images in a group", "groups", "images"), rows)
+    return CountTable("Sizes of groups", ("images in a group", "groups", "images"), rows)
 
 
-def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[Table]:
+def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[CountTable]:
     """Age, sex and site of all images and of those with each label: the sample sizes of subgroup metrics."""
     bands = [f"{start} to {end - 1}" for start, end in pairwise(_AGES)]
     bands[-1] = f"{_AGES[-2]} and older"
@@ -105,7 +110,7 @@ def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[Table]:
     return [_by_label(title, images, values, words, label_set) for title, values, words in columns]
 
 
-def sizes(images: pd.DataFrame) -> Table:
+def sizes(images: pd.DataFrame) -> CountTable:
     """Images by delivered and prepared size: the most frequent sizes, the others in one row."""
     delivered, prepared = (
         _size(images["source_width"], images["source_height"]),
@@ -118,7 +123,7 @@ def sizes(images: pd.DataFrame) -> Table:
     rest = counts[_SIZES_SHOWN:]
     if len(rest):
         rows.append((f"{len(rest)} other sizes", "", rest.sum(), f"{rest.sum() / len(images):.1%}"))
-    return Table("Sizes in pixels", ("as delivered", "as prepared", "images", "share"), rows)
+    return CountTable("Sizes in pixels", ("as delivered", "as prepared", "images", "share"), rows)
 
 
 def _size(width: pd.Series, height: pd.Series) -> pd.Series:
@@ -127,13 +132,13 @@ def _size(width: pd.Series, height: pd.Series) -> pd.Series:
 
 def _by_label(
     title: str, images: pd.DataFrame, values: pd.Series, words: list[str], label_set: tuple[str, ...]
-) -> Table:
+) -> CountTable:
     known = values.fillna(_UNKNOWN)
     rows = []
     for word in (*words, _UNKNOWN):
         part = images[known == word]
         rows.append((word, len(part), *_positives(part, label_set)))
-    return Table(title, ("", "images", *label_set), rows)
+    return CountTable(title, ("", "images", *label_set), rows)
 
 
 def _positives(images: pd.DataFrame, label_set: Iterable[str] = LABEL_COLUMNS) -> list[int]:

@@ -10,7 +10,7 @@ from melanoma_dist import console
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
-from melanoma_dist.data.audit.counts import Table
+from melanoma_dist.data.audit.counts import CountTable
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION, PATIENT
@@ -43,7 +43,7 @@ class Inspection:
     description: Description
     joins: pd.DataFrame
     """Only joins between two images of the data set."""
-    tables: list[Table]
+    tables: list[CountTable]
     checks: list[Check]
     stored: Check
     """The check that reads every image; also in `checks`."""
@@ -70,7 +70,7 @@ def inspect(request: Request) -> Inspection:
         read_side_table(dataset, name) for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE)
     )
     checks = manifest_checks(images, joins)
-    present = counts.here(images, joins)
+    present = counts.joins_within(images, joins)
     tables = [
         counts.years(images, missing),
         counts.splits(images),
@@ -102,7 +102,7 @@ def show(inspection: Inspection) -> None:
     console.table("Checks", ("check", "result"), results)
 
 
-def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Table], list[Check]]:
+def _folds(images: pd.DataFrame, request: Request) -> tuple[list[CountTable], list[Check]]:
     """Counts and checks of the folds that a training with these labels, folds and seed would use."""
     name = f"{request.folds} folds can be made for --labels {request.labels}"
     try:
@@ -112,5 +112,5 @@ def _folds(images: pd.DataFrame, request: Request) -> tuple[list[Table], list[Ch
     except UserError as error:
         return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
-    table = Table(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
+    table = CountTable(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]

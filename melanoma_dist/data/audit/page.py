@@ -179,11 +179,11 @@ def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:
         yield Sheet(label, len(positive), [album.picture(image_id) for image_id in chosen])
 
 
-def _table(table: counts.Table) -> Table:
+def _table(table: counts.CountTable) -> Table:
     return Table(table.title, table.header, [[plain(value) for value in row] for row in table.rows])
 
 
-def _shaded(table: counts.Table) -> Table:
+def _shaded(table: counts.CountTable) -> Table:
     """Draw behind each number its share of the column."""
     numbers = np.array([row[1:] for row in table.rows], dtype=np.int64)
     shares = numbers / np.maximum(numbers.sum(axis=0), 1)

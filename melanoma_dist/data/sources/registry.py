@@ -16,8 +16,8 @@ from melanoma_dist.errors import DataError
 def discover() -> dict[str, Source]:
     """The ``SOURCE`` of every module in `melanoma_dist.data.sources`, by name, earlier years first."""
     modules = [import_module(f"{sources.__name__}.{info.name}") for info in pkgutil.iter_modules(sources.__path__)]
-    found: list[Source] = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
-    return {source.name: source for source in sorted(found, key=lambda source: (source.year, source.name))}
+    available: list[Source] = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    return {source.name: source for source in sorted(available, key=lambda source: (source.year, source.name))}
 
 
 SOURCES = discover()

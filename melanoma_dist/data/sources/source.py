@@ -67,7 +67,7 @@ def check_collection(source: Source, collection: Collection) -> None:
     """Raise DataError unless a collection keeps the promises that `Collection` documents."""
     records = collection.records
     if missing := set(RECORD_COLUMNS) - set(records):
-        raise DataError(f"collection {source.name}: its records lack the columns {', '.join(sorted(missing))}.")
+        raise DataError(f"collection {source.name}: its records miss the columns {', '.join(sorted(missing))}.")
     ids, labels = records["image_id"], records[list(LABEL_COLUMNS)]
     splits = {TRAIN, *source.holdouts}
     for wrong, rule in (

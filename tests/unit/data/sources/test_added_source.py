@@ -123,7 +123,7 @@ def test_a_source_that_breaks_the_contract_is_named_with_the_rule(changes: dict[
     with pytest.raises(DataError, match=f"collection 2019: {message}"):
         check_collection(SOURCES["2019"], collection(**changes))
     incomplete = replace(collection(), records=collection().records.drop(columns="age"))
-    with pytest.raises(DataError, match="its records lack the columns age"):
+    with pytest.raises(DataError, match="its records miss the columns age"):
         check_collection(SOURCES["2019"], incomplete)
 
 
