@@ -12,6 +12,7 @@ import yaml
 
 import melanoma_dist
 
+from ..unit.test_layers import ORDER
 from .pages import PAGES, ROOT, inline_code, name
 
 CHAOS = ROOT / "tests" / "chaos" / "README.md"
@@ -106,3 +107,13 @@ def test_the_citation_names_this_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == melanoma_dist.__version__
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+
+
+def test_the_picture_of_the_layers_is_the_tested_order() -> None:
+    drawing = (ROOT / "docs" / "images" / "architecture.svg").read_text()
+    rows: dict[int, set[str]] = {}
+    for height, names in re.findall(r'<text x="\d+" y="(\d+)"><tspan font-weight="bold">(.*?)</tspan>', drawing):
+        rows.setdefault(int(height), set()).update(names.split(", "))
+    drawn = [rows[height] for height in sorted(rows, reverse=True)]
+    package = {path.stem for path in (ROOT / "melanoma_dist").iterdir()}
+    assert drawn == [rooms & package for rooms in ORDER if rooms & package]
