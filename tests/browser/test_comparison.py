@@ -9,9 +9,9 @@ import pytest
 
 from melanoma_dist.evaluate.comparison.command import describe
 from melanoma_dist.evaluate.comparison.page import write_page
-from melanoma_dist.evaluate.comparison.runs import out_of_fold_contenders
+from melanoma_dist.evaluate.comparison.runs import read_out_of_fold_runs
 
-from ..unit.evaluate.comparison.made import images, scores, write_run
+from ..unit.evaluate.comparison.run_folders import images, scores, write_run
 from .chromium import browser, measure, paper
 
 
@@ -25,7 +25,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(folder, name, table, scores(table, 1.4 - 0.3 * at, at), synthetic=at == 3)
         for at, name in enumerate(names)
     ]
-    write_page(describe(out_of_fold_contenders(runs), resamples=100), folder / "comparison.html")
+    write_page(describe(read_out_of_fold_runs(runs), resamples=100), folder / "comparison.html")
     return folder / "comparison.html"
 
 

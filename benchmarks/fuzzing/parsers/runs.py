@@ -12,9 +12,9 @@ from melanoma_dist.config.saved import as_flags, read_yaml, saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.evaluate.comparison.cost import cost, differing
-from melanoma_dist.evaluate.comparison.holdout import holdout_contenders
-from melanoma_dist.evaluate.comparison.runs import out_of_fold_contenders
+from melanoma_dist.evaluate.comparison.cost import cost, differences
+from melanoma_dist.evaluate.comparison.holdout import read_holdout_runs
+from melanoma_dist.evaluate.comparison.runs import read_out_of_fold_runs
 from melanoma_dist.evaluate.holdout.access_history import look_back
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
@@ -51,14 +51,14 @@ def _compared(place: Path) -> None:
     for name in ("first", "second"):
         rehash(place / "runs" / name, "summary.json", FINAL_FILES)
     runs = [place / "runs" / "first", place / "runs" / "second"]
-    contenders = out_of_fold_contenders(runs)
-    [cost(each) for each in contenders], differing(contenders)
+    compared = read_out_of_fold_runs(runs)
+    [cost(run) for run in compared], differences(compared)
 
 
 def _compared_evaluation(place: Path) -> None:
     runs = [place / "runs" / "first", place / "runs" / "second"]
     rehash(runs[0] / _EVALUATION, "evaluation.json", ("predictions.parquet", "folds.parquet"))
-    differing(holdout_contenders(runs, "holdout"))
+    differences(read_holdout_runs(runs, "holdout"))
 
 
 def _earlier_evaluations(place: Path) -> None:

@@ -1,221 +1,212 @@
-"""What a comparison allows to say, in plain sentences, and what it does not."""
+"""The conclusions of a comparison in plain sentences, and their limits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.evaluate.comparison.records import Comparison, Estimate, FoldInterval, NotDefined, Pair, RunRecord
 from melanoma_dist.pages.numbers import signed
 
-FIGURE = f"AUC of {HEADLINE}"
+METRIC = f"AUC of {HEADLINE}"
 
 
-def verdict(comparison: dict[str, Any]) -> list[str]:
-    """The sentences that come first: the highest AUC where there are more than two runs, then every pair."""
-    pairs = comparison["pairs"]
-    lead = [_leader(comparison)] if len(comparison["runs"]) > 2 else []
-    told = [_sentence(pair, comparison) for pair in pairs]
+def conclusions(comparison: Comparison) -> list[str]:
+    """State the highest AUC of more than two runs, then the difference of every pair."""
+    leader = [_leader(comparison)] if len(comparison.runs) > 2 else []
+    pairs = [_pair(pair, comparison) for pair in comparison.pairs]
     constant = [
-        f"{run['name']} gives every image the same probability of {' and '.join(run['constant'])}: it has learnt "
-        "nothing there."
-        for run in comparison["runs"]
-        if run["constant"]
+        f"{run.name} gives every image the same probability of {' and '.join(run.constant)}: it learnt nothing there."
+        for run in comparison.runs
+        if run.constant
     ]
-    return [*lead, *told, *constant]
+    return [*leader, *pairs, *constant]
 
 
-def limits(comparison: dict[str, Any]) -> list[str]:
-    """What the sentences do not say."""
-    holdout = comparison["holdout"]
-    chosen = _of_holdout(comparison) if holdout else _OPTIMISTIC
-    return [*chosen, _seeds(comparison["runs"]), _tested(comparison), _thresholds(comparison), *_of_cost(comparison)]
+def limits(comparison: Comparison) -> list[str]:
+    """State what the conclusions do not show."""
+    chosen = _holdout_limits(comparison) if comparison.holdout else _OPTIMISTIC
+    return [*chosen, _seeds(comparison.runs), _tested(comparison), _thresholds(comparison), _cost(comparison)]
 
 
 _OPTIMISTIC = [
     "All runs are measured on the same images in the same folds. Each fold kept the epoch of its highest validation "
-    "AUC, so every figure here is optimistic, and one run's may be more so than another's; whoever chooses a run by "
-    "this page and then cites its figure is optimistic once more. Only images that no fold has seen are free of this "
+    "AUC, so every metric here is optimistic, and one run's may be more so than another's. Choosing a run by this page "
+    "and then citing its metrics is optimistic once more. Only images that no fold trains or validates on avoid this "
     "(`launch.py evaluate`, then `compare --holdout`).",
-    "Intervals and p values come from the lesions: they say whether other lesions of the same kind could reverse a "
-    "difference between these very models. They say nothing of another training; the interval over folds says a "
-    "little.",
+    "Intervals and p values come from the lesions: they show whether other lesions of the same kind could reverse a "
+    "difference between these very models. They do not cover another training; the interval over folds does in part.",
 ]
 
 
-def _of_holdout(comparison: dict[str, Any]) -> list[str]:
-    runs = comparison["runs"]
-    compared = {(run["folder"], run["evaluation"]["number"]) for run in runs}
-    looks = {(look["run"], look["number"]) for run in runs for look in run["earlier"]} - compared
-    seen = (
-        f"Earlier looks at the same images, besides those compared: {len(looks)}. Whoever chose anything by them has "
-        "made the figures here optimistic; looks made elsewhere cannot be known."
-        if looks
-        else "No record in this folder of runs tells of another look; looks made elsewhere cannot be known."
+def _holdout_limits(comparison: Comparison) -> list[str]:
+    runs = comparison.runs
+    compared = {(run.folder, run.evaluation.number) for run in runs if run.evaluation}
+    others = {(earlier["run"], earlier["number"]) for run in runs for earlier in run.earlier} - compared
+    history = (
+        f"Earlier evaluations on the same images, besides those compared: {len(others)}. Any choice based on them "
+        "makes the metrics here optimistic; evaluations made elsewhere cannot be known."
+        if others
+        else "This folder of runs records no other evaluation; evaluations made elsewhere cannot be known."
     )
     return [
-        f"Of each run the last finished look is compared: {'; '.join(_look(run) for run in runs)}.",
+        f"The last finished evaluation of each run is compared: {'; '.join(map(_evaluation, runs))}.",
         f"Each run is its ensemble: the mean of the calibrated probabilities of its folds, on the images of "
-        f"{comparison['holdout']}. {seen}",
-        "Intervals and p values come from the lesions of these images: they say nothing of another training, nor of "
-        "images from elsewhere.",
+        f"{comparison.holdout}. {history}",
+        "Intervals and p values come from the lesions of these images: they cover neither another training nor images "
+        "from elsewhere.",
     ]
 
 
-def _look(run: dict[str, Any]) -> str:
-    """Which look of a run is compared: its number, date and tta."""
-    look = run["evaluation"]
-    return f"{run['name']}, look {look['number']} of {str(look['finished'])[:10]} with tta {look['tta']}"
+def _evaluation(run: RunRecord) -> str:
+    evaluation = run.evaluation
+    if evaluation is None:
+        return run.name
+    return f"{run.name}, evaluation {evaluation.number} of {str(evaluation.finished)[:10]} with tta {evaluation.tta}"
 
 
-def _leader(comparison: dict[str, Any]) -> str:
-    runs = [run for run in comparison["runs"] if "not_defined" not in run["figures"][HEADLINE]["auc"]]
-    if not runs:
-        return f"No run has an {FIGURE}: {comparison['runs'][0]['figures'][HEADLINE]['auc']['not_defined']}"
-    auc = {run["name"]: run["figures"][HEADLINE]["auc"] for run in runs}
-    best = max(auc, key=lambda name: float(auc[name]["estimate"]))
-    behind = [name for name in auc if _between(comparison, best, name, separated=True)]
-    level = [name for name in auc if _between(comparison, best, name, separated=False)]
-    found = auc[best]
-    told = (
-        f"Highest {FIGURE}: {best}, {found['estimate']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f})."
-    )
+def _leader(comparison: Comparison) -> str:
+    headlines = {run.name: run.metrics[HEADLINE]["auc"] for run in comparison.runs}
+    aucs = {name: auc for name, auc in headlines.items() if isinstance(auc, Estimate)}
+    if not aucs:
+        reason = next(auc.not_defined for auc in headlines.values() if isinstance(auc, NotDefined))
+        return f"No run has an {METRIC}: {reason}"
+    best = max(aucs, key=lambda name: aucs[name].estimate)
+    separated = {
+        (pair.second if pair.first == best else pair.first): pair.separated
+        for pair in comparison.pairs
+        if best in (pair.first, pair.second)
+    }
+    behind = [name for name in aucs if separated.get(name) is True]
+    level = [name for name in aucs if separated.get(name) is False]
+    auc = aucs[best]
+    highest = f"Highest {METRIC}: {best}, {auc.estimate:.3f} (95 % interval {auc.low:.3f} to {auc.high:.3f})."
     if not behind:
-        return f"{told} It is separated from none of the others: no run is shown to be the best."
+        return f"{highest} It is separated from none of the others: no run is shown to be the best."
     if not level:
-        return f"{told} It is separated from every other run."
-    return f"{told} It is separated from {_listed(behind)}, and not from {_listed(level)}."
+        return f"{highest} It is separated from every other run."
+    return f"{highest} It is separated from {_listed(behind)}, and not from {_listed(level)}."
 
 
-def _between(comparison: dict[str, Any], one: str, other: str, separated: bool) -> bool:
-    return any({pair["first"], pair["second"]} == {one, other} and pair["separated"] is separated
-               for pair in comparison["pairs"])  # fmt: skip
-
-
-def _sentence(pair: dict[str, Any], comparison: dict[str, Any]) -> str:
-    """One pair."""
-    first, second, found = pair["first"], pair["second"], pair["simultaneous"]
-    where = f"on {comparison['holdout']}" if comparison["holdout"] else "on these folds"
-    if "not_defined" in found:
-        return f"{first} and {second} cannot be compared by {FIGURE}: {found['not_defined']}"
-    if pair["same_models"]:
+def _pair(pair: Pair, comparison: Comparison) -> str:
+    first, second, interval = pair.first, pair.second, pair.simultaneous
+    where = f"on {comparison.holdout}" if comparison.holdout else "on these folds"
+    if isinstance(interval, NotDefined):
+        return f"{first} and {second} cannot be compared by {METRIC}: {interval.not_defined}"
+    if pair.same_models:
         return (
             f"{first} and {second} are the same models: one is a copy of the other, or both came to the same weights. "
             "There is nothing to compare."
         )
-    if pair["identical"]:
+    if pair.identical:
         return f"{first} and {second} cannot be separated {where}: they predict the same for every image."
-    evidence = _evidence(pair, len(comparison["pairs"]))
-    if pair["separated"]:
-        worse = second if pair["better"] == first else first
-        told = (
-            f"{_lead(pair, worse, comparison)}{pair['better']} is separated from {worse} {where}: its {FIGURE} is "
-            f"{abs(found['estimate']):.3f} higher ({evidence})."
+    evidence = _evidence(pair, interval, len(comparison.pairs))
+    if pair.separated:
+        worse = second if pair.better == first else first
+        sentence = (
+            f"{_question(pair, worse, comparison)}{pair.better} is separated from {worse} {where}: its {METRIC} is "
+            f"{abs(interval.estimate):.3f} higher ({evidence})."
         )
     else:
-        most = max(abs(found["low"]), abs(found["high"]))
-        told = (
-            f"{first} and {second} cannot be separated {where}: {FIGURE} differs by {abs(found['estimate']):.3f} "
-            f"({evidence}). That does not show them equal: a difference of {most:.3f} would agree with these images "
-            "too."
+        most = max(abs(interval.low), abs(interval.high))
+        sentence = (
+            f"{first} and {second} cannot be separated {where}: {METRIC} differs by {abs(interval.estimate):.3f} "
+            f"({evidence}). This does not show that they are equal: these images also agree with a difference of "
+            f"{most:.3f}."
         )
-    return f"{told} {_folds(pair)}".strip()
+    return f"{sentence} {_folds(pair)}".strip()
 
 
-def _evidence(pair: dict[str, Any], pairs: int) -> str:
+def _evidence(pair: Pair, interval: Estimate, pairs: int) -> str:
     """The interval, of the better run less the worse where they are separated, and the p value."""
-    found, turned = pair["simultaneous"], pair["better"] == pair["second"]
-    low, high = (-found["high"], -found["low"]) if turned else (found["low"], found["high"])
-    whose = "" if pair["separated"] else f", {pair['first']} less {pair['second']}"
-    interval = f"{'simultaneous ' if pairs > 1 else ''}95 % interval {signed(low)} to {signed(high)}{whose}"
-    if pair["p_corrected"] is None:
-        return f"{interval}; no test: {pair['delong'][HEADLINE]['not_defined'].rstrip('.')}"
-    return f"{interval}; {'corrected ' if pairs > 1 else ''}p {p_value(pair['p_corrected'])}"
+    low, high = (-interval.high, -interval.low) if pair.better == pair.second else (interval.low, interval.high)
+    direction = "" if pair.separated else f", {pair.name}"
+    ends = f"{'simultaneous ' if pairs > 1 else ''}95 % interval {signed(low)} to {signed(high)}{direction}"
+    test = pair.delong[HEADLINE]
+    if pair.p_corrected is None:
+        reason = test.not_defined if isinstance(test, NotDefined) else "not corrected"
+        return f"{ends}; no test: {reason.rstrip('.')}"
+    return f"{ends}; {'corrected ' if pairs > 1 else ''}p {p_value(pair.p_corrected)}"
 
 
-def _lead(pair: dict[str, Any], worse: str, comparison: dict[str, Any]) -> str:
-    """What comes first where the lesions separate two runs, and the interval over folds does not confirm it."""
-    if "not_defined" in pair["folds"] or _ends_over_folds(pair)[0] > 0:
+def _question(pair: Pair, worse: str, comparison: Comparison) -> str:
+    """The question that comes first where the lesions separate two runs and the interval over folds does not."""
+    if isinstance(pair.folds, NotDefined) or _ends_over_folds(pair, pair.folds)[0] > 0:
         return ""
-    backbones = {run["backbone"] for run in comparison["runs"] if run["name"] in (pair["better"], worse)}
-    what = "the architectures" if len(backbones) > 1 else "the two ways of training"
-    return f"Is {pair['better']} better than {worse}? For these very models: yes; for {what}: not shown. "
+    backbones = {run.backbone for run in comparison.runs if run.name in (pair.better, worse)}
+    subject = "the architectures" if len(backbones) > 1 else "the two ways of training"
+    return f"Is {pair.better} better than {worse}? For these very models: yes; for {subject}: not shown. "
 
 
-def _ends_over_folds(pair: dict[str, Any]) -> tuple[float, float]:
+def _ends_over_folds(pair: Pair, folds: FoldInterval) -> tuple[float, float]:
     """The ends of the interval over folds, of the better run less the worse where they are separated."""
-    low, high = pair["folds"]["low"], pair["folds"]["high"]
-    return (-high, -low) if pair["better"] == pair["second"] else (low, high)
+    return (-folds.high, -folds.low) if pair.better == pair.second else (folds.low, folds.high)
 
 
-def _folds(pair: dict[str, Any]) -> str:
+def _folds(pair: Pair) -> str:
     """Whether the interval over folds agrees."""
-    found = pair["folds"]
-    if "not_defined" in found:
+    folds = pair.folds
+    if isinstance(folds, NotDefined):
         return ""
-    low, high = _ends_over_folds(pair)
+    low, high = _ends_over_folds(pair, folds)
     interval = f"{signed(low)} to {signed(high)}"
-    over = f"The interval over the {found['folds']} folds" + (
-        f" and {found['seeds']} seeds" if found["seeds"] > 1 else ""
-    )
-    if pair["separated"] and low > 0:
-        return f"{over} agrees ({interval})."
-    if pair["separated"]:
-        return f"{over} does not confirm it ({interval}): with other training images the difference may be gone."
-    if low > 0 or high < 0:
-        return f"{over} alone leaves out 0 ({interval}); the lesions do not, so nothing is claimed."
+    over = f"The interval over the {folds.folds} folds" + (f" and {folds.seeds} seeds" if folds.seeds > 1 else "")
+    if pair.separated and low <= 0:
+        return f"{over} does not confirm it ({interval}): other training images may remove the difference."
+    if not pair.separated and (low > 0 or high < 0):
+        return f"{over} alone excludes 0 ({interval}); the one over lesions does not, so no difference is claimed."
     return f"{over} agrees ({interval})."
 
 
-def _seeds(runs: Sequence[dict[str, Any]]) -> str:
-    repeats = [run["repeats"] or 1 for run in runs]
-    seeds = _listed(sorted({str(run["seed"]) for run in runs}))
+def _seeds(runs: Sequence[RunRecord]) -> str:
+    repeats = [run.repeats or 1 for run in runs]
+    seeds = _listed(sorted({str(run.seed) for run in runs}))
     if max(repeats) == 1:
         return (
             f"Each run is one training per fold, with one seed ({seeds}). "
             "Another seed can move an AUC as much as another backbone does; `--repeats` measures by how much."
         )
-    trained = _listed([f"{run['name']} with {count}" for run, count in zip(runs, repeats, strict=True)])
+    counts = _listed([f"{run.name} with {count}" for run, count in zip(runs, repeats, strict=True)])
     return (
-        f"Seeds: {trained}. Figures and tests are of the first seed of each; the interval over folds is over all "
-        "seeds, where two runs have the same."
+        f"Seeds: {counts}. Metrics and tests use the first seed of each; the interval over folds uses all seeds, where "
+        "two runs have the same."
     )
 
 
-def _tested(comparison: dict[str, Any]) -> str:
-    pairs = len(comparison["pairs"])
+def _tested(comparison: Comparison) -> str:
+    pairs = len(comparison.pairs)
     corrected = f", over {pairs} pairs with Holm's correction" if pairs > 1 else ""
     return (
-        f"One question was tested: {FIGURE}{corrected}; “separated” needs both a DeLong p below 0.05 and an interval "
-        "of the paired bootstrap without 0. The intervals of all other figures are not corrected: among so many, some "
-        "leave out 0 by chance."
+        f"One question was tested: {METRIC}{corrected}; “separated” needs both a DeLong p below 0.05 and an interval "
+        "of the paired bootstrap without 0. The intervals of all other metrics are not corrected: among so many, some "
+        "exclude 0 by chance."
     )
 
 
-def _thresholds(comparison: dict[str, Any]) -> str:
-    what = "Sensitivity, specificity and balanced accuracy are those of calls at"
-    if comparison["holdout"]:
-        return f"{what} the operating points that each run has frozen; specificity at sensitivity 0.90 is not."
-    told = _listed(sorted({f"{run['thresholds'][HEADLINE]:g}" for run in comparison["runs"]}))
+def _thresholds(comparison: Comparison) -> str:
+    subject = "Sensitivity, specificity and balanced accuracy use"
+    if comparison.holdout:
+        return f"{subject} the frozen operating points of each run; specificity at sensitivity 0.90 does not."
+    thresholds = _listed(sorted({f"{run.thresholds[HEADLINE]:g}" for run in comparison.runs}))
     return (
-        f"{what} the raw probability {told}, where one run may call more images than another; AUC, average precision "
-        "and specificity at sensitivity 0.90 depend on no threshold. The Brier score is of raw "
-        "probabilities: runs that weight the classes differently in training differ in it for that alone."
+        f"{subject} the threshold {thresholds} on the raw probability, where one run may call more images positive "
+        "than another; AUC, average precision and specificity at sensitivity 0.90 depend on no threshold. The Brier "
+        "score is of raw probabilities: runs with other class weights in training differ in it for that reason alone."
     )
 
 
-def _of_cost(comparison: dict[str, Any]) -> list[str]:
-    devices = {run["cost"]["device"] for run in comparison["runs"]}
-    machines = [key for key in comparison["differences"] if key.startswith("machine ")]
+def _cost(comparison: Comparison) -> str:
+    devices = {run.cost.device for run in comparison.runs}
+    machines = [key for key in comparison.differences if key.startswith("machine ")]
     if None in devices:
-        return ["Not every run tells on what it was trained: costs are not comparable."]
+        return "Not every run records its device: costs are not comparable."
     if len(devices) > 1 or machines:
-        return ["The runs were trained on other machines or devices: their hours and speeds are not comparable."]
-    return ["Hours and speeds are of the machine each run was trained on, and of whatever else worked there."]
+        return "The runs were trained on different machines or devices: their hours and speeds are not comparable."
+    return "Hours and speeds are of the machine that trained each run, and of whatever else ran there."
 
 
 def p_value(value: float) -> str:
-    """A p value with two digits that count."""
+    """A p value with two significant digits."""
     if value < 0.001:
         return "< 0.001"
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""What a run cost, and what two runs differ in besides their figures."""
+"""The cost of a run, and the fields of configuration, code and machine in which runs differ."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist.evaluate.comparison.records import Cost
 from melanoma_dist.evaluate.comparison.runs import ComparedRun
 from melanoma_dist.storage.untrusted import parse_json
 
-_BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # state that is not learnt by gradients
-_HEADER = 2**24  # bytes; a longer header of safetensors is none
+_BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # state without gradients
+_HEADER = 2**24  # bytes; no header of safetensors is longer
 
 
-def cost(contender: ComparedRun) -> dict[str, Any]:
-    """Device-hours of all folds, epochs, mean speed and input wait of a fold, parameters; None for what is not told."""
-    folds = list(contender.summary["training"].values())
+def cost(run: ComparedRun) -> Cost:
+    """The cost of all folds of a run; None for what one of them does not record."""
+    folds = list(run.summary["training"].values())
     devices = {entry.get("device") for entry in folds}
     seconds = _all(folds, "device_seconds")
     epochs = _all(folds, "epochs")
-    return {
-        "device": devices.pop() if len(devices) == 1 else None,
-        "device_hours": math.fsum(seconds) / 3600 if seconds else None,
-        "folds": len(folds),
-        "epochs": int(sum(epochs)) if epochs else None,
-        "images_per_s": _mean(_all(folds, "images_per_s")),
-        "input_wait_share": _mean(_all(folds, "input_wait_share")),
-        "parameters": parameters(contender.folder / "model" / "fold-0.safetensors"),
-    }
+    return Cost(
+        device=devices.pop() if len(devices) == 1 else None,
+        device_hours=math.fsum(seconds) / 3600 if seconds else None,
+        folds=len(folds),
+        epochs=int(sum(epochs)) if epochs else None,
+        images_per_s=_mean(_all(folds, "images_per_s")),
+        input_wait_share=_mean(_all(folds, "input_wait_share")),
+        parameters=parameters(run.folder / "model" / "fold-0.safetensors"),
+    )
 
 
 def parameters(path: Path) -> int | None:
-    """Numbers that a saved model learns, from the header of its file (safetensors); None where there is none.
+    """The number of parameters of a saved model, from the header of its safetensors file; None if it has none.
 
-    Running statistics of batch norms are no parameters.
+    Running statistics of batch norms do not count.
     """
     try:
         with path.open("rb") as file:
@@ -48,32 +49,32 @@ def parameters(path: Path) -> int | None:
     return sum(int(math.prod(shape)) for name, shape in shapes.items() if not name.endswith(_BUFFERS))
 
 
-def differing(contenders: Sequence[ComparedRun]) -> dict[str, list[Any]]:
-    """The fields of the configurations, code and machines that are not the same in all runs, with each run's value."""
-    told = [_fields(each) for each in contenders]
-    keys = sorted({key for each in told for key in each})
-    values = {key: [each.get(key) for each in told] for key in keys}
-    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+def differences(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
+    """The fields of configuration, code and machine that are not the same in all runs, with each run's value."""
+    fields = [_fields(run) for run in runs]
+    keys = sorted({key for each in fields for key in each})
+    values = {key: [each.get(key) for each in fields] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
 
 
-def _fields(contender: ComparedRun) -> dict[str, Any]:
-    made = contender.summary.get("made_with") or {}
-    fields = dict(contender.summary["identity"])
-    fields |= {key: made[key] for key in ("version", "code", "python") if key in made}
-    fields |= {f"library {name}": version for name, version in (made.get("libraries") or {}).items()}
-    fields |= {f"machine {name}": value for name, value in (made.get("machine") or {}).items()}
-    if "repeats" in contender.summary:
-        fields["repeats"] = contender.summary["repeats"]
-    if contender.evaluation:
-        fields |= {"evaluated with tta": contender.evaluation.get("tta")}
-        fields |= {f"threshold {label}": at for label, at in zip(contender.labels, contender.thresholds, strict=True)}
-    elif contender.labels:
-        fields["threshold"] = contender.thresholds[0]
+def _fields(run: ComparedRun) -> dict[str, Any]:
+    makers = run.summary.get("made_with") or {}
+    fields = dict(run.summary["identity"])
+    fields |= {key: makers[key] for key in ("version", "code", "python") if key in makers}
+    fields |= {f"library {name}": version for name, version in (makers.get("libraries") or {}).items()}
+    fields |= {f"machine {name}": value for name, value in (makers.get("machine") or {}).items()}
+    if "repeats" in run.summary:
+        fields["repeats"] = run.summary["repeats"]
+    if run.evaluation:
+        fields |= {"evaluated with tta": run.evaluation.get("tta")}
+        fields |= {f"threshold {label}": at for label, at in zip(run.labels, run.thresholds, strict=True)}
+    elif run.labels:
+        fields["threshold"] = run.thresholds[0]
     return fields
 
 
 def _all(folds: Sequence[dict[str, Any]], key: str) -> list[float]:
-    """A value of every fold, or nothing where one of them lacks it."""
+    """A value of every fold; empty if one of them lacks it."""
     values = [entry.get(key) for entry in folds]
     return [] if any(value is None for value in values) else [float(value) for value in values if value is not None]
 

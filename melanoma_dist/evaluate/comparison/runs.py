@@ -1,4 +1,4 @@
-"""The runs of a comparison, read from their folders, and the refusal of those that cannot be compared."""
+"""Read the runs of a comparison from their folders, and refuse those that cannot be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError, MelanomaDistError
-from melanoma_dist.evaluate.comparison.consistency import require_own_identity, require_told_figures
+from melanoma_dist.evaluate.comparison.consistency import require_own_identity, require_recorded_metrics
 from melanoma_dist.evaluate.comparison.schema import SUMMARY, read_object, require_fields
 from melanoma_dist.metrics.classification import check_probabilities
 from melanoma_dist.storage.parquet import read_parquet
@@ -26,29 +26,29 @@ _KEYS = ["image_id", "group", "fold"]
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A finished run with the predictions that are compared."""
+    """A finished run and the predictions to compare."""
 
     folder: Path
     name: str
-    """In sentences and tables: the backbone, or the folder's name where two runs have the same backbone."""
+    """Shown in sentences and tables: the backbone, or the folder's name where two runs have the same backbone."""
     summary: dict[str, Any]
     table: pd.DataFrame
     """One prediction per image, sorted by image id."""
     thresholds: tuple[float, ...]
-    """Probability from which each label is called."""
+    """The probability at and above which an image is called positive, for each label."""
     evaluation: dict[str, Any] | None = None
-    """The record of the evaluation that made the predictions; None for out-of-fold predictions."""
+    """The record of the evaluation that wrote the predictions; None for out-of-fold predictions."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What is predicted."""
+        """The predicted labels."""
         return tuple(self.summary["labels"])
 
 
-def out_of_fold_contenders(folders: Sequence[Path]) -> list[ComparedRun]:
-    """Runs with their out-of-fold predictions, proven to be of the same images in the same folds with the same truth.
+def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
+    """Read runs with their out-of-fold predictions: the same images in the same folds with the same truth.
 
-    Raises DataError for one that is not finished or damaged, and where two of them cannot be compared.
+    Raises DataError for a run that is not finished or corrupt, and for two runs that cannot be compared.
     """
     summaries = read_summaries(folders)
     require_same_labels(folders, summaries)
@@ -56,16 +56,16 @@ def out_of_fold_contenders(folders: Sequence[Path]) -> list[ComparedRun]:
     folds = [_folds(RunFolder(folder, {}).folds) for folder in folders]
     for folder, other, summary in zip(folders[1:], folds[1:], summaries[1:], strict=True):
         _require_same_folds((folders[0], folder), (folds[0], other), (summaries[0], summary))
-    contenders = []
-    for folder, name, summary, mine in zip(folders, names(folders, summaries), summaries, folds, strict=True):
+    runs = []
+    for folder, name, summary, own_folds in zip(folders, names(folders, summaries), summaries, folds, strict=True):
         labels = tuple(summary["labels"])
         table = read_table(RunFolder(folder, {}).predictions, labels, CONCLUDE_AGAIN)
-        if not table[_KEYS].astype(str).equals(mine[_KEYS].astype(str)):
-            raise DataError(f"{folder}: its predictions are not one of each image of its folds. {CONCLUDE_AGAIN}")
-        _require_told(RunFolder(folder, {}), table, summary)
-        contenders.append(ComparedRun(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
-    require_same_truth(contenders)
-    return contenders
+        if not table[_KEYS].astype(str).equals(own_folds[_KEYS].astype(str)):
+            raise DataError(f"{folder}: the predictions and the folds are not of the same images. {CONCLUDE_AGAIN}")
+        _require_recorded(RunFolder(folder, {}), table, summary)
+        runs.append(ComparedRun(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
+    require_same_truth(runs)
+    return runs
 
 
 def _folds(path: Path) -> pd.DataFrame:
@@ -73,43 +73,44 @@ def _folds(path: Path) -> pd.DataFrame:
 
 
 def read_summaries(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What finished runs say of themselves. Raises DataError for a folder that holds none."""
+    """Read the summaries of finished runs. Raises DataError for a folder without one."""
     return [_read_summary(folder) for folder in folders]
 
 
 def _read_summary(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        what = "this is a file, and no folder" if folder.exists() else "there is no such folder"
-        raise DataError(f"compare: {folder}: {what}. Give the folder of a finished run.")
+        problem = "this is a file and not a folder" if folder.exists() else "there is no such folder"
+        raise DataError(f"compare: {folder}: {problem}. Name the folder of a finished run.")
     run = RunFolder(folder, {})
     if not run.finished():
-        what = "the run is not finished" if (folder / "record.json").is_file() else "this is no run"
-        remedy = " The command that began it goes on with it." if (folder / "record.json").is_file() else ""
-        raise DataError(f"compare: {folder}: {what} (it has no {run.summary.name}).{remedy}")
+        is_run = (folder / "record.json").is_file()
+        problem = "the run is not finished" if is_run else "this is not a run"
+        remedy = " Re-run its command to resume it." if is_run else ""
+        raise DataError(f"compare: {folder}: {problem} (it has no {run.summary.name}).{remedy}")
     summary = read_object(run.summary, CONCLUDE_AGAIN)
     require_fields(run.summary, summary, SUMMARY, CONCLUDE_AGAIN)
     require_own_identity(folder, summary, CONCLUDE_AGAIN)
     return summary
 
 
-def _require_told(run: RunFolder, table: pd.DataFrame, summary: dict[str, Any]) -> None:
-    """Raise DataError unless the predictions are the summary's: its figures, pooled and in each fold, and its hash."""
+def _require_recorded(run: RunFolder, table: pd.DataFrame, summary: dict[str, Any]) -> None:
+    """Raise DataError unless the predictions have the summary's metrics, pooled and in each fold, and its hash."""
     path, labels = run.predictions, summary["labels"]
-    told = summary["out_of_fold"]["by_image"]
-    require_told_figures(path, table, labels, told, f"{run.summary.name}, out of fold", CONCLUDE_AGAIN)
+    pooled = summary["out_of_fold"]["by_image"]
+    require_recorded_metrics(path, table, labels, pooled, f"{run.summary.name}, out of fold", CONCLUDE_AGAIN)
     rows = {str(fold): part for fold, part in table.groupby("fold")}
     if rows.keys() != summary["folds"].keys():
-        found, wanted = (", ".join(sorted(each)) for each in (rows, summary["folds"]))
-        raise DataError(f"compare: {run.summary}: folds are {wanted}, and {path.name} has {found}. {CONCLUDE_AGAIN}")
+        actual, expected = (", ".join(sorted(each)) for each in (rows, summary["folds"]))
+        raise DataError(f"compare: {run.summary}: folds are {expected}, and {path.name} has {actual}. {CONCLUDE_AGAIN}")
     for fold, part in rows.items():
-        told = summary["folds"][fold]
-        require_told_figures(path, part, labels, told, f"{run.summary.name}, fold {fold}", CONCLUDE_AGAIN)
-    # Last: what differs is told by its figures where it moves them.
+        recorded = summary["folds"][fold]
+        require_recorded_metrics(path, part, labels, recorded, f"{run.summary.name}, fold {fold}", CONCLUDE_AGAIN)
+    # The hash comes last: a changed metric says more than a changed file.
     check_untouched(run.summary, summary.get("files"), run.concluded, CONCLUDE_AGAIN)
 
 
 def names(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each run that no other has: backbone, folder's name, or whole path, the shortest that tells apart."""
+    """A unique name for each run: backbone, folder's name or whole path, the first of them that is unique."""
     choices = (
         [str(summary["backbone"]) for summary in summaries],
         [folder.resolve().name for folder in folders],
@@ -119,22 +120,22 @@ def names(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> list[
 
 
 def read_table(path: Path, labels: tuple[str, ...], remedy: str) -> pd.DataFrame:
-    """Predictions sorted by image id. Raises DataError, with the remedy, for what is no table of probabilities."""
+    """Read predictions, sorted by image id. Raises DataError, with the remedy, for anything but probabilities."""
     try:
-        read = read_parquet(path)
+        content = read_parquet(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the predictions are missing. {remedy}") from error
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: the predictions cannot be read ({reason}). {remedy}") from error
-    table = _sorted(read, path, [*_KEYS, *labels, *(label + TRUE for label in labels)], remedy)
+    table = _sorted(content, path, [*_KEYS, *labels, *(label + TRUE for label in labels)], remedy)
     try:
         truth, probability = arrays(table, labels)
         check_probabilities(probability)
     except (MelanomaDistError, ValueError, TypeError) as error:
         raise DataError(f"{path}: {str(error).rstrip('.')}. {remedy}") from error
     if not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
-        raise DataError(f"{path}: the truth must be 1, 0 or unknown (NaN), and holds something else. {remedy}")
+        raise DataError(f"{path}: the truth must be 1, 0 or unknown (NaN), and holds other values. {remedy}")
     return table
 
 
@@ -143,8 +144,8 @@ def _sorted(table: pd.DataFrame, path: Path, columns: list[str], remedy: str) ->
     if missing:
         raise DataError(f"{path}: the table has no column {', '.join(missing)}. {remedy}")
     if table.empty or table["image_id"].duplicated().any():
-        what = "is empty" if table.empty else "has an image twice"
-        raise DataError(f"{path}: the table {what}. {remedy}")
+        problem = "is empty" if table.empty else "has an image twice"
+        raise DataError(f"{path}: the table {problem}. {remedy}")
     return table.sort_values("image_id", ignore_index=True)
 
 
@@ -163,7 +164,7 @@ def _require_same_data(folders: Sequence[Path], summaries: Sequence[dict[str, An
         first, second = (str(each["data"]["fingerprint"]) for each in (summaries[0], summary))
         if first != second:
             raise DataError(
-                f"compare: {folders[0]} and {folder} were trained on other data (fingerprints {first[:12]} and "
+                f"compare: {folders[0]} and {folder} were trained on different data (fingerprints {first[:12]} and "
                 f"{second[:12]}). {_SAME}"
             )
 
@@ -177,27 +178,27 @@ def _require_same_folds(
     moved = int((first.loc[common, ["group", "fold"]] != second.loc[common, ["group", "fold"]]).any(axis=1).sum())
     if not alone and not moved:
         return
-    told = [f"{moved} of {len(common)} images lie in other folds"] if moved else []
-    told += [f"{alone} images are in the folds of one alone"] if alone else []
+    problems = [f"{moved} of {len(common)} images lie in different folds"] if moved else []
+    problems += [f"{alone} images are in the folds of only one run"] if alone else []
     fields = ("seed", "data.folds", "data.labels")
     values = [(field, *(summary["identity"].get(field) for summary in summaries)) for field in fields]
     causes = ", ".join(f"{field} {one} and {two}" for field, one, two in values if one != two)
     raise DataError(
-        f"compare: {folders[0]} and {folders[1]}: {' and '.join(told)}, so that their figures differ by the folds too"
+        f"compare: {folders[0]} and {folders[1]}: {' and '.join(problems)}, so the folds change their metrics too"
         + (f" ({causes})" if causes else "")
         + f". {_SAME}"
     )
 
 
-def require_same_truth(contenders: Sequence[ComparedRun], remedy: str = CONCLUDE_AGAIN) -> None:
-    """Raise DataError unless the tables, of the same images, have the same groups and truth."""
-    first = contenders[0]
+def require_same_truth(runs: Sequence[ComparedRun], remedy: str = CONCLUDE_AGAIN) -> None:
+    """Raise DataError unless the tables have the same images, groups and truth."""
+    first = runs[0]
     truth = arrays(first.table, first.labels)[0]
-    for other in contenders[1:]:
+    for other in runs[1:]:
         if not np.array_equal(first.table["image_id"].to_numpy(), other.table["image_id"].to_numpy()):
-            raise DataError(f"compare: {first.folder} and {other.folder} predict other images. {_SAME}")
-        theirs = arrays(other.table, other.labels)[0]
-        differ = ((truth != theirs) & ~(np.isnan(truth) & np.isnan(theirs))).any(axis=1)
+            raise DataError(f"compare: {first.folder} and {other.folder} predict different images. {_SAME}")
+        other_truth = arrays(other.table, other.labels)[0]
+        differ = ((truth != other_truth) & ~(np.isnan(truth) & np.isnan(other_truth))).any(axis=1)
         differ |= first.table["group"].to_numpy() != other.table["group"].to_numpy()
         if differ.any():
             example = first.table["image_id"][int(np.argmax(differ))]

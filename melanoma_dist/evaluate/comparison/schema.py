@@ -1,4 +1,4 @@
-"""What the files of a run must hold to be compared, and the one message for a file that does not."""
+"""The fields that a comparison reads from the files of a run, and the error for a file without them."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.comparison.consistency import PROVEN
+from melanoma_dist.evaluate.comparison.consistency import RECOMPUTED
 from melanoma_dist.storage.untrusted import read_json
 
 Rule = tuple[Callable[[Any], bool], str]
 Rules = dict[str, Rule]
-"""A dotted field, its test, and the rule in words. A field with a question mark may be absent or null."""
-_LONGEST = 60  # characters of a value that are shown
+"""The test and the rule in words of each dotted field. A field with a question mark may be absent or null."""
+_LONGEST = 60  # characters of a value in a message
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON object from a file. Raises DataError for a file that is damaged or holds something else."""
+    """Read a JSON object from a file. Raises DataError for a corrupt file, and for one that holds anything else."""
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"compare: {path}: cannot be read ({error}). {remedy}") from error
     if not isinstance(content, dict):
-        raise DataError(f"compare: {path}: must hold an object with fields, and holds {_short(content)}. {remedy}")
+        raise DataError(f"compare: {path}: must hold a JSON object, but holds {_short(content)}. {remedy}")
     return content
 
 
 def require_fields(path: Path, content: dict[str, Any], rules: Rules, remedy: str) -> None:
-    """Raise DataError, with the file and the field, unless every rule holds."""
+    """Raise DataError, with file and field, unless every rule holds."""
     missing = [field for field in rules if "." not in field and not field.endswith("?") and field not in content]
     if missing:
-        raise DataError(f"compare: {path}: has no {', '.join(missing)}; another version wrote it. {remedy}")
+        raise DataError(f"compare: {path}: has no {', '.join(missing)}; another version wrote the file. {remedy}")
     for field, (holds, rule) in rules.items():
         name = field.rstrip("?")
         value = _at(content, name)
@@ -45,7 +45,7 @@ def require_fields(path: Path, content: dict[str, Any], rules: Rules, remedy: st
 
 
 def _at(content: Any, field: str) -> Any:
-    """The value of a dotted field; None where a part of the way is missing."""
+    """The value of a dotted field; None if a part of the path is missing."""
     for part in field.split("."):
         content = content.get(part) if isinstance(content, dict) else None
     return content
@@ -80,17 +80,17 @@ def _labels(value: Any) -> bool:
     return isinstance(value, list) and all(map(_text, value)) and len(set(value)) == len(value) and HEADLINE in value
 
 
-def _figures(value: Any) -> bool:
-    """FIGURES, as far as they are proven: a share or null for each."""
+def _metrics(value: Any) -> bool:
+    """Whether each label has the recomputed metrics: a share or null for each."""
     entries = _at(value, "labels")
     return _object(entries) and all(
-        _object(entry) and all(name in entry and (entry[name] is None or _share(entry[name])) for name in PROVEN)
+        _object(entry) and all(name in entry and (entry[name] is None or _share(entry[name])) for name in RECOMPUTED)
         for entry in entries.values()
     )
 
 
 def _folds(value: Any) -> bool:
-    return _object(value) and bool(value) and all(map(_figures, value.values()))
+    return _object(value) and bool(value) and all(map(_metrics, value.values()))
 
 
 def _training(value: Any) -> bool:
@@ -108,7 +108,7 @@ def _training(value: Any) -> bool:
 
 
 def _repeats(value: Any) -> bool:
-    """AUCs [folds][seeds] of the headline label, one for each seed or null."""
+    """Whether the AUCs of the headline label are rows [folds][seeds] of shares or null."""
     seeds, rows = _at(value, "seeds"), _at(value, f"auc.{HEADLINE}")
     return (
         isinstance(seeds, list)
@@ -118,9 +118,9 @@ def _repeats(value: Any) -> bool:
     )
 
 
-def _looks(value: Any) -> bool:
+def _evaluations(value: Any) -> bool:
     return isinstance(value, list) and all(
-        _object(look) and _text(look.get("run")) and _whole(look.get("number")) for look in value
+        _object(each) and _text(each.get("run")) and _whole(each.get("number")) for each in value
     )
 
 
@@ -131,12 +131,12 @@ def _thresholds(value: Any) -> bool:
 _TEXT: Rule = (_text, "a text")
 _WHOLE: Rule = (_whole, "a whole number")
 _OBJECT: Rule = (_object, "an object")
-_TRUTH: Rule = (lambda value: isinstance(value, bool), "true or false")
+_BOOLEAN: Rule = (lambda value: isinstance(value, bool), "true or false")
 _LABELS: Rule = (_labels, f"a list of labels with {HEADLINE} among them")
-_FIGURES: Rule = (_figures, f"figures with {' and '.join(PROVEN)} of each label, 0 to 1 or null")
+_METRICS: Rule = (_metrics, f"metrics with {' and '.join(RECOMPUTED)} of each label, 0 to 1 or null")
 
 SUMMARY: Rules = {
-    "synthetic": _TRUTH,
+    "synthetic": _BOOLEAN,
     "backbone": _TEXT,
     "seed": _WHOLE,
     "data": _OBJECT,
@@ -146,15 +146,15 @@ SUMMARY: Rules = {
     "training": (_training, "an object with the cost of each fold"),
     "identity": _OBJECT,
     "out_of_fold": _OBJECT,
-    "out_of_fold.by_image": _FIGURES,
-    "folds": (_folds, f"an object with {' and '.join(PROVEN)} of each fold and label"),
+    "out_of_fold.by_image": _METRICS,
+    "folds": (_folds, f"an object with {' and '.join(RECOMPUTED)} of each fold and label"),
     "repeats?": _WHOLE,
     "repeats_of?": (_repeats, f"the AUCs of {HEADLINE}, a row of numbers or null per fold, one for each seed"),
     "made_with?": _OBJECT,
     "made_with.libraries?": _OBJECT,
     "made_with.machine?": _OBJECT,
 }
-"""What is read of ``summary.json``."""
+"""The fields of ``summary.json``."""
 
 EVALUATION: Rules = {
     "what": _TEXT,
@@ -163,12 +163,12 @@ EVALUATION: Rules = {
     "images_sha256": _TEXT,
     "labels": _LABELS,
     "ensemble": _OBJECT,
-    "ensemble.by_image": _FIGURES,
+    "ensemble.by_image": _METRICS,
     "ensemble.settings?": _OBJECT,
     "ensemble.settings.thresholds?": (_thresholds, "an object with a number from 0 to 1 for each label"),
-    "earlier?": (_looks, "a list of looks, each with run and number"),
+    "earlier?": (_evaluations, "a list of evaluations, each with run and number"),
     "labels_absent?": _OBJECT,
     "data?": _OBJECT,
-    "synthetic?": _TRUTH,
+    "synthetic?": _BOOLEAN,
 }
-"""What is read of a finished ``evaluation.json``."""
+"""The fields of a finished ``evaluation.json``."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .made import images, scores, write_run
+from .run_folders import images, scores, write_run
 
 TABLE = images(60)
 
@@ -18,6 +18,6 @@ def runs(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resamples."""
+    """Use few resamples."""
     monkeypatch.setattr("melanoma_dist.evaluate.comparison.paired.RESAMPLES", 100)
     monkeypatch.setattr("melanoma_dist.evaluate.comparison.paired._TAIL", 1)

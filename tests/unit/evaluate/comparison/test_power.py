@@ -1,4 +1,4 @@
-"""How often a comparison finds a difference that is there, and one that is not."""
+"""How often a comparison detects a true difference, and a false one."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ import pytest
 from melanoma_dist.evaluate.comparison.paired import pair_up
 from melanoma_dist.evaluate.comparison.runs import ComparedRun
 
-from .made import contender
+from .run_folders import compared_run
 
 
 def simulated(rng: np.random.Generator, count: int, strengths: tuple[float, ...]) -> list[ComparedRun]:
-    """Models whose noise is shared in half among them and in most among the images of a lesion."""
+    """Models that share half of their noise; the images of a lesion share most of it."""
     lesion = np.repeat(np.arange(count), rng.integers(1, 5, count))
     positive = lesion % 3 == 0
     table = pd.DataFrame({"image_id": [f"{at:05d}" for at in range(len(lesion))], "group": lesion, "fold": lesion % 2})
     table["MEL_true"] = positive.astype(np.float32)
     common = rng.normal(0, 0.7, count)
-    made = []
+    runs = []
     for at, strength in enumerate(strengths):
         logit = strength * positive + (common + rng.normal(0, 0.7, count))[lesion] + rng.normal(0, 0.3, len(lesion))
-        made.append(contender(f"run {at}", table, (1 / (1 + np.exp(-logit)))[:, None].astype(np.float32), ("MEL",)))
-    return made
+        runs.append(compared_run(f"run {at}", table, (1 / (1 + np.exp(-logit)))[:, None].astype(np.float32), ("MEL",)))
+    return runs
 
 
-def test_a_true_difference_is_found() -> None:
+def test_a_true_difference_is_detected() -> None:
     rng = np.random.default_rng(3)
     hits = [
-        [pair["better"] for pair in pair_up(simulated(rng, 240, (2.0, 1.0, 1.0)), resamples=400)["pairs"][:2]]
-        for _ in range(5)
+        [pair.better for pair in pair_up(simulated(rng, 240, (2.0, 1.0, 1.0)), resamples=400)[1][:2]] for _ in range(5)
     ]
     assert hits == [["run 0", "run 0"]] * 5
 
@@ -45,12 +44,12 @@ def test_runs_that_are_equal_are_separated_at_most_once_in_twenty() -> None:
     wrong: dict[str, list[bool]] = {"lesions": [], "images": []}
     for number in range(200):
         runs = simulated(rng, 120, (1.2, 1.2, 1.2))
-        wrong["lesions"].append(any(pair["separated"] for pair in pair_up(runs, 1000)["pairs"]))
+        wrong["lesions"].append(any(pair.separated for pair in pair_up(runs, 1000)[1]))
         if number < 50:
             for run in runs:
                 run.table["group"] = run.table["image_id"]
-            wrong["images"].append(any(pair["separated"] for pair in pair_up(runs, 1000)["pairs"]))
-    shares = {name: float(np.mean(told)) for name, told in wrong.items()}
+            wrong["images"].append(any(pair.separated for pair in pair_up(runs, 1000)[1]))
+    shares = {name: float(np.mean(errors)) for name, errors in wrong.items()}
     print(shares)
     assert shares["lesions"] <= 0.08
     assert shares["images"] > 0.1

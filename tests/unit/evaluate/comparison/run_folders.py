@@ -1,4 +1,4 @@
-"""Run folders written by hand, as a finished training and an evaluation leave them; and runs in memory."""
+"""Write run folders as a finished training and an evaluation leave them, and build compared runs in memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def images(lesions: int = 120, seed: int = 0) -> pd.DataFrame:
 
 
 def scores(table: pd.DataFrame, strength: float, seed: int) -> Floats:
-    """Probabilities [n, L] that know the truth as well as ``strength`` says; all seeds share half of their noise."""
+    """Probabilities [n, L] that follow the truth with ``strength``; all seeds share half of their noise."""
     shared, own = (np.random.default_rng(number).normal(size=(len(table), len(LABELS))) for number in (99, seed))
     truth = np.nan_to_num(table[[f"{label}_true" for label in LABELS]].to_numpy())
     return np.asarray(1 / (1 + np.exp(-(strength * (2 * truth - 1) + shared + own) / 2)), dtype=np.float32)
@@ -48,7 +48,7 @@ def scores(table: pd.DataFrame, strength: float, seed: int) -> Floats:
 def write_run(
     runs: Path, name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS, **changed: Any
 ) -> Path:
-    """A finished run; ``changed`` replaces fields of its summary."""
+    """Write a finished run; ``changed`` replaces fields of its summary."""
     folder = runs / name
     (folder / "model").mkdir(parents=True)
     table[["image_id", "group", "fold"]].to_parquet(folder / "folds.parquet", index=False)
@@ -64,8 +64,8 @@ def write_run(
     return folder
 
 
-def replay(run: Path, **changed: Any) -> None:
-    """Make summary and record say what the table now says, with other fields of the summary."""
+def summarize_again(run: Path, **changed: Any) -> None:
+    """Compute summary and record again from the tables; ``changed`` replaces fields of the summary."""
     summary = {**json.loads((run / "summary.json").read_text()), **changed}
     table, labels = pd.read_parquet(run / "predictions.parquet"), tuple(summary["labels"])
     summary["out_of_fold"] = {"by_image": _figures(table, labels)}
@@ -76,7 +76,7 @@ def replay(run: Path, **changed: Any) -> None:
 
 
 def _write_summary(run: Path, summary: dict[str, Any]) -> None:
-    """With the hashes of what lies beside it."""
+    """Write a summary with the hashes of the files beside it."""
     files = hashes_of(*RunFolder(run, {}).concluded)
     (run / "summary.json").write_text(json.dumps({**summary, "files": files}))
 
@@ -86,12 +86,12 @@ def _figures(predictions: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, An
 
 
 def _predictions(table: pd.DataFrame, probability: Floats, labels: tuple[str, ...]) -> pd.DataFrame:
-    made = table[["image_id", "group", "fold"]].copy()
+    predictions = table[["image_id", "group", "fold"]].copy()
     for at, label in enumerate(labels):
-        made[label] = probability[:, at].astype(np.float32)
+        predictions[label] = probability[:, at].astype(np.float32)
     for label in labels:
-        made[f"{label}_true"] = table[f"{label}_true"].astype(np.float32)
-    return made
+        predictions[f"{label}_true"] = table[f"{label}_true"].astype(np.float32)
+    return predictions
 
 
 def _summary(name: str, labels: tuple[str, ...], table: pd.DataFrame) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def write_evaluation(
     run: Path, number: int, what: str, table: pd.DataFrame, probability: Floats,
     labels: tuple[str, ...] = LABELS, **changed: Any,
 ) -> Path:  # fmt: skip
-    """An evaluation of a run, finished unless ``changed`` says ``finished=None``."""
+    """Write an evaluation of a run, finished unless ``changed`` has ``finished=None``."""
     folder = run / "evaluations" / f"{number:03d}-{what}"
     folder.mkdir(parents=True)
     predictions = _predictions(table.assign(fold=np.int32(-1)), probability, labels)
@@ -138,18 +138,18 @@ def write_evaluation(
 
 
 def rewrite(path: Path, change: Any) -> None:
-    """Change a table on the disk."""
+    """Change a table on disk."""
     table = pd.read_parquet(path)
     changed = change(table)
     (table if changed is None else changed).to_parquet(path, index=False)
 
 
-def contender(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> ComparedRun:
-    made = table.copy()
+def compared_run(name: str, table: pd.DataFrame, probability: Floats, labels: tuple[str, ...] = LABELS) -> ComparedRun:
+    predictions = table.copy()
     for at, label in enumerate(labels):
-        made[label] = probability[:, at]
+        predictions[label] = probability[:, at]
     summary: dict[str, Any] = {
         "synthetic": False, "backbone": name, "seed": 0, "repeats": 1, "labels": list(labels), "training": {},
         "data": {}, "identity": {},
     }  # fmt: skip
-    return ComparedRun(Path(name), name, summary, made, (0.5,) * len(labels))
+    return ComparedRun(Path(name), name, summary, predictions, (0.5,) * len(labels))

@@ -1,4 +1,4 @@
-"""Changes to runs written by hand."""
+"""Changes to run folders that a comparison must notice."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_SETS
 
-from .made import replay, rewrite
+from .run_folders import rewrite, summarize_again
 
 
 def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def tell(run: Path, labels: str = "isic2017", data: str = "f" * 64, seed: int = 0) -> None:
-    """A run that is whole, with another configuration."""
-    told = {"seed": seed, "data.folds": 3, "data.labels": labels, "model.backbone": run.name, "data": data}
-    replay(run, identity=told, seed=seed, data={"fingerprint": data}, labels=list(LABEL_SETS[labels]))
+def set_identity(run: Path, labels: str = "isic2017", data: str = "f" * 64, seed: int = 0) -> None:
+    """Give a run another configuration, in all its files."""
+    identity = {"seed": seed, "data.folds": 3, "data.labels": labels, "model.backbone": run.name, "data": data}
+    summarize_again(run, identity=identity, seed=seed, data={"fingerprint": data}, labels=list(LABEL_SETS[labels]))
 
 
 def other_folds(run: Path) -> None:
-    """Two lesions change places."""
+    """Exchange the folds of two lesions."""
 
     def exchange(table: pd.DataFrame) -> None:
         first, last = table["group"] == "lesion-0000", table["group"] == "lesion-0059"
@@ -32,9 +32,9 @@ def other_folds(run: Path) -> None:
 
     for name in ("folds.parquet", "predictions.parquet"):
         rewrite(run / name, exchange)
-    tell(run, seed=1)
+    set_identity(run, seed=1)
 
 
 def swap(run: Path) -> None:
-    """The probabilities of two labels change places."""
+    """Exchange the probabilities of two labels."""
     rewrite(run / "predictions.parquet", lambda table: table.assign(MEL=table["BKL"], BKL=table["MEL"]))

@@ -1,4 +1,4 @@
-"""The command as a user gives it, and what it says."""
+"""Run the command as a user does, and return its output."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from melanoma_dist.cli import main
 
 
-def told(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+def run_compare(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     try:
         code = main(["compare", *map(str, arguments)])
-    except SystemExit as stop:  # the parser's way
+    except SystemExit as stop:  # from the parser
         code = int(str(stop.code))
     captured = capfd.readouterr()
     return code, re.sub(r"[│\s]+", " ", captured.out + captured.err)
 
 
 def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    code, text = told(capfd, *arguments)
+    code, text = run_compare(capfd, *arguments)
     assert code == 2, text
     assert "Traceback" not in text
     return text
