@@ -31,6 +31,11 @@ class Part(NamedTuple):
     metadata: str
 
 
+def make_parts(prefix: str, splits: dict[str, str], *tables: str) -> tuple[Part, ...]:
+    """The parts of a year whose names differ only in the split: ``splits`` has the challenge's name of each split."""
+    return tuple(Part(split, *(f"{prefix}_{name}_{table}" for table in tables)) for split, name in splits.items())
+
+
 class _Content(NamedTuple):
     """The content of a part; ``records`` is None if it has no table of labels."""
 

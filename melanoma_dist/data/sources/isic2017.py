@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.sources.isic import IsicChallenge, Part
+from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
 from melanoma_dist.data.sources.source import Collection, Source
 
 
@@ -30,18 +30,13 @@ class _Isic2017(IsicChallenge):
         ]
 
 
-def _parts() -> Iterator[Part]:
-    for split, name in (("train", "Training"), ("2017-validation", "Validation"), ("2017-test", "Test_v2")):
-        prefix = f"ISIC-2017_{name}"
-        yield Part(split, f"{prefix}_Data", f"{prefix}_Part3_GroundTruth", f"{prefix}_Data_metadata")
-
-
+_SPLITS = {"train": "Training", "2017-validation": "Validation", "2017-test": "Test_v2"}
 SOURCE: Source = _Isic2017(
     year=2017,
     id_column="image_id",
     label_columns=("melanoma", "seborrheic_keratosis"),
-    parts=tuple(_parts()),
+    parts=make_parts("ISIC-2017", _SPLITS, "Data", "Part3_GroundTruth", "Data_metadata"),
     metadata={"age": "age_approximate", "sex": "sex"},
-    masks=tuple(f"ISIC-2017_{name}_Part1_GroundTruth" for name in ("Training", "Validation", "Test_v2")),
+    masks=tuple(f"ISIC-2017_{name}_Part1_GroundTruth" for name in _SPLITS.values()),
     unlabelled_rows=True,
 )

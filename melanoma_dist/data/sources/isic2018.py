@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.sources.isic import IsicChallenge, Part
+from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
 from melanoma_dist.data.sources.source import Source
 
 
@@ -20,18 +18,13 @@ class _Isic2018(IsicChallenge):
         return ours
 
 
-def _parts() -> Iterator[Part]:
-    for split, name in (("train", "Training"), ("2018-validation", "Validation"), ("2018-test", "Test")):
-        prefix = f"ISIC2018_Task3_{name}"
-        yield Part(split, f"{prefix}_Input", f"{prefix}_GroundTruth", f"{prefix}_LesionGroupings")
-
-
+_SPLITS = {"train": "Training", "2018-validation": "Validation", "2018-test": "Test"}
 SOURCE: Source = _Isic2018(
     year=2018,
     id_column="image",
     label_columns=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
-    parts=tuple(_parts()),
+    parts=make_parts("ISIC2018_Task3", _SPLITS, "Input", "GroundTruth", "LesionGroupings"),
     metadata={"lesion_id": "lesion_id"},
     # The images of Tasks 1 and 2 have no diagnosis: only their masks are used, for images that another year labels.
-    masks=tuple(f"ISIC2018_Task1_{name}_GroundTruth" for name in ("Training", "Validation", "Test")),
+    masks=tuple(f"ISIC2018_Task1_{name}_GroundTruth" for name in _SPLITS.values()),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
-from melanoma_dist.data.sources.isic import IsicChallenge, Part
+from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
 from melanoma_dist.data.sources.source import Collection, Source
 
 
@@ -31,16 +31,10 @@ class _Isic2019(IsicChallenge):
         return [text for split, text in texts.items() if split not in splits]
 
 
-def _parts() -> Iterator[Part]:
-    for split, name in (("train", "Training"), ("2019-test", "Test")):
-        prefix = f"ISIC_2019_{name}"
-        yield Part(split, f"{prefix}_Input", f"{prefix}_GroundTruth", f"{prefix}_Metadata")
-
-
 SOURCE: Source = _Isic2019(
     year=2019,
     id_column="image",
     label_columns=(*DIAGNOSES, "UNK"),
-    parts=tuple(_parts()),
+    parts=make_parts("ISIC_2019", {"train": "Training", "2019-test": "Test"}, "Input", "GroundTruth", "Metadata"),
     metadata={"lesion_id": "lesion_id", "age": "age_approx", "sex": "sex", "site": "anatom_site_general"},
 )
