@@ -53,7 +53,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MirroredF
 
 
 @pytest.fixture
-def flaky_folder(tmp_path: Path) -> Iterator[MirroredFolder]:
+def flaky(tmp_path: Path) -> Iterator[MirroredFolder]:
     Flaky.reset()
     yield MirroredFolder(tmp_path, "flaky://b/run")
     Flaky.reset()
@@ -98,13 +98,13 @@ def test_another_process_continues_the_same_copy(folder: MirroredFolder) -> None
     assert folder.restore()[0] == {"a": b"other"}
 
 
-def test_only_new_files_are_uploaded_and_old_objects_are_deleted_last(flaky_folder: MirroredFolder) -> None:
+def test_only_new_files_are_uploaded_and_old_objects_are_deleted_last(flaky: MirroredFolder) -> None:
     for number in range(6):
-        checkpoint(flaky_folder.root, f"epoch-{number}", f"state {number}")
+        checkpoint(flaky.root, f"epoch-{number}", f"state {number}")
         if number > 1:
-            atomic.remove_folder(flaky_folder.root / "checkpoints" / f"epoch-{number - 2}")
+            atomic.remove_folder(flaky.root / "checkpoints" / f"epoch-{number - 2}")
         Flaky.calls.clear()
-        flaky_folder.copy.update()
+        flaky.copy.update()
         written = [call for call in Flaky.calls if call.startswith("wb")]
         assert len(written) == 3  # state, its manifest, the copy's manifest
         assert "/manifests/" in written[-1]
@@ -112,7 +112,7 @@ def test_only_new_files_are_uploaded_and_old_objects_are_deleted_last(flaky_fold
         assert all(position > Flaky.calls.index(written[-1]) for position in deleted)
     assert len(manifest_paths()) == 2
     assert len(object_paths()) == 6  # two checkpoints, and the one of the previous manifest
-    assert {"checkpoints/epoch-4/state.pt", "checkpoints/epoch-5/state.pt"} <= flaky_folder.restore()[0].keys()
+    assert {"checkpoints/epoch-4/state.pt", "checkpoints/epoch-5/state.pt"} <= flaky.restore()[0].keys()
 
 
 def test_after_any_failed_call_the_copy_is_complete_and_the_next_update_succeeds(tmp_path: Path) -> None:
@@ -150,35 +150,35 @@ def test_after_any_failed_call_the_copy_is_complete_and_the_next_update_succeeds
 
 
 @pytest.mark.parametrize("truncations", [1, 2, 3])
-def test_a_truncated_upload_is_detected(flaky_folder: MirroredFolder, truncations: int) -> None:
-    (flaky_folder.root / "a").write_text("first")
-    flaky_folder.copy.update()
-    before = flaky_folder.restore()
-    (flaky_folder.root / "b").write_text("second " * 100)
+def test_a_truncated_upload_is_detected(flaky: MirroredFolder, truncations: int) -> None:
+    (flaky.root / "a").write_text("first")
+    flaky.copy.update()
+    before = flaky.restore()
+    (flaky.root / "b").write_text("second " * 100)
     Flaky.truncations = truncations
     for _ in range(truncations):
         with pytest.raises(OSError, match="bytes were written, but the storage holds"):
-            flaky_folder.copy.update()
-        assert flaky_folder.restore() == before
-    flaky_folder.copy.update()
-    assert flaky_folder.restore()[0] == read_all_files(flaky_folder.root)
+            flaky.copy.update()
+        assert flaky.restore() == before
+    flaky.copy.update()
+    assert flaky.restore()[0] == read_all_files(flaky.root)
 
 
-def test_a_truncated_manifest_falls_back_to_the_one_before(flaky_folder: MirroredFolder) -> None:
-    (flaky_folder.root / "a").write_text("first")
-    flaky_folder.copy.update()
-    before = flaky_folder.restore()
-    (flaky_folder.root / "a").write_text("other")
-    flaky_folder.copy.update()
+def test_a_truncated_manifest_falls_back_to_the_one_before(flaky: MirroredFolder) -> None:
+    (flaky.root / "a").write_text("first")
+    flaky.copy.update()
+    before = flaky.restore()
+    (flaky.root / "a").write_text("other")
+    flaky.copy.update()
     newest = Flaky.store[manifest_paths()[-1]]
     newest.truncate(10)
-    flaky_folder.messages.clear()
-    assert flaky_folder.restore() == before
-    assert "00000002-" in flaky_folder.messages[0]
-    assert "is corrupt (it is not what was written); falling back to the manifest before it" in flaky_folder.messages[0]
-    other = flaky_folder.open_copy(flaky_folder.root)
+    flaky.messages.clear()
+    assert flaky.restore() == before
+    assert "00000002-" in flaky.messages[0]
+    assert "is corrupt (it is not what was written); falling back to the manifest before it" in flaky.messages[0]
+    other = flaky.open_copy(flaky.root)
     assert other.update()
-    assert flaky_folder.restore()[0] == {"a": b"other"}
+    assert flaky.restore()[0] == {"a": b"other"}
 
 
 def corrupt_object(text: bytes) -> None:
@@ -188,71 +188,71 @@ def corrupt_object(text: bytes) -> None:
             Flaky.store[path].write(b"X")
 
 
-def test_a_corrupt_object_costs_its_checkpoint_and_nothing_else(flaky_folder: MirroredFolder) -> None:
-    checkpoint(flaky_folder.root, "epoch-1", "one")
-    checkpoint(flaky_folder.root, "epoch-2", "two")
-    flaky_folder.copy.update()
+def test_a_corrupt_object_costs_its_checkpoint_and_nothing_else(flaky: MirroredFolder) -> None:
+    checkpoint(flaky.root, "epoch-1", "one")
+    checkpoint(flaky.root, "epoch-2", "two")
+    flaky.copy.update()
     corrupt_object(b"two")
-    files, corrupt = flaky_folder.restore()
+    files, corrupt = flaky.restore()
     assert corrupt == ["checkpoints/epoch-2"]
     assert {path.split("/")[1] for path in files} == {"epoch-1"}
 
 
 @pytest.mark.parametrize(("text", "finished"), [(b"weights", False), (b"curves", True), (b"done", False)])
 def test_completion_files_are_restored_only_if_everything_else_is(
-    flaky_folder: MirroredFolder, text: bytes, finished: bool
+    flaky: MirroredFolder, text: bytes, finished: bool
 ) -> None:
     for name, content in (("model", b"weights"), ("events.1", b"curves"), ("predictions", b"done")):
-        (flaky_folder.root / name).write_bytes(content)
-    flaky_folder.copy.update()
+        (flaky.root / name).write_bytes(content)
+    flaky.copy.update()
     corrupt_object(text)
-    files, corrupt = flaky_folder.restore(last=("predictions",))
+    files, corrupt = flaky.restore(last=("predictions",))
     assert ("predictions" in files) is finished
     assert len(corrupt) == 1
     assert text not in files.values()
 
 
-def test_deleted_objects_are_uploaded_again(flaky_folder: MirroredFolder) -> None:
-    (flaky_folder.root / "a").write_text("one")
-    flaky_folder.copy.update()
+def test_deleted_objects_are_uploaded_again(flaky: MirroredFolder) -> None:
+    (flaky.root / "a").write_text("one")
+    flaky.copy.update()
     del Flaky.store[object_paths()[0]]
-    assert flaky_folder.restore()[1] == ["a"]
-    assert flaky_folder.copy.update()
-    assert flaky_folder.restore() == ({"a": b"one"}, [])
+    assert flaky.restore()[1] == ["a"]
+    assert flaky.copy.update()
+    assert flaky.restore() == ({"a": b"one"}, [])
 
 
-def test_a_missing_folder_does_not_empty_its_copy(flaky_folder: MirroredFolder) -> None:
-    (flaky_folder.root / "a").write_text("one")
-    flaky_folder.copy.update()
-    (flaky_folder.root / "a").unlink()
+def test_a_missing_folder_does_not_empty_its_copy(flaky: MirroredFolder) -> None:
+    (flaky.root / "a").write_text("one")
+    flaky.copy.update()
+    (flaky.root / "a").unlink()
     with pytest.raises(FileNotFoundError, match="is gone; its copy stays"):
-        flaky_folder.copy.update()
-    assert flaky_folder.restore()[0] == {"a": b"one"}
+        flaky.copy.update()
+    assert flaky.restore()[0] == {"a": b"one"}
 
 
-def test_a_checkpoint_corrupt_on_the_disk_is_not_copied(flaky_folder: MirroredFolder) -> None:
-    checkpoint(flaky_folder.root, "epoch-1", "one")
-    checkpoint(flaky_folder.root, "epoch-2", "two")
-    (flaky_folder.root / "checkpoints" / "epoch-2" / "state.pt").write_text("edited")
-    flaky_folder.copy.update()
-    assert {path.split("/")[1] for path in flaky_folder.restore()[0]} == {"epoch-1"}
+def test_a_checkpoint_corrupt_on_the_disk_is_not_copied(flaky: MirroredFolder) -> None:
+    checkpoint(flaky.root, "epoch-1", "one")
+    checkpoint(flaky.root, "epoch-2", "two")
+    (flaky.root / "checkpoints" / "epoch-2" / "state.pt").write_text("edited")
+    flaky.copy.update()
+    assert {path.split("/")[1] for path in flaky.restore()[0]} == {"epoch-1"}
 
 
-def test_a_checkpoint_deleted_during_its_upload_arrives(flaky_folder: MirroredFolder) -> None:
-    checkpoint(flaky_folder.root, "epoch-1", "one")
+def test_a_checkpoint_deleted_during_its_upload_arrives(flaky: MirroredFolder) -> None:
+    checkpoint(flaky.root, "epoch-1", "one")
 
     def delete(call: str) -> None:
-        if call.startswith("wb") and (flaky_folder.root / "checkpoints" / "epoch-1").exists():
-            atomic.remove_folder(flaky_folder.root / "checkpoints" / "epoch-1")
+        if call.startswith("wb") and (flaky.root / "checkpoints" / "epoch-1").exists():
+            atomic.remove_folder(flaky.root / "checkpoints" / "epoch-1")
 
     Flaky.on_call = staticmethod(delete)
-    flaky_folder.copy.update()
+    flaky.copy.update()
     Flaky.on_call = staticmethod(lambda _: None)
-    assert flaky_folder.restore()[0]["checkpoints/epoch-1/state.pt"] == b"one"
+    assert flaky.restore()[0]["checkpoints/epoch-1/state.pt"] == b"one"
 
 
-def test_events_that_grow_during_their_upload_arrive_as_they_were(flaky_folder: MirroredFolder) -> None:
-    events = flaky_folder.root / "events.1"
+def test_events_that_grow_during_their_upload_arrive_as_they_were(flaky: MirroredFolder) -> None:
+    events = flaky.root / "events.1"
     events.write_bytes(b"first ")
 
     def grow(call: str) -> None:
@@ -261,11 +261,11 @@ def test_events_that_grow_during_their_upload_arrive_as_they_were(flaky_folder: 
                 file.write(b"more ")
 
     Flaky.on_call = staticmethod(grow)
-    flaky_folder.copy.update()
+    flaky.copy.update()
     Flaky.on_call = staticmethod(lambda _: None)
-    assert flaky_folder.restore() == ({"events.1": b"first "}, [])
-    flaky_folder.copy.update()
-    assert flaky_folder.restore()[0]["events.1"] == b"first more more "
+    assert flaky.restore() == ({"events.1": b"first "}, [])
+    flaky.copy.update()
+    assert flaky.restore()[0]["events.1"] == b"first more more "
 
 
 HASH = "0" * 64
@@ -276,25 +276,25 @@ HASH = "0" * 64
     {"a\\b": [HASH, 1]}, {"": [HASH, 1]}, {"private": [HASH, 1]}, {"a": ["../../x", 1]}, {"a": [HASH]}, {"a": 7}, ["a"],
     {"a": [HASH, "many"]}, {"a": [HASH, float("inf")]}, 7, None,
 ])  # fmt: skip
-def test_a_foreign_manifest_is_corrupt(flaky_folder: MirroredFolder, files: Any) -> None:
+def test_a_foreign_manifest_is_corrupt(flaky: MirroredFolder, files: Any) -> None:
     text = json.dumps({"files": files}).encode()
-    flaky_folder.copy._remote.write(f"manifests/00000001-{hashlib.sha256(text).hexdigest()}.json", [text], len(text))
-    assert flaky_folder.restore() == ({}, [])
-    assert "is corrupt" in flaky_folder.messages[0]
+    flaky.copy._remote.write(f"manifests/00000001-{hashlib.sha256(text).hexdigest()}.json", [text], len(text))
+    assert flaky.restore() == ({}, [])
+    assert "is corrupt" in flaky.messages[0]
 
 
-def test_a_fuzzed_manifest_is_read_or_corrupt(flaky_folder: MirroredFolder) -> None:
-    (flaky_folder.root / "a").write_text("one")
-    checkpoint(flaky_folder.root, "epoch-1", "two")
-    flaky_folder.copy.update()
+def test_a_fuzzed_manifest_is_read_or_corrupt(flaky: MirroredFolder) -> None:
+    (flaky.root / "a").write_text("one")
+    checkpoint(flaky.root, "epoch-1", "two")
+    flaky.copy.update()
     (path,) = manifest_paths()
     content = Flaky.store[path].getvalue()
 
     def restore(data: bytes) -> None:
         Flaky.store.pop(manifest_paths()[0])
         name = f"manifests/00000001-{hashlib.sha256(data).hexdigest()}.json"
-        flaky_folder.copy._remote.write(name, [data], len(data))
-        newest = flaky_folder.copy.newest()
-        assert newest is None or all(flaky_folder.copy._includes(path) for path in newest.files)
+        flaky.copy._remote.write(name, [data], len(data))
+        newest = flaky.copy.newest()
+        assert newest is None or all(flaky.copy._includes(path) for path in newest.files)
 
     fuzz_reader(restore, content)

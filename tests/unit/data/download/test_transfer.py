@@ -24,6 +24,7 @@ from melanoma_dist.errors import DownloadError
 
 from .server import Site, serving
 
+Fetch = Callable[..., PartialFile]
 FILE = "/2019/file.zip"
 BODY = np.random.default_rng(0).bytes(300_000)
 FAST = RetryPolicy(connect_s=2, read_s=0.3, attempts=3, first_wait_s=0.01)
@@ -36,7 +37,7 @@ def site() -> Iterator[Site]:
 
 
 @pytest.fixture
-def fetch(site: Site, tmp_path: Path) -> Callable[..., PartialFile]:
+def fetch(site: Site, tmp_path: Path) -> Fetch:
     """Fetch the file as a new command would, and check that the reported bytes add up."""
 
     def run(path: str = FILE, cancellation: Cancellation | None = None, policy: RetryPolicy = FAST) -> PartialFile:
@@ -59,18 +60,18 @@ def require_whole(part: PartialFile, body: bytes = BODY) -> None:
     assert part.sha256 == hashlib.sha256(body).hexdigest()
 
 
-def test_a_file_comes_in_one_request(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_a_file_comes_in_one_request(site: Site, fetch: Fetch) -> None:
     require_whole(fetch())
     assert site.statuses(FILE) == [200]
 
 
 @pytest.mark.parametrize("fault", ["truncate", "stall", "reset", "500", "502", "503", "nothing"])
-def test_transient_errors_are_retried(fault: str, site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_transient_errors_are_retried(fault: str, site: Site, fetch: Fetch) -> None:
     site.fail(FILE, fault, fault)
     require_whole(fetch())
 
 
-def test_the_missing_bytes_are_requested_and_appended(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_the_missing_bytes_are_requested_and_appended(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", "stall", "truncate")
     require_whole(fetch())
     assert site.statuses(FILE) == [200, 206, 206, 206]
@@ -79,7 +80,7 @@ def test_the_missing_bytes_are_requested_and_appended(site: Site, fetch: Callabl
     assert starts[0] > 80_000
 
 
-def test_progress_resets_the_number_of_failures(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_progress_resets_the_number_of_failures(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", "503", "truncate", "503", "500", "reset")
     with pytest.raises(RetriesExhausted, match="3 times in a row"):
         fetch()
@@ -87,7 +88,7 @@ def test_progress_resets_the_number_of_failures(site: Site, fetch: Callable[...,
     require_whole(fetch())
 
 
-def test_another_command_resumes_and_the_hash_covers_all(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_another_command_resumes_and_the_hash_covers_all(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(RetriesExhausted):
         fetch()
@@ -96,9 +97,7 @@ def test_another_command_resumes_and_the_hash_covers_all(site: Site, fetch: Call
     assert site.statuses(FILE) == [206]
 
 
-def test_a_weak_tag_is_resumed_by_date_and_a_missing_one_is_not_resumed(
-    site: Site, fetch: Callable[..., PartialFile]
-) -> None:
+def test_a_weak_tag_is_resumed_by_date_and_a_missing_one_is_not_resumed(site: Site, fetch: Fetch) -> None:
     site.etag, site.date = 'W/"weak"', formatdate(0, usegmt=True)
     site.fail(FILE, "truncate")
     require_whole(fetch())
@@ -111,7 +110,7 @@ def test_a_weak_tag_is_resumed_by_date_and_a_missing_one_is_not_resumed(
     assert site.statuses(FILE) == [200, 200]
 
 
-def test_a_server_that_announces_no_length(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_a_server_that_announces_no_length(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "no length")
     require_whole(fetch())
 
@@ -123,16 +122,12 @@ def test_an_invalid_length_counts_as_none(length: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["ignore range", "wrong range"])
-def test_a_server_that_cannot_resume_restarts_from_zero(
-    fault: str, site: Site, fetch: Callable[..., PartialFile]
-) -> None:
+def test_a_server_that_cannot_resume_restarts_from_zero(fault: str, site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", fault)
     require_whole(fetch())
 
 
-def test_a_server_that_never_resumes_and_never_finishes_is_given_up(
-    site: Site, fetch: Callable[..., PartialFile]
-) -> None:
+def test_a_server_that_never_resumes_and_never_finishes_is_given_up(site: Site, fetch: Fetch) -> None:
     site.etag = None
     site.fail(FILE, *["truncate"] * 20)
     with pytest.raises(RetriesExhausted, match="3 times in a row"):
@@ -140,7 +135,7 @@ def test_a_server_that_never_resumes_and_never_finishes_is_given_up(
 
 
 @pytest.mark.parametrize("length", [300_000, 100_000, 400_000])
-def test_a_changed_file_restarts(length: int, site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_a_changed_file_restarts(length: int, site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(RetriesExhausted):
         fetch()
@@ -149,7 +144,7 @@ def test_a_changed_file_restarts(length: int, site: Site, fetch: Callable[..., P
 
 
 def test_a_server_that_ignores_if_range_is_detected_by_its_tag(
-    site: Site, fetch: Callable[..., PartialFile], monkeypatch: pytest.MonkeyPatch
+    site: Site, fetch: Fetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(RetriesExhausted):
@@ -160,7 +155,7 @@ def test_a_server_that_ignores_if_range_is_detected_by_its_tag(
     assert site.statuses(FILE)[-2:] == [206, 200]
 
 
-def test_another_address_restarts(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_another_address_restarts(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(RetriesExhausted):
         fetch()
@@ -168,7 +163,7 @@ def test_another_address_restarts(site: Site, fetch: Callable[..., PartialFile])
     require_whole(fetch("/mirror"), bytes(1000))
 
 
-def test_an_unreadable_note_restarts(site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
+def test_an_unreadable_note_restarts(site: Site, fetch: Fetch, tmp_path: Path) -> None:
     site.fail(FILE, "truncate", "503", "503")
     with pytest.raises(RetriesExhausted):
         fetch()
@@ -179,14 +174,14 @@ def test_an_unreadable_note_restarts(site: Site, fetch: Callable[..., PartialFil
     assert site.statuses(FILE) == [200]
 
 
-def test_retry_after_is_obeyed(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_retry_after_is_obeyed(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "429")
     start = time.monotonic()
     require_whole(fetch())
     assert time.monotonic() - start >= 1
 
 
-def test_a_retry_after_that_is_too_long_ends_the_transfer(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_a_retry_after_that_is_too_long_ends_the_transfer(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "429")
     with pytest.raises(RetriesExhausted, match="asks to wait for 1 s"):
         fetch(policy=RetryPolicy(longest_retry_after_s=0.5))
@@ -201,9 +196,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_permanent_error_is_reported_at_once(
-    status: int, site: Site, fetch: Callable[..., PartialFile], tmp_path: Path
-) -> None:
+def test_a_permanent_error_is_reported_at_once(status: int, site: Site, fetch: Fetch, tmp_path: Path) -> None:
     site.fail(FILE, str(status))
     with pytest.raises(DownloadError, match=rf"file\.zip.*{status}.*{site.url}.*--base-url") as caught:
         fetch()
@@ -212,14 +205,14 @@ def test_a_permanent_error_is_reported_at_once(
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_a_login_page_is_not_the_file(site: Site, fetch: Callable[..., PartialFile], tmp_path: Path) -> None:
+def test_a_login_page_is_not_the_file(site: Site, fetch: Fetch, tmp_path: Path) -> None:
     site.fail(FILE, "html")
     with pytest.raises(DownloadError, match="web page"):
         fetch()
     assert not list(tmp_path.rglob("*.part*"))
 
 
-def test_an_unreachable_server_is_reported_with_its_cause(fetch: Callable[..., PartialFile], site: Site) -> None:
+def test_an_unreachable_server_is_reported_with_its_cause(fetch: Fetch, site: Site) -> None:
     site.url = "http://127.0.0.1:9"
     pattern = r"Connection refused; no answer, 3 times, from http://127\.0\.0\.1:9.*Check the network connection"
     with pytest.raises(ServerUnreachable, match=pattern):
@@ -228,7 +221,7 @@ def test_an_unreachable_server_is_reported_with_its_cause(fetch: Callable[..., P
         fetch(policy=RetryPolicy(attempts=9, attempts_unreachable=2, first_wait_s=0.01))
 
 
-def test_cancelling_does_not_wait_for_a_silent_server(site: Site, fetch: Callable[..., PartialFile]) -> None:
+def test_cancelling_does_not_wait_for_a_silent_server(site: Site, fetch: Fetch) -> None:
     site.fail(FILE, "stall")
     cancellation = Cancellation()
     threading.Timer(0.3, cancellation.cancel).start()
