@@ -70,8 +70,8 @@ def read_journal(path: Path) -> list[Record]:
     started: set[FoldTrial] = set()
     for number, line in enumerate(lines[:-1], 1):  # a kill cut off what follows the last line break
         try:
-            parse_json(line)  # for its limits
-            record: Record = _adapter().validate_json(line)
+            parse_json(line)  # refuses what pydantic would accept: NaN, numbers of more than 64 bits, deep nesting
+            record: Record = _adapter().validate_json(line, strict=True)
             _require_started(record, started)
         except ValueError as error:
             raise DataError(f"{path}: line {number} is corrupt. Restore the file, or choose another --name.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from melanoma_dist.sweep.racing import FoldTrial
 from melanoma_dist.sweep.space import Values
@@ -12,9 +12,6 @@ from melanoma_dist.sweep.space import Values
 
 @dataclass(frozen=True)
 class _Record:
-    # Read strictly: a whole number is a number too, but neither a text nor True is one.
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"strict": True}
-
     time: float
     """Seconds since 1970."""
 
