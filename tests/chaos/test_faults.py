@@ -47,7 +47,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
     assert alive_after(120, started_in(command.place)) == []
 
 
-def test_a_signal_within_a_step_saves_and_the_next_command_goes_on(command: Command, finished: Path) -> None:
+def test_a_signal_within_a_step_saves_and_the_next_command_resumes(command: Command, finished: Path) -> None:
     """Promise a, for SIGTERM and Ctrl-C."""
     for number, code in ((15, 75), (2, 130)):
         mark = command.plan("train.step:TrainStep.step", 2, do=f"signal command {number}", fold=0)
@@ -74,7 +74,7 @@ def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Pa
     assert leftovers(command.run) == []
 
 
-def test_restarts_that_are_used_up_end_with_one_message(command: Command, finished: Path) -> None:
+def test_exhausted_restarts_end_with_one_message(command: Command, finished: Path) -> None:
     """Promise e: exit code 1, and what was saved stays."""
     command.plan("train.step:TrainStep.step", 5, fold=0)
     command.plan("train.step:TrainStep.step", 5, fold=0)

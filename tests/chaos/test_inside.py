@@ -15,7 +15,7 @@ from .conftest import Command
 
 
 @pytest.mark.slow
-def test_a_step_on_nan_is_skipped_and_a_micro_batch_that_is_too_large_halved(command: Command) -> None:
+def test_steps_on_nan_are_skipped_and_too_large_micro_batches_halved(command: Command) -> None:
     """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
     command.plan("train.step:TrainStep.step", 3, do="nan", fold=0)
     command.plan("train.step:TrainStep.step", 5, do="memory", fold=1)
@@ -46,9 +46,7 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
 
 
 @pytest.mark.slow
-def test_an_image_that_is_damaged_while_it_is_trained_on_is_named_and_left_out(
-    command: Command, finished: Path, tmp_path: Path
-) -> None:
+def test_an_image_that_becomes_corrupt_is_named_and_excluded(command: Command, finished: Path, tmp_path: Path) -> None:
     """Promise e. It is one that fold 0, which is finished by then, has judged."""
     (demo,) = (Path(command.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
     data = tmp_path / "data"

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 ALIKE = ["--backbone", "test_vit", "--head-norm", "none", "--dropout", "0", "--optimizer", "sgd", "--lr", "1e-2"]
 
 
-def test_a_fold_goes_on_with_other_ranks_and_outlives_one_that_dies_and_one_that_hangs(
+def test_a_fold_resumes_on_other_ranks_and_survives_a_dead_and_a_hanging_one(
     command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Promises b, c: one rank, two, one again; what is predicted differs by 1e-4 at most."""

@@ -34,7 +34,7 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
     assert_same(command, finished, command.give())
 
 
-def test_a_command_whose_rank_hangs_ends_at_once_where_that_is_asked_for(command: Command, finished: Path) -> None:
+def test_a_second_signal_or_a_grace_of_0_stops_a_hanging_command_at_once(command: Command, finished: Path) -> None:
     """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; what was saved before stays."""
     start = time.monotonic()
     command.plan("train.step:TrainStep.step", 5, do="signal command 2 2 hang", fold=0)

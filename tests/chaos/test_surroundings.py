@@ -25,7 +25,7 @@ print("other is", ray.get(answer), "with", len(ray._private.state.jobs()), "job 
 """
 
 
-def test_a_run_whose_disk_is_lost_comes_back_from_its_mirror(command: Command, finished: Path) -> None:
+def test_a_lost_run_is_restored_from_its_mirror(command: Command, finished: Path) -> None:
     """Promise e: the command and its folder gone, the same command resumes from the mirror."""
     mirror = ["--mirror", f"file://{command.place}/mirror"]
     command.plan("mirror.copy:FolderCopy.update", 3, do="signal command 9", when="after", fold=0)

@@ -104,7 +104,7 @@ def test_nodes_that_share_no_folder_are_named(head: Head, tmp_path: Path) -> Non
     )
 
 
-def test_a_wrong_token_is_told_in_one_message(head: Head) -> None:
+def test_a_wrong_token_is_refused_with_one_message(head: Head) -> None:
     program = (
         "import sys\n"
         "from melanoma_dist.config.hardware import HardwareConfig\n"
@@ -119,7 +119,7 @@ def test_a_wrong_token_is_told_in_one_message(head: Head) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nowhere.invalid:6379"])
-def test_a_dead_address_is_told_within_seconds(address: str) -> None:
+def test_a_dead_address_is_refused_within_seconds(address: str) -> None:
     address = address.format(port=free_port())
     start = time.monotonic()
     refused = pytest.raises(ConfigError, match=f"--address {address}: no Ray cluster answers there")
@@ -129,7 +129,7 @@ def test_a_dead_address_is_told_within_seconds(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["nonsense", "ray://127.0.0.1:10001x", "127.0.0.1:port"])
-def test_an_address_that_is_none(address: str) -> None:
+def test_a_malformed_address_is_refused(address: str) -> None:
     refused = pytest.raises(ConfigError, match="must be auto or HOST:PORT")
     with refused, joined(HardwareConfig(gpus=0, address=address)):
         pass

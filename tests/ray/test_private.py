@@ -82,7 +82,7 @@ def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_container_with_little_shared_memory_will_do() -> None:
+def test_a_private_cluster_needs_little_shared_memory() -> None:
     little = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"', "sh"]
     probe = start([*little, "true"])
     if probe.communicate()[1] or probe.returncode:

@@ -31,7 +31,7 @@ def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
     assert not list(finished.rglob("*.tmp"))
 
 
-def test_what_was_asked_for_in_advance_is_what_it_took(finished: Path) -> None:
+def test_the_estimated_room_is_what_the_run_takes(finished: Path) -> None:
     """No run is refused that would have had room; and one that has not is nearly always seen."""
     config = saved_config(finished / "config.yaml")
     model = build_classifier(config.model, 32, len(LABELS), config.seed)
@@ -60,7 +60,7 @@ def test_predictions_hold_every_image_once_by_the_fold_that_did_not_train_on_it(
     assert {str(table[label].dtype) for label in LABELS} == {"float32"}
 
 
-def test_every_figure_is_scikit_learns_on_the_predictions(finished: Path) -> None:
+def test_every_metric_is_scikit_learns_on_the_predictions(finished: Path) -> None:
     table, summary = (
         pd.read_parquet(finished / "predictions.parquet"),
         json.loads((finished / "summary.json").read_text()),

@@ -1,4 +1,4 @@
-"""The slow fault tests name functions of the program by text: every one of them exists."""
+"""The slow fault tests name functions, and their table names tests, as text: every one of them exists."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def test_the_function_exists(place: str) -> None:
 
 def test_the_search_finds_them() -> None:
     assert {"train.loop:FoldTrainer._resume", "distributed.units:train_units"} <= places()
+
+
+def test_the_table_of_faults_names_existing_tests() -> None:
+    """``path.py::test_name``; ``::test_name`` is in the file that was named last."""
+    folder, missing, file = ROOT / "tests", [], Path()
+    for path, test in re.findall(r"`([\w/]*(?:\.py)?)(?:::(\w+))?`", (folder / "chaos" / "README.md").read_text()):
+        if path.endswith(".py"):
+            file = next((place for place in (folder / path, folder / "chaos" / path) if place.is_file()), ROOT / path)
+        if (path.endswith(".py") and not file.is_file()) or (test and f"def {test}(" not in file.read_text()):
+            missing.append(f"{path}::{test}")
+    assert not missing

@@ -85,7 +85,7 @@ def good(data: Path, tmp_path: Path) -> list[object]:
         (["--config", "nowhere.yaml"], "cannot be read"),
     ],
 )
-def test_a_mistake_is_told_in_one_message(
+def test_a_mistake_ends_with_one_message(
     flags: list[str], expected: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in message_of(capfd, *good(data, tmp_path), *flags)
@@ -159,7 +159,7 @@ def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: py
     assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
 
 
-def test_a_disk_that_fills_where_nobody_expects_it(
+def test_a_full_disk_at_an_unexpected_place_is_one_message(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_where_nobody_expects_it(
     assert "error: journal.jsonl: No space left on device. Free space or repair the storage. Checkpoints are" in message
 
 
-def test_words_that_are_no_command(capfd: pytest.CaptureFixture[str]) -> None:
+def test_unknown_commands_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert "not a command" in message_of(capfd, "trian")
     assert "data prepare" in message_of(capfd, "data", "prepar")
     assert "2017" in message_of(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")

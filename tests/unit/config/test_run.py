@@ -136,7 +136,7 @@ def test_the_defaults_are_valid_and_differ_from_themselves_in_nothing() -> None:
         ("ftp://:hush@host", "ftp://...host"),
     ],
 )
-def test_a_secret_in_a_url_is_neither_taken_nor_shown(field: str, url: str, output: str) -> None:
+def test_a_secret_in_a_url_is_refused_and_not_printed(field: str, url: str, output: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(**{field: url})
     assert str(caught.value).startswith(f"--{field} {output}: must hold no password and no signature")
@@ -172,7 +172,7 @@ def test_fields_that_contradict_each_other(values: dict[str, Any], message: str)
     assert str(caught.value) == message
 
 
-def test_the_edges_of_the_rules_are_allowed() -> None:
+def test_bounds_are_inclusive() -> None:
     config(folds=20, batch_size=65536, dropout=0.0, lr=1.0, ema_decay=0.999, freeze_epochs=30, warmup_epochs=30.0)
     config(folds=2, batch_size=2, image_size=32, accumulate=1024, seed=2**32 - 1, min_gain=0.5, clip_norm=math.inf)
 
@@ -188,7 +188,7 @@ def test_the_flags_are_these_and_no_others() -> None:
     assert sorted(key.rpartition(".")[2] for key in dotted(RunConfig())) == FLAGS
 
 
-def test_every_flag_stands_in_the_help_without_its_section() -> None:
+def test_the_help_lists_every_flag_without_its_section() -> None:
     text = io.StringIO()
     with pytest.raises(SystemExit) as caught:
         tyro.cli(RunConfig, args=["--help"], config=_PARSER, console_outputs=False)
@@ -199,7 +199,7 @@ def test_every_flag_stands_in_the_help_without_its_section() -> None:
     assert not any("." in flag for flag in listed)
 
 
-def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
+def test_the_identity_holds_every_field_but_places_hardware_and_fault_tolerance() -> None:
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
     machines = {f"hardware.{item.name}" for item in fields(HardwareConfig)}
     faults = {f"fault_tolerance.{item.name}" for item in fields(FaultToleranceConfig)}
@@ -207,7 +207,7 @@ def test_a_result_depends_on_every_field_but_where_it_is_made() -> None:
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)
-def test_a_saved_configuration_becomes_the_same_one_again(values: dict[str, Any], tmp_path: Path) -> None:
+def test_a_saved_configuration_loads_as_the_same_one(values: dict[str, Any], tmp_path: Path) -> None:
     before = config(**values)
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(nested(before), sort_keys=False))
@@ -292,7 +292,7 @@ def test_mistakes_end_with_code_2_and_one_message(
 
 
 @pytest.mark.parametrize("arguments", [["--lr", "5"], ["--lerning-rate", "1"], ["--batch-size", "many"]], ids=str)
-def test_the_parser_boxes_what_breaks_a_rule(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parser_shows_a_broken_rule(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -301,7 +301,7 @@ def test_the_parser_boxes_what_breaks_a_rule(arguments: list[str], capsys: pytes
     assert "Traceback" not in output
 
 
-def test_a_damaged_configuration_is_refused_in_one_way(tmp_path: Path) -> None:
+def test_a_corrupt_configuration_raises_config_error_only(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
 
     def read(data: bytes) -> None:

@@ -37,14 +37,14 @@ def hold(base: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().strip())
 
 
-def test_it_is_of_the_user_alone_and_gone_at_the_end(temporary: Path) -> None:
+def test_only_the_user_can_enter_it_and_it_is_removed_at_the_end(temporary: Path) -> None:
     with own_folder() as folder:
         assert folder.parent == temporary
         assert folder.stat().st_mode & 0o777 == 0o700
     assert list(temporary.iterdir()) == []
 
 
-def test_it_is_kept_and_named_for_an_error_of_ours_but_not_for_one_of_the_user(
+def test_it_stays_after_a_failure_but_not_after_a_mistake_of_the_user(
     temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError), own_folder():
@@ -57,7 +57,7 @@ def test_it_is_kept_and_named_for_an_error_of_ours_but_not_for_one_of_the_user(
         assert folder.is_dir(), "its logs are for a person to read"
 
 
-def test_what_a_killed_command_left_goes_with_the_next_one_and_a_living_one_keeps_its_own(temporary: Path) -> None:
+def test_the_next_command_removes_the_folder_of_a_killed_one_and_of_no_other(temporary: Path) -> None:
     killed, left = hold(temporary)
     living, held = hold(temporary)
     try:
@@ -73,7 +73,7 @@ def test_what_a_killed_command_left_goes_with_the_next_one_and_a_living_one_keep
     assert list(temporary.iterdir()) == []
 
 
-def test_what_is_not_certainly_left_over_stays(temporary: Path) -> None:
+def test_a_folder_that_may_be_in_use_stays(temporary: Path) -> None:
     elsewhere = temporary / "ray-elsewhere"  # of a machine whose locks are not seen here
     elsewhere.mkdir()
     (elsewhere / ".melanoma-dist").write_text("another-machine")

@@ -27,7 +27,7 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_while_ray_starts_ends_like_any_other(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_during_the_start_of_ray_interrupts(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as Ray does
         os.kill(os.getpid(), number)
@@ -39,7 +39,7 @@ def test_a_signal_while_ray_starts_ends_like_any_other(number: signal.Signals, m
     assert signals.exit_code() == signals.TERMINATED
 
 
-def test_what_ray_starts_hears_no_signal_that_is_meant_for_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_ray_block_the_signals_for_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     monkeypatch.setattr(ray, "init", lambda **_: started.append(subprocess.Popen(["sleep", "60"])))
     cluster._init()

@@ -59,5 +59,5 @@ def test_an_open_cluster_is_not_joined(start: Start) -> None:
         pass
 
 
-def test_one_that_demands_a_token_is_not_taken_for_open(start: Start) -> None:
+def test_a_cluster_that_demands_a_token_is_not_open(start: Start) -> None:
     assert not _is_open(start(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="5e" * 32))

@@ -42,7 +42,7 @@ CASES = [
     [case[1:] for case in CASES],
     ids=[case[0] for case in CASES],
 )
-def test_the_documented_rule(
+def test_layouts_follow_the_documented_rule(
     machines: Machines, units: int, batch: int, gpus: int, requested: int | None, expected: Layout
 ) -> None:
     layout = lay_out(machines, units, batch, gpus, requested)
@@ -62,7 +62,7 @@ def test_the_documented_rule(
         (CPU, 8, 0, 5, "--ranks-per-unit 5: .* at least 2 images of a global batch of 8"),
     ],
 )
-def test_ranks_that_cannot_be_had_are_refused_by_their_flag(
+def test_impossible_ranks_are_refused_by_their_flag(
     machines: Machines, batch: int, gpus: int, requested: int, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
@@ -75,7 +75,7 @@ def test_ranks_that_cannot_be_had_are_refused_by_their_flag(
     batch=st.integers(2, 512),
     data=st.data(),
 )
-def test_no_layout_asks_for_more_than_there_is(
+def test_no_layout_exceeds_the_machines(
     nodes: list[tuple[int, int]], units: int, batch: int, data: st.DataObject
 ) -> None:
     machines = Machines(tuple(gpus for gpus, _ in nodes), tuple(cores for _, cores in nodes))
@@ -96,7 +96,7 @@ def test_no_layout_asks_for_more_than_there_is(
 
 
 @given(st.integers(1, 64), st.integers(1, 20), st.none() | st.integers(1, 100))
-def test_cores_are_divided_and_never_given_twice(cores: int, units: int, requested: int | None) -> None:
+def test_no_core_is_assigned_twice(cores: int, units: int, requested: int | None) -> None:
     layout = lay_out(Machines((0,), (cores,)), units, 200, 0, requested)
     assert not layout.gpu
     assert layout.ranks == (requested or 1)
@@ -117,7 +117,7 @@ def test_cores_are_divided_and_never_given_twice(cores: int, units: int, request
         (Machines((), ()), Layout(1, 1, False, 1.0, ""), 0),
     ],
 )
-def test_the_room_there_is_now(machines: Machines, layout: Layout, units: int) -> None:
+def test_capacity_follows_the_machines_alive(machines: Machines, layout: Layout, units: int) -> None:
     assert capacity(machines, layout) == units
 
 

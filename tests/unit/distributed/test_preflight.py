@@ -56,12 +56,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         ({"optimizer": "adam", "epochs": 3, "freeze_epochs": 3}, 2 * 110 + 2 * 110),
     ],
 )
-def test_what_a_run_leaves(flags: dict[str, object], a_fold: int) -> None:
+def test_the_size_of_a_run_counts_checkpoints_weights_and_models(flags: dict[str, object], a_fold: int) -> None:
     assert run_bytes(config(folds=4, repeats=3, warmup_epochs=0.0, **flags), SIZE) == 12 * a_fold
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_checkpoint_is_as_large_as_is_reckoned(optimizer: str, tmp_path: Path) -> None:
+def test_the_estimated_size_of_a_checkpoint_is_right(optimizer: str, tmp_path: Path) -> None:
     """PyTorch itself saves it; a tenth of the file may be what is around the numbers."""
     few = {"backbone": "test_resnet", "weights": "none", "epochs": 1, "warmup_epochs": 0.0, "folds": 2, "gpus": 0}
     chosen = config(**few, optimizer=optimizer, ema_decay=0.9)
@@ -82,7 +82,7 @@ def test_sizes_are_bytes() -> None:
     assert ModelSize.of(nn.Linear(3, 5).half()) == ModelSize(state=40, parameters=40)
 
 
-def test_a_full_disk_is_told_before_anything_is_written(disk: Path) -> None:
+def test_a_full_disk_is_refused_before_anything_is_written(disk: Path) -> None:
     chosen, run = config(runs=disk / "runs", folds=2, epochs=1), disk / "runs" / "name"
     large = ModelSize(state=150_000, parameters=150_000)
     rule = re.escape(f"--runs {disk}/runs: the run writes at least 2 MB more there, and 1 MB are free. Make room")
@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_before_anything_is_written(disk: Path) -> None:
     check_room(chosen, ModelSize(state=50_000, parameters=50_000), run)
 
 
-def test_a_run_that_goes_on_needs_only_what_it_lacks(disk: Path) -> None:
+def test_a_resumed_run_needs_room_for_the_rest_only(disk: Path) -> None:
     chosen, run = config(runs=disk, folds=2, epochs=1), disk / "name"
     (run / "fold-0" / "checkpoints").mkdir(parents=True)
     (run / "fold-0" / "checkpoints" / "state.pt").write_bytes(bytes(900_000))
@@ -101,11 +101,11 @@ def test_a_run_that_goes_on_needs_only_what_it_lacks(disk: Path) -> None:
     check_room(chosen, ModelSize(state=100_000, parameters=100_000), run)  # 1 MB in all, and 0.1 are lacking
 
 
-def test_where_no_size_is_told_nothing_is_refused() -> None:
+def test_an_unknown_disk_size_refuses_nothing() -> None:
     check_room(config(), ModelSize(10**12, 10**12), Path("/proc/none"))
 
 
-def test_a_little_temporary_folder(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_temporary_folder_is_refused(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(disk))
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setattr("melanoma_dist.distributed.preflight._MAX_LENGTH", 200)
@@ -113,14 +113,14 @@ def test_a_little_temporary_folder(disk: Path, monkeypatch: pytest.MonkeyPatch) 
         check_temporary()
 
 
-def test_sockets_find_room_below_the_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_folder_leaves_room_for_the_names_of_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/" + 30 * "x")
     assert temporary_base() == "/tmp"  # noqa: S108  # that is the point
     monkeypatch.setenv("RAY_TMPDIR", "/short")
     assert temporary_base() == "/short"
 
 
-def test_shared_memory_as_docker_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dockers_default_shared_memory_is_refused_for_several_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**26, 0, 2**26))
     check_shared_memory(2)
     rule = r"/dev/shm: 8 ranks .* need 268 MB .* 67 MB are free. In Docker: `docker run --shm-size=1g`"  # noqa: S108  # a message

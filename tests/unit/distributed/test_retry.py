@@ -14,14 +14,14 @@ NODE = "The actor died because its node has died. Node Id: 0123"
 
 
 @pytest.mark.parametrize("kind", [MelanomaDistError, ConfigError, DataError, TrainingError])
-def test_what_the_package_raised_on_purpose_would_come_again(kind: type[MelanomaDistError]) -> None:
+def test_errors_raised_on_purpose_are_not_retried(kind: type[MelanomaDistError]) -> None:
     assert retry(kind("why"), Failures(), TWO) == Decision(False, "it would fail again")
 
 
 @pytest.mark.parametrize(
     "error", [ActorDiedError(), RuntimeError("a rank died"), MemoryError(), RankError("rank 1 hangs")], ids=repr
 )
-def test_a_death_is_worth_as_many_tries_as_allowed(error: BaseException) -> None:
+def test_a_crash_is_retried_up_to_the_limit(error: BaseException) -> None:
     before = Failures()
     decisions = [retry(error, before, TWO) for _ in range(4)]
     assert [decision.again for decision in decisions] == [True, True, False, False]
@@ -30,7 +30,7 @@ def test_a_death_is_worth_as_many_tries_as_allowed(error: BaseException) -> None
     assert decisions[2].why == "it was restarted 2 times (--max-restarts 2)"
 
 
-def test_a_lost_node_is_no_crash() -> None:
+def test_a_lost_node_does_not_count_as_a_crash() -> None:
     before = Failures()
     lost = ActorDiedError(ActorDiedErrorContext(error_message=NODE, actor_id=b"\0" * 16))
     assert retry(lost, before, TWO) == Decision(True, "its node is gone: start 1 of 1 from its last checkpoint")
@@ -39,10 +39,10 @@ def test_a_lost_node_is_no_crash() -> None:
     assert before == Failures(crashes=1, lost_nodes=2)
 
 
-def test_no_restarts_means_none() -> None:
+def test_max_restarts_0_never_restarts() -> None:
     assert not retry(RuntimeError(), Failures(), FaultToleranceConfig(max_restarts=0)).again
 
 
-def test_importing_and_deciding_start_no_ray() -> None:
+def test_the_decision_needs_no_running_ray() -> None:
     retry(RuntimeError(), Failures(), TWO)
     assert not ray.is_initialized()

@@ -36,7 +36,7 @@ def mode(path: Path) -> str:
     return f"{path.stat().st_mode & 0o777:04o}"
 
 
-def test_a_private_cluster_has_a_token_that_lies_in_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_of_a_private_cluster_is_in_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     make_own_token()
     own = os.environ["RAY_AUTH_TOKEN"]
@@ -47,7 +47,7 @@ def test_a_private_cluster_has_a_token_that_lies_in_no_file(home: Path, monkeypa
     assert os.environ["RAY_AUTH_TOKEN"] == own
 
 
-def test_rays_own_file_is_closed_and_its_token_not_shown(token: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rays_token_file_is_closed_and_the_token_not_printed(token: Path, capsys: pytest.CaptureFixture[str]) -> None:
     check_token_files()
     assert (mode(token), mode(token.parent), token.read_text()) == ("0600", "0700", SECRET)
     output = " ".join(capsys.readouterr().out.split())
@@ -66,7 +66,7 @@ def test_the_target_of_a_link_is_closed(token: Path, home: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["auth_token", ".ray"])
-def test_what_belongs_to_another_user_is_refused(what: str, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_file_of_another_user_is_refused(what: str, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stranger = token if what == "auth_token" else token.parent
     try:
         os.chown(stranger, 65534, -1)
@@ -76,7 +76,7 @@ def test_what_belongs_to_another_user_is_refused(what: str, token: Path, monkeyp
         check_token_files()
 
 
-def test_where_there_is_no_token_ray_says_so(home: Path) -> None:
+def test_a_missing_token_is_left_to_ray(home: Path) -> None:
     check_token_files()
     assert list(home.iterdir()) == []
 
@@ -94,7 +94,7 @@ def test_a_named_file_must_be_closed_already(token: Path, home: Path, monkeypatc
     assert mode(token) == "0644"  # not the one that is used
 
 
-def test_a_file_that_root_mounts_is_roots_affair(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_mounted_by_root_is_not_checked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = home / "mounted"
     named.write_text(SECRET)
     named.chmod(0o644)
