@@ -1,4 +1,4 @@
-"""The real command in processes of its own, on data that every test shares."""
+"""The real command in its own processes, on data shared by all tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Demo data is made once for all tests, away from the user's cache."""
+    """One copy of the demo data for all tests, outside the user's cache."""
     return {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 

@@ -22,7 +22,7 @@ _KILLED_AT = 8  # the step before which the rank dies, of either fold and counte
 
 
 def command(settings: Settings) -> Iterator[Row]:
-    """Two folds of two epochs each, twice; and whether both runs came to the same."""
+    """Two folds of two epochs each, twice; and whether both runs have the same results."""
     with tempfile.TemporaryDirectory() as folder:
         place = settings.out or Path(folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -34,9 +34,9 @@ def command(settings: Settings) -> Iterator[Row]:
         seconds, code = _run("killed", runs, place, settings, [{**fault, "mark": str(mark)}])
         again = repeated_steps(_trace(runs) / "killed")
         yield Row(
-            "a rank killed by SIGKILL" if mark.exists() else "a rank was to be killed and was NOT",
+            "a rank killed by SIGKILL" if mark.exists() else "the rank was NOT killed",
             f"{seconds:.0f} s, exit code {code}",
-            f"restarts took again {again} steps; left over: {leftovers(runs / 'killed') or 'nothing'}",
+            f"restarts repeated {again} steps; temporary files: {leftovers(runs / 'killed') or 'nothing'}",
         )
         different = differences(runs / "whole", runs / "killed")
         yield Row("both runs", "DIFFERENT" if different else "the same bytes", ", ".join(different))
@@ -45,16 +45,16 @@ def command(settings: Settings) -> Iterator[Row]:
 def _run(
     name: str, runs: Path, place: Path, settings: Settings, faults: list[dict[str, object]] | None = None
 ) -> tuple[float, int]:
-    """Seconds and exit code of the command; what it prints goes to a file of ``place``. Raises TimeoutExpired."""
+    """Seconds and exit code of the command. Its output goes to a file in ``place``. Raises TimeoutExpired."""
     _trace(runs).mkdir(exist_ok=True)
     path = os.pathsep.join(filter(None, [str(_SABOTAGE), os.environ.get("PYTHONPATH", "")]))
     chaos = {"PYTHONPATH": path, "CHAOS_FAULTS": json.dumps(faults or []), "CHAOS_TRACE": str(_trace(runs))}
-    given = [sys.executable, str(_ROOT / "launch.py"), *_flags(settings), "--runs", str(runs), "--name", name]
+    arguments = [sys.executable, str(_ROOT / "launch.py"), *_flags(settings), "--runs", str(runs), "--name", name]
     start = time.monotonic()
     with (place / f"command-{name}.log").open("wb") as log:
         inside = {**os.environ, **chaos}
         process = subprocess.Popen(  # noqa: S603  # nosec B603  # the program itself
-            given, env=inside, stdout=log, stderr=log, start_new_session=True
+            arguments, env=inside, stdout=log, stderr=log, start_new_session=True
         )
         try:
             code = process.wait(_LIMIT_S if settings.gpu is not None else 10 * _LIMIT_S)
@@ -66,7 +66,7 @@ def _run(
 
 
 def _trace(runs: Path) -> Path:
-    """Where each run's steps are noted, by its name."""
+    """The folder of the traces of steps, one for each run."""
     return runs.with_name("trace")
 
 
@@ -80,7 +80,7 @@ def _flags(settings: Settings) -> list[str]:
 
 
 def _about(run: Path) -> str:
-    """What the run's summary says of its speed; nothing where there is none."""
+    """The speed of each fold from the run's summary."""
     if not (run / "summary.json").is_file():
         return "no summary"
     training = json.loads((run / "summary.json").read_text())["training"]

@@ -1,4 +1,4 @@
-"""The real command under sabotage; `finished` is the run that nothing disturbed."""
+"""The real command under sabotage; `finished` is an undisturbed run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAGS = [*SMALL, "--checkpoint-every", str(EVERY)]
 
 @dataclass
 class Command:
-    """A run in a folder of its own, its command given as often as a test wants."""
+    """A run in its own folder, whose command a test can repeat."""
 
     place: Path
     environment: dict[str, str]
@@ -37,13 +37,13 @@ class Command:
         return self.place / "trace"
 
     def plan(self, at: str, call: int = 1, do: str = "kill", **more: Any) -> Path:
-        """Have a fault happen once, when ``at`` is called for the n-th time in a process; the sign that it happened."""
+        """Plan one fault at the n-th call of ``at`` in a process. Returns the file that marks it as done."""
         mark = self.place / f"fault-{len(self.faults)}"
         self.faults.append({"at": f"melanoma_dist.{at}", "call": call, "do": do, "mark": str(mark), **more})
         return mark
 
     def give(self, *flags: str, program: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess[str]:
-        """The command, run by ``program``, to its end; when it has ended, none of its processes works on."""
+        """Run the command to its end, by ``program``. Afterwards none of its processes may still work."""
         self.trace.mkdir(exist_ok=True)
         sabotage = os.pathsep.join([str(Path(__file__).parent / "sabotage"), os.environ.get("PYTHONPATH", "")])
         chaos = {"PYTHONPATH": sabotage, "CHAOS_FAULTS": json.dumps(self.faults), "CHAOS_TRACE": str(self.trace)}
@@ -57,7 +57,7 @@ class Command:
 
 
 def assert_same(command: Command, finished: Path, done: subprocess.CompletedProcess[str]) -> None:
-    """Byte for byte what the undisturbed run is; no more than an interval taken again, nothing left over."""
+    """The bytes of the undisturbed run, at most one interval repeated, no temporary files."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert differences(command.run, finished) == []
     assert leftovers(command.run) == []

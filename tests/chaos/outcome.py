@@ -1,4 +1,4 @@
-"""All that a run came to, without what the clock says: two runs came to the same where their outcomes are equal."""
+"""The results of a run without its measured times: two runs have the same results if their outcomes are equal."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def steps_noted(file: Path) -> list[StepNoted]:
 
 
 def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:
-    """By tag, steps and values as TensorBoard shows them; of what the clock says, the steps alone."""
+    """Steps and values by tag, as TensorBoard shows them. Measured times count as 0."""
     events = EventAccumulator(str(fold), size_guidance={"scalars": 0}).Reload()
     return {
         tag: [(each.step, 0.0 if tag.endswith(_TIMED) else each.value) for each in events.Scalars(tag)]
@@ -98,7 +98,7 @@ def _scalars(fold: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _timeless(value: Any) -> Any:
-    """A value without what the clock says, its tensors as hashes."""
+    """A value without measured times, with hashes for tensors."""
     if isinstance(value, dict):
         return {key: _timeless(each) for key, each in value.items() if key not in _CLOCK}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The processes of a command and of its cluster, wherever they went: their environment says whose they are."""
+"""The processes of a command and of its cluster, recognized by their environment."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def started_in(place: Path) -> list[psutil.Process]:
 
 
 def working(place: Path) -> list[psutil.Process]:
-    """Those of them that are no agents of Ray."""
+    """The processes in ``place`` without Ray's agents."""
     return [process for process in started_in(place) if not title(process).startswith(_AGENTS)]
 
 
 def title(process: psutil.Process) -> str:
-    """What a process calls itself; nothing where it is gone."""
+    """The command line of a process, empty if it is gone."""
     with suppress(psutil.Error):
         return " ".join(process.cmdline()).strip()
     return ""
 
 
 def alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended by then; returns as soon as all have."""
+    """The processes that still run after ``seconds``. Returns earlier if all exit."""
     limit = time.monotonic() + seconds
     while (
         processes := [each for each in processes if each.is_running() and runs(each.pid)]
@@ -45,7 +45,7 @@ def alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, and it is not dead and yet to be buried."""
+    """Whether the process exists and is no zombie."""
     with suppress(psutil.Error):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False

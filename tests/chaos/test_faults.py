@@ -1,4 +1,4 @@
-"""Faults at chosen moments of the real command: what ends afterwards is what nothing had disturbed."""
+"""Faults at chosen moments of the real command: the result equals that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_signal_within_a_step_saves_and_the_next_command_resumes(command: Comm
 
 
 def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Path) -> None:
-    """Promise d, for a full disk and a failing one: told, saved later, and the end is the same."""
+    """Promise d, for a full disk and a failing one: reported, saved later, and the same result."""
     command.plan("storage.atomic:_seal", 2, do=str(errno.ENOSPC), fold=0)
     command.plan("storage.atomic:_seal", 2, do=str(errno.EIO), fold=1)
     done = command.give()
@@ -75,7 +75,7 @@ def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Pa
 
 
 def test_exhausted_restarts_end_with_one_message(command: Command, finished: Path) -> None:
-    """Promise e: exit code 1, and what was saved stays."""
+    """Promise e: exit code 1, and the saved checkpoints stay."""
     command.plan("train.step:TrainStep.step", 5, fold=0)
     command.plan("train.step:TrainStep.step", 5, fold=0)
     first = command.give("--max-restarts", "1")

@@ -1,4 +1,4 @@
-"""Faults inside a training, by the real command: it goes on without what it cannot have, and says so to the end."""
+"""Faults inside a training, by the real command: it continues with a fallback and reports it to the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import Command
 
 @pytest.mark.slow
 def test_steps_on_nan_are_skipped_and_too_large_micro_batches_halved(command: Command) -> None:
-    """Promise e: a figure is never computed from what is not a number; what was done instead is told."""
+    """Promise e: no metric is computed from NaN, and the fallback is reported."""
     command.plan("train.step:TrainStep.step", 3, do="nan", fold=0)
     command.plan("train.step:TrainStep.step", 5, do="memory", fold=1)
     done = command.give("--checkpoint-every", "1s")
@@ -47,7 +47,7 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
 
 @pytest.mark.slow
 def test_an_image_that_becomes_corrupt_is_named_and_excluded(command: Command, finished: Path, tmp_path: Path) -> None:
-    """Promise e. It is one that fold 0, which is finished by then, has judged."""
+    """Promise e. The finished fold 0 validated on this image."""
     (demo,) = (Path(command.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
     data = tmp_path / "data"
     shutil.copytree(demo, data)

@@ -16,7 +16,7 @@ ALIKE = ["--backbone", "test_vit", "--head-norm", "none", "--dropout", "0", "--o
 def test_a_fold_resumes_on_other_ranks_and_survives_a_dead_and_a_hanging_one(
     command: Command, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Promises b, c: one rank, two, one again; what is predicted differs by 1e-4 at most."""
+    """Promises b, c: one rank, two, one again; predictions differ by 1e-4 at most."""
     whole = Command(tmp_path_factory.mktemp("alike"), command.environment)
     assert whole.give(*ALIKE).returncode == 0
     command.plan("train.step:TrainStep.step", 2, do="signal command 15", fold=0)

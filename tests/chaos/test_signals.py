@@ -1,4 +1,4 @@
-"""Signals at awkward moments, and commands that must not wait: what ends afterwards is what nothing had disturbed."""
+"""Signals at awkward moments, and commands that must not wait: the result equals that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT = "Checkpoints are kept. Run the same command again to resume from the last
 
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:
     """Promise a: before Ray is up, while it starts, while a unit starts, in a validation, while Ray ends, in the
-    conclusion; to the command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
+    finalization; to the command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
     for at, do, code, message in (
         ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
         ("distributed.cluster:_init", "signal soon 15", 143, KEPT),
@@ -35,12 +35,12 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
 
 
 def test_a_second_signal_or_a_grace_of_0_stops_a_hanging_command_at_once(command: Command, finished: Path) -> None:
-    """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; what was saved before stays."""
+    """Promises a and c: by a second Ctrl-C, and by `--grace-s 0`; earlier checkpoints stay."""
     start = time.monotonic()
     command.plan("train.step:TrainStep.step", 5, do="signal command 2 2 hang", fold=0)
     twice = command.give("--grace-s", "350")
     assert twice.returncode == 130, twice.stdout + twice.stderr
-    assert "a second signal ends at once" in twice.stdout
+    assert "a second signal stops at once" in twice.stdout
     assert time.monotonic() - start < 300
     command.plan("train.step:TrainStep.step", 2, do="signal command 15 hang", fold=0)
     without = command.give("--grace-s", "0")

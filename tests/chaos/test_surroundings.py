@@ -1,4 +1,4 @@
-"""What happens around a run: its disk is lost, another Ray lives on its host."""
+"""Faults around a run: its disk is lost, another Ray runs on its host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print("other is", ray.get(answer), "with", len(ray._private.state.jobs()), "job 
 
 
 def test_a_lost_run_is_restored_from_its_mirror(command: Command, finished: Path) -> None:
-    """Promise e: the command and its folder gone, the same command resumes from the mirror."""
+    """Promise e: the command is killed and its folder lost; the same command resumes from the mirror."""
     mirror = ["--mirror", f"file://{command.place}/mirror"]
     command.plan("mirror.copy:FolderCopy.update", 3, do="signal command 9", when="after", fold=0)
     assert command.give(*mirror).returncode == -9
@@ -41,7 +41,7 @@ def test_a_lost_run_is_restored_from_its_mirror(command: Command, finished: Path
 
 @pytest.fixture
 def other(command: Command) -> Iterator[subprocess.Popen[str]]:
-    """Somebody else's Ray on this host, with a token of its own."""
+    """Another Ray on this host, with its own token."""
     token = command.place / "other-token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
@@ -59,7 +59,7 @@ def other(command: Command) -> Iterator[subprocess.Popen[str]]:
 def test_another_ray_on_the_host_is_neither_joined_nor_hurt(
     command: Command, other: subprocess.Popen[str], finished: Path
 ) -> None:
-    """Promise f: even where the environment names it; and it lives when the command has ended."""
+    """Promise f: even if the environment names it; and it still runs after the command."""
     assert other.stdout is not None
     address = next(line.split()[1] for line in other.stdout if line.startswith("address"))
     assert_same(command, finished, command.give(RAY_ADDRESS=address))

@@ -1,4 +1,4 @@
-"""Two hosts with addresses of their own, in network namespaces: a sweep spreads over both and outlives one."""
+"""Two hosts with their own addresses, in network namespaces: a sweep uses both and survives the loss of one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Host:
         return [psutil.Process(int(pid)) for pid in done.stdout.split() if psutil.pid_exists(int(pid))]
 
     def lose(self) -> None:
-        """Everything on it dies at once."""
+        """Kill everything on it at once."""
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)

@@ -137,7 +137,7 @@ def test_a_malformed_address_is_refused(address: str) -> None:
 
 @pytest.mark.slow
 def test_a_run_on_two_nodes_whose_data_lies_in_a_storage(head: Head, finished: Path, tmp_path: Path) -> None:
-    """The same predictions as on one machine, from a copy that was made once."""
+    """The same predictions as on one machine, from one copy."""
     (prepared,) = (Path(head.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")
     flags = ["--data", f"file://{prepared}", "--address", head.address, "--runs", str(tmp_path), "--name", "two"]
     done = head.python("launch.py", *SMALL, *flags)

@@ -1,4 +1,4 @@
-"""Private clusters: guarded, out of others' reach and out of each other's way, whatever the environment says."""
+"""Private clusters: guarded by a token, closed to others, and independent of each other and of the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole run on the CPU: what it leaves, what it says, and that it is the same run twice."""
+"""A whole run on the CPU: its files, its output, and the same results twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_run_leaves_what_the_design_says(finished: Path) -> None:
 
 
 def test_the_estimated_room_is_what_the_run_takes(finished: Path) -> None:
-    """No run is refused that would have had room; and one that has not is nearly always seen."""
+    """No run with enough room is refused, and nearly every run without is."""
     config = saved_config(finished / "config.yaml")
     model = build_classifier(config.model, 32, len(LABELS), config.seed)
     checkpoints = [*finished.glob("fold-*/checkpoints/*/*"), *finished.glob("model/*.safetensors")]

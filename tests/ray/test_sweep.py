@@ -1,4 +1,4 @@
-"""Sweeps by the command: to the end, killed and resumed, over two nodes one of which is lost."""
+"""Sweeps by the command: to the end, killed and resumed, and over two nodes, with the loss of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What many tests start from: a small prepared data set made by the real preparation, configurations of tiny models."""
+"""A small data set from the real preparation, and configurations of tiny models, for many tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def all_samples(dataset: Dataset, labels: str = "isic2019") -> Samples:
 
 
 def config(**values: Any) -> RunConfig:
-    """A configuration from field names, whatever section they live in."""
+    """Build a configuration from field names, without their sections."""
     sections = {}
     for item in fields(RunConfig):
         default = getattr(RunConfig(), item.name)

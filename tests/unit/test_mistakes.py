@@ -1,4 +1,4 @@
-"""A user's mistakes: one message, exit code 2, no traceback, nothing left behind."""
+"""A user's mistakes: one message, exit code 2, no traceback, no files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def message_of(capfd: pytest.CaptureFixture[str], *flags: object) -> str:
-    """What the command says, which must end with exit code 2."""
+    """The output of a command that must end with exit code 2."""
     try:
         code = main([str(flag) for flag in flags])
     except SystemExit as stop:  # the parser's way
@@ -133,7 +133,7 @@ def test_folders_that_are_no_data_set(data: Path, tmp_path: Path, capfd: pytest.
 
 
 def test_a_data_set_that_leaks_trains_nothing(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its fingerprint fits: somebody prepared it so."""
+    """Its fingerprint matches: it was prepared with the leak."""
     leaking = tmp_path / "leaking"
     shutil.copytree(data, leaking)
     manifest = pd.read_parquet(data / "manifest.parquet")

@@ -1,4 +1,4 @@
-"""The folder of a private cluster goes with its command, however that ends."""
+"""The folder of a private cluster is removed with its command, or by the next one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with own_folder() as folder:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for temporary files: a short path, for Ray's sockets."""
+    """A folder for temporary files with a short path, for Ray's sockets."""
     monkeypatch.setattr("melanoma_dist.distributed.folder.temporary_base", lambda: str(tmp_path))
     return tmp_path
 

@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """As they were, after a test."""
+    """Restore the handlers after a test."""
     before = [signal.getsignal(number) for number in SIGNALS]
     signals.reset()
     yield

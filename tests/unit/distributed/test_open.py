@@ -22,7 +22,7 @@ Start = Callable[..., str]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a head that is told of its token by the environment; its address."""
+    """Start a head with its token in the environment. Returns its address."""
     running: list[subprocess.Popen[bytes]] = []
 
     def begin(**environment: str) -> str:

@@ -1,4 +1,4 @@
-"""A training that there is no room for is refused before it begins; none that there is room for."""
+"""A training without enough room is refused before it starts; one with enough never is."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_size_of_a_run_counts_checkpoints_weights_and_models(flags: dict[str
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_the_estimated_size_of_a_checkpoint_is_right(optimizer: str, tmp_path: Path) -> None:
-    """PyTorch itself saves it; a tenth of the file may be what is around the numbers."""
+    """Saved by PyTorch itself; up to a tenth of the file may be overhead."""
     few = {"backbone": "test_resnet", "weights": "none", "epochs": 1, "warmup_epochs": 0.0, "folds": 2, "gpus": 0}
     chosen = config(**few, optimizer=optimizer, ema_decay=0.9)
     model = build_classifier(chosen.model, 32, 8, 0)

@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def token(home: Path) -> Path:
-    """Ray's own, as Ray makes it under the usual umask."""
+    """Ray's own file, as Ray creates it under the usual umask."""
     path = home / ".ray" / "auth_token"
     path.parent.mkdir()
     path.parent.chmod(0o755)
