@@ -29,7 +29,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(svg=_inline, markdown=_markdown, sentence=_sentence, thousands="{:,}".format)
+    environment.filters.update(svg=_inline, markdown=_markdown, sentence=_sentence, code=_code, thousands="{:,}".format)
     return environment
 
 
@@ -40,6 +40,12 @@ def _inline(figure: Figure) -> Markup:
 def _markdown(text: object) -> str:
     """Keep text within one cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _code(text: str) -> Markup:
+    """Mark what is between backticks as code."""
+    parts = enumerate(text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in parts)
 
 
 def _sentence(text: str) -> str:

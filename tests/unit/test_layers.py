@@ -132,6 +132,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("nvidia", ("input.graph",)),
         ("timm", ("models.", "train.optimizer", "train.step")),
         ("tyro", ("cli",)),
+        ("jinja2", ("pages.environment",)),
         ("requests", ("data.download.transfer",)),
         ("fsspec", ("storage.remote",)),
     ],

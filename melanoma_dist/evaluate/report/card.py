@@ -118,8 +118,8 @@ def _of_training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
         f"in config.yaml; internal validation by {folds} folds",
         "libraries": libraries,
         "initialization": f"trunk: {model['weights']}; head: random by the seed",
-        "training": f"{optimizer['optimizer']}, learning rate {optimizer['lr']}, {schedule['schedule']} schedule, at most "
-        f"{schedule['epochs']} epochs, batches of {config['input']['batch_size']}, augmentation "
+        "training": f"{optimizer['optimizer']}, learning rate {optimizer['lr']}, {schedule['schedule']} schedule, "
+        f"at most {schedule['epochs']} epochs, batches of {config['input']['batch_size']}, augmentation "
         f"{config['input']['augment']}, loss {loss['loss']}; code and libraries in record.json",
         "selection": "the epoch with the highest validation AUC of melanoma, in each fold",
         "ensemble": f"mean of the calibrated probabilities of the {folds} folds' models for unseen images; none out "
