@@ -46,17 +46,17 @@ def check_url(name: str, url: str | None) -> None:
         raise ConfigError.of(name, hidden, rule, "Set the storage's credentials in its own files or variables.")
 
 
-def field_type(section: object, name: str) -> Any:
+def field_type(section: object, name: str) -> object:
     """The declared type of a field of a section."""
     return _field_types(type(section))[name]  # type: ignore[arg-type]  # a class is hashable
 
 
 @cache
-def _field_types(section: type) -> dict[str, Any]:
+def _field_types(section: type) -> dict[str, object]:
     return get_type_hints(section)
 
 
-def has_type(value: object, declared: Any) -> bool:
+def has_type(value: object, declared: object) -> bool:
     """Whether ``value`` is of a declared type. An int is a float too; a bool is neither."""
     if get_origin(declared) is Literal:
         return isinstance(value, str) and value in get_args(declared)
@@ -66,18 +66,19 @@ def has_type(value: object, declared: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if declared is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, declared)
+    return isinstance(declared, type) and isinstance(value, declared)
 
 
-def type_in_words(declared: Any) -> str:
+def type_in_words(declared: object) -> str:
     """A declared type for a message."""
     if get_origin(declared) is Literal:
         return "one of " + ", ".join(map(str, get_args(declared)))
     if parts := _alternatives(declared):
         return " or ".join(map(type_in_words, parts))
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
-    return "a section" if is_dataclass(declared) else words.get(declared, str(declared.__name__))
+    name = getattr(declared, "__name__", str(declared))
+    return "a section" if is_dataclass(declared) else words.get(declared, name) if isinstance(declared, type) else name
 
 
-def _alternatives(declared: Any) -> Sequence[Any]:
+def _alternatives(declared: object) -> Sequence[object]:
     return get_args(declared) if get_origin(declared) in (Union, types.UnionType) else ()

@@ -38,7 +38,7 @@ def _split_config(argument: str) -> list[str]:
     return [flag, value] if flag == "--config" and equals else [argument]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """The sections and fields of a YAML file. Raises ConfigError for an unreadable file or another content."""
     try:
         tree = parse_yaml(read_text(path, _MAX_BYTES))
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return _in_todays_sections(tree)
 
 
-def _in_todays_sections(tree: dict[str, Any]) -> dict[str, Any]:
+def _in_todays_sections(tree: dict[str, object]) -> dict[str, object]:
     """Move what older versions saved under ``hardware`` to ``fault_tolerance``, so that their runs stay readable."""
     hardware, tolerance = tree.get("hardware"), tree.get("fault_tolerance", {})
     if not isinstance(hardware, dict) or not isinstance(tolerance, dict):
@@ -86,7 +86,7 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
-def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
+def as_flags(tree: Mapping[str, object]) -> Iterator[str]:
     """Convert a configuration from YAML to command-line flags.
 
     A field stands in its section or, as on the command line, without it. Raises ConfigError for unknown names.
@@ -103,7 +103,7 @@ def as_flags(tree: Mapping[str, Any]) -> Iterator[str]:
             yield from _flag(key, key, value, top.union(*sections.values()))
 
 
-def _flag(path: str, name: str, value: Any, known: Collection[str]) -> Iterator[str]:
+def _flag(path: str, name: str, value: object, known: Collection[str]) -> Iterator[str]:
     if name not in known:
         near = nearest(str(name), known)
         remedy = f"Did you mean: {near}?" if near else "See --help for the fields."
@@ -123,20 +123,23 @@ def saved_config(path: Path) -> RunConfig:
     """
     tree = read_yaml(path)
     defaults = RunConfig()
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     try:
         for key, value in tree.items():
             section = type(getattr(defaults, key))
             if is_dataclass(section) != isinstance(value, Mapping):
                 raise TypeError(f"{key}: {value!r}")
             values[key] = _section(section, value) if isinstance(value, Mapping) else value
-        values = {**values, "runs": Path(values.get("runs", defaults.runs))}
+        runs = tree.get("runs", str(defaults.runs))
+        if not isinstance(runs, str):
+            raise TypeError(f"runs: {runs!r}")
+        values["runs"] = Path(runs)
         return _section(RunConfig, values)
     except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error
 
 
-def _section(section: type[Section], values: Mapping[str, Any]) -> Section:
+def _section(section: type[Section], values: Mapping[str, object]) -> Section:
     """Build a section of the configuration. Raises TypeError for a value of another type, ConfigError for a bad one."""
     config = section(**values)
     for name, value in values.items():

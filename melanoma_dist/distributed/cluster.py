@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
@@ -46,7 +45,7 @@ _JOIN_REMEDY = (
 _OPEN_REMEDY = "Start it with RAY_AUTH_MODE=token as in cluster/README.md, or leave --address out."
 _STORE = 128 * 2**20  # bytes of Ray's object store; only small objects pass through it here
 _EXIT_S = 1.0  # for processes of a stopped cluster to exit before they are killed
-_OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_OPTIONS: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
 # Bitwise repeatable matrix products on GPUs need a fixed workspace.
 _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -72,7 +71,7 @@ def _private(environment: dict[str, str]) -> Iterator[None]:
         console.info(f"RAY_ADDRESS={address} is ignored: without --address, a run starts its own cluster.")
     os.environ.update(environment)  # inherited by the processes, which need no runtime environment then
     make_own_token()
-    private: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
+    private: dict[str, object] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     with own_folder() as folder:
         try:
             _start(folder, num_cpus=cores(), **private, **_OPTIONS)
@@ -91,7 +90,7 @@ def _shared(address: str, environment: dict[str, str]) -> Iterator[None]:
         _leave(private=False)
 
 
-def _start(folder: Path, **options: Any) -> None:
+def _start(folder: Path, **options: object) -> None:
     """Start a private cluster in three tries: Ray waits only 30 s for its processes, too short on a busy machine.
 
     Every try has its own place in ``folder``, because the one before may remove its files late.
@@ -107,7 +106,7 @@ def _start(folder: Path, **options: Any) -> None:
             console.info(f"Ray did not start in time ({error}); trying again")
 
 
-def _init(**options: Any) -> None:
+def _init(**options: object) -> None:
     """Start or join Ray.
 
     The started processes ignore the signals that stop the program: batch systems, systemd and `timeout` send them to
@@ -125,7 +124,7 @@ def _init(**options: Any) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _join(address: str, **options: Any) -> None:
+def _join(address: str, **options: object) -> None:
     """Join a running cluster. Probes the address first: Ray alone takes minutes to fail at a wrong one."""
     try:
         place = canonicalize_bootstrap_address_or_die(address) if address == "auto" else address
