@@ -6,7 +6,7 @@ import types
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 from melanoma_dist.errors import ConfigError
 
