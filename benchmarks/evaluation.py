@@ -1,11 +1,10 @@
-"""What 2,000 resamples of all figures cost, against a plain loop over scikit-learn.
+"""Time 2,000 bootstrap resamples of all metrics against a plain loop over scikit-learn.
 
     python benchmarks/evaluation.py
 
-25,000 made-up predictions of eight labels (one diagnosis each, shares as in ISIC 2019) in 15,000 lesions. One core does
-the work. The loop computes the same figures of the same draws on the images repeated as often as they were drawn; it is
-timed for a few resamples, and what all would take is extrapolated. Both give the same figures of these few, or the
-benchmark ends with an error.
+25,000 random predictions of eight labels (one diagnosis each, shares as in ISIC 2019) in 15,000 lesions. One core does
+the work. The loop repeats each image as often as it was drawn and computes the same metrics of the same draws. It is
+timed for a few resamples and extrapolated to all. The benchmark fails unless both give the same metrics of these few.
 """
 
 from __future__ import annotations
@@ -22,16 +21,17 @@ from melanoma_dist import console
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.metrics import bootstrap
-from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.classification import METRICS, Settings, compute_metrics
 from melanoma_dist.metrics.delong import delong
+from melanoma_dist.metrics.weighted import ISIC_SCORES
 
 _SHARES = (0.178, 0.508, 0.131, 0.034, 0.104, 0.009, 0.010, 0.026)  # of DIAGNOSES in ISIC 2019's training set
-_FIGURES = Settings(prevalences=(0.1,))
+_SETTINGS = Settings(prevalences=(0.1,))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed."""
+    """Sizes of the benchmark."""
 
     images: int = 25_000
     """Predictions."""
@@ -57,22 +57,22 @@ class Predictions:
 def main() -> None:
     sizes = tyro.cli(Sizes, description=__doc__)
     console.info(f"{machine()}; commit {commit()}")
-    made = made_up(sizes)
+    predictions = random_predictions(sizes)
     start, busy = time.perf_counter(), time.process_time()
-    found = bootstrap.bootstrap(
-        made.truth, made.probability, made.group, DIAGNOSES, _FIGURES, sizes.resamples, sizes.seed
+    resampled = bootstrap.bootstrap(
+        predictions.truth, predictions.probability, predictions.group, DIAGNOSES, _SETTINGS, sizes.resamples, sizes.seed
     )
-    found.intervals()
+    resampled.intervals()
     fast, fast_busy = time.perf_counter() - start, time.process_time() - busy
     start, busy = time.perf_counter(), time.process_time()
     for at in range(sizes.loop):
-        _check(found, at, _slowly(made, sizes, at))
+        _check(resampled, at, _loop_metrics(predictions, sizes, at))
     factor = sizes.resamples / sizes.loop
     slow, slow_busy = factor * (time.perf_counter() - start), factor * (time.process_time() - busy)
     start = time.perf_counter()
-    delong(made.truth[:, 0], made.probability[:, 0], made.group)
+    delong(predictions.truth[:, 0], predictions.probability[:, 0], predictions.group)
     console.table(
-        f"{sizes.resamples} resamples of {len(found.columns)} figures, {sizes.images} x {len(DIAGNOSES)} predictions",
+        f"{sizes.resamples} resamples, {len(resampled.columns)} metrics, {sizes.images} x {len(DIAGNOSES)} predictions",
         ["way", "seconds", "CPU seconds"],
         [
             ["bootstrap with its intervals", f"{fast:.1f}", f"{fast_busy:.1f}"],
@@ -83,7 +83,7 @@ def main() -> None:
     console.info(f"variance of the AUC of {DIAGNOSES[0]} by DeLong and Obuchowski: {time.perf_counter() - start:.3f} s")
 
 
-def made_up(sizes: Sizes) -> Predictions:
+def random_predictions(sizes: Sizes) -> Predictions:
     """Scores are normal, 2.2 apart, with half of their variance between lesions."""
     rng = np.random.default_rng(sizes.seed)
     diagnosis = np.eye(len(DIAGNOSES))[rng.choice(len(DIAGNOSES), sizes.lesions, p=_SHARES)]
@@ -94,17 +94,19 @@ def made_up(sizes: Sizes) -> Predictions:
     return Predictions(diagnosis[group].astype(np.float32), probability.astype(np.float32), group)
 
 
-def _slowly(made: Predictions, sizes: Sizes, at: int) -> dict[tuple[str, str], float | None]:
-    strata = bootstrap.strata_of(made.truth, made.group)
+def _loop_metrics(predictions: Predictions, sizes: Sizes, at: int) -> dict[tuple[str, str], float | None]:
+    strata = bootstrap.strata_of(predictions.truth, predictions.group)
     weights = bootstrap.draw(strata, min(bootstrap.BLOCK, sizes.resamples), np.random.default_rng([sizes.seed, 0]))
-    times = weights[made.group, at].astype(int)
-    told = figures(np.repeat(made.truth, times, 0), np.repeat(made.probability, times, 0), DIAGNOSES, _FIGURES)
-    rows = told["labels"] | {row: told[row] for row in ("macro", "micro", "official")}
-    return {(row, figure): value for row, entry in rows.items() for figure, value in entry.items()}
+    times = weights[predictions.group, at].astype(int)
+    truth, probability = np.repeat(predictions.truth, times, 0), np.repeat(predictions.probability, times, 0)
+    metrics = compute_metrics(truth, probability, DIAGNOSES, _SETTINGS)
+    rows = {**metrics.labels, "macro": metrics.macro, "micro": metrics.micro}
+    values = {(row, metric): entry.value(metric) for row, entry in rows.items() for metric in METRICS}
+    return values | {(ISIC_SCORES, score): value for score, value in metrics.isic_scores.items()}
 
 
-def _check(found: bootstrap.Bootstrap, at: int, slow: dict[tuple[str, str], float | None]) -> None:
-    for column, value in zip(found.columns, found.samples[:, at], strict=True):
+def _check(resampled: bootstrap.Bootstrap, at: int, slow: dict[tuple[str, str], float | None]) -> None:
+    for column, value in zip(resampled.columns, resampled.samples[:, at], strict=True):
         expected = slow[column]
         if not np.isclose(value, np.nan if expected is None else expected, rtol=1e-5, equal_nan=True):
             raise MelanomaDistError(f"Resample {at}, {column}: {value}, but scikit-learn has {expected}.")

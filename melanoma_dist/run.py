@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, locate_run, open_run, trainings
+from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
+from melanoma_dist.artifacts.summary import RunSummary, read_summary
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
@@ -19,11 +20,10 @@ from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_tab
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
-from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
+from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage.locks import LOCK, lock_file
-from melanoma_dist.storage.untrusted import read_json
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.distributed.plan import Layout, Machines
@@ -238,26 +238,23 @@ def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
 
 
 def show_again(folder: RunFolder) -> None:
-    """Print the metrics of a finished run. Raises DataError for a corrupt summary."""
-    try:
-        _show(read_json(folder.summary), folder)
-    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{folder.summary}: is not the summary of a run ({error!r}). {CONCLUDE_AGAIN}") from error
+    """Show the metrics of a finished run. Raises DataError for a summary that is corrupt or of another version."""
+    _show(read_summary(folder.path), folder)
 
 
-def _show(summary: dict[str, Any], folder: RunFolder) -> None:
+def _show(summary: RunSummary, folder: RunFolder) -> None:
     from melanoma_dist.evaluate.summary import header_by_fold, header_by_label, rows_by_fold, rows_by_label
 
-    mark = f" — {SYNTHETIC}" if summary["synthetic"] else ""
-    console.table(f"{summary['backbone']}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
+    mark = f" — {SYNTHETIC}" if summary.synthetic else ""
+    console.table(f"{summary.backbone}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
     console.table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
-    speeds = [entry["images_per_s"] for entry in summary["training"].values()]
-    waits = [entry["input_wait_share"] for entry in summary["training"].values()]
+    speeds = [fold.images_per_s for fold in summary.training.values()]
+    waits = [fold.input_wait_share for fold in summary.training.values()]
     console.info(
         f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; "
         f"input wait {min(waits):.0%} to {max(waits):.0%}"
     )
-    for incident in summary["incidents"]:
+    for incident in summary.incidents:
         console.info(f"note: {incident}")
     console.info(f"metrics: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
     console.info(f"curves: tensorboard --logdir {folder.path.parent}")

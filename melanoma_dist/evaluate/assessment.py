@@ -1,60 +1,63 @@
-"""A table of predictions assessed: every figure per image and per lesion, with intervals that respect lesions."""
+"""Assess a table of predictions: every metric per image and per lesion, with intervals that respect lesions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment, BootstrapSettings, DelongInterval
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.bootstrap import RESAMPLES, bootstrap
-from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.classification import Settings, compute_metrics
 from melanoma_dist.metrics.delong import delong
+from melanoma_dist.metrics.intervals import LEVEL, Undefined
 from melanoma_dist.metrics.lesions import by_lesion
-
-LEVEL = 0.95
 
 
 def assess(
     table: pd.DataFrame, labels: tuple[str, ...], settings: Settings, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Any]:
-    """Everything that can be said of a table of predictions, as plain values.
+) -> Assessment:
+    """Compute every metric of a table of predictions, per image and per lesion (see ``lesions.by_lesion``).
 
-    ``by_image`` and ``by_lesion``: ``figures`` of the rows, and of the lesions that ``by_lesion`` makes of them.
-    ``intervals``: of each by a bootstrap over groups. ``delong``: AUCs with the interval of clustered DeLong variance.
-    Raises DataError for a table without rows and TrainingError for what is no probability.
+    Intervals are a bootstrap's over groups, and clustered DeLong's for AUCs. Raises DataError for a table without rows
+    and TrainingError for predictions that are no probabilities.
     """
     lesions, contradictory = by_lesion(table, labels)
-    views = {"by_image": table, "by_lesion": lesions}
-    drawn = {
-        name: bootstrap(*arrays(rows, labels), rows["group"].to_numpy(), labels, settings, resamples, seed)
-        for name, rows in views.items()
-    }
-    return {
-        "images": len(table),
-        "lesions": len(lesions),
-        "contradictory": contradictory,
-        **{name: figures(*arrays(rows, labels), labels, settings) for name, rows in views.items()},
-        "intervals": {name: found.intervals(LEVEL) for name, found in drawn.items()},
-        "delong": {name: _delong(rows, labels) for name, rows in views.items()},
-        "bootstrap": {"resamples": resamples, "seed": seed, "level": LEVEL},
-        "settings": {"thresholds": dict(zip(labels, settings.threshold_of(labels), strict=True))},
-    }
+    return Assessment(
+        images=len(table),
+        lesions=len(lesions),
+        contradictory=contradictory,
+        by_image=_assess_rows(table, labels, settings, resamples, seed),
+        by_lesion=_assess_rows(lesions, labels, settings, resamples, seed),
+        bootstrap=BootstrapSettings(resamples, seed, LEVEL),
+        thresholds=dict(zip(labels, settings.threshold_of(labels), strict=True)),
+    )
 
 
-def _delong(table: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
-    truth, probability = arrays(table, labels)
-    group = table["group"].to_numpy()
-    found: dict[str, Any] = {}
-    for column, label in enumerate(labels):
-        try:
-            aucs = delong(truth[:, column], probability[:, column], group)
-        except DataError as error:
-            found[label] = {"not_defined": str(error)}
-            continue
-        low, high = aucs.interval(level=LEVEL)
-        deviation = float(np.sqrt(aucs.covariance[0, 0]))
-        found[label] = {"auc": float(aucs.auc[0]), "low": low, "high": high, "standard_error": deviation}
-    return found
+def _assess_rows(
+    rows: pd.DataFrame, labels: tuple[str, ...], settings: Settings, resamples: int, seed: int
+) -> AssessedMetrics:
+    truth, probability = arrays(rows, labels)
+    group = rows["group"].to_numpy()
+    intervals = bootstrap(truth, probability, group, labels, settings, resamples, seed).intervals(LEVEL)
+    return AssessedMetrics(
+        **vars(compute_metrics(truth, probability, labels, settings)),
+        intervals=intervals.rows,
+        isic_score_intervals=intervals.isic_scores,
+        delong={label: _delong(truth[:, at], probability[:, at], group) for at, label in enumerate(labels)},
+    )
+
+
+def _delong(
+    truth: npt.NDArray[np.float32], probability: npt.NDArray[np.float32], group: npt.NDArray[Any]
+) -> DelongInterval | Undefined:
+    try:
+        aucs = delong(truth, probability, group)
+    except DataError as error:
+        return Undefined(str(error))
+    deviation = float(np.sqrt(aucs.covariance[0, 0]))
+    return DelongInterval(float(aucs.auc[0]), *aucs.interval(level=LEVEL), deviation)

@@ -1,15 +1,20 @@
-"""The end of a run: its folds' predictions become one table, what is frozen, the figures, the report."""
+"""Finalize a run: merge its folds' predictions, fit the decision rules, write metrics and report."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from melanoma_dist.artifacts.decision_rules import write_decision_rules
 from melanoma_dist.artifacts.epochs import read_epochs
+from melanoma_dist.artifacts.integrity import hashes_of
+from melanoma_dist.artifacts.legacy import former_summary
 from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_predictions
-from melanoma_dist.artifacts.run_folder import RunFolder, hashes_of, made_with, now, trainings, write_json
+from melanoma_dist.artifacts.run_folder import RunFolder, trainings
+from melanoma_dist.artifacts.run_record import current_environment, now
+from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
@@ -22,15 +27,14 @@ from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.tensorboard import write_run_events
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
 from melanoma_dist.inference.ensemble import Ensemble
-from melanoma_dist.metrics.classification import Settings, figures
-from melanoma_dist.metrics.cross_validation import over_folds, variance_components
+from melanoma_dist.metrics.classification import Settings, compute_metrics
+from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, over_folds, variance_components
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.world import World
 
 
-def finalize(
-    config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float
-) -> dict[str, Any]:
-    """Compute the figures of a run whose folds are finished, from their predictions, and write them.
+def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float) -> RunSummary:
+    """Compute the metrics of a run from the predictions of its finished folds, and write them, the summary last.
 
     ``seconds`` is what the command took. Raises DataError unless each image was predicted once, by the right fold.
     """
@@ -38,36 +42,37 @@ def finalize(
     about = dataset.manifest.set_index("image_id")
     tables = [_collect(place, config, folds, about) for _, place in trainings(config, folder)]
     table = tables[0]
-    frozen = fit_decision_rules(table, labels)
-    summary = {
-        "schema": 2,
-        "synthetic": dataset.synthetic,
-        "backbone": config.model.backbone,
-        "seed": config.seed,
-        "repeats": config.repeats,
-        "data": _data(dataset, folds),
-        **summarise(table, about, labels, config.threshold, frozen),
-        "repeats_of": _repeats(tables, labels, config),
-        "training": _training(folder.path, config.data.folds),
-        "incidents": incidents(config, folder),
-        "seconds_of_last_command": round(seconds, 1),
-        "identity": folder.identity,
-        "made_with": made_with(),
-        "finished": now(),
-    }
-    write_json(folder.decision_rules, frozen.to_dict())
-    summary["files"] = hashes_of(*folder.concluded)
-    ensemble = Ensemble(folder.path, config, dataset.fingerprint, frozen, dataset.size, World())
+    rules = fit_decision_rules(table, labels)
+    write_decision_rules(folder.path, rules)
+    summary = RunSummary(
+        synthetic=dataset.synthetic,
+        backbone=config.model.backbone,
+        seed=config.seed,
+        repeats=config.repeats,
+        data=_data(dataset, folds),
+        threshold=config.threshold,
+        labels=labels,
+        **summarise(table, about, labels, config.threshold, rules)._asdict(),
+        seed_repeats=_seed_repeats(tables, labels, config),
+        training=_training(folder.path, config.data.folds),
+        incidents=tuple(incidents(config, folder)),
+        seconds_of_last_command=round(seconds, 1),
+        identity=folder.identity,
+        environment=current_environment(),
+        finished=now(),
+        files=hashes_of(*folder.hashed),
+    )
+    ensemble = Ensemble(folder.path, config, dataset.fingerprint, rules, dataset.size, World())
     write_error_gallery(folder.path, ensemble, dataset, table, config.threshold)
-    write_report(folder.path, summary)
-    write_card(folder.path, summary)
-    write_run_events(summary, table, config, folder.path)
-    write_json(folder.summary, summary)
+    write_report(folder.path, former_summary(summary))
+    write_card(folder.path, former_summary(summary))
+    write_run_events(former_summary(summary), table, config, folder.path)
+    write_summary(folder.path, summary)
     return summary
 
 
 def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
-    """The predictions of one training's folds as one table, proven and written."""
+    """Merge and check the predictions of one training's folds, and write them as one table."""
     labels = LABEL_SETS[config.data.labels]
     parts = [read_predictions(place / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
     table = out_of_fold(parts, folds)
@@ -76,74 +81,76 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
     return table
 
 
-def _data(dataset: Dataset, folds: pd.DataFrame) -> dict[str, Any]:
-    years = sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})
-    return {
-        "folder": dataset.folder.name,
-        "fingerprint": dataset.fingerprint,
-        "size": dataset.size,
-        "images": len(folds),
-        "lesions": int(folds["group"].nunique()),
-        "kept_out": len(dataset.manifest) - len(folds),
-        "years": years,
-    }
+def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
+    return TrainedData(
+        folder=dataset.folder.name,
+        fingerprint=dataset.fingerprint,
+        size=dataset.size,
+        images=len(folds),
+        lesions=int(folds["group"].nunique()),
+        kept_out=len(dataset.manifest) - len(folds),
+        years=tuple(sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})),
+    )
 
 
-def _repeats(tables: list[pd.DataFrame], labels: tuple[str, ...], config: RunConfig) -> dict[str, Any] | None:
-    """What the folds gave with every seed: AUCs [folds][seeds] of each label, and where their variance comes from."""
+def _seed_repeats(tables: list[pd.DataFrame], labels: tuple[str, ...], config: RunConfig) -> SeedRepeats | None:
+    """AUCs [folds][seeds] of each label, and where their variance comes from."""
     if len(tables) < 2:
         return None
     settings = Settings()
-    found = [
-        {fold: figures(*arrays(rows, labels), labels, settings)["labels"] for fold, rows in table.groupby("fold")}
+    by_seed = [
+        [compute_metrics(*arrays(rows, labels), labels, settings).labels for _, rows in table.groupby("fold")]
         for table in tables
     ]
-    auc = {label: [[seed[fold][label]["auc"] for seed in found] for fold in found[0]] for label in labels}
-    return {
-        "seeds": [config.seed + repeat for repeat in range(config.repeats)],
-        "auc": auc,
-        "components": {label: _components(values) for label, values in auc.items()},
-        "over_folds": {label: _over_all(values) for label, values in auc.items()},
+    auc = {
+        label: tuple(tuple(entry[label].auc for entry in fold) for fold in zip(*by_seed, strict=True))
+        for label in labels
     }
+    return SeedRepeats(
+        seeds=tuple(config.seed + repeat for repeat in range(config.repeats)),
+        auc=auc,
+        components={label: _components(values) for label, values in auc.items()},
+        over_folds={label: _over_all(values) for label, values in auc.items()},
+    )
 
 
-def _components(values: list[list[float | None]]) -> dict[str, Any]:
+_NO_AUC = Undefined("some folds have no AUC")
+
+
+def _components(values: Sequence[Sequence[float | None]]) -> VarianceComponents | Undefined:
     known = _all_known(values)
     if known is None:
-        return {"not_defined": "some folds have no AUC"}
+        return _NO_AUC
     try:
-        found = variance_components(known)
+        return variance_components(known)
     except ConfigError as error:
-        return {"not_defined": str(error)}
-    parts = {"mean": found.mean, "folds": found.folds, "seeds": found.seeds, "remainder": found.remainder}
-    return {**parts, "within_fold": found.within_fold}
+        return Undefined(str(error))
 
 
-def _over_all(values: list[list[float | None]]) -> dict[str, Any]:
+def _over_all(values: Sequence[Sequence[float | None]]) -> OverFolds | Undefined:
     known = _all_known(values)
     if known is None:
-        return {"not_defined": "some folds have no AUC"}
-    found = over_folds([value for row in known for value in row], repeats=len(known[0]))
-    return {"mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high}
+        return _NO_AUC
+    return over_folds([value for row in known for value in row], repeats=len(known[0]))
 
 
-def _all_known(values: list[list[float | None]]) -> list[list[float]] | None:
+def _all_known(values: Sequence[Sequence[float | None]]) -> list[list[float]] | None:
     known = [[value for value in row if value is not None] for row in values]
     return known if [len(row) for row in known] == [len(row) for row in values] else None
 
 
-def _training(place: Path, folds: int) -> dict[str, Any]:
-    """Epochs, best epoch, time, cost and speed of each fold, from its ``metrics.jsonl``."""
-    told = {}
+def _training(place: Path, folds: int) -> dict[int, FoldTraining]:
+    """The cost of each fold, from its ``metrics.jsonl``."""
+    training = {}
     for fold in range(folds):
         epochs = read_epochs(place / f"fold-{fold}")
-        told[str(fold)] = {
-            "epochs": len(epochs),
-            "best_epoch": epochs[-1].best_epoch,
-            "seconds": round(sum(epoch.seconds for epoch in epochs), 1),
-            "device": epochs[-1].device,
-            "device_seconds": round(sum(epoch.seconds * epoch.devices for epoch in epochs), 1),
-            "images_per_s": round(sum(epoch.images_per_s for epoch in epochs) / len(epochs), 1),
-            "input_wait_share": round(sum(epoch.wait_share for epoch in epochs) / len(epochs), 4),
-        }
-    return told
+        training[fold] = FoldTraining(
+            epochs=len(epochs),
+            best_epoch=epochs[-1].best_epoch,
+            seconds=round(sum(epoch.seconds for epoch in epochs), 1),
+            device=epochs[-1].device,
+            device_seconds=round(sum(epoch.seconds * epoch.devices for epoch in epochs), 1),
+            images_per_s=round(sum(epoch.images_per_s for epoch in epochs) / len(epochs), 1),
+            input_wait_share=round(sum(epoch.wait_share for epoch in epochs) / len(epochs), 4),
+        )
+    return training

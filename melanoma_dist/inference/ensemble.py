@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
-from melanoma_dist.artifacts.run_folder import hashes_of
+from melanoma_dist.artifacts.integrity import hashes_of
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
@@ -113,7 +113,7 @@ class Ensemble:
         return ensemble
 
     @cached_property
-    def weights_sha256(self) -> dict[str, str]:
+    def weights_sha256(self) -> dict[int, str]:
         """The sha256 of each fold's weights. Raises DataError for weights that are missing or replaced."""
         hashes = {}
         for unit in self.units:
@@ -125,7 +125,7 @@ class Ensemble:
                     f"hash). Restore it from the best checkpoint in {unit.folder / 'checkpoints'}: the same file is "
                     "model.safetensors there."
                 )
-            hashes[str(unit.fold)] = digest
+            hashes[unit.fold] = digest
         return hashes
 
     def fold_model(self, fold: int) -> Classifier:

@@ -1,4 +1,4 @@
-"""Which images a run is judged by: a holdout of its own data set, or all of another one."""
+"""Select the images that evaluate a run: a holdout of its own data set, or all of another one."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Images:
     """[n] rows of its manifest, rising."""
 
     @classmethod
-    def of(cls, dataset: Dataset, chosen: Bools) -> Images:
-        """Those for which ``chosen`` [rows of the manifest] is true."""
-        return cls(dataset, np.flatnonzero(chosen).astype(np.int64))
+    def of(cls, dataset: Dataset, mask: Bools) -> Images:
+        """Those where ``mask`` [rows of the manifest] is true."""
+        return cls(dataset, np.flatnonzero(mask).astype(np.int64))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -72,71 +72,71 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a run is judged by."""
+class Selection:
+    """The images that evaluate a run."""
 
-    what: str
-    """The holdout's name, or that of the data set's folder."""
+    name: str
+    """Of the holdout, or of the data set's folder."""
     kind: Literal["holdout", "data"]
     images: Images
     unlabelled: int
-    """Images left out because nothing is known of them."""
+    """Images left out, as none of the labels is known for them."""
 
 
-def choose_holdout(dataset: Dataset, name: str, labels: tuple[str, ...]) -> Chosen:
-    """The images of a holdout with any known label. Raises ConfigError for another name, with those there are."""
+def select_holdout(dataset: Dataset, name: str, labels: tuple[str, ...]) -> Selection:
+    """Select the images of a holdout with any known label. Raises ConfigError, with the names, for another name."""
     manifest = dataset.manifest
-    there = holdouts(manifest)
-    if name not in there:
-        counts = ", ".join(f"{known} ({int(rows.sum())} images)" for known, rows in there.items())
+    available = holdouts(manifest)
+    if name not in available:
+        counts = ", ".join(f"{known} ({int(rows.sum())} images)" for known, rows in available.items())
         raise ConfigError.of(
-            "holdout", name, "the run's data set has no such holdout",
-            f"It has: {counts}." if there else "It has none: `data prepare` keeps the official tests out, and with "
+            "holdout", name, "the run's data set has no holdout of that name",
+            f"It has: {counts}." if available else "It has none: `data prepare` keeps the official tests out, and with "
             "--holdout 0.1 a share of the lesions. Another data set can be named with --data.",
         )  # fmt: skip
-    return _known(dataset, there[name], name, "holdout", labels)
+    return _known(dataset, available[name], name, "holdout", labels)
 
 
-def choose_all(dataset: Dataset, source: str, labels: tuple[str, ...]) -> Chosen:
-    """All images of a data set with any known label; ``source`` is what named it. Raises DataError for none."""
+def select_all(dataset: Dataset, source: str, labels: tuple[str, ...]) -> Selection:
+    """Select all images of a data set with any known label; ``source`` is its name. Raises DataError for none."""
     name = source.rstrip("/").rpartition("/")[2] if is_remote(source) else dataset.folder.resolve().name
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".-")
     return _known(dataset, np.ones(len(dataset.manifest), dtype=bool), name or "data", "data", labels)
 
 
 def holdouts(manifest: pd.DataFrame) -> dict[str, Bools]:
-    """The holdouts of a data set by name, with their rows of the manifest, bool [rows].
+    """The holdouts of a data set by name, as masks of its manifest, bool [rows].
 
-    An official one has every image that its challenge lists, whatever other holdout the image lies in too.
+    An official one has every image that its challenge lists, even where the image lies in another holdout too.
     """
     splits = {split for split in manifest["split"] if split != TRAIN and not split.startswith(EXCLUDED)}
     listed = {name for names in manifest["listed"] for name in names.split("+")} & OFFICIAL_HOLDOUTS
     rows = {
         name: (manifest["split"] == name).to_numpy() | listed_in(manifest, name) for name in sorted(splits | listed)
     }
-    return {name: chosen for name, chosen in rows.items() if chosen.any()}
+    return {name: mask for name, mask in rows.items() if mask.any()}
 
 
 def absent_labels(images: Images, labels: tuple[str, ...]) -> dict[str, str]:
-    """Why a label cannot be judged by these images, for those labels that cannot."""
-    why = {}
+    """The labels that these images cannot evaluate, and why."""
+    reasons = {}
     for label, row in label_counts(images.table, labels).iterrows():
         if row["positive"] + row["negative"] == 0:
-            why[str(label)] = "of no image it is known whether it has this label"
+            reasons[str(label)] = "this label is not known for any image"
         elif row["positive"] == 0:
-            why[str(label)] = "no image has this label"
+            reasons[str(label)] = "no image has this label"
         elif row["negative"] == 0:
-            why[str(label)] = "no image is known not to have this label"
-    return why
+            reasons[str(label)] = "no image is known not to have this label"
+    return reasons
 
 
 def _known(
-    dataset: Dataset, chosen: Bools, name: str, kind: Literal["holdout", "data"], labels: tuple[str, ...]
-) -> Chosen:
+    dataset: Dataset, mask: Bools, name: str, kind: Literal["holdout", "data"], labels: tuple[str, ...]
+) -> Selection:
     known = ~np.isnan(targets(dataset.manifest, labels)).all(axis=1)
-    if not (chosen & known).any():
+    if not (mask & known).any():
         raise DataError(
-            f"--{kind} {name}: of none of its {int(chosen.sum())} images any of the run's labels "
-            f"({', '.join(labels)}) is known: there is nothing to judge by."
+            f"--{kind} {name}: none of the run's labels ({', '.join(labels)}) is known for any of its "
+            f"{int(mask.sum())} images, so they cannot evaluate it."
         )
-    return Chosen(name, kind, Images.of(dataset, chosen & known), int((chosen & ~known).sum()))
+    return Selection(name, kind, Images.of(dataset, mask & known), int((mask & ~known).sum()))

@@ -1,16 +1,19 @@
-"""The run that is judged: finished, with its configuration, its models and what it decided on its own predictions."""
+"""A finished run: its configuration, metrics, decision rules and data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.decision_rules import DecisionRules, read_decision_rules
+from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.artifacts.predictions import read_predictions
-from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched, read_identity
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.run_record import RECORD, read_run_record
+from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.demo import open_dataset
@@ -19,7 +22,6 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError, UserError
 from melanoma_dist.inference.images import Images
-from melanoma_dist.storage.untrusted import read_json
 
 if TYPE_CHECKING:
     from melanoma_dist.inference.ensemble import Ensemble
@@ -33,22 +35,18 @@ class TrainedRun:
 
     folder: RunFolder
     config: RunConfig
-    summary: dict[str, Any]
-    """``summary.json``."""
+    summary: RunSummary
     decision_rules: DecisionRules
 
     @property
     def synthetic(self) -> bool:
         """Whether it was trained on images that the program drew."""
-        return bool(self.summary.get("synthetic", False))
+        return self.summary.synthetic
 
     @property
     def image_size(self) -> int:
-        """Pixels to which its data set reduced the shorter side of images. Raises DataError if not recorded."""
-        try:
-            return int(self.summary["data"]["size"])
-        except (LookupError, TypeError, ValueError) as error:
-            raise DataError(f"{self.folder.summary}: does not record data.size. {CONCLUDE_AGAIN}") from error
+        """Pixels to which its data set reduced the shorter side of images."""
+        return self.summary.data.size
 
     def predictions(self) -> pd.DataFrame:
         """The out-of-fold predictions: ``image_id, group, fold``, and per label a probability and ``<label>_true``."""
@@ -100,12 +98,12 @@ class TrainedRun:
 
 def open_trained_run(path: Path) -> TrainedRun:
     """Read a run. Raises ConfigError or DataError unless it is one, whole and finished."""
-    record = path / "record.json"
+    record = path / RECORD
     if path.is_file():
         raise ConfigError(f"{path}: is a file. Name the folder of a run, such as the one that it lies in.")
     if not record.is_file():
         raise ConfigError(f"{path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
-    folder = RunFolder(path, read_identity(record))
+    folder = RunFolder(path, read_run_record(record).identity)
     if not folder.finished():
         remedy = f"Finish it first: launch.py --config {path / 'config.yaml'} resumes it."
         raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
@@ -113,8 +111,8 @@ def open_trained_run(path: Path) -> TrainedRun:
         raise DataError(f"{record}: does not say which data the run was trained on: it is damaged. Bring it back.")
     config = saved_config(path / "config.yaml")
     _refuse_another_config(folder, config)
-    rules, summary = _decision_rules(folder), _read(folder.summary)
-    check_untouched(folder.summary, summary.get("files"), folder.concluded, CONCLUDE_AGAIN)
+    summary, rules = read_summary(path), read_decision_rules(path)
+    check_untouched(folder.summary, summary.files, folder.hashed, REFINALIZE)
     return TrainedRun(folder, config, summary, rules)
 
 
@@ -130,21 +128,3 @@ def _refuse_another_config(folder: RunFolder, config: RunConfig) -> None:
             f"{folder.path}: config.yaml is not what the run was made with: {', '.join(changed)}. "
             "Bring the file back; the models cannot be rebuilt from another one."
         )
-
-
-def _decision_rules(folder: RunFolder) -> DecisionRules:
-    if not folder.decision_rules.is_file():
-        raise DataError(
-            f"{folder.decision_rules}: is missing: an earlier version of this program finished the run. Delete "
-            f"{folder.summary} and give the training command again; it concludes the run without training."
-        )
-    return DecisionRules.of(_read(folder.decision_rules))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}). Delete summary.json and give the training command again."
-        ) from error

@@ -1,7 +1,7 @@
-"""Intervals by resampling lesions: images of one lesion are no independent evidence, so they are drawn together.
+"""The bootstrap over lesions: images of one lesion are not independent evidence, so they are drawn together.
 
-The predictions stay as they are. So an interval says what other lesions would change, not what another training would:
-that is what ``spread`` tells.
+The predictions stay as they are. So an interval covers the choice of lesions, not the variance between trainings: see
+``cross_validation`` for that.
 
 Shapes: n images, L labels, G groups, R resamples, C columns.
 """
@@ -9,6 +9,7 @@ Shapes: n images, L labels, G groups, R resamples, C columns.
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.metrics.classification import Settings
-from melanoma_dist.metrics.weighted import Weighted
+from melanoma_dist.metrics.classification import PerMetric, Settings
+from melanoma_dist.metrics.intervals import LEVEL, Interval, MetricInterval, Undefined, bounds, interval
+from melanoma_dist.metrics.weighted import ISIC_SCORES, Weighted
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -31,11 +31,21 @@ BLOCK = 32  # resamples at a time, whose counts fit a cache; each block has a ra
 
 
 @dataclass(frozen=True)
+class BootstrapIntervals:
+    """The intervals of one set of predictions."""
+
+    rows: dict[str, PerMetric[MetricInterval]]
+    """By label, and of ``macro`` and ``micro``."""
+    isic_scores: dict[str, MetricInterval]
+    """By challenge."""
+
+
+@dataclass(frozen=True)
 class Bootstrap:
-    """Every figure of every resample."""
+    """Every metric of every resample."""
 
     columns: tuple[tuple[str, str], ...]
-    """What each row of ``samples`` is: (a label, macro, micro or official; figure)."""
+    """The row and metric of each row of ``samples``. Rows are the labels, macro, micro and isic_scores."""
     estimate: Floats
     """Of all images, [C], NaN where not defined."""
     samples: Floats
@@ -47,28 +57,26 @@ class Bootstrap:
     differences: bool = False
     """Whether these are the differences of two sets of predictions."""
 
-    def intervals(self, level: float = 0.95) -> dict[str, dict[str, dict[str, Any]]]:
-        """``estimate``, ``low``, ``high`` of each figure by row and name, and its number of ``undefined`` resamples.
-
-        Percentile intervals, over the resamples that define the figure, expanded as ``tail`` tells. None where the
-        estimate is not defined.
-        """
+    def intervals(self, level: float = LEVEL) -> BootstrapIntervals:
+        """Percentile intervals over the resamples that define the metric, expanded as ``intervals.tail`` describes."""
         if not 0 < level < 1:
             raise ConfigError.of("level", level, "must be above 0 and below 1")
-        nested: dict[str, dict[str, dict[str, Any]]] = {}
+        rows: dict[str, dict[str, MetricInterval]] = defaultdict(dict)
         each = zip(self.columns, self.estimate, self.samples, self.groups, strict=True)
-        for (row, figure), estimate, values, groups in each:
-            defined = values[np.isfinite(values)]
-            told = np.isfinite(estimate) and len(defined) > 0
-            extreme = not self.differences and figure in PROPORTIONS and estimate in (0, 1)
-            low, high = bounds(float(estimate), defined, int(groups), level, extreme) if told else (None, None)
-            nested.setdefault(row, {})[figure] = {
-                "estimate": float(estimate) if np.isfinite(estimate) else None,
-                "low": low,
-                "high": high,
-                "undefined": len(values) - len(defined),
-            }
-        return nested
+        for (row, metric), estimate, values, groups in each:
+            rows[row][metric] = self._interval(metric, float(estimate), values, int(groups), level)
+        scores = rows.pop(ISIC_SCORES, {})
+        return BootstrapIntervals({row: PerMetric(**each) for row, each in rows.items()}, scores)
+
+    def _interval(self, metric: str, estimate: float, values: Floats, groups: int, level: float) -> MetricInterval:
+        defined = values[np.isfinite(values)]
+        undefined = len(values) - len(defined)
+        if not np.isfinite(estimate):
+            return MetricInterval(None, None, None, undefined)
+        if not len(defined):
+            return MetricInterval(estimate, None, None, undefined)
+        extreme = not self.differences and metric in PROPORTIONS and estimate in (0, 1)
+        return MetricInterval(estimate, *bounds(estimate, defined, groups, level, extreme), undefined)
 
 
 def bootstrap(
@@ -80,7 +88,7 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Bootstrap:
-    """Resample groups within their strata (see ``strata_of``), and compute all figures of ``figures`` each time.
+    """Resample groups within their strata (see ``strata_of``), and compute all metrics each time.
 
     Truth and probability are [n, L], ``group`` [n] any names. The same truth, groups and seed draw the same groups,
     whatever the probabilities. Prevalence is that of the data, as strata keep it. Raises ConfigError for no resamples
@@ -103,39 +111,24 @@ def ratios(
     parts: Mapping[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]],
     group: Ints,
     weights: Sequence[npt.NDArray[np.float32]],
-    level: float = 0.95,
-) -> dict[str, dict[str, Any]]:
-    """Shares of images with their intervals over groups: for each name which images count, of which, bool [n] both.
+    level: float = LEVEL,
+) -> dict[str, Interval | Undefined]:
+    """Shares of images with their intervals over groups, by name.
 
-    ``group`` [n] numbers the groups, ``weights`` are the blocks of ``draws``. Each share is ``estimate``, ``low``,
-    ``high``; or ``not_defined``, where there is no image to count or too few resamples have one.
+    ``parts``: for each name the images in the numerator and in the denominator, bool [n] both. ``group`` [n] numbers
+    the groups, ``weights`` are the blocks of ``draws``. A share is undefined where the denominator is empty, or empty
+    in most resamples.
     """
     groups = len(weights[0])
     counts = np.stack([np.bincount(group, mask, minlength=groups) for pair in parts.values() for mask in pair])
     drawn, every = np.concatenate([counts @ block for block in weights], axis=1), counts.sum(axis=1)
-    told = {}
+    intervals = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         for at, name in zip(range(0, len(counts), 2), parts, strict=True):
             rests_on = int(np.count_nonzero(counts[at + 1]))
             share, samples = every[at] / every[at + 1], drawn[at] / drawn[at + 1]
-            told[name] = interval(share, samples, rests_on, level, proportion=True)
-    return told
-
-
-def interval(
-    estimate: float, samples: Floats, groups: int, level: float = 0.95, proportion: bool = False
-) -> dict[str, Any]:
-    """The interval of a figure that rests on so many groups, from its resamples [R], NaN where not defined (``tail``).
-
-    ``not_defined`` where the estimate is not, or fewer than half of the resamples are.
-    """
-    defined = samples[np.isfinite(samples)]
-    if not np.isfinite(estimate):
-        return {"not_defined": "no image of the kind that it counts"}
-    if 2 * len(defined) < len(samples):
-        return {"not_defined": "too few lesions: most resamples lack what it counts"}
-    low, high = bounds(estimate, defined, groups, level, proportion and estimate in (0, 1))
-    return {"estimate": float(estimate), "low": low, "high": high}
+            intervals[name] = interval(share, samples, rests_on, level, proportion=True)
+    return intervals
 
 
 def difference(first: Bootstrap, second: Bootstrap) -> Bootstrap:
@@ -147,36 +140,6 @@ def difference(first: Bootstrap, second: Bootstrap) -> Bootstrap:
         raise DataError("Only predictions of the same images, labels and resamples can be compared in pairs.")
     estimate, samples = first.estimate - second.estimate, first.samples - second.samples
     return Bootstrap(first.columns, estimate, samples, first.groups, first.drawn, differences=True)
-
-
-def bounds(estimate: float, samples: Floats, groups: int, level: float, extreme: bool) -> tuple[float, float]:
-    """Both ends of the interval of a figure, from the resamples that define it.
-
-    ``extreme``: a share of 0 or 1. Every resample repeats it, which says nothing of what other lesions would do; there
-    the interval is the exact one of a binomial share (Clopper and Pearson 1934), with groups for trials.
-    """
-    if extreme:
-        least = ((1 - level) / 2) ** (1 / max(groups, 1))
-        return (least, 1.0) if estimate == 1 else (0.0, 1 - least)
-    share = tail(level, groups)
-    low, high = np.quantile(samples, [share, 1 - share]).tolist()
-    return low, high
-
-
-def tail(level: float, groups: int) -> float:
-    """Share of the resamples below (and above) an interval of this level, for a figure that rests on so many groups.
-
-    Plain quantiles, (1 - level) / 2, are too narrow where groups are few: resamples of g groups vary (g - 1) / g times
-    as much as they should, and nothing accounts for the error of that variance itself. The expanded percentile interval
-    goes as far out as Student's t does (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American
-    Statistician 69(4), 371-386).
-
-    What 95 % intervals of a simulated AUC cover (lesions of 1 to 6 images, 2,000 data sets and more; plain quantiles in
-    brackets): with 6 positive lesions and an AUC of 0.90 91 % (82 %), 12 and 0.80 94 % (90 %), 12 and 0.95 89 % (85 %),
-    30 and 0.95 91 % (89 %), 45 and 0.90 94 % (93 %), 120 and 0.90 94 % (94 %). So very few still leave them short.
-    """
-    groups = max(groups, 2)
-    return float(norm.cdf(student.ppf((1 - level) / 2, groups - 1) * np.sqrt(groups / (groups - 1))))
 
 
 def evidence(

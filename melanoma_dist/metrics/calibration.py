@@ -7,13 +7,14 @@ calibrated. Each label has its own. They are plain numbers, so that a run keeps 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
 
 from melanoma_dist.errors import DataError
 
@@ -24,21 +25,12 @@ _SHIFTS = (-20.0, 20.0)  # of logits
 _EXACT = {"ftol": 1e-14, "gtol": 1e-10, "maxiter": 1000}
 
 
-class Calibrator(Protocol):
-    """What turns a probability into a better one."""
-
-    def apply(self, probability: Floats) -> Floats:
-        """Calibrated probabilities, 0 to 1, float64, in the shape of the given ones."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, which ``calibrator_of`` reads."""
-
-
 @dataclass(frozen=True)
 class Temperature:
     """Logits divided by a number above 0; ranks stay (Guo et al. 2017, "On calibration of modern neural networks")."""
 
     temperature: float
+    kind: Literal["temperature"] = "temperature"
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Temperature:
@@ -60,10 +52,6 @@ class Temperature:
         """Calibrated probabilities, in any shape."""
         return np.asarray(expit(_logits(probability) / self.temperature))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return {"kind": "temperature", "temperature": self.temperature}
-
 
 @dataclass(frozen=True)
 class Logistic:
@@ -74,6 +62,7 @@ class Logistic:
 
     scale: float
     shift: float
+    kind: Literal["logistic"] = "logistic"
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Logistic:
@@ -101,10 +90,6 @@ class Logistic:
         """Calibrated probabilities, in any shape."""
         return np.asarray(expit(self.scale * _logits(probability) + self.shift))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return {"kind": "logistic", "scale": self.scale, "shift": self.shift}
-
 
 @dataclass(frozen=True)
 class Isotonic:
@@ -113,8 +98,11 @@ class Isotonic:
     It makes ties, which change an AUC; outside the probabilities it was fitted on it is constant.
     """
 
-    given: tuple[float, ...]
+    raw: tuple[float, ...]
+    """Raw probabilities where the pieces meet, rising."""
     calibrated: tuple[float, ...]
+    """What each of them becomes."""
+    kind: Literal["isotonic"] = "isotonic"
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Isotonic:
@@ -128,25 +116,11 @@ class Isotonic:
 
     def apply(self, probability: Floats) -> Floats:
         """Calibrated probabilities, in any shape."""
-        return np.asarray(np.interp(probability, self.given, self.calibrated))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return {"kind": "isotonic", "given": list(self.given), "calibrated": list(self.calibrated)}
+        return np.asarray(np.interp(probability, self.raw, self.calibrated))
 
 
-def calibrator_of(stored: dict[str, Any]) -> Calibrator:
-    """The calibrator that ``to_dict`` told. Raises DataError for anything else."""
-    try:
-        if stored["kind"] == "temperature":
-            return Temperature(float(stored["temperature"]))
-        if stored["kind"] == "isotonic":
-            return Isotonic(tuple(map(float, stored["given"])), tuple(map(float, stored["calibrated"])))
-        if stored["kind"] == "logistic":
-            return Logistic(float(stored["scale"]), float(stored["shift"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"The stored calibration cannot be read ({error!r}). Fit it anew.") from error
-    raise DataError(f"The stored calibration is of kind {stored['kind']!r}, must be temperature, isotonic or logistic.")
+Calibrator = Temperature | Logistic | Isotonic
+"""Turns a raw probability into a calibrated one."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +171,33 @@ def expected_calibration_error(truth: Floats, probability: Floats, bins: int = 1
         return None
     gaps = np.abs(np.subtract(found.predicted, found.observed))
     return float(np.average(gaps, weights=found.images))
+
+
+@dataclass(frozen=True)
+class CalibrationQuality:
+    """How well probabilities are calibrated. None: no truth is known."""
+
+    brier: float | None
+    log_loss: float | None
+    """In nats."""
+    calibration_error: float | None
+    reliability: Reliability
+
+
+def quality(truth: Floats, probability: Floats) -> CalibrationQuality:
+    """The quality of probabilities [n] against the truth [n].
+
+    The diagram has ten points of about as many images each: bins of equal width are all but empty where few images are
+    called probable, and their points jump.
+    """
+    known = ~np.isnan(truth)
+    actual, score = truth[known].astype(int), probability[known].astype(np.float64)
+    return CalibrationQuality(
+        float(np.mean((score - actual) ** 2)) if len(actual) else None,
+        float(log_loss(actual, score, labels=[0, 1])) if len(actual) else None,
+        expected_calibration_error(truth, probability),
+        reliability(truth, probability, bins=10, equal_counts=True),
+    )
 
 
 def _known(truth: Floats, probability: Floats) -> tuple[Floats, Floats]:

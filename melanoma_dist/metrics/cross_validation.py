@@ -24,6 +24,18 @@ class OverFolds:
 
 
 @dataclass(frozen=True)
+class FoldSpread:
+    """A metric over the folds that define it. Fewer than two have no deviation and no interval."""
+
+    mean: float | None
+    sd: float | None
+    """Sample standard deviation."""
+    low: float | None
+    high: float | None
+    folds: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The mean difference of two configurations over the same folds, with its 95 % interval."""
 
@@ -38,7 +50,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Components:
+class VarianceComponents:
     """Where the variance of a figure comes from. Each is a variance, of the figure's square, not below 0."""
 
     mean: float
@@ -73,13 +85,23 @@ def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
     return OverFolds(mean, sd, mean - half, mean + half)
 
 
+def fold_spread(values: Sequence[float | None]) -> FoldSpread:
+    """``over_folds`` of the values that are defined."""
+    defined = [value for value in values if value is not None]
+    mean = statistics.fmean(defined) if defined else None
+    if len(defined) < 2:
+        return FoldSpread(mean, None, None, None, len(defined))
+    spread = over_folds(defined)
+    return FoldSpread(mean, spread.sd, spread.low, spread.high, len(defined))
+
+
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
     """Compare two configurations by their figures of the same k >= 2 folds: ``over_folds`` of the differences."""
     found = over_folds([first[fold] - second[fold] for fold in first])
     return Comparison(found.mean, found.low, found.high)
 
 
-def variance_components(values: Sequence[Sequence[float]]) -> Components:
+def variance_components(values: Sequence[Sequence[float]]) -> VarianceComponents:
     """Folds against seeds, for the figures [k folds, R seeds] of R trainings of each of the same k folds.
 
     Two-way random effects without replication, by the estimators of the analysis of variance (Searle, Casella and
@@ -96,4 +118,4 @@ def variance_components(values: Sequence[Sequence[float]]) -> Components:
     remainder = float((rest**2).sum()) / ((folds - 1) * (seeds - 1))
     of_folds = (seeds * float(by_fold.var(ddof=1)) - remainder) / seeds
     of_seeds = (folds * float(by_seed.var(ddof=1)) - remainder) / folds
-    return Components(mean, max(of_folds, 0.0), max(of_seeds, 0.0), remainder)
+    return VarianceComponents(mean, max(of_folds, 0.0), max(of_seeds, 0.0), remainder)

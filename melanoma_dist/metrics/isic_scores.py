@@ -4,11 +4,11 @@
 2018    normalised multi-class accuracy over its seven classes
 2019    the same over its eight classes and UNK, "none of these"
 
-Where the official scorer (isic-challenge-scoring 5.6) and our figures differ, by definition:
+Where the official scorer (isic-challenge-scoring 5.6) and our metrics differ, by definition:
 - it calls what is above 0.5, we what is at least at the threshold;
 - a sensitivity, a precision, ... that is not defined is 1 there, None here; its report breaks off if a class is absent;
 - its macro means have UNK as one more class; its PPV and NPV are at the prevalence of the data;
-- ``auc_sens_80`` is another area, see ``figures.partial_auc``;
+- ``auc_sens_80`` is another area, see ``classification.partial_auc``;
 - its ground truth can weigh images, and ISIC_0035068 has no weight: we count every image that we are given.
 """
 
@@ -30,7 +30,7 @@ OF_2017 = LABEL_SETS["isic2017"]
 MULTICLASS = ("isic2018", "isic2019")
 
 
-def official_scores(truth: Floats, probability: Floats, labels: tuple[str, ...]) -> dict[str, float | None]:
+def isic_scores(truth: Floats, probability: Floats, labels: tuple[str, ...]) -> dict[str, float | None]:
     """The scores that the labels allow, of 0 to 1, for truth and probability [n, L]; None where not defined."""
     scores: dict[str, float | None] = {}
     if set(OF_2017) <= set(labels):

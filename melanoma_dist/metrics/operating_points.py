@@ -1,22 +1,27 @@
 """Where to call a lesion positive: chosen on out-of-fold predictions, then frozen, then applied to images never seen.
 
 A threshold that is chosen on the images it is judged by looks better than it is. So a point is chosen by ``choose``,
-kept as JSON (``to_dict``), and judged by ``apply`` elsewhere. A lesion is called if its probability is at least the
+kept as JSON, and applied by ``apply`` elsewhere. A lesion is called if its probability is at least the
 threshold.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, ratios, strata_of
+from melanoma_dist.metrics.intervals import Interval, Undefined
 
 Floats = npt.NDArray[np.floating[Any]]
+YOUDEN = "Youden"
 Kind = Literal["sensitivity", "youden", "cost"]
 
 
@@ -34,6 +39,13 @@ class Rule:
             raise ConfigError.of("value", self.value, "must be a sensitivity above 0 and at most 1")
         if self.kind == "cost" and not (self.value is not None and 0 < self.value < np.inf):
             raise ConfigError.of("value", self.value, "must be above 0: the cost of a miss in false alarms")
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        if self.kind == "sensitivity":
+            return f"sensitivity {self.value:.2f}"
+        return YOUDEN if self.kind == "youden" else f"a miss costs {self.value:g} false alarms"
 
 
 def fixed_sensitivity(sensitivity: float) -> Rule:
@@ -53,7 +65,7 @@ def cost_ratio(miss_in_false_alarms: float) -> Rule:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, frozen, with what it reached where it was chosen (optimistic: it was chosen there)."""
+    """A threshold and its out-of-fold sensitivity and specificity (optimistic, as they chose it)."""
 
     rule: Rule
     threshold: float
@@ -62,14 +74,15 @@ class OperatingPoint:
     positives: int
     negatives: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, which ``point_of`` reads."""
-        return asdict(self)
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.rule.name
 
 
 @dataclass(frozen=True)
 class ConfusionCounts:
-    """What a frozen threshold does to other images; None where they do not define it."""
+    """Counts of images at a threshold that was chosen on other images; shares are None where nothing is counted."""
 
     threshold: float
     true_positives: int
@@ -93,12 +106,24 @@ class ConfusionCounts:
         return _share(self.true_positives, self.false_positives)
 
 
-def point_of(stored: dict[str, Any]) -> OperatingPoint:
-    """The point that ``to_dict`` told. Raises DataError for anything else."""
-    try:
-        return OperatingPoint(**{**stored, "rule": Rule(**stored["rule"])})
-    except (KeyError, TypeError, ConfigError) as error:
-        raise DataError(f"The stored operating point cannot be read ({error!r}). Choose it anew.") from error
+@dataclass(frozen=True)
+class PointMetrics:
+    """Images counted at an operating point, and shares with their intervals over groups."""
+
+    true_positives: int
+    false_positives: int
+    true_negatives: int
+    false_negatives: int
+    sensitivity: Interval | Undefined
+    specificity: Interval | Undefined
+    precision: Interval | Undefined
+
+
+@dataclass(frozen=True)
+class EvaluatedPoint(OperatingPoint):
+    """An operating point with its metrics on images that did not choose it."""
+
+    counts: PointMetrics
 
 
 def choose(truth: Floats, probability: Floats, rule: Rule) -> OperatingPoint:
@@ -138,6 +163,37 @@ def apply(truth: Floats, probability: Floats, threshold: float) -> ConfusionCoun
     return ConfusionCounts(float(threshold), true_positives, false_positives, true_negatives, false_negatives)
 
 
+def evaluate_points(
+    points: Sequence[OperatingPoint],
+    truth: Floats,
+    probability: Floats,
+    group: npt.NDArray[Any],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[EvaluatedPoint, ...]:
+    """Apply points to other images, for truth (1, 0, NaN), calibrated probability and group [n]."""
+    number = pd.factorize(np.asarray(group), sort=True)[0]
+    weights = list(draws(strata_of(truth[:, None], number), resamples, seed))
+    evaluated = []
+    for point in points:
+        counts = apply(truth, probability, point.threshold)
+        called = probability >= np.asarray(point.threshold, dtype=probability.dtype)
+        parts = {
+            "sensitivity": ((truth == 1) & called, truth == 1),
+            "specificity": ((truth == 0) & ~called, truth == 0),
+            "precision": ((truth == 1) & called, ~np.isnan(truth) & called),
+        }
+        metrics = PointMetrics(
+            counts.true_positives,
+            counts.false_positives,
+            counts.true_negatives,
+            counts.false_negatives,
+            **ratios(parts, number, weights),
+        )
+        evaluated.append(EvaluatedPoint(**vars(point), counts=metrics))
+    return tuple(evaluated)
+
+
 @dataclass(frozen=True)
 class DecisionCurve:
     """Net benefit of a model at each threshold, beside calling all; calling none has 0."""
@@ -160,9 +216,9 @@ def decision_curve(truth: Floats, probability: Floats, thresholds: Floats) -> De
     if not len(actual):
         raise DataError("A decision curve needs images whose truth is known.")
     odds = thresholds / (1 - thresholds)
-    judged = [apply(actual, score, float(threshold)) for threshold in thresholds]
-    true = np.array([point.true_positives for point in judged])
-    false = np.array([point.false_positives for point in judged])
+    counts = [apply(actual, score, float(threshold)) for threshold in thresholds]
+    true = np.array([point.true_positives for point in counts])
+    false = np.array([point.false_positives for point in counts])
     net, every = (true - odds * false) / len(actual), actual.mean() - odds * (1 - actual.mean())
     return DecisionCurve(tuple(thresholds.tolist()), tuple(net.tolist()), tuple(every.tolist()))
 

@@ -1,4 +1,4 @@
-"""Figures of ranks (AUC and its kin) of many weightings of the same groups at once.
+"""Rank metrics (AUC and its kin) of many weightings of the same groups at once.
 
 Shapes: G groups, B weightings, J thresholds. Images are sorted once. Only thresholds at a positive's score matter, so
 all negatives between two of them fall together: one sparse product [3 J + 1, G] with the weights [G, B] gives what lies
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from melanoma_dist.metrics.classification import PARTIAL_FROM, RANK_FIGURES, SPECIFICITIES
+from melanoma_dist.metrics.classification import PARTIAL_FROM, RANK_METRICS, SPECIFICITIES
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -39,14 +39,14 @@ class Ranks:
         self._where = sparse.csr_matrix((ones, (row, group)), shape=(3 * len(levels) + 1, groups))
 
     def of(self, weights: Floats) -> dict[str, Floats]:
-        """The figures of ranks by name, [B] each and NaN where not defined, for weights [G, B] (float32)."""
+        """The rank metrics by name, [B] each and NaN where not defined, for weights [G, B] (float32)."""
         drawn = self._where @ weights
         positive, between, tied = (drawn[at * self._levels : (at + 1) * self._levels] for at in range(3))
         true = np.cumsum(positive, axis=0)
         false = np.cumsum(between + tied, axis=0)
         negatives = drawn[-1] + (false[-1] if self._levels else 0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return _figures(positive, tied, true, false, negatives)
+            return _rank_metrics(positive, tied, true, false, negatives)
 
     def auc(self, weights: Floats) -> Floats:
         """The AUC alone, [B] and NaN where not defined, in a quarter of the time."""
@@ -61,13 +61,13 @@ class Ranks:
             return np.asarray(_sum(positive, negatives - false + tied / 2) / pairs)
 
 
-def _figures(positive: Floats, tied: Floats, true: Floats, false: Floats, negatives: Floats) -> dict[str, Floats]:
+def _rank_metrics(positive: Floats, tied: Floats, true: Floats, false: Floats, negatives: Floats) -> dict[str, Floats]:
     """From what lies at each threshold, and at or above it, all [J, B], and the number of negatives [B]."""
     if not len(true):
-        return dict.fromkeys(RANK_FIGURES, np.full(len(negatives), np.nan))
+        return dict.fromkeys(RANK_METRICS, np.full(len(negatives), np.nan))
     positives = true[-1].astype(np.float64)
     precision = true / np.maximum(true + false, _TINY)
-    found = {
+    values = {
         "auc": _sum(positive, negatives - false + tied / 2) / (positives * negatives),
         "average_precision": _sum(positive, precision) / positives,
         "partial_auc_80": _partial_area(positive, tied, true, false, negatives),
@@ -75,8 +75,8 @@ def _figures(positive: Floats, tied: Floats, true: Floats, false: Floats, negati
     for name, level in SPECIFICITIES.items():
         reached = np.argmax(true >= ((level - 1e-9) * positives).astype(np.float32), axis=0)
         specificity = 1 - np.take_along_axis(false, reached[None], axis=0)[0] / negatives.astype(np.float64)
-        found[name] = np.where(positives > 0, specificity, np.nan)
-    return found
+        values[name] = np.where(positives > 0, specificity, np.nan)
+    return values
 
 
 def _partial_area(positive: Floats, tied: Floats, true: Floats, false: Floats, negatives: Floats) -> Floats:

@@ -7,7 +7,7 @@ flagged only where it holds after Holm's correction over all of them, and its in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from melanoma_dist.data.labels import TRUE
-from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, interval, ratios, strata_of
+from melanoma_dist.metrics.bootstrap import RESAMPLES, draws, ratios, strata_of
+from melanoma_dist.metrics.intervals import Interval, Undefined, interval
 from melanoma_dist.metrics.multiple_testing import holm
 from melanoma_dist.metrics.ranks import Ranks
 
@@ -32,10 +33,39 @@ _AGES = (0, 30, 50, 70)  # years at which a band begins
 _MEGAPIXELS = (0.0, 0.5, 2.0)  # of the image as delivered
 
 
+@dataclass(frozen=True)
+class Gap:
+    """The AUC of a subgroup less that of all other images."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    """Two-sided, after Holm's correction over all subgroups."""
+    flagged: bool
+    """Whether p is below 0.05 and the interval leaves out zero."""
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Metrics of one label on the images that share a value of an attribute."""
+
+    attribute: str
+    value: str
+    images: int
+    lesions: int
+    positives: int
+    negatives: int
+    auc: Interval | Undefined
+    sensitivity: Interval | Undefined
+    specificity: Interval | Undefined
+    gap: Gap | Undefined
+
+
 def subgroups(
     table: pd.DataFrame, about: pd.DataFrame, label: str, threshold: float, resamples: int = RESAMPLES, seed: int = 0
-) -> list[dict[str, Any]]:
-    """One label's figures in every subgroup of a table of calibrated predictions.
+) -> tuple[Subgroup, ...]:
+    """One label's metrics in every subgroup of a table of calibrated predictions.
 
     ``about`` has the manifest's row of every image, by image id. Sensitivity and specificity are at ``threshold``. An
     attribute that all images share makes no subgroups. Raises ConfigError for no resamples.
@@ -44,10 +74,21 @@ def subgroups(
     group = np.asarray(pd.factorize(table["group"].to_numpy(), sort=True)[0])
     weights = list(draws(strata_of(truth[:, None], group), resamples, seed))
     found = []
-    for attribute, value, mine in _members(about.loc[table["image_id"]]):
-        sides = [_Side(truth[side], probability[side], group[side], weights) for side in (mine, ~mine)]
-        told = {"attribute": attribute, "value": value, **sides[0].counts(), "auc": sides[0].auc()}
-        found.append({**told, **sides[0].calls(threshold), "gap": _gap(*sides)})
+    for attribute, value, inside in _members(about.loc[table["image_id"]]):
+        side, rest = (_Side(truth[rows], probability[rows], group[rows], weights) for rows in (inside, ~inside))
+        found.append(
+            Subgroup(
+                attribute,
+                value,
+                images=len(side.truth),
+                lesions=len(np.unique(side.group)),
+                positives=int((side.truth == 1).sum()),
+                negatives=int((side.truth == 0).sum()),
+                auc=side.auc(),
+                **side.calls(threshold),
+                gap=_gap(side, rest),
+            )
+        )
     return _flagged(found)
 
 
@@ -93,12 +134,6 @@ class _Side:
     weights: list[npt.NDArray[np.float32]]
     """Of all groups, also those without an image here, in blocks of resamples [G, B]."""
 
-    def counts(self) -> dict[str, int]:
-        """Images, lesions, positives, negatives."""
-        positives, negatives = (int((self.truth == value).sum()) for value in (1, 0))
-        lesions = len(np.unique(self.group))
-        return {"images": len(self.truth), "lesions": lesions, "positives": positives, "negatives": negatives}
-
     @cached_property
     def fewer(self) -> int:
         """Lesions with the label or lesions without it, whichever are fewer."""
@@ -112,38 +147,44 @@ class _Side:
         whole = ranks.auc(np.ones((groups, 1), dtype=np.float32))
         return float(whole[0]), np.concatenate([ranks.auc(block) for block in self.weights])
 
-    def auc(self) -> dict[str, Any]:
-        """With its interval, or why it is not defined."""
-        return interval(*self.resampled, self.fewer) if self.fewer else {"not_defined": _lacks(self.truth)}
+    def auc(self) -> Interval | Undefined:
+        """With its interval."""
+        return interval(*self.resampled, self.fewer) if self.fewer else Undefined(_lacks(self.truth))
 
-    def calls(self, threshold: float) -> dict[str, Any]:
-        """Sensitivity and specificity with their intervals."""
+    def calls(self, threshold: float) -> dict[str, Interval | Undefined]:
+        """Sensitivity and specificity."""
         called = self.probability >= np.asarray(threshold, dtype=self.probability.dtype)
         positive, negative = self.truth == 1, self.truth == 0
         parts = {"sensitivity": (positive & called, positive), "specificity": (negative & ~called, negative)}
         return ratios(parts, self.group, self.weights)
 
 
-def _gap(mine: _Side, rest: _Side) -> dict[str, Any]:
-    fewest = min(mine.fewer, rest.fewer)
+def _gap(side: _Side, rest: _Side) -> Gap | Undefined:
+    """With its p value before the correction."""
+    fewest = min(side.fewer, rest.fewer)
     if fewest < FEWEST:
-        return {"not_defined": f"it or the rest has fewer than {FEWEST} lesions with the label, or without it"}
-    (first, of_first), (second, of_second) = mine.resampled, rest.resampled
+        return Undefined(f"it or the rest has fewer than {FEWEST} lesions with the label, or without it")
+    (first, of_first), (second, of_second) = side.resampled, rest.resampled
     samples = of_first - of_second
     found = interval(first - second, samples, fewest)
-    if "not_defined" in found:
+    if isinstance(found, Undefined):
         return found
     deviation = float(np.nanstd(samples, ddof=1))
     p = float(2 * norm.sf(abs(first - second) / deviation)) if deviation > 0 else 1.0
-    return {"difference": found["estimate"], "low": found["low"], "high": found["high"], "p": p}
+    return Gap(found.estimate, found.low, found.high, p, flagged=False)
 
 
-def _flagged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    gaps = [entry["gap"] for entry in found if "p" in entry["gap"]]
-    for gap, corrected in zip(gaps, holm([gap["p"] for gap in gaps]), strict=True):
-        gap["p"] = corrected
-        gap["flagged"] = corrected < SIGNIFICANT and (gap["low"] > 0 or gap["high"] < 0)
-    return found
+def _flagged(found: list[Subgroup]) -> tuple[Subgroup, ...]:
+    """With corrected p values, and flags."""
+    corrected = iter(holm([entry.gap.p for entry in found if isinstance(entry.gap, Gap)]))
+
+    def flag(gap: Gap | Undefined) -> Gap | Undefined:
+        if isinstance(gap, Undefined):
+            return gap
+        p = next(corrected)
+        return replace(gap, p=p, flagged=p < SIGNIFICANT and (gap.low > 0 or gap.high < 0))
+
+    return tuple(replace(entry, gap=flag(entry.gap)) for entry in found)
 
 
 def _lacks(truth: Floats) -> str:

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from melanoma_dist.metrics.classification import Floats, Settings, check_probabilities, label_figures, macro_means
+from melanoma_dist.metrics.classification import Floats, Settings, check_probabilities, label_metrics, mean_of_defined
 
 VALIDATION_METRICS = ("auc", "average_precision", "precision", "sensitivity", "specificity")
 _COUNTS = ("positives", "negatives", "unknown", "called_positive")
@@ -30,8 +30,11 @@ def validation_metrics(
     """
     check_probabilities(probability)
     called, settings = probability >= np.asarray(threshold, dtype=probability.dtype), Settings((threshold,))
-    each = {}
+    each: dict[str, dict[str, float | None]] = {}
     for column, label in enumerate(labels):
-        entry = label_figures(truth[:, column], probability[:, column], called[:, column], None, settings)
+        entry = vars(label_metrics(truth[:, column], probability[:, column], called[:, column], None, settings))
         each[label] = {name: entry[name] for name in (*VALIDATION_METRICS, *_COUNTS)}
-    return {"images": len(truth), "labels": each, "macro": macro_means(list(each.values()), VALIDATION_METRICS)}
+    macro: dict[str, float | None] = {}
+    for name in VALIDATION_METRICS:
+        macro[name], macro[f"{name}_labels"] = mean_of_defined([entry[name] for entry in each.values()])
+    return {"images": len(truth), "labels": each, "macro": macro}

@@ -15,12 +15,14 @@ import numpy.typing as npt
 from scipy import sparse
 
 from melanoma_dist.metrics.calibration import bin_of
-from melanoma_dist.metrics.classification import FIGURES, Settings, check_probabilities
+from melanoma_dist.metrics.classification import METRICS, Settings, check_probabilities
 from melanoma_dist.metrics.isic_scores import OF_2017, UNKNOWN, classes_of, decided, multiclass_names
 from melanoma_dist.metrics.ranks import Ranks
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+ISIC_SCORES = "isic_scores"
+"""The row of the challenges' scores among ``Weighted.columns``."""
 _COUNTS = 5  # positives, called positives, negatives, called negatives, squared errors; then the bins
 
 
@@ -33,11 +35,11 @@ class Weighted:
         """Truth and probability [n, L]; ``group`` [n] numbers the groups from 0. Errors are those of ``figures``."""
         check_probabilities(probability)
         self.groups = int(group.max()) + 1
-        self.columns = [(row, figure) for row in (*labels, "macro", "micro") for figure in FIGURES]
+        self.columns = [(row, figure) for row in (*labels, "macro", "micro") for figure in METRICS]
         self._labels, self._prevalences = labels, settings.prevalence_of(labels)
         self._multiclass = multiclass_names(labels)
-        self.columns += [("official", "isic2017")] if set(OF_2017) <= set(labels) else []
-        self.columns += [("official", name) for name in self._multiclass]
+        self.columns += [(ISIC_SCORES, "isic2017")] if set(OF_2017) <= set(labels) else []
+        self.columns += [(ISIC_SCORES, name) for name in self._multiclass]
         called = probability >= np.asarray(settings.threshold_of(labels), dtype=probability.dtype)
         terms = [_terms(truth[:, at], probability[:, at], called[:, at], settings.bins) for at in range(len(labels))]
         self._shape = (len(labels), _COUNTS + settings.bins)
@@ -79,7 +81,7 @@ class Weighted:
     def _official(self, weights: npt.NDArray[np.float32], each: Floats) -> Floats:
         rows = []
         if set(OF_2017) <= set(self._labels):
-            rows.append(np.mean([each[self._labels.index(label), FIGURES.index("auc")] for label in OF_2017], axis=0))
+            rows.append(np.mean([each[self._labels.index(label), METRICS.index("auc")] for label in OF_2017], axis=0))
         if self._multiclass:
             images, found = np.split(self._classes @ weights.astype(np.float64), 2)
             with np.errstate(invalid="ignore"):
@@ -132,4 +134,4 @@ def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
 
 
 def _stack(found: dict[str, Floats]) -> Floats:
-    return np.stack([found[figure] for figure in FIGURES])
+    return np.stack([found[figure] for figure in METRICS])

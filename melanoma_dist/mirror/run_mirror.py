@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from melanoma_dist.artifacts.run_folder import RunFolder, refuse_another, trainings
+from melanoma_dist.artifacts.run_record import parse_run_record
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
 from melanoma_dist.mirror.copy import CorruptCopy, FolderCopy, Generation, Log
 from melanoma_dist.mirror.uploader import Uploader
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.backoff import Backoff
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.storage.remote import describe_error
-from melanoma_dist.storage.untrusted import parse_json
 
 T = TypeVar("T")
 _FOLD_FILE = re.compile(r"(seed-\d+/)?(fold-\d+/.*|model/fold-\d+\.safetensors)")
@@ -164,8 +164,8 @@ def _refuse_another_run(run: RunFolder, copies: list[_PartCopy]) -> None:
     for part, copy, generation in copies:
         if part.fold is None and _RECORD in generation.files:
             try:
-                identity = dict(parse_json(copy.read_file(generation, _RECORD))["identity"])
-            except (CorruptCopy, ValueError, KeyError, TypeError):
+                identity = parse_run_record(Path(part.url) / _RECORD, copy.read_file(generation, _RECORD)).identity
+            except (CorruptCopy, DataError):
                 continue  # the record will be written again
             refuse_another(Path(part.url), identity, run.identity)
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import (
-    identity_of,
-    made_with,
+from melanoma_dist.artifacts.run_folder import identity_of, refuse_another, refuse_other_environment
+from melanoma_dist.artifacts.run_record import (
+    Identity,
+    RunRecord,
+    current_environment,
     now,
-    read_identity,
-    refuse_another,
-    refuse_other_makers,
-    write_json,
+    read_run_record,
+    write_run_record,
 )
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
@@ -109,7 +109,7 @@ def _train(settings: SweepConfig, context: SweepContext, controller: Controller,
         mark_saved()
         return
     # Checked here and not by the first unit: a refusal there would fail its configuration.
-    refuse_other_makers(context.folder, context.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
+    refuse_other_environment(context.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
     budget = settings.budget_seconds()
     outcome = Outcome(context, controller, journal)
     config = _keep_ranks(settings.run, journal, controller)
@@ -195,25 +195,25 @@ def _check_samples(space: Space, context: SweepContext) -> None:
         check_backbone(backbone, weights)
 
 
-def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, dict[str, object]]:
+def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, Identity]:
     """The folder of the sweep, and the identity that ``sweep.json`` must hold."""
     config = settings.run
-    identity = {**identity_of(config, dataset), **settings.policy(), "space": space.digest}
+    identity: Identity = {**identity_of(config, dataset), **settings.policy(), "space": space.digest}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return config.runs / (config.name or f"sweep-{space.path.stem}-{digest}"), identity
 
 
-def _open(folder: Path, identity: dict[str, object], settings: SweepConfig, space: Space) -> None:
+def _open(folder: Path, identity: Identity, settings: SweepConfig, space: Space) -> None:
     record = folder / "sweep.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if record.is_file():
-            refuse_another(folder, read_identity(record), identity)
+            refuse_another(folder, read_run_record(record).identity, identity)
             return
         if any(folder.iterdir()):
             raise ConfigError.of("name", folder.name, f"{folder} holds other files", "Choose another name.")
         atomic.write_file(folder / "space.py", lambda aside: shutil.copyfile(space.path, aside))
-        write_json(record, {"identity": identity, "made_with": made_with(), "begun": now()})
+        write_run_record(record, RunRecord(identity, current_environment(), now()))
     except OSError as error:
         rule = f"the sweep's folder cannot be written ({error.strerror or error})"
         raise ConfigError.of("runs", settings.run.runs, rule, "Name a writable folder.") from error

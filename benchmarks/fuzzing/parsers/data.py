@@ -28,7 +28,7 @@ from melanoma_dist.data.output import output_folder
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.shards import Place, verify
 from melanoma_dist.data.sources.registry import read_collections
-from melanoma_dist.inference.images import choose_holdout
+from melanoma_dist.inference.images import select_holdout
 from melanoma_dist.run import open_data, plan_folds
 
 
@@ -72,7 +72,7 @@ def _manifest(place: Path) -> None:
         pass
     config = saved_config(place / RUN / "config.yaml")
     plan_folds(config, open_data(replace(config, data=replace(config.data, data=str(data)))))
-    choose_holdout(load_dataset(data), "holdout", LABEL_SETS["isic2017"])
+    select_holdout(load_dataset(data), "holdout", LABEL_SETS["isic2017"])
 
 
 def _beside(place: Path) -> None:

@@ -15,10 +15,10 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.evaluate.comparison.cost import cost, differences
 from melanoma_dist.evaluate.comparison.holdout import read_holdout_runs
 from melanoma_dist.evaluate.comparison.runs import read_out_of_fold_runs
-from melanoma_dist.evaluate.holdout.access_history import look_back
+from melanoma_dist.evaluate.holdout.access_history import read_history
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
-from melanoma_dist.inference.images import choose_holdout
+from melanoma_dist.inference.images import select_holdout
 from melanoma_dist.models.backbones import build_trunk
 
 FINAL_FILES = ("predictions.parquet", "decision_rules.json")
@@ -62,8 +62,8 @@ def _compared_evaluation(place: Path) -> None:
 
 
 def _earlier_evaluations(place: Path) -> None:
-    chosen = choose_holdout(open_dataset(str(place / "data")), "holdout", LABEL_SETS["isic2017"])
-    look_back(place / "runs" / "second", chosen.images)
+    chosen = select_holdout(open_dataset(str(place / "data")), "holdout", LABEL_SETS["isic2017"])
+    read_history(place / "runs" / "second", chosen.images)
 
 
 def _report(place: Path) -> None:

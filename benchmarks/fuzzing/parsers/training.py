@@ -11,8 +11,9 @@ import torch
 from fuzzing.files import RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import inside, rehash
-from melanoma_dist.artifacts import run_folder
-from melanoma_dist.artifacts.run_folder import RunFolder, open_run, read_identity
+from melanoma_dist.artifacts import run_record
+from melanoma_dist.artifacts.run_folder import RunFolder, open_run
+from melanoma_dist.artifacts.run_record import read_run_record
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import read_folds
@@ -29,14 +30,14 @@ _EVENTS = "events.out.tfevents.1.host"
 
 
 def _prepare_run(place: Path) -> None:
-    run_folder._commit = lambda: None  # it asks git
+    run_record._commit = lambda: None  # it asks git
     (place / RUN / "summary.json").unlink()
     for name in ("record.json", "folds.parquet"):
         shutil.copyfile(place / RUN / name, place / name)
 
 
 def _resumed_run(place: Path) -> None:
-    folder = RunFolder(place / RUN, read_identity(place / "record.json"))
+    folder = RunFolder(place / RUN, read_run_record(place / "record.json").identity)
     config = RunConfig(fault_tolerance=FaultToleranceConfig(accept_changes=True))
     open_run(folder, config, read_folds(place / "folds.parquet"))
 
@@ -94,7 +95,7 @@ def _mirror(place: Path) -> None:
     manifests.mkdir()
     (manifests / f"00000001-{_digest(manifest)}.json").write_bytes(manifest)
     (objects / _digest(record)).write_bytes(record)
-    folder = RunFolder(place / "restored", read_identity(place / RUN / "record.json"))
+    folder = RunFolder(place / "restored", read_run_record(place / RUN / "record.json").identity)
     try:
         run_mirror.restore(folder, [_part(place)], ConfigError("busy"), lambda text: None)
     finally:

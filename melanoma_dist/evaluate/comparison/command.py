@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import made_with, now, write_json
+from melanoma_dist.artifacts.records import write_json
+from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
@@ -71,7 +72,7 @@ def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples:
         pairs=pairs,
         bootstrap=settings,
         differences=differences(runs),
-        made_with=made_with(),
+        made_with=asdict(current_environment()),
         finished=now(),
     )
     return replace(comparison, conclusions=conclusions(comparison), limits=limits(comparison))

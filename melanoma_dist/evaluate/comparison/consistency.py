@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from melanoma_dist.artifacts.legacy import former
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import DataError
-from melanoma_dist.metrics.classification import Settings, label_figures
+from melanoma_dist.metrics.classification import Settings, label_metrics
 from melanoma_dist.storage.untrusted import read_json
 
 RECOMPUTED = ("auc", "average_precision")
@@ -54,9 +55,9 @@ def require_recorded_metrics(
     """
     for label in labels:
         truth, probability = (values[:, 0] for values in arrays(table, (label,)))
-        computed = label_figures(truth, probability, probability >= 0.5, None, Settings())
+        computed = label_metrics(truth, probability, probability >= 0.5, None, Settings())
         for metric in RECOMPUTED:
-            value, expected = computed[metric], recorded["labels"].get(label, {}).get(metric)
+            value, expected = computed.value(metric), recorded["labels"].get(label, {}).get(metric)
             if not _equal(value, expected):
                 raise DataError(
                     f"compare: {path}: {metric} of {label} is {_number(value)} in this table, but {_number(expected)} "
@@ -78,7 +79,7 @@ def same_models(one: Path, other: Path) -> bool:
 def _record(path: Path) -> dict[str, Any]:
     """The content of a record; empty if it is missing or corrupt."""
     try:
-        record = read_json(path)
+        record = former(path, read_json(path))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

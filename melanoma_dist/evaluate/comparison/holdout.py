@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.run_folder import check_untouched
+from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.consistency import require_recorded_metrics
@@ -54,7 +54,7 @@ def read_holdout_runs(folders: Sequence[Path], holdout: str) -> list[ComparedRun
         require_recorded_metrics(
             predictions, stored, measured, record["ensemble"]["by_image"], "evaluation.json", _AGAIN
         )
-        check_untouched(path / "evaluation.json", record.get("files"), [predictions], _AGAIN)
+        check_untouched(path / "evaluation.json", record.get("files") or {}, [predictions], _AGAIN)
         table = _with_all_labels(stored, labels)
         runs.append(ComparedRun(folder, name, summary, table, _thresholds(record, summary), record))
     require_same_truth(runs, _AGAIN)

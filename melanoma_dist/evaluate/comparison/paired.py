@@ -34,10 +34,11 @@ from melanoma_dist.evaluate.comparison.records import (
     RunMetrics,
 )
 from melanoma_dist.evaluate.comparison.runs import ComparedRun
-from melanoma_dist.metrics.bootstrap import RESAMPLES, Bootstrap, bootstrap, difference, tail
+from melanoma_dist.metrics.bootstrap import RESAMPLES, Bootstrap, bootstrap, difference
 from melanoma_dist.metrics.classification import Settings
 from melanoma_dist.metrics.cross_validation import compare, over_folds
 from melanoma_dist.metrics.delong import Aucs, delong
+from melanoma_dist.metrics.intervals import tail
 from melanoma_dist.metrics.multiple_testing import holm
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -186,16 +187,15 @@ def _metrics(
     boot: Bootstrap, labels: tuple[str, ...], absent: dict[tuple[str, str], str], level: float = LEVEL
 ) -> Metrics:
     """Every compared metric of each label and of the macro mean, or the reason why it is not defined."""
-    intervals = boot.intervals(level)
-    return {
-        row: {
-            metric: Estimate(**intervals[row][metric])
-            if intervals[row][metric]["low"] is not None
-            else NotDefined(absent.get((row, metric), "No label has it."))
-            for metric in COMPARED
-        }
-        for row in (*labels, "macro")
-    }
+    rows = boot.intervals(level).rows
+
+    def estimate(row: str, metric: str) -> Estimate | NotDefined:
+        interval = rows[row].of(metric)
+        if interval.estimate is None or interval.low is None or interval.high is None:
+            return NotDefined(absent.get((row, metric), "No label has it."))
+        return Estimate(interval.estimate, interval.low, interval.high, interval.undefined_resamples)
+
+    return {row: {metric: estimate(row, metric) for metric in COMPARED} for row in (*labels, "macro")}
 
 
 def _absent(truth: Floats, labels: tuple[str, ...], runs: Sequence[ComparedRun]) -> dict[tuple[str, str], str]:

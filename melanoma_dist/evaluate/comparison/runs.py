@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.artifacts.predictions import arrays
-from melanoma_dist.artifacts.run_folder import CONCLUDE_AGAIN, RunFolder, check_untouched
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.summary import REFINALIZE
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError, MelanomaDistError
@@ -59,9 +61,9 @@ def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     runs = []
     for folder, name, summary, own_folds in zip(folders, names(folders, summaries), summaries, folds, strict=True):
         labels = tuple(summary["labels"])
-        table = read_table(RunFolder(folder, {}).predictions, labels, CONCLUDE_AGAIN)
+        table = read_table(RunFolder(folder, {}).predictions, labels, REFINALIZE)
         if not table[_KEYS].astype(str).equals(own_folds[_KEYS].astype(str)):
-            raise DataError(f"{folder}: the predictions and the folds are not of the same images. {CONCLUDE_AGAIN}")
+            raise DataError(f"{folder}: the predictions and the folds are not of the same images. {REFINALIZE}")
         _require_recorded(RunFolder(folder, {}), table, summary)
         runs.append(ComparedRun(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
     require_same_truth(runs)
@@ -87,9 +89,9 @@ def _read_summary(folder: Path) -> dict[str, Any]:
         problem = "the run is not finished" if is_run else "this is not a run"
         remedy = " Re-run its command to resume it." if is_run else ""
         raise DataError(f"compare: {folder}: {problem} (it has no {run.summary.name}).{remedy}")
-    summary = read_object(run.summary, CONCLUDE_AGAIN)
-    require_fields(run.summary, summary, SUMMARY, CONCLUDE_AGAIN)
-    require_own_identity(folder, summary, CONCLUDE_AGAIN)
+    summary = read_object(run.summary, REFINALIZE)
+    require_fields(run.summary, summary, SUMMARY, REFINALIZE)
+    require_own_identity(folder, summary, REFINALIZE)
     return summary
 
 
@@ -97,16 +99,16 @@ def _require_recorded(run: RunFolder, table: pd.DataFrame, summary: dict[str, An
     """Raise DataError unless the predictions have the summary's metrics, pooled and in each fold, and its hash."""
     path, labels = run.predictions, summary["labels"]
     pooled = summary["out_of_fold"]["by_image"]
-    require_recorded_metrics(path, table, labels, pooled, f"{run.summary.name}, out of fold", CONCLUDE_AGAIN)
+    require_recorded_metrics(path, table, labels, pooled, f"{run.summary.name}, out of fold", REFINALIZE)
     rows = {str(fold): part for fold, part in table.groupby("fold")}
     if rows.keys() != summary["folds"].keys():
         actual, expected = (", ".join(sorted(each)) for each in (rows, summary["folds"]))
-        raise DataError(f"compare: {run.summary}: folds are {expected}, and {path.name} has {actual}. {CONCLUDE_AGAIN}")
+        raise DataError(f"compare: {run.summary}: folds are {expected}, and {path.name} has {actual}. {REFINALIZE}")
     for fold, part in rows.items():
         recorded = summary["folds"][fold]
-        require_recorded_metrics(path, part, labels, recorded, f"{run.summary.name}, fold {fold}", CONCLUDE_AGAIN)
+        require_recorded_metrics(path, part, labels, recorded, f"{run.summary.name}, fold {fold}", REFINALIZE)
     # The hash comes last: a changed metric says more than a changed file.
-    check_untouched(run.summary, summary.get("files"), run.concluded, CONCLUDE_AGAIN)
+    check_untouched(run.summary, summary.get("files") or {}, run.hashed, REFINALIZE)
 
 
 def names(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> list[str]:
@@ -190,7 +192,7 @@ def _require_same_folds(
     )
 
 
-def require_same_truth(runs: Sequence[ComparedRun], remedy: str = CONCLUDE_AGAIN) -> None:
+def require_same_truth(runs: Sequence[ComparedRun], remedy: str = REFINALIZE) -> None:
     """Raise DataError unless the tables have the same images, groups and truth."""
     first = runs[0]
     truth = arrays(first.table, first.labels)[0]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist.artifacts.legacy import former
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.consistency import RECOMPUTED
@@ -22,7 +23,7 @@ _LONGEST = 60  # characters of a value in a message
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object from a file. Raises DataError for a corrupt file, and for one that holds anything else."""
     try:
-        content = read_json(path)
+        content = former(path, read_json(path))
     except (OSError, ValueError) as error:
         raise DataError(f"compare: {path}: cannot be read ({error}). {remedy}") from error
     if not isinstance(content, dict):

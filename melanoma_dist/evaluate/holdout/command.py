@@ -1,117 +1,126 @@
-"""The `evaluate` command as a story: open the run, choose images, prove them unseen, record the look, look, tell."""
+"""The `evaluate` command: open the run, select images, prove them unseen, log the evaluation, score, report."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pandas as pd
 
 from melanoma_dist import console
+from melanoma_dist.artifacts.evaluation import EVALUATION, EvaluationRecord
+from melanoma_dist.artifacts.integrity import hashes_of
 from melanoma_dist.artifacts.predictions import write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.evaluate import EvaluateConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.evaluate.holdout import access_log, display
 from melanoma_dist.evaluate.holdout.access_history import EVALUATIONS
+from melanoma_dist.evaluate.holdout.access_log import log_evaluation
 from melanoma_dist.evaluate.holdout.contamination import refuse_trained
-from melanoma_dist.evaluate.holdout.metrics import judged, tables
+from melanoma_dist.evaluate.holdout.display import show
+from melanoma_dist.evaluate.holdout.metrics import compute_results, prediction_tables
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.inference.ensemble import Ensemble, one_process
-from melanoma_dist.inference.images import Chosen, choose_all, choose_holdout
+from melanoma_dist.inference.images import Selection, select_all, select_holdout
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.storage.locks import LOCK, lock_file
 
 
 def evaluate(settings: EvaluateConfig) -> None:
-    """Judge a finished run by images that none of its folds has seen; everything is checked before the look counts."""
-    subject = open_trained_run(settings.run)
-    chosen = _choose(settings, subject)
-    chosen.images.check_bytes()
-    ensemble = Ensemble.of(subject, one_process(settings.gpus, settings.decode_threads))
-    _introduce(subject, chosen, settings.tta)
-    with _alone(subject.folder):
-        look = access_log.begin(subject, chosen, settings.tta, ensemble.weights_sha256)
-        _tell_earlier(look)
-        predictions = ensemble.predict(chosen.images, settings.tta, settings.batch_size)
-        made = tables(chosen.images, predictions)
-        write_predictions(made.ensemble, look.predictions)
-        write_predictions(pd.concat(made.raw, ignore_index=True), look.folds)
-        whole = look.finish(judged(subject, chosen.images, made, settings.prevalence))
-    display.show(whole)
-    _renew_report(subject.folder)
+    """Evaluate a finished run on images that none of its folds has seen.
+
+    Everything is checked first. Every evaluation is logged before any image is scored.
+    """
+    run = open_trained_run(settings.run)
+    selection = _select(settings, run)
+    selection.images.check_bytes()
+    ensemble = Ensemble.of(run, one_process(settings.gpus, settings.decode_threads))
+    _introduce(run, selection, settings.tta)
+    with _exclusive(run.folder):
+        evaluation = log_evaluation(run, selection, settings.tta, ensemble.weights_sha256)
+        _say_earlier(evaluation.record)
+        tables = prediction_tables(
+            selection.images, ensemble.predict(selection.images, settings.tta, settings.batch_size)
+        )
+        write_predictions(tables.ensemble, evaluation.predictions)
+        write_predictions(pd.concat(tables.raw, ignore_index=True), evaluation.folds)
+        files = hashes_of(evaluation.predictions, evaluation.folds)
+        results = compute_results(run, selection.images, tables, settings.prevalence, files)
+        record = evaluation.finish(results)
+    show(record, results)
+    _renew_report(run.folder)
     console.info(
-        f"figures: {look.path / 'evaluation.json'}  predictions: {look.predictions}  report: {subject.folder.report}"
+        f"metrics: {evaluation.path / EVALUATION}  predictions: {evaluation.predictions}  report: {run.folder.report}"
     )
 
 
-def _choose(settings: EvaluateConfig, subject: TrainedRun) -> Chosen:
-    """The images that are asked for, proven unseen."""
-    own = subject.dataset(settings.dataset)
+def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:
+    """Select the images of --holdout or --data, and prove them unseen."""
+    own = run.dataset(settings.dataset)
     if settings.data is not None:
-        chosen = choose_all(open_dataset(settings.data), settings.data, subject.labels)
+        selection = select_all(open_dataset(settings.data), settings.data, run.labels)
     else:
-        chosen = choose_holdout(own, settings.holdout or "", subject.labels)
-    refuse_trained(chosen.images, subject.trained(own))
-    return chosen
+        selection = select_holdout(own, settings.holdout or "", run.labels)
+    refuse_trained(selection.images, run.trained(own))
+    return selection
 
 
-def _introduce(subject: TrainedRun, chosen: Chosen, tta: int) -> None:
-    table, config = chosen.images.table, subject.config
+def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
+    table, config = selection.images.table, run.config
     console.info(
-        f"{subject.folder.path}: {config.data.folds} folds of {config.model.backbone} on {chosen.what}: {len(table)} "
+        f"{run.folder.path}: {config.data.folds} folds of {config.model.backbone} on {selection.name}: {len(table)} "
         f"images of {table['group'].nunique()} lesions" + (f", {tta} orientations of each" if tta > 1 else "")
     )
-    if chosen.unlabelled:
-        console.info(f"{chosen.unlabelled} images are left out: none of the run's labels is known of them.")
+    if selection.unlabelled:
+        console.info(f"{selection.unlabelled} images are left out: none of the run's labels is known for them.")
     console.info("checked: none of these images, of their lesions or of their known copies was trained on")
 
 
-def _alone(folder: RunFolder) -> Any:
+def _exclusive(folder: RunFolder) -> AbstractContextManager[None]:
+    """Lock the evaluations of a run."""
     place = folder.path / EVALUATIONS
     try:
         place.mkdir(exist_ok=True)
     except OSError as error:
-        why = f"the look cannot be recorded there ({error.strerror or error})"
-        raise ConfigError(f"evaluate {folder.path}: {why}. Nothing was looked at.") from error
+        why = f"the evaluation cannot be logged there ({error.strerror or error})"
+        raise ConfigError(f"evaluate {folder.path}: {why}. No image was scored.") from error
     return lock_file(
         place / LOCK, ConfigError(f"evaluate {folder.path}: another command is evaluating it. Wait for it.")
     )
 
 
-def _tell_earlier(look: access_log.Evaluation) -> None:
-    earlier = look.record["earlier"]
-    if not earlier:
+def _say_earlier(record: EvaluationRecord) -> None:
+    if not record.earlier:
         console.info(
-            "No record in this folder of runs tells of an earlier look at any of these images; looks made elsewhere "
+            "No record in this folder of runs has an earlier evaluation on any of these images; evaluations elsewhere "
             "cannot be known."
         )
         return
     console.info(
-        f"This is look {look.ordinal} at these images: {_known(look.record)}.{_gone(earlier)} What was changed or "
-        "chosen after an earlier look makes these figures optimistic; the report says so."
+        f"This is evaluation {record.ordinal} on these images: {_seen_before(record)}.{_deleted(record)} Whatever was "
+        "changed or chosen after an earlier evaluation makes these metrics optimistic; the report says so."
     )
 
 
-def _known(found: dict[str, Any]) -> str:
-    """How many of the images were looked at before, and when first."""
-    first, images = found["earlier"][0], found["data"]["images"]
-    if first["begun"] is None:
-        return f"no record that is left tells of any of the {images}, but one is missing"
-    when = f"the first was on {first['begun'][:10]} (evaluation {first['number']} of {first['run']})"
-    return f"{found['seen_before']} of {images} were looked at before; {when}"
+def _seen_before(record: EvaluationRecord) -> str:
+    """How many of the images were evaluated before, and when first."""
+    first, images = record.earlier[0], record.data.images
+    if first.started is None:
+        return f"no existing record has any of the {images}, but one is missing"
+    when = f"the first was on {first.started[:10]} (evaluation {first.number} of {first.run})"
+    return f"{record.seen_before} of {images} were evaluated before; {when}"
 
 
-def _gone(earlier: list[dict[str, Any]]) -> str:
-    """Which looks have lost their records; empty where none has."""
-    names = [f"evaluation {each['number']} of {each['run']}" for each in earlier if each.get("deleted")]
+def _deleted(record: EvaluationRecord) -> str:
+    """The evaluations whose records are gone; empty where none is."""
+    names = [f"evaluation {each.number} of {each.run}" for each in record.earlier if each.deleted]
     if not names:
         return ""
-    return f" Records deleted or moved away: {', '.join(names)}. Which images were seen there is not known; it counts."
+    return f" Records deleted or moved away: {', '.join(names)}. Their images are not known, so they count."
 
 
 def _renew_report(folder: RunFolder) -> None:
-    """Write the run's page and model card anew, with this look in them."""
+    """Write the run's page and model card anew, with this evaluation in them."""
     write_report(folder.path)
     write_card(folder.path)

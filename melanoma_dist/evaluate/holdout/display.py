@@ -1,56 +1,55 @@
-"""What a person sees of a look: figures per label with intervals, and what the frozen operating points did."""
+"""Show an evaluation in the terminal: metrics per label with intervals, and the operating points."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from melanoma_dist import console
+from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResults
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.summary import SHOWN, with_interval
+from melanoma_dist.evaluate.summary import SHOWN, number, with_interval
+from melanoma_dist.metrics.classification import MetricValues
+from melanoma_dist.metrics.intervals import Interval, Undefined
+from melanoma_dist.metrics.operating_points import EvaluatedPoint
 
 
-def show(record: dict[str, Any]) -> None:
-    """Print the tables of a finished look."""
-    mark = f" — {SYNTHETIC}" if record["synthetic"] else ""
-    title = f"{record['what']}: folds together{mark}"
+def show(record: EvaluationRecord, results: EvaluationResults) -> None:
+    """Print the tables of a finished evaluation."""
+    mark = f" — {SYNTHETIC}" if record.synthetic else ""
+    title = f"{record.name}: ensemble of the folds{mark}"
     names = ["AUC (95 % interval)", "AP", "precision", "recall", "specificity", "threshold", "positives", "negatives"]
-    console.table(title, ["calibrated, per image", *names], _by_label(record))
-    for label, why in record["labels_absent"].items():
-        console.info(f"{label}: not judged, for {why}.")
-    points = record["operating_points"][HEADLINE]
-    if isinstance(points, dict):
-        console.info(f"No operating points of {HEADLINE}: {points['not_chosen']}")
+    console.table(title, ["calibrated, per image", *names], _rows(results))
+    for label, why in record.labels_absent.items():
+        console.info(f"{label}: not evaluated, as {why}.")
+    points = results.operating_points[HEADLINE]
+    if isinstance(points, Undefined):
+        console.info(f"No operating points of {HEADLINE}: {points.reason}")
         return
     header = [f"{HEADLINE}, chosen out of fold", "threshold", "sensitivity", "specificity", "precision"]
-    console.table(f"Operating points, frozen before this look{mark}", header, [_point(point) for point in points])
+    console.table(f"Operating points, fixed before this evaluation{mark}", header, [_point(point) for point in points])
 
 
-def _by_label(record: dict[str, Any]) -> list[list[str]]:
-    found, intervals = record["ensemble"]["by_image"], record["ensemble"]["intervals"]["by_image"]
-    thresholds = record["ensemble"]["settings"]["thresholds"]
+def _rows(results: EvaluationResults) -> list[list[str]]:
+    metrics, thresholds = results.ensemble.by_image, results.ensemble.thresholds
     rows = []
-    for label in record["labels"]:
-        entry = found["labels"][label]
-        cells = [with_interval(intervals[label]["auc"]), *(_number(entry[figure]) for figure in SHOWN[1:])]
-        rows.append([label, *cells, f"{thresholds[label]:.4f}", str(entry["positives"]), str(entry["negatives"])])
+    for label, entry in metrics.labels.items():
+        auc = with_interval(metrics.intervals[label].auc)
+        counts = [str(entry.positives), str(entry.negatives)]
+        rows.append([label, auc, *_values(entry)[1:], f"{thresholds[label]:.4f}", *counts])
     if len(rows) > 1:
-        macro = [with_interval(intervals["macro"]["auc"]), *(_number(found["macro"][figure]) for figure in SHOWN[1:])]
-        rows.append(["macro", *macro, "", "", ""])
-    for fold, entry in record["folds"].items():
-        alone = entry["labels"][HEADLINE]
-        rows.append([f"{HEADLINE}, fold {fold} alone", *(_number(alone[figure]) for figure in SHOWN), "", "", ""])
+        rows.append(["macro", with_interval(metrics.intervals["macro"].auc), *_values(metrics.macro)[1:], "", "", ""])
+    for fold, alone in results.folds.items():
+        rows.append([f"{HEADLINE}, fold {fold} alone", *_values(alone.labels[HEADLINE]), "", "", ""])
     return rows
 
 
-def _point(point: dict[str, Any]) -> list[str]:
-    cells = [_share(point["judged"][figure]) for figure in ("sensitivity", "specificity", "precision")]
-    return [point["name"], f"{point['threshold']:.4f}", *cells]
+def _values(entry: MetricValues) -> list[str]:
+    return [number(entry.value(metric)) for metric in SHOWN]
 
 
-def _share(found: dict[str, Any]) -> str:
-    return "–" if "not_defined" in found else with_interval(found)
+def _point(point: EvaluatedPoint) -> list[str]:
+    shares = (point.counts.sensitivity, point.counts.specificity, point.counts.precision)
+    return [point.name, f"{point.threshold:.4f}", *(_share(share) for share in shares)]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _share(share: Interval | Undefined) -> str:
+    return "–" if isinstance(share, Undefined) else with_interval(share)

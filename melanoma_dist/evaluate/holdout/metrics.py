@@ -1,30 +1,34 @@
-"""The figures of a look: of the folds together, of each alone, at what the run decided before it saw these images.
+"""The metrics of an evaluation: of the ensemble and of each fold, by decision rules that never saw these images.
 
 Shapes: n images, k folds, L labels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment
+from melanoma_dist.artifacts.evaluation import EvaluationResults, HoldoutCalibration
 from melanoma_dist.artifacts.predictions import arrays, predictions_table
+from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import TRUE
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.decision_rules import decision, judge, quality
+from melanoma_dist.evaluate.decision_rules import decision_curve, truth_and_probability
 from melanoma_dist.inference.ensemble import EnsemblePredictions
 from melanoma_dist.inference.images import Images, absent_labels
 from melanoma_dist.inference.trained_run import TrainedRun
-from melanoma_dist.metrics.classification import FIGURES, Settings, figures
+from melanoma_dist.metrics.calibration import quality
+from melanoma_dist.metrics.classification import METRICS, LabelMetrics, Metrics, PerMetric, Settings, compute_metrics
+from melanoma_dist.metrics.intervals import MetricInterval, Undefined
+from melanoma_dist.metrics.operating_points import EvaluatedPoint, evaluate_points
 from melanoma_dist.metrics.subgroups import subgroups
 
 ENSEMBLE = -1
-"""The fold of the rows that all folds predict together."""
+"""The fold of the ensemble's rows."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,16 @@ class Tables:
     """Predictions of the same images in the same order."""
 
     raw: list[pd.DataFrame]
-    """Of each fold, as its model gives them."""
+    """Of each fold, not calibrated."""
     calibrated: list[pd.DataFrame]
-    """The same, calibrated as the run decided."""
+    """Of each fold, calibrated by the run's decision rules."""
     raw_mean: pd.DataFrame
     """The mean of ``raw``."""
     ensemble: pd.DataFrame
-    """The mean of ``calibrated``: what is judged."""
+    """The mean of ``calibrated``: what is evaluated."""
 
 
-def tables(images: Images, predictions: EnsemblePredictions) -> Tables:
+def prediction_tables(images: Images, predictions: EnsemblePredictions) -> Tables:
     """The tables of an ensemble's predictions for ``images``."""
     labels, rows = predictions.labels, images.table
     truth = images.truth(labels)
@@ -57,61 +61,65 @@ def tables(images: Images, predictions: EnsemblePredictions) -> Tables:
     )
 
 
-def judged(subject: TrainedRun, images: Images, made: Tables, prevalence: float | None) -> dict[str, Any]:
-    """All that the tables say, as plain values: calls at each label's frozen point of Youden.
+def compute_results(
+    run: TrainedRun, images: Images, tables: Tables, prevalence: float | None, files: dict[str, str]
+) -> EvaluationResults:
+    """Compute the results of an evaluation; labels are called at the thresholds of their Youden points.
 
-    ``prevalence`` is the headline label's, for PPV and NPV; None tells neither.
+    ``prevalence`` is the headline label's, for PPV and NPV; None computes neither. ``files`` are the hashes of the
+    tables as they are stored.
     """
-    labels = subject.labels
-    thresholds = subject.decision_rules.thresholds(labels, subject.config.threshold)
+    labels, rules, table = run.labels, run.decision_rules, tables.ensemble
+    thresholds = rules.thresholds(labels, run.config.threshold)
     settings = Settings(thresholds, _prevalences(labels, prevalence))
     about = images.table.set_index("image_id")
     absent = absent_labels(images, labels)
-    alone = [figures(*arrays(table, labels), labels, settings) for table in made.calibrated]
-    return {
-        "ensemble": _without_assessed(assess(made.ensemble, labels, settings), absent),
-        "folds": {str(fold): _without(found, absent) for fold, found in enumerate(alone)},
-        "prevalence": prevalence,
-        "operating_points": {label: _points(subject, made.ensemble, label) for label in labels},
-        "calibration": {
-            label: {"before": _quality(made.raw_mean, label), "after": _quality(made.ensemble, label)}
+    alone = [compute_metrics(*arrays(fold, labels), labels, settings) for fold in tables.calibrated]
+    return EvaluationResults(
+        ensemble=_mask_assessment(assess(table, labels, settings), absent),
+        folds={fold: replace(metrics, labels=_mask(metrics, absent)) for fold, metrics in enumerate(alone)},
+        prevalence=prevalence,
+        operating_points={label: _evaluate_points(run, table, label) for label in labels},
+        calibration={
+            label: HoldoutCalibration(
+                quality(*truth_and_probability(tables.raw_mean, label)), quality(*truth_and_probability(table, label))
+            )
             for label in labels
         },
-        "decision_curve": {label: decision(*_column(made.ensemble, label)) for label in labels},
-        "subgroups": subgroups(made.ensemble, about, HEADLINE, thresholds[labels.index(HEADLINE)]),
-    }
+        decision_curve={label: decision_curve(*truth_and_probability(table, label)) for label in labels},
+        subgroups=subgroups(table, about, HEADLINE, thresholds[labels.index(HEADLINE)]),
+        files=files,
+        finished=now(),
+        environment=current_environment(),
+    )
 
 
-def _without_assessed(found: dict[str, Any], absent: dict[str, str]) -> dict[str, Any]:
-    """An assessment in which labels that cannot be judged have no figures: a share of no positives tells nothing."""
-    nothing = {"estimate": None, "low": None, "high": None, "undefined": found["bootstrap"]["resamples"]}
-    for view in ("by_image", "by_lesion"):
-        _without(found[view], absent)
-        for label, why in absent.items():
-            found["intervals"][view][label] = dict.fromkeys(FIGURES, nothing)
-            found["delong"][view][label] = {"not_defined": why}
-    return found
+def _mask_assessment(assessment: Assessment, absent: dict[str, str]) -> Assessment:
+    """Remove the metrics of labels that the images cannot evaluate: a share of no positives has no meaning."""
+    nothing = MetricInterval(None, None, None, undefined_resamples=assessment.bootstrap.resamples)
+    intervals = dict.fromkeys(absent, PerMetric(**dict.fromkeys(METRICS, nothing)))
+
+    def mask(metrics: AssessedMetrics) -> AssessedMetrics:
+        return replace(
+            metrics,
+            labels=_mask(metrics, absent),
+            intervals={**metrics.intervals, **intervals},
+            delong={**metrics.delong, **{label: Undefined(why) for label, why in absent.items()}},
+        )
+
+    return replace(assessment, by_image=mask(assessment.by_image), by_lesion=mask(assessment.by_lesion))
 
 
-def _without(found: dict[str, Any], absent: dict[str, str]) -> dict[str, Any]:
-    for label in absent:
-        found["labels"][label] |= dict.fromkeys(FIGURES)
-    return found
+def _mask(metrics: Metrics, absent: dict[str, str]) -> dict[str, LabelMetrics]:
+    return {label: entry.counts_alone() if label in absent else entry for label, entry in metrics.labels.items()}
 
 
 def _prevalences(labels: tuple[str, ...], prevalence: float | None) -> tuple[float | None, ...] | None:
     return None if prevalence is None else tuple(prevalence if label == HEADLINE else None for label in labels)
 
 
-def _points(subject: TrainedRun, table: pd.DataFrame, label: str) -> Any:
-    if label in subject.decision_rules.why_not:
-        return {"not_chosen": subject.decision_rules.why_not[label]}
-    return judge(subject.decision_rules.points[label], *_column(table, label), table["group"].to_numpy())
-
-
-def _quality(table: pd.DataFrame, label: str) -> dict[str, Any]:
-    return quality(*_column(table, label))
-
-
-def _column(table: pd.DataFrame, label: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    return table[label + TRUE].to_numpy(), table[label].to_numpy()
+def _evaluate_points(run: TrainedRun, table: pd.DataFrame, label: str) -> tuple[EvaluatedPoint, ...] | Undefined:
+    rules = run.decision_rules.labels[label]
+    if isinstance(rules, Undefined):
+        return rules
+    return evaluate_points(rules.points, *truth_and_probability(table, label), table["group"].to_numpy())

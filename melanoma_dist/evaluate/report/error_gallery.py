@@ -18,7 +18,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from melanoma_dist.artifacts.run_folder import write_json
+from melanoma_dist.artifacts.records import write_json
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_COLUMNS, TRUE
 from melanoma_dist.data.manifest import Dataset

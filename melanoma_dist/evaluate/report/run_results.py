@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import TemplateError
 
 from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
+from melanoma_dist.artifacts.legacy import former
 from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError, MelanomaDistError
@@ -190,6 +191,6 @@ def _text(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return dict(parse_json(_text(path)))
+        return dict(former(path, parse_json(_text(path))))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: is damaged ({error}), and a report is not written without it.") from error

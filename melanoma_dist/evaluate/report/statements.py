@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from melanoma_dist.artifacts.decision_rules import YOUDEN
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
+from melanoma_dist.metrics.operating_points import YOUDEN
 from melanoma_dist.pages.numbers import number
 
 OPTIMISTIC = "slightly optimistic, because each fold chose its epoch on the images that measure it"

@@ -12,7 +12,8 @@ import pytest
 import tyro
 
 from melanoma_dist.artifacts import run_folder
-from melanoma_dist.artifacts.run_folder import locate_run, open_run, read_identity, write_json
+from melanoma_dist.artifacts.run_folder import locate_run, open_run
+from melanoma_dist.artifacts.run_record import Environment, current_environment, read_run_record
 from melanoma_dist.cli import _PARSER
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
@@ -21,7 +22,6 @@ from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
-from ..hostile import fuzz_reader
 from ..samples import config
 
 
@@ -119,25 +119,25 @@ def test_a_folder_that_cannot_be_written_is_told(
     assert (tmp_path / place).read_text() == "in the way"
 
 
-def test_a_damaged_record_is_told(dataset: Dataset, folds: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_corrupt_record_is_refused(dataset: Dataset, folds: pd.DataFrame, tmp_path: Path) -> None:
     chosen = config(runs=tmp_path, name="mine")
     open_run(locate_run(chosen, dataset), chosen, folds)
     (tmp_path / "mine" / "record.json").write_text('{"identity": {')
-    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+    with pytest.raises(DataError, match=r"record\.json: .*Choose another --name"):
         open_run(locate_run(chosen, dataset), chosen, folds)
 
 
 @pytest.mark.parametrize(
-    "changed", [{"gone_on_with": 7}, {"gone_on_with": [{"libraries": [1]}]}, {"made_with": {"libraries": "x"}}]
+    "changed", [{"resumed_with": 7}, {"resumed_with": [{"libraries": [1]}]}, {"environment": {"libraries": "x"}}]
 )
-def test_a_record_of_makers_that_is_none_is_told(
+def test_a_record_with_a_corrupt_environment_is_refused(
     changed: dict[str, Any], dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
 ) -> None:
     chosen = config(runs=tmp_path, name="mine")
     open_run(locate_run(chosen, dataset), chosen, folds)
     path = tmp_path / "mine" / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-    with pytest.raises(DataError, match=r"record\.json: is damaged"):
+    with pytest.raises(DataError, match=r"record\.json: .*Choose another --name"):
         open_run(locate_run(chosen, dataset), chosen, folds)
 
 
@@ -161,42 +161,30 @@ def test_the_saved_configuration_makes_the_same_run(
     assert locate_run(again, dataset) == folder
 
 
-def test_a_json_file_is_whole_or_not_there(tmp_path: Path) -> None:
-    file = tmp_path / "figures.json"
-    write_json(file, {"auc": 0.5})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(file, {"auc": math.nan})
-    assert json.loads(file.read_text()) == {"auc": 0.5}
-    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
-
-
 def test_other_libraries_finish_a_run_only_where_that_is_accepted(
     dataset: Dataset, folds: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, accepted = config(runs=tmp_path), config(runs=tmp_path, accept_changes=True)
-    folder = locate_run(begun, dataset)
-    open_run(folder, begun, folds)
-    open_run(folder, begun, folds)
-    made = run_folder.made_with()
-    torch = made["libraries"]["torch"]
-    monkeypatch.setattr(run_folder, "made_with", lambda: {**made, "libraries": {**made["libraries"], "torch": "9.9"}})
+    first, accepting = config(runs=tmp_path), config(runs=tmp_path, accept_changes=True)
+    folder = locate_run(first, dataset)
+    open_run(folder, first, folds)
+    open_run(folder, first, folds)
+    environment = current_environment()
+    torch = environment.libraries["torch"]
+    assert torch is not None
+
+    def other() -> Environment:
+        return dataclasses.replace(environment, libraries={**environment.libraries, "torch": "9.9"})
+
+    monkeypatch.setattr(run_folder, "current_environment", other)
     with pytest.raises(ConfigError, match=rf"other code or libraries \(torch: {re.escape(torch)} then, 9.9 now\)\."):
-        open_run(folder, begun, folds)
-    open_run(folder, accepted, folds)
-    open_run(folder, begun, folds)  # as it went on last
-    told = json.loads((folder.path / "record.json").read_text())
-    assert told["made_with"] == made
-    assert [each["libraries"]["torch"] for each in told["gone_on_with"]] == ["9.9"]
+        open_run(folder, first, folds)
+    open_run(folder, accepting, folds)
+    open_run(folder, first, folds)  # the last environment is the one to match
+    record = read_run_record(folder.record)
+    assert record.environment == environment
+    assert [each.libraries["torch"] for each in record.resumed_with] == ["9.9"]
     monkeypatch.undo()
     with pytest.raises(ConfigError, match=r"torch: 9\.9 then"):
-        open_run(folder, begun, folds)
-    write_json(folder.summary, {})  # a finished one is only shown
-    open_run(folder, begun, folds)
-
-
-def test_a_record_is_read_or_refused(tmp_path: Path) -> None:
-    def read(data: bytes) -> None:
-        (tmp_path / "record.json").write_bytes(data)
-        read_identity(tmp_path / "record.json")
-
-    fuzz_reader(read, b'{"identity": {"seed": 0, "data": "x"}, "begun": "2024"}', DataError)
+        open_run(folder, first, folds)
+    folder.summary.touch()  # a finished run is only shown
+    open_run(folder, first, folds)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 from sklearn.metrics import roc_auc_score
 
+from melanoma_dist.artifacts.assessment import Assessment, DelongInterval
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.metrics.classification import Settings
+from melanoma_dist.metrics.intervals import Undefined
 
 from ..metrics.made import exclusive
 
@@ -24,22 +28,27 @@ def table(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({**columns, **values, **truths})
 
 
-def test_everything_is_said_per_image_and_per_lesion_with_intervals() -> None:
+def read_back(assessment: Assessment) -> Assessment:
+    return TypeAdapter(Assessment).validate_json(json.dumps(asdict(assessment), allow_nan=False), strict=True)
+
+
+def test_every_metric_is_computed_per_image_and_per_lesion_with_intervals() -> None:
     rows = table()
     found = assess(rows, LABELS, Settings(), resamples=200)
-    assert (found["images"], found["lesions"]) == (300, rows["group"].nunique())
+    assert (found.images, found.lesions) == (300, rows["group"].nunique())
     known = rows[rows["MEL_true"].notna()]
-    assert found["by_image"]["labels"]["MEL"]["auc"] == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
+    assert found.by_image.labels["MEL"].auc == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
     lesions = known.groupby("group")["MEL_true"].first(), rows.astype({"MEL": float}).groupby("group")["MEL"].mean()
     expected = roc_auc_score(lesions[0], lesions[1].loc[lesions[0].index])
-    assert found["by_lesion"]["labels"]["MEL"]["auc"] == pytest.approx(expected, abs=1e-6)
-    for view in ("by_image", "by_lesion"):
-        auc, delong = found["intervals"][view]["MEL"]["auc"], found["delong"][view]["MEL"]
-        assert auc["estimate"] == pytest.approx(found[view]["labels"]["MEL"]["auc"], abs=1e-6)
-        assert auc["low"] < auc["estimate"] < auc["high"]
-        assert delong["low"] == pytest.approx(auc["low"], abs=0.03)
-        assert delong["high"] == pytest.approx(auc["high"], abs=0.03)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found.by_lesion.labels["MEL"].auc == pytest.approx(expected, abs=1e-6)
+    for unit in (found.by_image, found.by_lesion):
+        auc, delong = unit.intervals["MEL"].auc, unit.delong["MEL"]
+        assert isinstance(delong, DelongInterval)
+        assert auc.estimate == pytest.approx(unit.labels["MEL"].auc, abs=1e-6)
+        assert auc.low < auc.estimate < auc.high  # type: ignore[operator]
+        assert delong.low == pytest.approx(auc.low, abs=0.03)
+        assert delong.high == pytest.approx(auc.high, abs=0.03)
+    assert read_back(found) == found
 
 
 @pytest.mark.parametrize("case", ["absent", "unknown", "constant", "one image"])
@@ -54,14 +63,16 @@ def test_odd_predictions_give_a_value_or_a_reason(case: str) -> None:
     else:
         rows = rows.iloc[:1]
     found = assess(rows, LABELS, Settings(), resamples=20)
-    auc, delong = found["by_image"]["labels"]["MEL"]["auc"], found["delong"]["by_image"]["MEL"]
+    auc, delong = found.by_image.labels["MEL"].auc, found.by_image.delong["MEL"]
     if case == "constant":
-        assert auc == delong["auc"] == 0.5
+        assert isinstance(delong, DelongInterval)
+        assert auc == delong.auc == 0.5
     else:
         assert auc is None
-        assert "A variance needs 2 groups" in delong["not_defined"]
-        assert found["intervals"]["by_image"]["MEL"]["auc"]["low"] is None
-    json.dumps(found, allow_nan=False)
+        assert isinstance(delong, Undefined)
+        assert "A variance needs 2 groups" in delong.reason
+        assert found.by_image.intervals["MEL"].auc.low is None
+    assert read_back(found) == found
 
 
 def test_no_predictions_are_refused() -> None:

@@ -1,25 +1,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score
 
-from melanoma_dist.artifacts.decision_rules import USED, YOUDEN, DecisionRules
+from melanoma_dist.artifacts.decision_rules import USED, read_decision_rules, write_decision_rules
+from melanoma_dist.artifacts.summary import LabelCalibration
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import (
     KINDS,
     RULES,
     calibration,
     cross_fitted,
-    decision,
+    decision_curve,
     fit_decision_rules,
-    judge,
 )
 from melanoma_dist.metrics.calibration import Logistic
-from melanoma_dist.storage.untrusted import parse_json
+from melanoma_dist.metrics.intervals import Interval, Undefined
+from melanoma_dist.metrics.operating_points import evaluate_points
 
 from ..hostile import fuzz_reader
 
@@ -46,49 +48,58 @@ def predictions(images: int = 1200, seed: int = 0) -> pd.DataFrame:
     )
 
 
-def test_what_is_frozen_survives_json_and_calibrates_alike() -> None:
+def test_stored_rules_calibrate_alike(tmp_path: Path) -> None:
     table = predictions()
-    frozen = fit_decision_rules(table, LABELS)
-    again = DecisionRules.of(json.loads(json.dumps(frozen.to_dict(), allow_nan=False)))
-    assert again == frozen
-    pd.testing.assert_frame_equal(again.calibrate(table, LABELS), frozen.calibrate(table, LABELS))
+    rules = fit_decision_rules(table, LABELS)
+    write_decision_rules(tmp_path, rules)
+    again = read_decision_rules(tmp_path)
+    assert again == rules
+    pd.testing.assert_frame_equal(again.calibrate(table, LABELS), rules.calibrate(table, LABELS))
 
 
 def test_calibration_undoes_class_weights_and_keeps_ranks() -> None:
     table = predictions()
-    made = fit_decision_rules(table, LABELS).calibrate(table, LABELS)
-    assert made["MEL"].mean() == pytest.approx(table["MEL_true"].mean(), abs=0.005)
-    assert roc_auc_score(table["MEL_true"], made["MEL"]) == pytest.approx(
+    calibrated = fit_decision_rules(table, LABELS).calibrate(table, LABELS)
+    assert calibrated["MEL"].mean() == pytest.approx(table["MEL_true"].mean(), abs=0.005)
+    assert roc_auc_score(table["MEL_true"], calibrated["MEL"]) == pytest.approx(
         roc_auc_score(table["MEL_true"], table["MEL"])
     )
-    assert made["BKL"].equals(table["BKL"])
+    assert calibrated["BKL"].equals(table["BKL"])
 
 
-def test_a_label_that_no_image_has_is_not_frozen_and_says_why() -> None:
-    frozen = fit_decision_rules(predictions(), LABELS)
-    assert frozen.calibrators["BKL"] is None
-    assert frozen.points["BKL"] == []
-    assert "images known to have the label" in frozen.told_points()["BKL"]["not_chosen"]
-    assert frozen.thresholds(LABELS, 0.5)[1] == 0.5
-    assert calibration(predictions(), LABELS)["labels"]["BKL"] == {"not_fitted": frozen.why_not["BKL"]}
+def test_a_label_that_no_image_has_gets_no_rules_and_a_reason() -> None:
+    rules = fit_decision_rules(predictions(), LABELS)
+    undefined = rules.labels["BKL"]
+    assert isinstance(undefined, Undefined)
+    assert "images known to have the label" in undefined.reason
+    assert rules.points("BKL") == ()
+    assert rules.thresholds(LABELS, 0.5)[1] == 0.5
+    assert calibration(predictions(), LABELS).labels["BKL"] == undefined
 
 
 def test_thresholds_are_those_of_youden_on_calibrated_probabilities() -> None:
     table = predictions()
-    frozen = fit_decision_rules(table, LABELS)
-    score, truth = frozen.calibrate(table, LABELS)["MEL"].to_numpy(), table["MEL_true"].to_numpy()
+    rules = fit_decision_rules(table, LABELS)
+    score, truth = rules.calibrate(table, LABELS)["MEL"].to_numpy(), table["MEL_true"].to_numpy()
     gains = {t: (score[truth == 1] >= t).mean() + (score[truth == 0] < t).mean() for t in np.unique(score)}
-    assert gains[np.float32(frozen.thresholds(("MEL",), 0.5)[0])] == pytest.approx(max(gains.values()))
-    names = [point["name"] for point in frozen.points["MEL"]]
-    assert names == list(RULES)
-    assert YOUDEN in names
-    assert next(point for point in frozen.points["MEL"] if point["name"] == "sensitivity 0.90")["sensitivity"] >= 0.9
+    assert gains[np.float32(rules.thresholds(("MEL",), 0.5)[0])] == pytest.approx(max(gains.values()))
+    points = {point.name: point for point in rules.points("MEL")}
+    assert list(points) == [
+        "sensitivity 0.80", "sensitivity 0.90", "sensitivity 0.95", "Youden", "a miss costs 20 false alarms",
+    ]  # fmt: skip
+    assert [point.rule for point in points.values()] == list(RULES)
+    assert points["sensitivity 0.90"].sensitivity >= 0.9
 
 
-@pytest.mark.parametrize("stored", [{}, {"calibrators": 3}, {"calibrators": {"MEL": {"kind": "magic"}}, "points": {}}])
-def test_anything_else_is_refused(stored: dict[str, object]) -> None:
-    with pytest.raises(DataError):
-        DecisionRules.of(stored)
+@pytest.mark.parametrize(
+    "labels", [3, {"MEL": {"calibrator": {"kind": "magic"}, "points": []}}, {"MEL": {"points": []}}, {"MEL": {}}]
+)
+def test_a_file_without_rules_is_refused(labels: object, tmp_path: Path) -> None:
+    write_decision_rules(tmp_path, fit_decision_rules(predictions(300), LABELS))
+    path = tmp_path / "decision_rules.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
+    with pytest.raises(DataError, match=r"decision_rules\.json: .*labels.* delete summary\.json"):
+        read_decision_rules(tmp_path)
 
 
 def test_cross_fitting_never_calibrates_a_fold_by_itself() -> None:
@@ -105,59 +116,66 @@ def test_cross_fitting_never_calibrates_a_fold_by_itself() -> None:
 
 def test_the_quality_is_scikit_learns_and_better_after() -> None:
     table = predictions()
-    told = calibration(table, ("MEL",))["labels"]["MEL"]
-    assert set(told["after"]) == set(KINDS)
-    for quality, score in ((told["before"], table["MEL"]), (told["after"][USED], cross_fitted(table, "MEL"))):
+    found = calibration(table, ("MEL",)).labels["MEL"]
+    assert isinstance(found, LabelCalibration)
+    assert set(found.after) == set(KINDS)
+    for quality, score in ((found.before, table["MEL"]), (found.after[USED], cross_fitted(table, "MEL"))):
         truth = table["MEL_true"].astype(int)
-        assert quality["brier"] == pytest.approx(brier_score_loss(truth, np.asarray(score, dtype=float)))
-        assert quality["log_loss"] == pytest.approx(log_loss(truth, np.asarray(score, dtype=float)))
-        assert sum(quality["reliability"]["images"]) == len(table)
-    for figure in ("brier", "log_loss", "calibration_error"):
-        assert told["after"]["logistic"][figure] < told["before"][figure]
-        assert told["after"]["logistic"][figure] < told["after"]["temperature"][figure]
+        assert quality.brier == pytest.approx(brier_score_loss(truth, np.asarray(score, dtype=float)))
+        assert quality.log_loss == pytest.approx(log_loss(truth, np.asarray(score, dtype=float)))
+        assert sum(quality.reliability.images) == len(table)
+    for metric in ("brier", "log_loss", "calibration_error"):
+        logistic = getattr(found.after["logistic"], metric)
+        assert logistic < getattr(found.before, metric)
+        assert logistic < getattr(found.after["temperature"], metric)
 
 
-def test_frozen_points_are_judged_elsewhere_with_intervals_over_groups() -> None:
-    points = fit_decision_rules(predictions(), LABELS).points["MEL"]
+def test_points_are_evaluated_on_other_images_with_intervals_over_groups() -> None:
+    points = fit_decision_rules(predictions(), LABELS).points("MEL")
     other = predictions(seed=1)
     truth, score, group = (other[name].to_numpy() for name in ("MEL_true", "MEL", "group"))
-    for point in judge(points, truth, score, group, resamples=300):
-        called = score >= np.float32(point["threshold"])
+    for point in evaluate_points(points, truth, score, group, resamples=300):
+        called = score >= np.float32(point.threshold)
         negative, false, missed, true = confusion_matrix(truth, called).ravel()
-        judged = point["judged"]
-        counts = [judged[key] for key in ("true_negatives", "false_positives", "false_negatives", "true_positives")]
-        assert counts == [negative, false, missed, true]
-        assert judged["sensitivity"]["estimate"] == pytest.approx(true / (true + missed))
-        assert judged["specificity"]["estimate"] == pytest.approx(negative / (negative + false))
-        assert judged["precision"]["estimate"] == pytest.approx(true / (true + false))
-        assert judged["specificity"]["low"] < judged["specificity"]["estimate"] < judged["specificity"]["high"]
+        counts = point.counts
+        assert (counts.true_negatives, counts.false_positives) == (negative, false)
+        assert (counts.false_negatives, counts.true_positives) == (missed, true)
+        assert isinstance(counts.sensitivity, Interval)
+        assert isinstance(counts.specificity, Interval)
+        assert isinstance(counts.precision, Interval)
+        assert counts.sensitivity.estimate == pytest.approx(true / (true + missed))
+        assert counts.specificity.estimate == pytest.approx(negative / (negative + false))
+        assert counts.precision.estimate == pytest.approx(true / (true + false))
+        assert counts.specificity.low < counts.specificity.estimate < counts.specificity.high
 
 
 def test_images_without_the_label_define_no_sensitivity() -> None:
-    points = fit_decision_rules(predictions(), LABELS).points["MEL"]
+    points = fit_decision_rules(predictions(), LABELS).points("MEL")
     other = predictions(images=40).assign(MEL_true=np.float32(0))
-    judged = judge(points, *(other[name].to_numpy() for name in ("MEL_true", "MEL", "group")), resamples=20)[0][
-        "judged"
-    ]
-    assert judged["sensitivity"] == {"not_defined": "no image of the kind that it counts"}
-    assert judged["true_positives"] == judged["false_negatives"] == 0
+    columns = (other[name].to_numpy() for name in ("MEL_true", "MEL", "group"))
+    counts = evaluate_points(points, *columns, resamples=20)[0].counts
+    assert counts.sensitivity == Undefined("no image of the kind that it counts")
+    assert counts.true_positives == counts.false_negatives == 0
 
 
-def test_a_decision_needs_known_truths() -> None:
+def test_a_decision_curve_needs_known_truths() -> None:
     table = predictions()
-    found = decision(table["MEL_true"].to_numpy(), table["MEL"].to_numpy())
+    found = decision_curve(table["MEL_true"].to_numpy(), table["MEL"].to_numpy())
     assert found is not None
-    assert found["thresholds"][0] == 0.01
-    assert len(found["model"]) == len(found["call_all"]) == len(found["thresholds"]) == 60
-    assert decision(np.full(3, np.nan), np.full(3, 0.5)) is None
+    assert found.thresholds[0] == 0.01
+    assert len(found.model) == len(found.call_all) == len(found.thresholds) == 60
+    assert decision_curve(np.full(3, np.nan), np.full(3, 0.5)) is None
 
 
-def test_what_is_damaged_is_read_or_refused() -> None:
+def test_a_corrupt_file_is_read_or_refused(tmp_path: Path) -> None:
     table = predictions(300)
+    path = tmp_path / "decision_rules.json"
 
     def read(data: bytes) -> None:
-        frozen = DecisionRules.of(parse_json(data))
-        frozen.calibrate(table, LABELS)
-        frozen.thresholds(LABELS, 0.5)
+        path.write_bytes(data)
+        rules = read_decision_rules(tmp_path)
+        rules.calibrate(table, LABELS)
+        rules.thresholds(LABELS, 0.5)
 
-    fuzz_reader(read, json.dumps(fit_decision_rules(table, LABELS).to_dict()).encode(), DataError, ValueError)
+    write_decision_rules(tmp_path, fit_decision_rules(table, LABELS))
+    fuzz_reader(read, path.read_bytes(), DataError)

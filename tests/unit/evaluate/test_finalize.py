@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.decision_rules import read_decision_rules
 from melanoma_dist.artifacts.epochs import write_epochs
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
+from melanoma_dist.artifacts.summary import FoldTraining, read_summary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
@@ -22,7 +22,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.finalize import finalize
-from melanoma_dist.metrics.cross_validation import over_folds, variance_components
+from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, over_folds, variance_components
 
 from ..samples import EPOCH, tiny
 
@@ -52,38 +52,40 @@ def trained(dataset: Dataset, runs: Path, repeats: int = 1) -> tuple[RunConfig, 
 def test_a_run_is_concluded_from_its_predictions(dataset: Dataset, tmp_path: Path) -> None:
     config, folder, folds = trained(dataset, tmp_path)
     summary = finalize(config, dataset, folds, folder, 3.0)
-    assert json.loads(folder.summary.read_text()) == summary
+    assert read_summary(folder.path) == summary
     table = pd.read_parquet(folder.predictions)
     known = table[table["MEL_true"].notna()]
-    auc = summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"]
+    auc = summary.out_of_fold.by_image.labels["MEL"].auc
     assert auc == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
-    assert DecisionRules.of(json.loads(folder.decision_rules.read_text())) == fit_decision_rules(table, LABELS)
-    assert summary["data"]["images"] + summary["data"]["kept_out"] == len(dataset.manifest)
-    assert summary["training"]["0"] == {
-        "epochs": 2, "best_epoch": 2, "seconds": 5.0, "device": "CPU core", "device_seconds": 10.0,
-        "images_per_s": 40.0, "input_wait_share": 0.1,
-    }  # fmt: skip
-    assert summary["repeats_of"] is None
+    assert read_decision_rules(folder.path) == fit_decision_rules(table, LABELS)
+    assert summary.data.images + summary.data.kept_out == len(dataset.manifest)
+    assert summary.training[0] == FoldTraining(
+        epochs=2, best_epoch=2, seconds=5.0, device="CPU core", device_seconds=10.0, images_per_s=40.0,
+        input_wait_share=0.1,
+    )  # fmt: skip
+    assert summary.seed_repeats is None
 
 
 def test_repeats_tell_the_variance_of_seeds_from_that_of_folds(dataset: Dataset, tmp_path: Path) -> None:
     config, folder, folds = trained(dataset, tmp_path, repeats=3)
     summary = finalize(config, dataset, folds, folder, 3.0)
-    told = summary["repeats_of"]
-    assert told["seeds"] == [5, 6, 7]
+    repeats = summary.seed_repeats
+    assert repeats is not None
+    assert repeats.seeds == (5, 6, 7)
     tables = [pd.read_parquet(place / "predictions.parquet") for _, place in trainings(config, folder)]
     expected = [
         [roc_auc_score(*(table.loc[table["fold"] == fold, name] for name in ("MEL_true", "MEL"))) for table in tables]
         for fold in range(FOLDS)
     ]
-    np.testing.assert_allclose(told["auc"]["MEL"], expected)
-    components = variance_components(expected)
-    assert told["components"]["MEL"]["seeds"] == pytest.approx(components.seeds)
-    assert told["components"]["MEL"]["within_fold"] == pytest.approx(components.within_fold)
-    assert told["over_folds"]["MEL"]["low"] == pytest.approx(
-        over_folds([auc for row in expected for auc in row], repeats=3).low
-    )
-    assert summary["out_of_fold"]["by_image"]["labels"]["MEL"]["auc"] == pytest.approx(
+    np.testing.assert_allclose(repeats.auc["MEL"], expected)
+    components, spread = repeats.components["MEL"], repeats.over_folds["MEL"]
+    assert isinstance(components, VarianceComponents)
+    assert isinstance(spread, OverFolds)
+    assert components.seeds == pytest.approx(variance_components(expected).seeds)
+    assert components.within_fold == pytest.approx(variance_components(expected).within_fold)
+    assert spread.low == pytest.approx(over_folds([auc for row in expected for auc in row], repeats=3).low)
+    assert read_summary(folder.path) == summary
+    assert summary.out_of_fold.by_image.labels["MEL"].auc == pytest.approx(
         roc_auc_score(tables[0]["MEL_true"], tables[0]["MEL"])
     )
 
@@ -92,6 +94,6 @@ def test_a_repeat_whose_predictions_are_not_of_its_folds_is_refused(dataset: Dat
     config, folder, folds = trained(dataset, tmp_path, repeats=2)
     path = folder.path / "seed-6" / "fold-1" / "predictions.parquet"
     write_predictions(pd.read_parquet(path).iloc[1:], path)
-    with pytest.raises(DataError, match="are not one of each of the"):
+    with pytest.raises(DataError, match="must have each of the"):
         finalize(config, dataset, folds, folder, 3.0)
     assert not folder.summary.exists()

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 from sklearn import metrics
 
 from melanoma_dist.artifacts.predictions import predictions_table
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules
-from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
-from melanoma_dist.metrics.cross_validation import over_folds
+from melanoma_dist.evaluate.summary import OutOfFold, check_truth, out_of_fold, summarise
+from melanoma_dist.metrics.cross_validation import FoldSpread, over_folds
 
 LABELS = ("MEL", "BKL")
 FOLDS = 4
@@ -39,7 +40,7 @@ def tables(folds: pd.DataFrame) -> list[pd.DataFrame]:
     return made
 
 
-def summed(table: pd.DataFrame) -> dict[str, Any]:
+def summed(table: pd.DataFrame) -> OutOfFold:
     about = pd.DataFrame(index=table["image_id"], columns=["sex", "site"], dtype=object)
     about = about.assign(age=np.float32(40), years="2018", source_width=600, source_height=450)
     return summarise(table, about, LABELS, THRESHOLD, fit_decision_rules(table, LABELS))
@@ -59,6 +60,13 @@ def expected(rows: pd.DataFrame, label: str) -> dict[str, Any]:
         "unknown": len(rows) - len(known),
         "called_positive": called.sum(),
     }
+
+
+def require_spread(spread: FoldSpread, values: list[float]) -> None:
+    assert spread.mean == pytest.approx(np.mean(values))
+    assert spread.sd == pytest.approx(np.std(values, ddof=1))
+    assert (spread.low, spread.high) == pytest.approx((over_folds(values).low, over_folds(values).high))
+    assert spread.folds == len(values)
 
 
 def test_all_folds_become_one_table_sorted_by_image(tables: list[pd.DataFrame], folds: pd.DataFrame) -> None:
@@ -88,52 +96,40 @@ def test_anything_but_every_image_once_by_its_fold_is_refused(
         first.loc[0, "fold"] = 1
     elif damage == "fold twice":
         tables[1] = first
-    with pytest.raises(DataError, match="are not one of each of the 80 images"):
+    with pytest.raises(DataError, match="must have each of the 80 images once"):
         out_of_fold(tables, folds)
 
 
 def test_the_figures_are_scikit_learns_per_fold_and_pooled(tables: list[pd.DataFrame], folds: pd.DataFrame) -> None:
     table = out_of_fold(tables, folds)
     summary = summed(table)
-    assert list(summary["folds"]) == ["0", "1", "2", "3"]
+    assert list(summary.folds) == [0, 1, 2, 3]
     for label in LABELS:
-        assert summary["out_of_fold"]["by_image"]["labels"][label].items() >= expected(table, label).items()
-        for fold, found in summary["folds"].items():
-            assert found["labels"][label].items() >= expected(tables[int(fold)], label).items()
-    assert summary["out_of_fold"]["images"] == 80
-    assert (summary["threshold"], summary["labels"]) == (THRESHOLD, ["MEL", "BKL"])
+        assert vars(summary.out_of_fold.by_image.labels[label]).items() >= expected(table, label).items()
+        for fold, of_fold in summary.folds.items():
+            assert vars(of_fold.labels[label]).items() >= expected(tables[fold], label).items()
+    assert summary.out_of_fold.images == 80
+    assert summary.out_of_fold.thresholds == {"MEL": THRESHOLD, "BKL": THRESHOLD}
 
 
 def test_the_spread_is_numpys_over_the_folds(tables: list[pd.DataFrame], folds: pd.DataFrame) -> None:
     summary = summed(out_of_fold(tables, folds))
-    for figure in ("auc", "average_precision", "precision", "sensitivity"):
-        of = {label: [expected(rows, label)[figure].expected for rows in tables] for label in LABELS}
+    for metric in ("auc", "average_precision", "precision", "sensitivity"):
+        of = {label: [expected(rows, label)[metric].expected for rows in tables] for label in LABELS}
         of["macro"] = np.mean([of["MEL"], of["BKL"]], axis=0).tolist()
         for name, values in of.items():
-            assert summary["over_folds"][name][figure] == {
-                "mean": pytest.approx(np.mean(values)),
-                "sd": pytest.approx(np.std(values, ddof=1)),
-                "low": pytest.approx(over_folds(values).low),
-                "high": pytest.approx(over_folds(values).high),
-                "folds": FOLDS,
-            }
+            require_spread(summary.over_folds[name].of(metric), values)
 
 
 def test_a_fold_that_does_not_define_a_figure_is_not_counted(tables: list[pd.DataFrame], folds: pd.DataFrame) -> None:
     tables[2]["BKL_true"] = np.nan
     summary = summed(out_of_fold(tables, folds))
-    assert summary["folds"]["2"]["labels"]["BKL"]["auc"] is None
-    assert summary["folds"]["2"]["labels"]["BKL"]["unknown"] == 20
-    assert summary["folds"]["2"]["macro"]["auc"] == summary["folds"]["2"]["labels"]["MEL"]["auc"]
+    assert summary.folds[2].labels["BKL"].auc is None
+    assert summary.folds[2].labels["BKL"].unknown == 20
+    assert summary.folds[2].macro.auc == summary.folds[2].labels["MEL"].auc
     values = [expected(tables[fold], "BKL")["auc"].expected for fold in (0, 1, 3)]
-    assert summary["over_folds"]["BKL"]["auc"] == {
-        "mean": pytest.approx(np.mean(values)),
-        "sd": pytest.approx(np.std(values, ddof=1)),
-        "low": pytest.approx(over_folds(values).low),
-        "high": pytest.approx(over_folds(values).high),
-        "folds": 3,
-    }
-    assert summary["over_folds"]["MEL"]["auc"]["folds"] == FOLDS
+    require_spread(summary.over_folds["BKL"].auc, values)
+    assert summary.over_folds["MEL"].auc.folds == FOLDS
 
 
 def test_one_fold_has_no_spread_and_none_no_mean(tables: list[pd.DataFrame], folds: pd.DataFrame) -> None:
@@ -141,12 +137,15 @@ def test_one_fold_has_no_spread_and_none_no_mean(tables: list[pd.DataFrame], fol
         table["BKL_true"] = np.float32(0)
     tables[0].loc[:4, "BKL_true"] = 1
     summary = summed(out_of_fold(tables, folds))
-    auc = summary["folds"]["0"]["labels"]["BKL"]["auc"]
-    assert summary["over_folds"]["BKL"]["auc"] == {"mean": auc, "sd": None, "low": None, "high": None, "folds": 1}
+    auc = summary.folds[0].labels["BKL"].auc
+    assert summary.over_folds["BKL"].auc == FoldSpread(auc, None, None, None, 1)
     tables[0]["BKL_true"] = np.float32(0)
     summary = summed(out_of_fold(tables, folds))
-    assert summary["over_folds"]["BKL"]["auc"] == {"mean": None, "sd": None, "low": None, "high": None, "folds": 0}
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary.over_folds["BKL"].auc == FoldSpread(None, None, None, None, 0)
+    again = TypeAdapter(OutOfFold).validate_json(
+        json.dumps(TypeAdapter(OutOfFold).dump_python(summary), allow_nan=False)
+    )
+    assert again == summary
 
 
 def test_the_truth_beside_the_predictions_must_be_the_data_sets(
@@ -159,8 +158,8 @@ def test_the_truth_beside_the_predictions_must_be_the_data_sets(
     for place, value in ((np.isnan(truth), 0.0), (truth == 1, 0.0), (truth == 0, np.nan)):
         changed = truth.copy()
         changed[tuple(np.argwhere(place)[0])] = value
-        with pytest.raises(DataError, match="truth beside the predictions"):
+        with pytest.raises(DataError, match="truth in the predictions"):
             check_truth(table, changed, LABELS)
     for other in (1 - truth, truth[::-1], truth[:, ::-1], truth[1:]):
-        with pytest.raises(DataError, match="truth beside the predictions"):
+        with pytest.raises(DataError, match="truth in the predictions"):
             check_truth(table, other, LABELS)

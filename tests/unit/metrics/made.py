@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from melanoma_dist.metrics.classification import Metrics
+from melanoma_dist.metrics.weighted import ISIC_SCORES
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def binary(lesions: int, rng: np.random.Generator, images_of_one: int = 5) -> Ma
     return Made(positive[group, None].astype(np.float32), probability[:, None].astype(np.float32), group)
 
 
-def found(figures: dict[str, Any], row: str, figure: str) -> float | None:
-    """One figure of ``figures`` by the row and the name it has in a column."""
-    entry = figures[row] if row in ("macro", "micro", "official") else figures["labels"][row]
-    value: float | None = entry[figure]
-    return value
+def metric_of(metrics: Metrics, row: str, metric: str) -> float | None:
+    """One metric by the row and the name that it has in the columns of a bootstrap."""
+    if row == ISIC_SCORES:
+        return metrics.isic_scores[metric]
+    rows = {**metrics.labels, "macro": metrics.macro, "micro": metrics.micro}
+    return rows[row].value(metric)

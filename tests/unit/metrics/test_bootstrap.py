@@ -7,15 +7,30 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.metrics.bootstrap import bootstrap, difference, draw, draws, evidence, ratios, strata_of, tail
-from melanoma_dist.metrics.classification import FIGURES, Settings, figures
+from melanoma_dist.metrics.bootstrap import bootstrap, difference, draw, draws, evidence, ratios, strata_of
+from melanoma_dist.metrics.classification import METRICS, Settings, compute_metrics
 from melanoma_dist.metrics.delong import delong
+from melanoma_dist.metrics.intervals import Interval, MetricInterval, tail
+from melanoma_dist.metrics.weighted import ISIC_SCORES
 
-from .made import binary, exclusive, found
+from .made import binary, exclusive, metric_of
 
 LABELS = ("MEL", "BKL")
 MADE = exclusive(2, 300, 150, seed=5)
 SETTINGS = Settings(prevalences=(0.1,))
+
+
+def assert_inside(interval: MetricInterval) -> None:
+    assert interval.estimate is not None
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low < interval.estimate < interval.high
+
+
+def width(interval: MetricInterval) -> float:
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.high - interval.low
 
 
 def test_every_resample_is_the_figures_of_the_lesions_drawn() -> None:
@@ -24,29 +39,31 @@ def test_every_resample_is_the_figures_of_the_lesions_drawn() -> None:
     weights = draw(strata_of(MADE.truth, MADE.group), 4, np.random.default_rng([9, 0]))
     for at in range(4):
         times = weights[MADE.group, at].astype(int)
-        slow = figures(np.repeat(MADE.truth, times, 0), np.repeat(MADE.probability, times, 0), LABELS, SETTINGS)
+        slow = compute_metrics(np.repeat(MADE.truth, times, 0), np.repeat(MADE.probability, times, 0), LABELS, SETTINGS)
         for column, value in zip(result.columns, result.samples[:, at], strict=True):
-            expected = found(slow, *column)
+            expected = metric_of(slow, *column)
             assert value == pytest.approx(np.nan if expected is None else expected, rel=1e-6, nan_ok=True), column
 
 
 def test_an_interval_is_made_of_quantiles_around_scikit_learns_estimate() -> None:
     result = bootstrap(MADE.truth, MADE.probability, MADE.group, LABELS, SETTINGS, resamples=300)
-    told = result.intervals(0.9)
-    whole = figures(MADE.truth, MADE.probability, LABELS, SETTINGS)
-    assert set(told) == {"MEL", "BKL", "macro", "micro", "official"}
-    assert set(told["micro"]) == set(FIGURES)
-    for (row, figure), samples, groups in zip(result.columns, result.samples, result.groups, strict=True):
-        entry, expected = told[row][figure], found(whole, row, figure)
+    intervals = result.intervals(0.9)
+    whole = compute_metrics(MADE.truth, MADE.probability, LABELS, SETTINGS)
+    assert set(intervals.rows) == {"MEL", "BKL", "macro", "micro"}
+    assert set(intervals.isic_scores) == {"isic2017"}
+    assert len(result.columns) == 4 * len(METRICS) + 1
+    for (row, metric), samples, groups in zip(result.columns, result.samples, result.groups, strict=True):
+        entry = intervals.isic_scores[metric] if row == ISIC_SCORES else intervals.rows[row].of(metric)
+        expected = metric_of(whole, row, metric)
         if expected is None:
-            assert entry == {"estimate": None, "low": None, "high": None, "undefined": 300}
+            assert entry == MetricInterval(None, None, None, undefined_resamples=300)
             continue
         share = tail(0.9, int(groups))
         assert share < 0.05
-        assert entry["estimate"] == pytest.approx(expected, rel=1e-6)
-        assert [entry["low"], entry["high"]] == pytest.approx(np.nanquantile(samples, [share, 1 - share]).tolist())
-        assert entry["undefined"] == np.isnan(samples).sum()
-    assert told["MEL"]["auc"]["low"] < told["MEL"]["auc"]["estimate"] < told["MEL"]["auc"]["high"]
+        assert entry.estimate == pytest.approx(expected, rel=1e-6)
+        assert [entry.low, entry.high] == pytest.approx(np.nanquantile(samples, [share, 1 - share]).tolist())
+        assert entry.undefined_resamples == np.isnan(samples).sum()
+    assert_inside(intervals.rows["MEL"].auc)
 
 
 def test_few_groups_widen_an_interval_as_students_t_does() -> None:
@@ -74,7 +91,7 @@ def test_the_groups_that_a_figure_rests_on() -> None:
         ("macro", "auc"): 1,
         ("macro", "specificity"): 3,
         ("micro", "sensitivity"): 3,
-        ("official", "isic2017"): 1,
+        (ISIC_SCORES, "isic2017"): 1,
     }
     assert evidence(truth, called, group, LABELS, tuple(figures_of)).tolist() == list(figures_of.values())
 
@@ -84,10 +101,10 @@ def test_resamples_that_do_not_define_a_figure_are_counted() -> None:
     score = np.full((60, 1), 0.1, dtype=np.float32)
     score[7] = 0.9
     truth = (np.arange(60) < 20).astype(np.float32)[:, None]
-    told = bootstrap(truth, score, np.arange(60), ("MEL",), Settings(), resamples=600).intervals()["MEL"]
-    assert 0.3 < told["precision"]["undefined"] / 600 < 0.44  # (1 - 1/20)^20 = 0.36
-    assert (told["precision"]["low"], told["precision"]["high"]) == pytest.approx((0.025, 1))  # 1 lesion of 1
-    assert told["auc"]["undefined"] == 0
+    told = bootstrap(truth, score, np.arange(60), ("MEL",), Settings(), resamples=600).intervals().rows["MEL"]
+    assert 0.3 < told.precision.undefined_resamples / 600 < 0.44  # (1 - 1/20)^20 = 0.36
+    assert (told.precision.low, told.precision.high) == pytest.approx((0.025, 1))  # 1 lesion of 1
+    assert told.auc.undefined_resamples == 0
 
 
 def test_the_stratum_is_the_rarest_label_that_an_image_of_the_group_has() -> None:
@@ -122,11 +139,12 @@ def test_a_paired_difference_is_narrower_than_its_parts_and_zero_of_itself() -> 
         bootstrap(MADE.truth, probability, MADE.group, LABELS, SETTINGS, resamples=400)
         for probability in (better, MADE.probability)
     )
-    paired, alone = difference(first, second).intervals()["MEL"]["auc"], first.intervals()["MEL"]["auc"]
-    assert 0 < paired["low"] < paired["estimate"] < paired["high"]
-    assert paired["high"] - paired["low"] < 0.5 * (alone["high"] - alone["low"])
-    itself = difference(first, first).intervals()["macro"]["brier"]
-    assert (itself["estimate"], itself["low"], itself["high"]) == (0, 0, 0)
+    paired, alone = difference(first, second).intervals().rows["MEL"].auc, first.intervals().rows["MEL"].auc
+    assert paired.low is not None
+    assert paired.low > 0
+    assert_inside(paired)
+    assert width(paired) < 0.5 * width(alone)
+    assert difference(first, first).intervals().rows["macro"].brier == MetricInterval(0, 0, 0, 0)
 
 
 def test_what_is_not_paired_is_refused() -> None:
@@ -151,9 +169,9 @@ def test_nothing_is_refused() -> None:
 
 def test_one_image_has_figures_but_no_spread() -> None:
     told = bootstrap(MADE.truth[:1], MADE.probability[:1], MADE.group[:1], LABELS, SETTINGS, resamples=3).intervals()
-    brier = told["micro"]["brier"]
-    assert brier["low"] == brier["estimate"] == brier["high"]
-    assert told["MEL"]["auc"]["estimate"] is None
+    brier = told.rows["micro"].brier
+    assert brier.low == brier.estimate == brier.high
+    assert told.rows["MEL"].auc.estimate is None
 
 
 @pytest.mark.slow
@@ -170,15 +188,18 @@ def test_intervals_of_lesions_cover_the_truth_where_those_of_images_fall_short()
         groups = {"lesions": made.group} | ({"images": np.arange(len(made.group))} if number < 200 else {})
         for name, group in groups.items():
             told = bootstrap(made.truth, made.probability, group, ("MEL",), Settings(), 600, number).intervals()
-            hits[name].append(told["MEL"]["auc"]["low"] <= true <= told["MEL"]["auc"]["high"])
+            auc = told.rows["MEL"].auc
+            assert auc.low is not None
+            assert auc.high is not None
+            hits[name].append(auc.low <= true <= auc.high)
         for name, clusters in (("Obuchowski", made.group), ("DeLong", None)):
             low, high = delong(made.truth[:, 0], made.probability[:, 0], clusters).interval()
             hits[name].append(low <= true <= high)
     coverage = {name: float(np.mean(hit)) for name, hit in hits.items()}
     print(coverage)
-    assert 0.93 <= coverage["lesions"] <= 0.97
+    assert 0.93 <= coverage.lesions <= 0.97
     assert 0.93 <= coverage["Obuchowski"] <= 0.97
-    assert coverage["images"] < 0.88
+    assert coverage.images < 0.88
     assert coverage["DeLong"] < 0.88
 
 
@@ -187,16 +208,16 @@ def test_a_share_of_1_has_an_interval_too() -> None:
     truth = np.array([1.0] * 10 + [0.0] * 30, dtype=np.float32)
     probability = np.where(truth == 1, 0.9, np.linspace(0.1, 0.6, 40)).astype(np.float32)
     group = np.arange(40) // 2
-    found = bootstrap(truth[:, None], probability[:, None], group, ("MEL",), Settings(), 200).intervals()["MEL"]
+    found = bootstrap(truth[:, None], probability[:, None], group, ("MEL",), Settings(), 200).intervals().rows["MEL"]
     exact = binomtest(5, 5).proportion_ci(0.95)  # 5 lesions have it
-    assert (found["sensitivity"]["low"], found["sensitivity"]["high"]) == pytest.approx((exact.low, exact.high))
+    assert (found.sensitivity.low, found.sensitivity.high) == pytest.approx((exact.low, exact.high))
     parts = {"share": (np.zeros(40, dtype=bool), truth == 0)}
     none = ratios(parts, group, list(draws(strata_of(truth[:, None], group), 200, 0)))["share"]
     exact = binomtest(0, 15).proportion_ci(0.95)
-    assert (none["estimate"], none["low"], none["high"]) == pytest.approx((0, exact.low, exact.high))
+    assert isinstance(none, Interval)
+    assert (none.estimate, none.low, none.high) == pytest.approx((0, exact.low, exact.high))
 
 
 def test_a_difference_of_0_is_no_share_of_0() -> None:
     first = bootstrap(MADE.truth, MADE.probability, MADE.group, LABELS, SETTINGS, resamples=50)
-    told = difference(first, first).intervals()["MEL"]["sensitivity"]
-    assert (told["estimate"], told["low"], told["high"]) == (0, 0, 0)
+    assert difference(first, first).intervals().rows["MEL"].sensitivity == MetricInterval(0, 0, 0, 0)

@@ -21,8 +21,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.metrics.classification import Settings, figures
-from melanoma_dist.metrics.isic_scores import official_scores
+from melanoma_dist.metrics.classification import Metrics, Settings, compute_metrics
+from melanoma_dist.metrics.isic_scores import isic_scores
 
 pytestmark = pytest.mark.slow  # an environment is downloaded
 
@@ -120,16 +120,16 @@ def scored(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return found
 
 
-def ours(case: Case) -> dict[str, Any]:
+def ours(case: Case) -> Metrics:
     """Called as the scorer does, with predictive values at the prevalence of the data."""
     shares = tuple(np.clip(case.truth.mean(axis=0), 1e-9, 1).tolist())
-    return figures(case.truth, case.probability, case.labels, Settings((ABOVE_HALF,), shares))
+    return compute_metrics(case.truth, case.probability, case.labels, Settings((ABOVE_HALF,), shares))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "2017" not in name and name != "weights"])
 def test_the_normalised_multi_class_accuracy(scored: dict[str, Any], name: str) -> None:
     case = CASES[name]
-    score = official_scores(case.truth, case.probability, case.labels)[f"isic{name[:4]}"]
+    score = isic_scores(case.truth, case.probability, case.labels)[f"isic{name[:4]}"]
     assert score == pytest.approx(scored[name]["balanced"], rel=1e-12)
     if scored[name]["score"]:
         assert score == pytest.approx(scored[name]["score"]["overall"], rel=1e-12)
@@ -138,11 +138,11 @@ def test_the_normalised_multi_class_accuracy(scored: dict[str, Any], name: str) 
 @pytest.mark.parametrize("name", REPORTED)
 def test_the_figures_of_every_class(scored: dict[str, Any], name: str) -> None:
     """A figure that is not defined (a precision without a call) is 1 there, and None here."""
-    case, told = CASES[name], ours(CASES[name])["labels"]
+    case, told = CASES[name], ours(CASES[name]).labels
     undefined = 0
     for theirs, mine in SAME.items():
         for label in case.labels:
-            value = told[label][mine]
+            value = told[label].value(mine)
             undefined += value is None
             expected = scored[name]["score"]["per_category"][theirs][label]
             assert (1 if value is None else value) == pytest.approx(expected, rel=1e-9), (theirs, label)
@@ -152,32 +152,32 @@ def test_the_figures_of_every_class(scored: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", REPORTED)
 def test_accuracy_and_predictive_values_follow_from_ours(scored: dict[str, Any], name: str) -> None:
     """Its PPV and NPV are those at the prevalence of the data; its accuracy is the mean of all calls."""
-    case, told = CASES[name], ours(CASES[name])["labels"]
+    case, told = CASES[name], ours(CASES[name]).labels
     theirs = scored[name]["score"]["per_category"]
     for label in case.labels:
         mine = told[label]
-        right = mine["sensitivity"] * mine["positives"] + mine["specificity"] * mine["negatives"]
+        right = mine.sensitivity * mine.positives + mine.specificity * mine.negatives
         assert right / len(case.truth) == pytest.approx(theirs["accuracy"][label], rel=1e-9)
-        assert mine["npv"] == pytest.approx(theirs["npv"][label], rel=1e-6)
-        assert (1 if mine["ppv"] is None else mine["ppv"]) == pytest.approx(theirs["ppv"][label], rel=1e-6)
+        assert mine.npv == pytest.approx(theirs["npv"][label], rel=1e-6)
+        assert (1 if mine.ppv is None else mine.ppv) == pytest.approx(theirs["ppv"][label], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", REPORTED)
 def test_its_area_above_a_sensitivity_reaches_down_to_the_axis(scored: dict[str, Any], name: str) -> None:
     """``auc_sens_80`` is our partial AUC and the rectangle below it: 0.8 times the specificity of the curve there."""
-    case, told = CASES[name], ours(CASES[name])["labels"]
+    case, told = CASES[name], ours(CASES[name]).labels
     for column, label in enumerate(case.labels):
         false, true, _ = roc_curve(case.truth[:, column], case.probability[:, column], drop_intermediate=False)
         first = int(np.argmax(true >= 0.8))
         there = np.interp(0.8, true[first - 1 : first + 1], false[first - 1 : first + 1])
         expected = scored[name]["score"]["per_category"]["auc_sens_80"][label]
-        assert told[label]["partial_auc_80"] + 0.8 * (1 - there) == pytest.approx(expected, rel=1e-9), label
+        assert told[label].partial_auc_80 + 0.8 * (1 - there) == pytest.approx(expected, rel=1e-9), label
 
 
 def test_its_macro_mean_has_every_class_of_the_file(scored: dict[str, Any]) -> None:
     """So that of 2019 has UNK too, whose AUC is 0.5 if nothing predicts it; ours has the labels."""
-    assert ours(CASES["2018"])["macro"]["auc"] == pytest.approx(scored["2018"]["score"]["macro_average"]["auc"])
-    mean, name = ours(CASES["2019 with UNK"])["macro"]["auc"], "2019 with UNK"
+    assert ours(CASES["2018"]).macro.auc == pytest.approx(scored["2018"]["score"]["macro_average"]["auc"])
+    mean, name = ours(CASES["2019 with UNK"]).macro.auc, "2019 with UNK"
     assert (8 * mean + 0.5) / 9 == pytest.approx(scored[name]["score"]["macro_average"]["auc"])
 
 
@@ -185,17 +185,17 @@ def test_an_absent_class_breaks_its_report_but_not_its_score(scored: dict[str, A
     for name in ("2018, two classes absent", "2019 without UNK"):
         assert scored[name]["score"] is None
         assert 0 < scored[name]["balanced"] < 1
-    told = ours(CASES["2018, two classes absent"])["labels"]
-    assert [told[label]["auc"] for label in LABEL_SETS["isic2018"][5:]] == [None, None]
+    told = ours(CASES["2018, two classes absent"]).labels
+    assert [told[label].auc for label in LABEL_SETS["isic2018"][5:]] == [None, None]
 
 
 def test_the_threshold_of_one_half_itself_is_called_here_and_not_there(scored: dict[str, Any]) -> None:
     case = CASES["2018 with ties"]
-    at_half = figures(case.truth, case.probability, case.labels, Settings())["labels"]
+    at_half = compute_metrics(case.truth, case.probability, case.labels, Settings()).labels
     theirs = scored["2018 with ties"]["score"]["per_category"]["specificity"]
     assert (case.probability == 0.5).any()
-    assert all(at_half[label]["specificity"] <= theirs[label] + 1e-12 for label in case.labels)
-    assert any(at_half[label]["specificity"] < theirs[label] - 1e-12 for label in case.labels)
+    assert all(at_half[label].specificity <= theirs[label] + 1e-12 for label in case.labels)
+    assert any(at_half[label].specificity < theirs[label] - 1e-12 for label in case.labels)
 
 
 def test_an_image_without_weight_is_left_out_as_is_one_of_2018(scored: dict[str, Any]) -> None:
@@ -203,17 +203,17 @@ def test_an_image_without_weight_is_left_out_as_is_one_of_2018(scored: dict[str,
     case = CASES["weights"]
     kept = (case.weight == 1) & (np.array(case.names) != NEVER_SCORED)
     told = ours(Case(case.labels, case.truth[kept], case.probability[kept]))
-    assert told["official"]["isic2018"] == pytest.approx(scored["weights"]["balanced"])
+    assert told.isic_scores["isic2018"] == pytest.approx(scored["weights"]["balanced"])
     for label in case.labels:
         theirs = {figure: values[label] for figure, values in scored["weights"]["score"]["per_category"].items()}
         for figure in ("auc", "average_precision", "sensitivity", "specificity"):
             expected = theirs["ap" if figure == "average_precision" else figure]
-            assert told["labels"][label][figure] == pytest.approx(expected, rel=1e-9)
+            assert told.labels[label].value(figure) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["2017", "2017 with ties"])
 def test_the_mean_auc_of_2017(scored: dict[str, Any], name: str) -> None:
     """The scorer is younger than 2017; asked to rank by AUC, it takes the mean of those of the file's columns."""
     case = CASES[name]
-    found = official_scores(case.truth, case.probability, case.labels)
+    found = isic_scores(case.truth, case.probability, case.labels)
     assert found == {"isic2017": pytest.approx(scored[name]["auc"], rel=1e-12)}

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.metrics.isic_scores import classes_of, multiclass_accuracy, official_scores
+from melanoma_dist.metrics.isic_scores import classes_of, isic_scores, multiclass_accuracy
 
 RNG = np.random.default_rng(0)
 CLASS = RNG.integers(8, size=300)
@@ -14,7 +14,7 @@ PROBABILITY = RNG.random((300, 8)) + 0.4 * TRUTH
 
 
 def test_the_score_of_2019_is_the_mean_recall_over_the_classes() -> None:
-    scores = official_scores(TRUTH, PROBABILITY, LABEL_SETS["isic2019"])
+    scores = isic_scores(TRUTH, PROBABILITY, LABEL_SETS["isic2019"])
     assert scores["isic2019"] == pytest.approx(balanced_accuracy_score(CLASS, PROBABILITY.argmax(axis=1)))
     assert "isic2018" not in scores
 
@@ -25,10 +25,10 @@ def test_the_score_of_2017_is_the_mean_of_two_aucs() -> None:
     expected = np.mean(
         [roc_auc_score(TRUTH[:, 0], PROBABILITY[:, 0]), roc_auc_score(TRUTH[10:, 4], PROBABILITY[10:, 4])]
     )
-    scores = official_scores(truth, PROBABILITY[:, [0, 4]], LABEL_SETS["isic2017"])
+    scores = isic_scores(truth, PROBABILITY[:, [0, 4]], LABEL_SETS["isic2017"])
     assert scores == {"isic2017": pytest.approx(expected)}
     truth[:, 1] = 0
-    assert official_scores(truth, PROBABILITY[:, [0, 4]], LABEL_SETS["isic2017"]) == {"isic2017": None}
+    assert isic_scores(truth, PROBABILITY[:, [0, 4]], LABEL_SETS["isic2017"]) == {"isic2017": None}
 
 
 def test_a_tie_of_the_greatest_is_wrong_and_a_class_without_images_does_not_count() -> None:
@@ -51,4 +51,4 @@ def test_one_known_label_is_enough_and_what_is_not_known_does_not_count() -> Non
 
 
 def test_labels_of_no_challenge_have_no_score() -> None:
-    assert official_scores(TRUTH[:, :1], PROBABILITY[:, :1], ("MEL",)) == {}
+    assert isic_scores(TRUTH[:, :1], PROBABILITY[:, :1], ("MEL",)) == {}

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.metrics.subgroups import attributes, subgroups
+from melanoma_dist.metrics.intervals import Interval, Undefined
+from melanoma_dist.metrics.subgroups import Gap, Subgroup, attributes, subgroups
 
 LESIONS = 400
 
@@ -28,8 +31,12 @@ def predicted(about: pd.DataFrame, harder: pd.Series[bool], seed: int = 0) -> pd
     return pd.DataFrame({**columns, "MEL": (1 / (1 + np.exp(-score))).astype(np.float32), "MEL_true": truth})
 
 
-def found(entries: list[dict[str, object]], attribute: str) -> dict[str, dict[str, object]]:
-    return {str(entry["value"]): entry for entry in entries if entry["attribute"] == attribute}
+def is_flagged(entry: Subgroup) -> bool:
+    return isinstance(entry.gap, Gap) and entry.gap.flagged
+
+
+def by_value(entries: Sequence[Subgroup], attribute: str) -> dict[str, Subgroup]:
+    return {entry.value: entry for entry in entries if entry.attribute == attribute}
 
 
 def test_figures_and_counts_are_scikit_learns_of_the_rows() -> None:
@@ -37,26 +44,31 @@ def test_figures_and_counts_are_scikit_learns_of_the_rows() -> None:
     images = about(2 * LESIONS, sex=sex)
     table = predicted(images, images["sex"] == "nobody")
     rows = table[sex == "female"]
-    entry = found(subgroups(table, images, "MEL", 0.6, resamples=200), "sex")["female"]
-    assert entry["images"] == len(rows)
-    assert entry["lesions"] == rows["group"].nunique()
-    assert entry["positives"] == rows["MEL_true"].sum()
-    assert entry["auc"]["estimate"] == pytest.approx(roc_auc_score(rows["MEL_true"], rows["MEL"]))  # type: ignore[index]
+    entry = by_value(subgroups(table, images, "MEL", 0.6, resamples=200), "sex")["female"]
+    assert entry.images == len(rows)
+    assert entry.lesions == rows["group"].nunique()
+    assert entry.positives == rows["MEL_true"].sum()
+    assert isinstance(entry.auc, Interval)
+    assert isinstance(entry.sensitivity, Interval)
+    assert isinstance(entry.specificity, Interval)
+    assert entry.auc.estimate == pytest.approx(roc_auc_score(rows["MEL_true"], rows["MEL"]))
     called = rows["MEL"] >= np.float32(0.6)
-    assert entry["sensitivity"]["estimate"] == pytest.approx(recall_score(rows["MEL_true"], called))  # type: ignore[index]
-    assert entry["specificity"]["estimate"] == pytest.approx(recall_score(rows["MEL_true"], called, pos_label=0))  # type: ignore[index]
-    assert entry["auc"]["low"] < entry["auc"]["estimate"] < entry["auc"]["high"]  # type: ignore[index]
+    assert entry.sensitivity.estimate == pytest.approx(recall_score(rows["MEL_true"], called))
+    assert entry.specificity.estimate == pytest.approx(recall_score(rows["MEL_true"], called, pos_label=0))
+    assert entry.auc.low < entry.auc.estimate < entry.auc.high
 
 
 def test_a_gap_is_flagged_where_there_is_one_and_not_elsewhere() -> None:
     lesion = np.arange(2 * LESIONS) // 2
     images = about(2 * LESIONS, sex=np.where(lesion % 2, "male", "female"), site=np.where(lesion % 5, "torso", "head"))
     entries = subgroups(predicted(images, images["site"] == "head"), images, "MEL", 0.5, resamples=400)
-    head, torso = (found(entries, "site")[site]["gap"] for site in ("head", "torso"))
-    assert head["flagged"]  # type: ignore[index]
-    assert head["high"] < 0  # type: ignore[index]
-    assert head["difference"] == pytest.approx(-torso["difference"])  # type: ignore[index]
-    assert not any(entry["gap"]["flagged"] for entry in found(entries, "sex").values())  # type: ignore[index]
+    head, torso = (by_value(entries, "site")[site].gap for site in ("head", "torso"))
+    assert isinstance(head, Gap)
+    assert isinstance(torso, Gap)
+    assert head.flagged
+    assert head.high < 0
+    assert head.difference == pytest.approx(-torso.difference)
+    assert not any(is_flagged(entry) for entry in by_value(entries, "sex").values())
 
 
 def test_few_gaps_are_flagged_by_chance() -> None:
@@ -65,7 +77,7 @@ def test_few_gaps_are_flagged_by_chance() -> None:
         site = np.random.default_rng(seed).choice(["a", "b", "c", "d", "e"], LESIONS // 4)
         images = about(LESIONS // 2, site=np.repeat(site, 2))
         table = predicted(images, images["sex"] == "nobody", seed)
-        flagged += any(entry["gap"].get("flagged", False) for entry in subgroups(table, images, "MEL", 0.5, 200))
+        flagged += any(is_flagged(entry) for entry in subgroups(table, images, "MEL", 0.5, 200))
     assert flagged <= 6
 
 
@@ -74,17 +86,19 @@ def test_what_is_not_defined_says_why() -> None:
     table = predicted(images, images["sex"] == "nobody")
     table.loc[:3, "MEL_true"] = 0
     table.loc[74:, "MEL_true"] = np.nan
-    entries = found(subgroups(table, images, "MEL", 0.5, resamples=50), "sex")
-    assert entries["female"]["auc"] == {"not_defined": "none of its images has the label"}
-    assert entries["female"]["sensitivity"] == {"not_defined": "no image of the kind that it counts"}
-    assert "fewer than 5 lesions" in entries["female"]["gap"]["not_defined"]  # type: ignore[index]
-    assert entries["unknown"]["auc"] == {"not_defined": "the truth of none of its images is known"}
+    entries = by_value(subgroups(table, images, "MEL", 0.5, resamples=50), "sex")
+    assert entries["female"].auc == Undefined("none of its images has the label")
+    assert entries["female"].sensitivity == Undefined("no image of the kind that it counts")
+    gap = entries["female"].gap
+    assert isinstance(gap, Undefined)
+    assert "fewer than 5 lesions" in gap.reason
+    assert entries["unknown"].auc == Undefined("the truth of none of its images is known")
     assert list(entries) == ["female", "male", "unknown"]
 
 
 def test_an_attribute_that_all_share_makes_no_subgroups() -> None:
     images = about(40)
-    assert subgroups(predicted(images, images["sex"] == "nobody"), images, "MEL", 0.5, resamples=10) == []
+    assert subgroups(predicted(images, images["sex"] == "nobody"), images, "MEL", 0.5, resamples=10) == ()
 
 
 def test_bands_and_metadata() -> None:

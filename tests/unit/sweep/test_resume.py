@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from melanoma_dist.artifacts import run_folder
+from melanoma_dist.artifacts.run_record import RunRecord, current_environment, write_run_record
 from melanoma_dist.distributed import cluster
 from melanoma_dist.distributed.plan import Layout, Machines
 from melanoma_dist.errors import ConfigError
@@ -17,15 +18,14 @@ from ..samples import config
 
 
 def test_other_code_is_refused_before_it_fails_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_folder.write_json(
-        tmp_path / "sweep.json", {"identity": {}, "made_with": {**run_folder.made_with(), "code": "other"}}
-    )
+    environment = replace(current_environment(), code="other")
+    write_run_record(tmp_path / "sweep.json", RunRecord({}, environment, "2026-01-01"))
     settings: Any = SimpleNamespace(run=config(), budget_seconds=lambda: None)
     context: Any = SimpleNamespace(folder=tmp_path)
     controller: Any = SimpleNamespace(is_finished=lambda: False)
     journal: Any = SimpleNamespace(records=[])
     monkeypatch.setattr(cluster, "joined", lambda *_: pytest.fail("it trains"))
-    with pytest.raises(ConfigError, match=r"begun with other code or libraries \(code: other then.*--accept-changes"):
+    with pytest.raises(ConfigError, match=r"started with other code or libraries \(code: other then.*--accept-changes"):
         command._train(settings, context, controller, journal)
 
 

@@ -12,11 +12,13 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from melanoma_dist.artifacts.integrity import hashes_of
+from melanoma_dist.artifacts.legacy import former_metrics
 from melanoma_dist.artifacts.predictions import arrays
-from melanoma_dist.artifacts.run_folder import RunFolder, hashes_of
+from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.evaluate.comparison.runs import ComparedRun
-from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.metrics.classification import Settings, compute_metrics
 
 LABELS = ("MEL", "BKL")
 FOLDS = 3
@@ -77,12 +79,12 @@ def summarize_again(run: Path, **changed: Any) -> None:
 
 def _write_summary(run: Path, summary: dict[str, Any]) -> None:
     """Write a summary with the hashes of the files beside it."""
-    files = hashes_of(*RunFolder(run, {}).concluded)
+    files = hashes_of(*RunFolder(run, {}).hashed)
     (run / "summary.json").write_text(json.dumps({**summary, "files": files}))
 
 
 def _figures(predictions: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
-    return figures(*arrays(predictions, labels), labels, Settings())
+    return former_metrics(compute_metrics(*arrays(predictions, labels), labels, Settings()))
 
 
 def _predictions(table: pd.DataFrame, probability: Floats, labels: tuple[str, ...]) -> pd.DataFrame:

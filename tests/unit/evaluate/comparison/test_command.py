@@ -139,7 +139,7 @@ def set_value(column: str, value: object) -> Callable[[Path], None]:
         (flatter, "predictions.parquet: auc of MEL is"),
         (
             lambda run: rewrite(run / "predictions.parquet", lambda table: table.assign(MEL=table["MEL"] / 2)),
-            "b: predictions.parquet is not what summary.json was written with: damaged, edited",
+            "b: predictions.parquet is not what summary.json was written with: corrupt, edited",
         ),
         (
             lambda run: (run / "decision_rules.json").write_text("{} "),

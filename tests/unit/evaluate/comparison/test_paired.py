@@ -16,9 +16,10 @@ from melanoma_dist.evaluate.comparison import paired
 from melanoma_dist.evaluate.comparison.command import describe
 from melanoma_dist.evaluate.comparison.paired import COMPARED, resamples_for
 from melanoma_dist.evaluate.comparison.runs import ComparedRun, read_out_of_fold_runs
-from melanoma_dist.metrics.bootstrap import draw, strata_of, tail
+from melanoma_dist.metrics.bootstrap import draw, strata_of
 from melanoma_dist.metrics.cross_validation import over_folds
 from melanoma_dist.metrics.delong import delong
+from melanoma_dist.metrics.intervals import tail
 
 from .run_folders import FOLDS, LABELS, compared_run, images, scores, write_run
 

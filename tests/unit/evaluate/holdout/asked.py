@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResults, read_evaluation
 from melanoma_dist.cli import main
 
 
@@ -25,5 +24,11 @@ def said(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 0) -> st
     return text
 
 
-def record(run: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((run / "evaluations" / name / "evaluation.json").read_text()))
+def record(run: Path, name: str) -> EvaluationRecord:
+    return read_evaluation(run / "evaluations" / name)
+
+
+def results(run: Path, name: str) -> EvaluationResults:
+    found = record(run, name).results
+    assert found is not None
+    return found

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import melanoma_dist
+from melanoma_dist.artifacts.decision_rules import LabelRules
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
@@ -76,12 +77,12 @@ def test_probabilities_are_the_mean_of_calibrated_folds_and_are_called_at_the_po
     predictions = run.ensemble(threads=1).predict(Images(data, np.arange(9, dtype=np.int64)))
     rules = run.decision_rules
     for column, label in enumerate(run.labels):
-        calibrator = rules.calibrators[label]
+        of_label = rules.labels[label]
         folds = predictions.raw[..., column]
-        if calibrator is not None:
-            folds = np.stack([calibrator.apply(fold) for fold in folds])
+        if isinstance(of_label, LabelRules):
+            folds = np.stack([of_label.calibrator.apply(fold) for fold in folds])
         assert np.allclose(predictions.probability[:, column], folds.mean(axis=0), atol=1e-6)
-        points = [point["threshold"] for point in rules.points[label] if point["name"] == "Youden"]
+        points = [point.threshold for point in rules.points(label) if point.name == "Youden"]
         threshold = points[0] if points else run.config.threshold
         called = predictions.table()[f"{label}_positive"].to_numpy()
         assert np.array_equal(called, predictions.probability[:, column] >= np.float32(threshold))

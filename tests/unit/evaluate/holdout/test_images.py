@@ -1,4 +1,4 @@
-"""Which images a run may be judged by."""
+"""The images that may evaluate a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.evaluate.holdout.contamination import refuse_trained
-from melanoma_dist.inference.images import Images, absent_labels, choose_all, choose_holdout, holdouts
+from melanoma_dist.inference.images import Images, absent_labels, holdouts, select_all, select_holdout
 from melanoma_dist.inference.trained_run import open_trained_run
 
 from ...data.conftest import Raw, small
@@ -35,9 +35,9 @@ def trained(finished: Path, data: Dataset) -> Images:
 def refused(raw: Raw, trained: Images) -> str:
     """Why the images in ``raw`` are refused, as a data set of their own."""
     dataset = prepare(Request(raw.folder, ("2019",), size=64, synthetic=True), raw.folder.parent / "prepared")
-    chosen = choose_all(dataset, str(dataset.folder), DIAGNOSES)
+    selection = select_all(dataset, str(dataset.folder), DIAGNOSES)
     with pytest.raises(DataError) as error:
-        refuse_trained(chosen.images, trained)
+        refuse_trained(selection.images, trained)
     return str(error.value)
 
 
@@ -53,16 +53,16 @@ def number_of(trained: Images) -> int:
 
 
 def test_a_holdout_is_unseen(data: Dataset, trained: Images) -> None:
-    chosen = choose_holdout(data, "holdout", DIAGNOSES)
-    assert len(chosen.images.rows) == (data.manifest["split"] == "holdout").sum() > 10
-    refuse_trained(chosen.images, trained)
+    selection = select_holdout(data, "holdout", DIAGNOSES)
+    assert len(selection.images.rows) == (data.manifest["split"] == "holdout").sum() > 10
+    refuse_trained(selection.images, trained)
 
 
 def test_images_that_were_trained_on_are_refused(data: Dataset, trained: Images) -> None:
     with pytest.raises(
         DataError, match=rf"^{len(trained.rows)} of {len(data.manifest)} images are not unseen"
     ) as error:
-        refuse_trained(choose_all(data, str(data.folder), DIAGNOSES).images, trained)
+        refuse_trained(select_all(data, str(data.folder), DIAGNOSES).images, trained)
     assert f"(it was trained on itself); and {len(trained.rows) - 5} more." in str(error.value)
 
 
@@ -103,34 +103,34 @@ def test_holdouts_are_those_of_the_splits_and_of_the_official_lists(tmp_path: Pa
     both = dataset.manifest.assign(listed=dataset.manifest["listed"].str.replace("2017-test", "2017-test+2019-test"))
     assert {name: int(rows.sum()) for name, rows in holdouts(both).items()} == {"2017-test": 1, "2019-test": 1}
     with pytest.raises(ConfigError, match=r"--holdout 2018-test: .* It has: 2017-test \(1 images\)"):
-        choose_holdout(dataset, "2018-test", ("MEL",))
+        select_holdout(dataset, "2018-test", ("MEL",))
     for name in ("train", "excluded: lesion or copy in 2017-test"):
-        with pytest.raises(ConfigError, match="no such holdout"):
-            choose_holdout(dataset, name, ("MEL",))
+        with pytest.raises(ConfigError, match="no holdout of that name"):
+            select_holdout(dataset, name, ("MEL",))
 
 
 def test_a_data_set_without_holdouts(other_data: Dataset) -> None:
     with pytest.raises(ConfigError, match="It has none: `data prepare` keeps"):
-        choose_holdout(other_data, "holdout", ("MEL",))
+        select_holdout(other_data, "holdout", ("MEL",))
 
 
 def test_images_of_which_nothing_is_known_are_left_out(data: Dataset) -> None:
     manifest = data.manifest.copy()
     kept = np.flatnonzero(manifest["split"] == "holdout")
     manifest.loc[kept[:2], list(DIAGNOSES)] = np.float32(np.nan)
-    chosen = choose_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
-    assert (len(chosen.images.rows), chosen.unlabelled) == (len(kept) - 2, 2)
+    selection = select_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
+    assert (len(selection.images.rows), selection.unlabelled) == (len(kept) - 2, 2)
     manifest.loc[kept, list(DIAGNOSES)] = np.float32(np.nan)
-    with pytest.raises(DataError, match="there is nothing to judge by"):
-        choose_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
+    with pytest.raises(DataError, match="so they cannot evaluate it"):
+        select_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
 
 
-def test_why_a_label_cannot_be_judged(data: Dataset) -> None:
+def test_labels_that_images_cannot_evaluate(data: Dataset) -> None:
     manifest = data.manifest.assign(BCC=np.float32(np.nan), AK=np.float32(0), NV=np.float32(1))
     images = Images(replace(data, manifest=manifest), np.arange(9, dtype=np.int64))
     assert absent_labels(images, ("MEL", "NV", "BCC", "AK")) == {
         "NV": "no image is known not to have this label",
-        "BCC": "of no image it is known whether it has this label",
+        "BCC": "this label is not known for any image",
         "AK": "no image has this label",
     }
 

@@ -1,4 +1,4 @@
-"""What is wrong is told in one message with exit code 2, and no look is recorded for it."""
+"""A mistake ends with one message and exit code 2, and logs no evaluation."""
 
 from __future__ import annotations
 
@@ -62,12 +62,19 @@ def edit_config(run: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def edit_frozen(run: Path) -> None:
+def forget_data(run: Path) -> None:
+    path = run / "record.json"
+    stored = json.loads(path.read_text())
+    del stored["identity"]["data"]
+    path.write_text(json.dumps(stored))
+
+
+def edit_rules(run: Path) -> None:
     """Another threshold, in a file that can be read."""
     path = run / "decision_rules.json"
     stored = json.loads(path.read_text())
-    for points in stored["points"].values():
-        for point in points:
+    for rules in stored["labels"].values():
+        for point in rules.get("points", []):
             point["threshold"] = 0.25
     path.write_text(json.dumps(stored))
 
@@ -77,23 +84,26 @@ def edit_frozen(run: Path) -> None:
     [
         (shutil.rmtree, "is not the folder of a run"),
         (lambda run: (run / "summary.json").unlink(), "is not finished"),
-        (lambda run: (run / "decision_rules.json").unlink(), "an earlier version of this program finished the run"),
-        (lambda run: (run / "decision_rules.json").write_text("{}"), "decision_rules.json cannot be read"),
-        (edit_frozen, "decision_rules.json is not what summary.json was written with"),
+        (
+            lambda run: (run / "decision_rules.json").unlink(),
+            "decision_rules.json: cannot be read ([Errno 2] No such file",
+        ),
+        (lambda run: (run / "decision_rules.json").write_text("{}"), "decision_rules.json: has schema null, must be 2"),
+        (edit_rules, "decision_rules.json is not what summary.json was written with"),
         (
             lambda run: change_bytes(run / "predictions.parquet", 100),
             "predictions.parquet is not what summary.json was",
         ),
         (lambda run: model(run).unlink(), "the fold's model cannot be read (No such file"),
-        (lambda run: as_pipe(model(run)), "the fold's model cannot be read (it is no regular file"),
+        (lambda run: as_pipe(model(run)), "the fold's model cannot be read (not a regular file"),
         (lambda run: change_bytes(model(run), -1), "differs from the file that the training wrote"),
         (cut_model, "is corrupt, or of another model"),
         (swap_models, "is not the model of this fold: it has fold '1', not '0'"),
         (lambda run: edit_config(run, "test_resnet", "test_vit"), "config.yaml is not what the run was made with"),
         (lambda run: edit_config(run, "backbone: test_resnet", "backbone: ["), "cannot be read"),
         (lambda run: edit_config(run, "folds: 2", "fold: 2"), "is not the configuration of a run"),
-        (lambda run: (run / "record.json").write_text("[]"), "is damaged"),
-        (lambda run: (run / "record.json").write_text('{"identity": {}}'), "does not say which data"),
+        (lambda run: (run / "record.json").write_text("[]"), "must hold an object with fields"),
+        (forget_data, "does not say which data"),
         (
             lambda run: pd.DataFrame({"x": [1]}).to_parquet(run / "folds.parquet"),
             "it needs image_id",
@@ -102,7 +112,9 @@ def edit_frozen(run: Path) -> None:
         (lambda run: edit_config(run, "data: /", "data: /nowhere/"), "--dataset says where it is"),
     ],
 )
-def test_a_run_that_cannot_be_judged(hurt: Hurt, expected: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_cannot_be_evaluated(
+    hurt: Hurt, expected: str, run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     hurt(run)
     assert expected in said(capfd, run, "--holdout", "holdout", code=2)
     assert not list(run.glob("evaluations/*"))
@@ -150,7 +162,7 @@ def test_the_data_the_run_was_trained_on(
     moved = shutil.copytree(data.folder, tmp_path / "moved")
     edit_config(run, "data: /", "data: /nowhere/")
     said(capfd, run, "--holdout", "holdout", "--dataset", moved)
-    assert record(run, "001-holdout")["data"]["folder"] == "moved"
+    assert record(run, "001-holdout").data.folder == "moved"
 
 
 def test_a_damaged_shard(run: Path, data: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -165,7 +177,7 @@ def test_a_damaged_shard(run: Path, data: Dataset, tmp_path: Path, capfd: pytest
 def test_an_image_that_cannot_be_decoded(
     run: Path, other_data: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its CRC-32 fits: whoever prepared it kept a damaged image. The look has begun, and is known."""
+    """Its CRC-32 fits: whoever prepared it kept a damaged image. The evaluation is logged."""
     folder = Path(shutil.copytree(other_data.folder, tmp_path / "broken"))
     table = other_data.manifest.copy()
     jpeg = ShardReader(other_data).jpeg(0)
@@ -178,10 +190,10 @@ def test_an_image_that_cannot_be_decoded(
     rewrite(folder, MANIFEST, table)
     told = said(capfd, run, "--data", folder, code=2)
     assert f"can no longer be decoded: {table.loc[0, 'image_id']}" in told
-    assert "finished" not in record(run, "001-broken")
+    assert record(run, "001-broken").results is None
 
 
-def test_weights_that_changed_after_a_look(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_changed_after_an_evaluation(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     forget_checkpoints(run)
     said(capfd, run, "--holdout", "holdout")
     with safe_open(model(run), "pt") as file:
@@ -189,5 +201,5 @@ def test_weights_that_changed_after_a_look(run: Path, capfd: pytest.CaptureFixtu
     weights = load_file(model(run))
     save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model(run), about)
     told = said(capfd, run, "--holdout", "holdout", code=2)
-    assert "the weights are not those that evaluation 1 of" in told
+    assert "the weights differ from those of evaluation 1 of" in told
     assert [path.name for path in run.glob("evaluations/[!.]*")] == ["001-holdout"]

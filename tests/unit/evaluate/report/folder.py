@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,28 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.decision_rules import read_decision_rules, write_decision_rules
 from melanoma_dist.artifacts.epochs import write_epochs
+from melanoma_dist.artifacts.legacy import _points, former_assessment, former_metrics, former_summary, plain
 from melanoma_dist.artifacts.predictions import arrays, predictions_table, write_predictions
+from melanoma_dist.artifacts.run_record import Environment, Machine
+from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, TrainedData
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
 from melanoma_dist.evaluate.assessment import assess
-from melanoma_dist.evaluate.decision_rules import decision, fit_decision_rules, judge, quality
-from melanoma_dist.evaluate.finalize import _repeats as repeats_of
-from melanoma_dist.metrics.classification import Settings, figures
+from melanoma_dist.evaluate.decision_rules import decision_curve, fit_decision_rules
+from melanoma_dist.evaluate.finalize import _seed_repeats as repeats_of
+from melanoma_dist.metrics.calibration import quality
+from melanoma_dist.metrics.classification import Settings, compute_metrics
+from melanoma_dist.metrics.operating_points import evaluate_points
 from melanoma_dist.metrics.subgroups import subgroups
 
 from ...samples import EPOCH
 
 LABELS = ("MEL", "NV", "BKL")
 RESAMPLES = 60  # of 2000: what is tested is that the page says what the summary does
-MADE_WITH = {"version": "0.1", "commit": "abc", "libraries": {"torch": "2.9"}}
+ENVIRONMENT = Environment("0.1", "abc", "c0de", "3.12", {"torch": "2.9"}, Machine("Linux", 8))
+MADE_WITH = asdict(ENVIRONMENT)
 
 
 def predictions(seed: int, images: int, labels: tuple[str, ...], folds: int | None, prefix: str) -> pd.DataFrame:
@@ -82,31 +88,27 @@ def write_run(
     """A finished run; returns its summary."""
     table = predictions(1, images, labels, folds, "ISIC") if table is None else table
     write_predictions(table, _made(folder / "predictions.parquet"))
-    config, frozen = RunConfig(repeats=repeats), fit_decision_rules(table, labels)
+    config, rules = RunConfig(repeats=repeats), fit_decision_rules(table, labels)
     few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
     with mock.patch.multiple(of_summary, **few):
-        found = of_summary.summarise(table, about(table), labels, 0.5, frozen)
-    summary = {
-        "schema": 2, "synthetic": synthetic, "backbone": "densenet201", "seed": 0, "repeats": repeats,
-        "data": {"folder": "prepared", "fingerprint": "f1" * 32, "images": len(table),
-                 "lesions": table["group"].nunique(), "kept_out": 41, "years": ["2017", "2019"]},
-        **found,
-        "repeats_of": _repeats(table, labels, config),
-        "training": {
-            str(fold): {"epochs": 4, "best_epoch": 3, "seconds": 61.5, "device_seconds": 61.5, "device": "GPU",
-                        "images_per_s": 512.3, "input_wait_share": 0.031}
-            for fold in range(folds)
-        },
-        "incidents": ["fold 1 skipped steps whose gradient was not finite: 2 in epoch 3."],
-        "seconds_of_last_command": 190.2, "identity": config.identity(), "made_with": MADE_WITH,
-        "finished": "2026-02-03T04:05:06+00:00",
-    }  # fmt: skip
-    _write(folder / "decision_rules.json", frozen.to_dict())
+        found = of_summary.summarise(table, about(table), labels, 0.5, rules)
+    record = RunSummary(
+        synthetic=synthetic, backbone="densenet201", seed=0, repeats=repeats,
+        data=TrainedData("prepared", "f1" * 32, 64, len(table), table["group"].nunique(), 41, ("2017", "2019")),
+        threshold=0.5, labels=labels, **found._asdict(),
+        seed_repeats=_repeats(table, labels, config),
+        training={fold: FoldTraining(4, 3, 61.5, "GPU", 61.5, 512.3, 0.031) for fold in range(folds)},
+        incidents=("fold 1 skipped steps whose gradient was not finite: 2 in epoch 3.",),
+        seconds_of_last_command=190.2, identity=config.identity(), environment=ENVIRONMENT,
+        finished="2026-02-03T04:05:06+00:00", files={},
+    )  # fmt: skip
+    summary = former_summary(record) | {"schema": 2}
+    write_decision_rules(folder, rules)
     _write(folder / "summary.json", summary)
     (folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
     _write(folder / "record.json", {"identity": summary["identity"], "made_with": MADE_WITH, "begun": "2026-02-03"})
     for fold in range(folds):
-        auc = found["folds"][str(fold)]["labels"]["MEL"]["auc"]
+        auc = found.folds[fold].labels["MEL"].auc
         _write_history(folder / f"fold-{fold}", fold, 0.5 if auc is None else auc)  # a training needs melanomas
     return summary
 
@@ -143,9 +145,9 @@ def write_evaluation(
     for label in absent:
         table[f"{label}_true"] = np.nan
     present = tuple(label for label in labels if label not in absent)
-    frozen = DecisionRules.of(json.loads((folder / "decision_rules.json").read_text()))
-    raw, table = table, frozen.calibrate(table, labels)
-    thresholds, group = frozen.thresholds(present, 0.5), table["group"].to_numpy()
+    rules = read_decision_rules(folder)
+    raw, table = table, rules.calibrate(table, labels)
+    thresholds, group = rules.thresholds(present, 0.5), table["group"].to_numpy()
     record = {
         "schema": 1, "number": number, "what": what, "kind": kind, "synthetic": synthetic,
         "begun": f"2026-03-0{number}T00:00:00+00:00", "finished": f"2026-03-0{number}T00:01:00+00:00",
@@ -156,14 +158,18 @@ def write_evaluation(
         "seen_before": images if earlier else 0,
         "labels": list(labels), "labels_absent": dict.fromkeys(absent, f"no image of {what} tells it"),
         "prevalence": 0.05,
-        "ensemble": assess(table, present, Settings(thresholds, (0.05,)), RESAMPLES),
-        "folds": dict.fromkeys(summary["folds"], figures(*arrays(table, present), present, Settings(thresholds))),
-        "operating_points": {label: judge(frozen.points[label], *_of(table, label), group, RESAMPLES)
-                             for label in present},
-        "calibration": {label: {"before": quality(*_of(raw, label)), "after": quality(*_of(table, label))}
+        "ensemble": former_assessment(assess(table, present, Settings(thresholds, (0.05,)), RESAMPLES)),
+        "folds": dict.fromkeys(
+            summary["folds"], former_metrics(compute_metrics(*arrays(table, present), present, Settings(thresholds)))
+        ),
+        "operating_points": {
+            label: _points(evaluate_points(rules.points(label), *_of(table, label), group, RESAMPLES))
+            for label in present
+        },
+        "calibration": {label: {"before": plain(quality(*_of(raw, label))), "after": plain(quality(*_of(table, label)))}
                         for label in present},
-        "decision_curve": {label: decision(*_of(table, label)) for label in labels},
-        "subgroups": [] if "MEL" in absent else subgroups(table, about(table), "MEL", thresholds[0], RESAMPLES),
+        "decision_curve": {label: plain(decision_curve(*_of(table, label))) for label in labels},
+        "subgroups": [] if "MEL" in absent else plain(subgroups(table, about(table), "MEL", thresholds[0], RESAMPLES)),
         "made_with": MADE_WITH,
     }  # fmt: skip
     place = folder / "evaluations" / f"{number:03d}-{what}"
