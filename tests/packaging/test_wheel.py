@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+OFFLINE = "--no-index --no-deps --no-build-isolation"
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +26,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment that holds the wheel and sees the dependencies of the running one, but not this checkout."""
-    home = tmp_path_factory.mktemp("installed") / "venv"
+def environment_with(home: Path, *package: str) -> Path:
+    """A fresh environment with a package that sees the dependencies of the running one, but not its checkout."""
     venv.create(home, with_pip=False)
-    python = home / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True, timeout=120)
     [packages] = home.glob("lib/python*/site-packages")
     # A path in a .pth file is searched for modules, but its own .pth files, such as the editable checkout's, are not.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "--quiet"]
+    done = subprocess.run(
+        [*pip, "--ignore-installed", *OFFLINE.split(), *package], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
     return home
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds the wheel."""
+    return environment_with(tmp_path_factory.mktemp("installed") / "venv", str(wheel))
 
 
 def run(home: Path, *command: str) -> str:
@@ -82,3 +89,9 @@ def test_search_spaces_and_examples_are_installed_where_the_docs_say(installed: 
     shared = Path(run(installed, "bash", "-c", locate).strip())
     expected = {path.name: path.read_bytes() for path in (ROOT / folder).iterdir() if path.is_file()}
     assert {path.name: path.read_bytes() for path in (shared / folder).iterdir() if path.is_file()} == expected
+
+
+def test_a_checkout_is_installed_without_a_network_as_the_docs_say(tmp_path: Path) -> None:
+    assert f"install {OFFLINE} --editable ." in (ROOT / "docs" / "air-gapped.md").read_text()
+    home = environment_with(tmp_path / "venv", "--editable", ".")
+    assert run(home, "python", "-c", "import melanoma_dist; print(melanoma_dist.__file__)").startswith(str(ROOT))
