@@ -1,4 +1,4 @@
-"""A user's mistakes with a sweep: one message, exit code 2, no traceback, nothing started."""
+"""A mistake in a sweep command ends with one message and exit code 2, and starts nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from melanoma_dist.data.manifest import Dataset
 
-from ..test_mistakes import told
+from ..test_mistakes import message_of
 
 SPACE = """from ray import tune
 SPACE = {"optimizer.lr": tune.choice([1e-3, 1e-2]), "model.pooling": tune.choice(["avg", "max"])}
@@ -51,10 +51,10 @@ def space_with(folder: Path, text: str) -> Path:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_mistake_is_told_in_one_message(
+def test_a_mistake_ends_with_one_message(
     flags: list[str], complaint: str, good: list[object], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert complaint in told(capfd, *good, *flags)
+    assert complaint in message_of(capfd, *good, *flags)
     assert not (tmp_path / "runs").exists()
 
 
@@ -71,32 +71,32 @@ def test_a_mistake_is_told_in_one_message(
         ),
     ],
 )  # fmt: skip
-def test_a_bad_space_is_told_before_anything_starts(
+def test_a_bad_space_is_refused_before_anything_starts(
     text: str, complaint: str, good: list[object], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert complaint in told(capfd, *good, "--space", space_with(tmp_path, text))
+    assert complaint in message_of(capfd, *good, "--space", space_with(tmp_path, text))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_sweep_needs_a_space_an_end_and_choices_for_a_grid(
     good: list[object], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert "--space: name a file" in told(capfd, "sweep")
+    assert "--space: name a file" in message_of(capfd, "sweep")
     endless = [*good[:3], *good[5:]]
-    assert "--trials: give the number of configurations to try, or --time-budget" in told(capfd, *endless)
+    assert "--trials: give the number of configurations to try, or --time-budget" in message_of(capfd, *endless)
     ranges = space_with(tmp_path, 'SPACE = {"optimizer.lr": tune.uniform(0.1, 0.2)}')
-    assert "is a range, and --searcher grid needs choices" in told(
+    assert "is a range, and --searcher grid needs choices" in message_of(
         capfd, *good, "--space", ranges, "--searcher", "grid"
     )
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(
+def test_a_folder_with_other_files_is_left_alone(
     good: list[object], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
-    assert "holds other files" in told(capfd, *good, "--name", "mine")
+    assert "holds other files" in message_of(capfd, *good, "--name", "mine")
     (folder / "sweep.json").write_text(json.dumps({"identity": {"scheduler": "median"}}))
-    assert "scheduler: 'median' there, 'asha' now" in told(capfd, *good, "--name", "mine")
+    assert "scheduler: 'median' there, 'asha' now" in message_of(capfd, *good, "--name", "mine")
     assert (folder / "notes.txt").read_text() == "mine"
