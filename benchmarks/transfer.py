@@ -25,7 +25,6 @@ from sklearn.preprocessing import StandardScaler
 
 from melanoma_dist import console
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.input.graph import InputFormat
@@ -115,8 +114,7 @@ def features(settings: Settings, image_ids: pd.Series) -> tuple[npt.NDArray[np.f
     """Pooled features [n, C] and truth [n, L] of the given images."""
     dataset = load_dataset(settings.data)
     rows = dataset.manifest.reset_index().set_index("image_id").loc[image_ids, "index"].to_numpy(dtype=np.int64)
-    chosen = dataset.manifest.iloc[rows]
-    samples = Samples(ShardReader(dataset), rows, targets(chosen, _LABELS), (1, 1))
+    samples = Samples.of_rows(ShardReader(dataset), dataset.manifest, rows, _LABELS)
     expected = published_input(settings.backbone)
     frame = InputFormat(settings.image_size, expected.mean, expected.std)
     config = ModelConfig(backbone=settings.backbone, weights=str(settings.weights))

@@ -94,7 +94,7 @@ def _files(folder: Path) -> None:
     with zipfile.ZipFile(folder / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(3):
             archive.write(folder / "photo.jpg", f"Data/ISIC_{number:07d}.jpg")
-    weights = build_trunk(BACKBONE, "none", 32).state_dict()
+    weights = build_trunk(ModelConfig(BACKBONE, "none"), 32).state_dict()
     save_file(weights, folder / "weights.safetensors")
     torch.save(weights, folder / "weights.pt")
     version = FileVersion("https://example.org/2019/Data.zip", '"tag"', "Mon, 01 Jan 2024 00:00:00 GMT", 9)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config.run import Augmentation, InputConfig, ModelConfig, RunConfig
 from melanoma_dist.data.demo import demo_dataset
-from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.distributed.world import detect
@@ -48,10 +48,8 @@ def dataset(settings: Settings) -> Dataset:
 def samples(settings: Settings) -> Samples:
     """All images, with eight labels, each several times: an epoch of a few steps would be mostly its beginning."""
     given = dataset(settings)
-    manifest = given.manifest
-    largest = (int(manifest["width"].max()), int(manifest["height"].max()))
-    rows = np.tile(np.arange(len(manifest)), _TIMES)
-    return Samples(ShardReader(given), rows, targets(manifest, LABEL_SETS["isic2019"])[rows], largest)
+    rows = np.tile(np.arange(len(given.manifest)), _TIMES)
+    return Samples.of_rows(ShardReader(given), given.manifest, rows, LABEL_SETS["isic2019"])
 
 
 def frame(backbone: str, settings: Settings) -> InputFormat:
@@ -60,7 +58,7 @@ def frame(backbone: str, settings: Settings) -> InputFormat:
     return InputFormat(settings.size(backbone), expected.mean, expected.std)
 
 
-def loader(images: Samples, backbone: str, policy: str, settings: Settings) -> TrainingLoader:
+def loader(images: Samples, backbone: str, policy: Augmentation, settings: Settings) -> TrainingLoader:
     return TrainingLoader(images, frame(backbone, settings), settings.batch_size, policy, False, 0, settings.world)
 
 

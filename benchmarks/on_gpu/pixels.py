@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from nvidia.dali import fn
 
+from melanoma_dist.config.run import Augmentation
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, evaluation_input, training_input
 from melanoma_dist.input.loader import TrainingBatch
@@ -45,7 +46,8 @@ def pixels(settings: Settings) -> Iterator[Row]:
 def input_speed(settings: Settings) -> Iterator[Row]:
     """Images/s of the graph alone."""
     images = samples(settings)
-    for policy, without in (("light", False), ("dermoscopy", False), ("dermoscopy", True)):
+    cases: list[tuple[Augmentation, bool]] = [("light", False), ("dermoscopy", False), ("dermoscopy", True)]
+    for policy, without in cases:
         with _no_decoder_chip() if without else nullcontext():
             batches = endless(loader(images, MAIN_BACKBONE, policy, settings))
             speed = images_per_s(lambda batches=batches: len(next(batches).images), settings)  # type: ignore[misc]
@@ -74,7 +76,7 @@ def _no_decoder_chip() -> mock._patch[object]:
     return mock.patch.object(fn.decoders, "image_slice", partial(fn.decoders.image_slice, hw_decoder_load=0.0))
 
 
-def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: str | None, square: InputFormat) -> GraphInput:
+def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: Augmentation | None, square: InputFormat) -> GraphInput:
     if policy is None:
         return evaluation_input(encoded, square)
     return training_input(encoded, stream.parameters(stream.POLICIES[policy], 0, 0, 0, len(encoded)), square)

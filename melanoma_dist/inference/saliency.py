@@ -27,13 +27,13 @@ def grad_cam(
     """
     model.eval()
     with torch.enable_grad():
-        positions, grid = model.positions(images)
+        positions, grid = model.feature_map(images)
         if grid is None:
             return None, "the backbone's last features form no map"
         if grid == (1, 1):
             return None, "the backbone's last map has one position"
         positions = positions.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(model.answer(positions)[:, label].sum(), positions)
+        (gradient,) = torch.autograd.grad(model.classify(positions)[:, label].sum(), positions)
     evidence = (gradient.mean(1, keepdim=True) * positions.detach()).sum(2)
     if against is not None:
         evidence = torch.where(against[:, None], -evidence, evidence)

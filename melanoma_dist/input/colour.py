@@ -1,7 +1,7 @@
 """Brightness, contrast, saturation, hue and normalisation as one affine map per sample: ``out = M @ rgb + t``.
 
 Saturation and hue act in the YIQ space (NTSC 1953): a scaling and a rotation of the chroma plane. Contrast turns about
-mid-grey (127.5). Values are not cut to 0..255 between the steps, so strong settings lose nothing.
+mid-grey (127.5). Values are not clipped to 0..255 between the steps, so strong settings lose no information.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
 
 
 def normalisation(mean: Sequence[float], std: Sequence[float], count: int) -> Floats:
-    """The map of plain normalisation, float32 [count, 3, 4]; mean and std in shares of white, as timm gives them."""
+    """Return the map of normalisation alone, float32 [count, 3, 4]; mean and std in shares of white, as in timm."""
     return _normalised(np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3)), mean, std)
 
 
 def colour_map(parameters: Parameters, mean: Sequence[float], std: Sequence[float]) -> Floats:
-    """The map of each sample's colour parameters, then normalisation, float32 [n, 3, 4], for RGB in 0..255."""
+    """Return the map of each sample's colour parameters and normalisation, float32 [n, 3, 4], for RGB in 0..255."""
     angle = np.deg2rad(parameters.hue.astype(np.float64))
     cosine, sine = parameters.saturation * np.cos(angle), parameters.saturation * np.sin(angle)
     chroma = np.zeros((len(angle), 3, 3))

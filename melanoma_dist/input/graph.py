@@ -1,9 +1,9 @@
 """The DALI graph: encoded bytes and parameters in, normalised images out. The only module that knows DALI.
 
-The graph is stateless. It decodes the given window of each JPEG, resizes it to the square input (antialiased; a
-negative size flips), rotates it where asked, and applies one affine colour map that ends in normalisation. Evaluation
-is the same graph with the whole image as the window. On a rank with a GPU, JPEGs are decoded by the `mixed` backend
-with chroma upsampled as the CPU does it, and everything after runs on the GPU; without one, all of it runs on the CPU.
+The graph is stateless. It decodes a window of each JPEG, resizes it to the square input (antialiased; a negative size
+flips), optionally rotates it, and applies one affine colour map that includes the normalisation. Evaluation is the same
+graph with the whole image as the window. On a rank with a GPU, the `mixed` backend decodes JPEGs, its chroma upsampled
+as on the CPU, and all that follows runs on the GPU. Without a GPU, all of it runs on the CPU.
 
 Shapes: B images, S pixels a side.
 """
@@ -26,7 +26,7 @@ from melanoma_dist.input.stream import Floats, Parameters
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What the backbone expects: side in pixels, mean and std in shares of white (3 values each)."""
+    """The input of a backbone: side in pixels, mean and std in shares of white (3 values each)."""
 
     size: int
     mean: tuple[float, float, float]
@@ -35,7 +35,7 @@ class InputFormat:
 
 @dataclass(frozen=True)
 class GraphInput:
-    """One batch as the graph takes it."""
+    """One batch of B images, before the graph."""
 
     encoded: list[npt.NDArray[np.uint8]]  # B JPEG files
     anchor: Floats  # [B, 2] window, shares of height and width
@@ -45,17 +45,17 @@ class GraphInput:
     colour: Floats  # [B, 3, 4]
 
 
-def training_input(encoded: list[npt.NDArray[np.uint8]], drawn: Parameters, frame: InputFormat) -> GraphInput:
-    """Training input: each image with its random parameters.
+def training_input(encoded: list[npt.NDArray[np.uint8]], parameters: Parameters, expected: InputFormat) -> GraphInput:
+    """Build a training batch: each image with its random parameters.
 
     A rotated image is cut from the middle of a larger resize, just large enough that no corner lies outside the window:
-    nothing is invented at the borders.
+    no border needs filling.
     """
-    turn = np.deg2rad(drawn.angle)
-    side = np.ceil(frame.size * (np.abs(np.cos(turn)) + np.abs(np.sin(turn))) - 1e-3)
-    size = np.where(drawn.flip, -side[:, None], side[:, None]).astype(np.float32)
-    colour = colour_map(drawn, frame.mean, frame.std)
-    return GraphInput(encoded, drawn.anchor, drawn.extent, size, drawn.angle, colour)
+    turn = np.deg2rad(parameters.angle)
+    side = np.ceil(expected.size * (np.abs(np.cos(turn)) + np.abs(np.sin(turn))) - 1e-3)
+    size = np.where(parameters.flip, -side[:, None], side[:, None]).astype(np.float32)
+    colour = colour_map(parameters, expected.mean, expected.std)
+    return GraphInput(encoded, parameters.anchor, parameters.extent, size, parameters.angle, colour)
 
 
 @dataclass(frozen=True)
@@ -70,23 +70,23 @@ class Orientation:
 ORIENTATIONS = tuple(
     Orientation(down, across, turned) for turned in (False, True) for down in (False, True) for across in (False, True)
 )
-"""As it is, mirrored, upside down, both (half a turn); then these with the axes exchanged, two of them quarter turns.
-Any number of the first ones is a fair choice for a picture that has no upright."""
+"""Unchanged, mirrored, upside down, both (half a turn); then the same with exchanged axes, two of them quarter turns.
+Test-time augmentation takes the first n of them: a dermoscopic image has no upright."""
 UPRIGHT = ORIENTATIONS[0]
 
 
 def evaluation_input(
-    encoded: list[npt.NDArray[np.uint8]], frame: InputFormat, view: Orientation = UPRIGHT
+    encoded: list[npt.NDArray[np.uint8]], expected: InputFormat, view: Orientation = UPRIGHT
 ) -> GraphInput:
-    """Evaluation input: each image whole, resized to the square, normalised; mirrored as ``view`` says.
+    """Build an evaluation batch: each image whole, resized to the square, normalised, mirrored for ``view``.
 
-    The axes are exchanged by ``oriented``, after the graph.
+    ``orient`` exchanges the axes after the graph.
     """
     count = len(encoded)
     whole = np.ones((count, 2), dtype=np.float32)
     angle = np.zeros(count, dtype=np.float32)
-    size = whole * np.where((view.down, view.across), -frame.size, frame.size).astype(np.float32)
-    return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(frame.mean, frame.std, count))
+    size = whole * np.where((view.down, view.across), -expected.size, expected.size).astype(np.float32)
+    return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(expected.mean, expected.std, count))
 
 
 def orient(images: torch.Tensor, view: Orientation) -> torch.Tensor:
@@ -99,36 +99,36 @@ def orient(images: torch.Tensor, view: Orientation) -> torch.Tensor:
 class Graph:
     """Batches of images on a device, one per call of ``feed`` until it returns None.
 
-    ``feed(i)`` gives the i-th input since the start or the last ``restart``; it runs ahead of what was taken.
+    ``feed(i)`` returns the i-th input since the start or the last ``restart``. It is called ahead of the iteration.
     """
 
     def __init__(
         self,
         feed: Callable[[int], GraphInput | None],
-        frame: InputFormat,
+        expected: InputFormat,
         batch_size: int,
         threads: int,
         gpu: int | None = None,
         rotate: bool = False,
         largest: tuple[int, int] | None = None,
     ) -> None:
-        """``gpu`` is a device index or None for the CPU; ``largest`` the largest (width, height) among the images."""
+        """``gpu``: device index, or None for the CPU. ``largest``: the largest width and height of all images."""
 
         def source(info: Any) -> Sequence[Any]:
-            given = feed(info.iteration)
-            if given is None:
+            batch = feed(info.iteration)
+            if batch is None:
                 raise StopIteration
-            fields = (given.encoded, given.anchor, given.extent, given.size, given.colour)
-            return (*fields, given.angle) if rotate else fields
+            fields = (batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour)
+            return (*fields, batch.angle) if rotate else fields
 
         self._pipeline = _pipeline(
-            source, frame.size, rotate, None if gpu is None else largest or (frame.size, frame.size),
+            source, expected.size, rotate, None if gpu is None else largest or (expected.size, expected.size),
             batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2,
         )  # fmt: skip
         self._pipeline.build()
 
     def restart(self) -> None:
-        """Begin again at ``feed(0)`` after the end was reached."""
+        """Start again at ``feed(0)``, after the end was reached."""
         self._pipeline.reset()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -144,7 +144,7 @@ class Graph:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def _pipeline(source: Callable[[Any], Sequence[Any]], side: int, rotate: bool, largest: tuple[int, int] | None) -> Any:
-    """``largest`` is given for a GPU, None for the CPU."""
+    """``largest`` is None for the CPU."""
     encoded, anchor, extent, size, colour, *angle = fn.external_source(
         source=source, num_outputs=6 if rotate else 5, batch=True, batch_info=True, parallel=False
     )
@@ -175,15 +175,15 @@ def _decoded(encoded: Any, anchor: Any, extent: Any, largest: tuple[int, int] | 
 
 
 def _resized(images: list[npt.NDArray[np.uint8]], sizes: list[Floats]) -> list[npt.NDArray[np.uint8]]:
-    """The resize of the CPU: PyTorch's antialiased kernel for bytes, which takes a fifth of the time of DALI's.
+    """Resize on the CPU by PyTorch's antialiased kernel for bytes, which takes a fifth of the time of DALI's.
 
-    Its pixels are PIL's. DALI's differ from both at the outermost pixels alone, where it repeats the edge.
+    Its pixels are those of PIL. DALI's differ only at the outermost pixels, where it repeats the edge.
     """
-    made = []
+    resized_images = []
     for image, size in zip(images, sizes, strict=True):
         height, width = (int(side) for side in np.abs(size))
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         resized = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
         flipped = [axis for axis in (0, 1) if size[axis] < 0]
-        made.append(np.ascontiguousarray((resized.flip(flipped) if flipped else resized).numpy()))
-    return made
+        resized_images.append(np.ascontiguousarray((resized.flip(flipped) if flipped else resized).numpy()))
+    return resized_images

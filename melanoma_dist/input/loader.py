@@ -1,16 +1,19 @@
-"""The batches of one rank: rows of the manifest, their JPEG bytes through the graph, their labels beside them."""
+"""The batches of one rank: the JPEG bytes of manifest rows, through the graph, with their labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
+from melanoma_dist.config.run import Augmentation
+from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import CorruptImages, DataError, is_of_memory
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import (
@@ -29,7 +32,7 @@ from melanoma_dist.world import World
 
 
 class ImageStore(Protocol):
-    """Where JPEG bytes are found by row: the shards of a data set, or photographs in memory."""
+    """Maps rows to JPEG bytes: the shards of a data set, or photographs in memory."""
 
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes]. Raises DataError for corrupt bytes."""
@@ -46,43 +49,54 @@ class Samples:
     rows: Indices  # [n] rows of the manifest
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them
-    corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples that are not learnt from
+    corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples not to train on
+
+    @classmethod
+    def of_rows(
+        cls, shards: ImageStore, manifest: pd.DataFrame, rows: Indices, labels: tuple[str, ...],
+        corrupt: Collection[str] = (),
+    ) -> Self:  # fmt: skip
+        """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on."""
+        images = manifest.iloc[rows]
+        largest = int(images["width"].max()), int(images["height"].max())
+        excluded = np.flatnonzero(images["image_id"].isin(list(corrupt)))
+        return cls(shards, rows, targets(images, labels), largest, excluded)
 
     def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
-        """The JPEG files of samples 0..n-1, without a copy; for one that is damaged, the file of another."""
-        return [self.shards.jpeg(int(row)) for row in self.rows[self._shown[samples]]]
+        """Return the JPEG files of samples 0..n-1, without a copy; for a corrupt sample, the file of another."""
+        return [self.shards.jpeg(int(row)) for row in self.rows[self._substitutes[samples]]]
 
     def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
-        """Targets [b, L] of samples, all unknown for one that is damaged: it weighs nothing."""
+        """Return targets [b, L] of samples. They are unknown for a corrupt one: it has no weight in the loss."""
         known = self.targets[samples]
         known[np.isin(samples, self.corrupt)] = np.nan
         return known
 
     def changed(self) -> tuple[str, ...]:
-        """Ids of the images whose bytes are not those that were prepared. Reads all, for when something went wrong."""
+        """Return ids of images whose bytes are not those that were prepared. Reads all images: slow."""
         return self._ids(lambda row: self._reads(row) is not None)
 
     def undecodable(self) -> tuple[str, ...]:
-        """Ids of the images that cannot be decoded. Decodes all: slow."""
+        """Return ids of images that cannot be decoded. Decodes all images: slow."""
         return self._ids(lambda row: _decodes(self._reads(row)))
 
     @cached_property
-    def _shown(self) -> Indices:
-        """[n] Which sample's pixels are shown for each: its own, or for a damaged one those of the next that is not.
+    def _substitutes(self) -> Indices:
+        """[n] The sample whose pixels stand for each: itself, or for a corrupt one the next that is not.
 
-        It is a photograph like the others, so that batch statistics stay what they would be.
+        A photograph like the others, and not a blank, so that it does not distort batch statistics.
         """
-        shown = np.arange(len(self.rows))
+        substitutes = np.arange(len(self.rows))
         if len(self.corrupt):
-            sound = np.setdiff1d(shown, self.corrupt)
+            sound = np.setdiff1d(substitutes, self.corrupt)
             if not len(sound):
-                raise DataError("Every image that the fold learns from is damaged. Copy the data set again.")
-            shown[self.corrupt] = sound[np.searchsorted(sound, self.corrupt) % len(sound)]
-        return shown
+                raise DataError("Every training image of the fold is corrupt. Copy the data set again.")
+            substitutes[self.corrupt] = sound[np.searchsorted(sound, self.corrupt) % len(sound)]
+        return substitutes
 
-    def _ids(self, fine: Callable[[int], bool]) -> tuple[str, ...]:
+    def _ids(self, intact: Callable[[int], bool]) -> tuple[str, ...]:
         rows = np.delete(self.rows, self.corrupt)
-        return tuple(self.shards.image_id(int(row)) for row in rows if not fine(int(row)))
+        return tuple(self.shards.image_id(int(row)) for row in rows if not intact(int(row)))
 
     def _reads(self, row: int) -> npt.NDArray[np.uint8] | None:
         try:
@@ -107,16 +121,16 @@ class TrainingLoader:
     def __init__(
         self,
         samples: Samples,
-        frame: InputFormat,
+        image_format: InputFormat,
         batch_size: int,
-        augment: str,
+        augment: Augmentation,
         balance: bool,
         seed: int,
         world: World,
     ) -> None:
-        """``batch_size`` is global; ``augment`` names one of ``stream.POLICIES``."""
+        """``batch_size`` is that of all ranks together; ``balance`` draws each label set equally often."""
         self.steps = stream.steps_per_epoch(len(samples.rows), batch_size)
-        self._samples, self._frame, self._batch_size = samples, frame, batch_size
+        self._samples, self._format, self._batch_size = samples, image_format, batch_size
         self._policy, self._balance, self._seed, self._world = stream.POLICIES[augment], balance, seed, world
         self._classes = label_patterns(samples.targets)
         self._epoch = self._first = 0
@@ -124,16 +138,16 @@ class TrainingLoader:
         self._graph: Graph | None = None
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[TrainingBatch]:
-        """The batches of an epoch from step ``first`` on, ``steps`` of them in all."""
+        """Yield the batches of an epoch from step ``first`` on. An epoch has ``steps`` batches."""
         if first >= self.steps:
             return
         self._epoch, self._first = epoch, first
         self._order = self._draw(epoch)
         for step, images in enumerate(self._images(), start=first):
-            everyone = self._order[step * self._batch_size : (step + 1) * self._batch_size]
-            mine = everyone[stream.rank_slice(self._world.rank, self._world.size)]
-            targets = torch.from_numpy(self._samples.truth(mine)).to(self._world.device, non_blocking=True)
-            yield TrainingBatch(images, targets, mine, int((~np.isnan(self._samples.truth(everyone))).sum()))
+            batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
+            share = batch[stream.rank_slice(self._world.rank, self._world.size)]
+            truth = torch.from_numpy(self._samples.truth(share)).to(self._world.device, non_blocking=True)
+            yield TrainingBatch(images, truth, share, int((~np.isnan(self._samples.truth(batch))).sum()))
 
     def _draw(self, epoch: int) -> Indices:
         length = self.steps * self._batch_size
@@ -147,22 +161,22 @@ class TrainingLoader:
             return None
         start = step * self._batch_size
         share = stream.rank_slice(self._world.rank, self._world.size)
-        drawn = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[share]
-        mine = self._order[start : start + self._batch_size][share]
-        return training_input(self._samples.encoded(mine), drawn, self._frame)
+        parameters = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[share]
+        samples = self._order[start : start + self._batch_size][share]
+        return training_input(self._samples.encoded(samples), parameters, self._format)
 
     def _images(self) -> Iterator[torch.Tensor]:
         if self._graph is None:
             self._graph = self._build_graph()
         else:
             self._graph.restart()
-        return _told(self._graph, self._samples, _not_learnt_from)
+        return _name_corrupt(self._graph, self._samples, _training_error)
 
     def _build_graph(self) -> Graph:
         share = len(range(self._world.rank, self._batch_size, self._world.size))
         return Graph(
             self._feed,
-            self._frame,
+            self._format,
             share,
             self._world.threads,
             self._world.gpu,
@@ -174,37 +188,37 @@ class TrainingLoader:
 class EvaluationLoader:
     """Each sample exactly once over all ranks, in batches whose members do not depend on the number of ranks."""
 
-    def __init__(self, samples: Samples, frame: InputFormat, batch_size: int, world: World) -> None:
-        """``batch_size`` is each batch's, on one rank."""
-        self._samples, self._frame = samples, frame
+    def __init__(self, samples: Samples, image_format: InputFormat, batch_size: int, world: World) -> None:
+        """``batch_size`` is that of one rank."""
+        self._samples, self._format = samples, image_format
         self._plan = list(stream.evaluation_batches(len(samples.rows), batch_size, world.rank, world.size))
         self._batch_size, self._world = batch_size, world
         self._graph: Graph | None = None
         self._view = UPRIGHT
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
-        """Yield images [batch_size, 3, S, S] and which samples they are; equally often on every rank."""
+        """Yield images [batch_size, 3, S, S] and their samples, as many batches on every rank."""
         return self.batches(UPRIGHT)
 
     def batches(self, view: Orientation) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
-        """The same, in another of the eight orientations."""
+        """Yield the same batches in another of the eight orientations."""
         self._view = view
         if self._graph is None:
             threads, gpu, largest = self._world.threads, self._world.gpu, self._samples.largest
-            self._graph = Graph(self._feed, self._frame, self._batch_size, threads, gpu, largest=largest)
+            self._graph = Graph(self._feed, self._format, self._batch_size, threads, gpu, largest=largest)
         else:
             self._graph.restart()
-        for images, batch in zip(_told(self._graph, self._samples, _not_judged), self._plan, strict=True):
+        for images, batch in zip(_name_corrupt(self._graph, self._samples, _evaluation_error), self._plan, strict=True):
             yield orient(images, view), batch
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):
             return None
-        return evaluation_input(self._samples.encoded(self._plan[step].samples), self._frame, self._view)
+        return evaluation_input(self._samples.encoded(self._plan[step].samples), self._format, self._view)
 
 
 def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
-    """A number per distinct row of labels [n, L]; unknown counts as a value of its own."""
+    """Number the distinct rows of labels [n, L]. Unknown counts as a value of its own."""
     _, inverse = np.unique(np.nan_to_num(targets, nan=-1.0), axis=0, return_inverse=True)
     return inverse.reshape(-1).astype(np.int64)
 
@@ -220,8 +234,10 @@ def _decodes(jpeg: npt.NDArray[np.uint8] | None) -> bool:
     return True
 
 
-def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], DataError]) -> Iterator[torch.Tensor]:
-    """The batches of a graph; when it breaks on an image, the error names all that would break it."""
+def _name_corrupt(
+    graph: Graph, samples: Samples, error_of: Callable[[tuple[str, ...]], DataError]
+) -> Iterator[torch.Tensor]:
+    """Yield the batches of a graph. An error names all corrupt images at once."""
     try:
         yield from graph
     except (DataError, RuntimeError) as error:
@@ -230,16 +246,16 @@ def _told(graph: Graph, samples: Samples, blame: Callable[[tuple[str, ...]], Dat
             ids = samples.undecodable()
         if not ids:
             raise
-        raise blame(ids) from error
+        raise error_of(ids) from error
 
 
-def _not_learnt_from(ids: tuple[str, ...]) -> CorruptImages:
+def _training_error(ids: tuple[str, ...]) -> CorruptImages:
     return CorruptImages(
         f"{_describe_corrupt(ids)} Copy the data set again, or raise --max-corrupt-images to train without them.", ids
     )
 
 
-def _not_judged(ids: tuple[str, ...]) -> DataError:
+def _evaluation_error(ids: tuple[str, ...]) -> DataError:
     return DataError(f"{_describe_corrupt(ids)} Cannot score unreadable images: copy the data set again.")
 
 

@@ -1,8 +1,8 @@
-"""Which sample comes when, with which random parameters: pure functions of (seed, epoch, position).
+"""The order of samples and their random parameters, as pure functions of (seed, epoch, position).
 
-Nothing here has state. Random numbers are the raw 64-bit words of NumPy's Philox4x64-10, a counter-based generator: any
-position's numbers can be had without those before it, so a global batch does not depend on the number of ranks, and a
-resumed run needs only a cursor. Only raw words are used, because their sequence is fixed by the algorithm while the
+Nothing here has state. Random numbers are the raw 64-bit words of NumPy's Philox4x64-10, a counter-based generator. It
+computes the numbers of any position without those before it, so a global batch does not depend on the number of ranks,
+and a resumed run needs only a cursor. Only raw words are used: their sequence is fixed by the algorithm, while the
 methods of ``numpy.random.Generator`` may change between versions.
 
 Shapes: n samples of a fold, B images of a global batch, R ranks.
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from melanoma_dist.config.run import Augmentation
+
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -26,7 +28,7 @@ _BLOCKS_PER_SAMPLE = 3  # twelve random numbers a sample
 
 @dataclass(frozen=True)
 class Policy:
-    """How strongly training images are varied. Every range is uniform unless it says otherwise.
+    """How strongly training images are varied. Ranges are uniform unless stated otherwise.
 
     area: smallest share of the image's area that a crop keeps. aspect: largest factor by which a crop's sides deviate
     from the image's own aspect (log-uniform). flips: horizontal and vertical, one in two each. rotation: degrees to
@@ -43,7 +45,7 @@ class Policy:
     hue: float = 0.0
 
 
-POLICIES = {
+POLICIES: dict[Augmentation, Policy] = {
     "none": Policy(),
     # For fine-tuning on little data or for quick runs: what changes no diagnosis and costs little.
     "light": Policy(area=0.6, aspect=4 / 3, flips=True, brightness=0.1, contrast=0.1, saturation=0.1, hue=4.0),
@@ -73,12 +75,12 @@ class Parameters:
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """Steps in which every one of ``n`` samples is drawn at least once."""
+    """Return how many steps draw each of ``n`` samples at least once."""
     return -(-n // batch_size)
 
 
 def epoch_order(seed: int, epoch: int, n: int, length: int) -> Indices:
-    """The samples of an epoch in order, int64 [length]: a permutation of n, its start again where length is greater.
+    """Return the samples of an epoch in order, int64 [length]: a permutation of n, repeated up to ``length``.
 
     With ``length = steps * B`` every batch is full, every sample is seen, and fewer than B are seen twice.
     """
@@ -88,21 +90,21 @@ def epoch_order(seed: int, epoch: int, n: int, length: int) -> Indices:
 
 
 def balanced_order(seed: int, epoch: int, classes: npt.NDArray[np.int64], length: int) -> Indices:
-    """``length`` samples drawn with replacement, each value of ``classes`` [n] equally often in expectation."""
+    """Draw ``length`` samples with replacement, each value of ``classes`` [n] equally often in expectation."""
     _, inverse, counts = np.unique(classes, return_inverse=True, return_counts=True)
     cumulative = np.cumsum(1.0 / counts[inverse])
     draws = _uniform(_words(seed, _DRAW, epoch, 0, length)) * cumulative[-1]
-    drawn: Indices = np.searchsorted(cumulative, draws, side="right").astype(np.int64)
-    return np.minimum(drawn, len(classes) - 1)  # rounding must not lead past the end
+    samples: Indices = np.searchsorted(cumulative, draws, side="right").astype(np.int64)
+    return np.minimum(samples, len(classes) - 1)  # rounding must not lead past the end
 
 
 def rank_slice(rank: int, ranks: int) -> slice:
-    """A rank's share of a global batch. All shares together are the batch; sizes differ by one at most."""
+    """Return a rank's share of a global batch. The shares together are the batch; their sizes differ by one at most."""
     return slice(rank, None, ranks)
 
 
 def parameters(policy: Policy, seed: int, epoch: int, start: int, count: int) -> Parameters:
-    """The parameters of positions ``start`` to ``start + count`` of an epoch."""
+    """Return the random parameters of positions ``start`` to ``start + count`` of an epoch."""
     words = _words(seed, _AUGMENT, epoch, start * _BLOCKS_PER_SAMPLE, count * _BLOCKS_PER_SAMPLE * _WORDS_PER_BLOCK)
     u = _uniform(words).reshape(count, -1)  # [count, 12]
     anchor, extent = _window(policy, u[:, 0:4])
@@ -120,17 +122,17 @@ def parameters(policy: Policy, seed: int, epoch: int, start: int, count: int) ->
 
 @dataclass(frozen=True)
 class EvaluationBatch:
-    """One batch of one rank: samples, and how many of them count (the rest is padding)."""
+    """One batch of one rank. The first ``count`` samples count; the rest is padding."""
 
     samples: Indices  # [batch_size]
     count: int
 
 
 def evaluation_batches(n: int, batch_size: int, rank: int, ranks: int) -> Iterator[EvaluationBatch]:
-    """A rank's batches of an evaluation in which each of n samples counts exactly once over all ranks.
+    """Yield a rank's batches of an evaluation. Each of n samples counts exactly once over all ranks.
 
-    Batch j of the whole always holds the same samples and is always full, whichever rank computes it: predictions are
-    the same bits on any number of ranks. Every rank gets equally many; those beyond the end count nothing.
+    Batch j of the whole holds the same samples and is full, whichever rank computes it: predictions are the same bits
+    on any number of ranks. Every rank gets equally many batches; those beyond the end count nothing.
     """
     batches = -(-n // batch_size)
     for turn in range(-(-batches // ranks)):
@@ -140,11 +142,12 @@ def evaluation_batches(n: int, batch_size: int, rank: int, ranks: int) -> Iterat
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """A seed for a rank's dropout in one step, 0 to 2**63 - 1."""
+    """Return a seed for a rank's dropout in one step, 0 to 2**63 - 1."""
     return int(np.random.Philox(key=[seed, step], counter=[0, 0, rank, 1]).random_raw() >> np.uint64(1))
 
 
 def _words(seed: int, purpose: int, epoch: int, block: int, count: int) -> npt.NDArray[np.uint64]:
+    # Key and counter never collide: each purpose and epoch has a key of its own, each position counters of its own.
     key = np.array([seed, (purpose << 32) + epoch], dtype=np.uint64)
     return np.random.Philox(key=key, counter=block).random_raw(count)
 

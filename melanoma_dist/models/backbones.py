@@ -1,4 +1,4 @@
-"""Backbones by name: the literature's names, timm's, what each expects of its input, and its weights."""
+"""Backbones by their names in the literature or in timm: input size, mean and std, published weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.storage.tensors import load_tensors
 
@@ -25,14 +26,13 @@ LITERATURE = {
 }
 _CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
 
-logging.getLogger("huggingface_hub").setLevel(
-    logging.ERROR
-)  # its retries are not the user's concern; a failure is told
+# Its warnings of retries do not concern the user; a failure raises an error.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
 class PublishedInput:
-    """What a backbone was made for: side in pixels, mean and std in shares of white."""
+    """The input that a backbone was pretrained on: side in pixels, mean and std in shares of white."""
 
     size: int
     mean: tuple[float, float, float]
@@ -59,40 +59,41 @@ class TrunkModel(nn.Module):
 
 
 def timm_name(backbone: str) -> str:
-    """timm's name of a backbone. Raises ConfigError, with near names, for one that timm does not know."""
+    """Return timm's name of a backbone. Raises ConfigError, with similar names, for an unknown one."""
     name = LITERATURE.get(backbone.lower(), backbone)
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = nearest(backbone, [*LITERATURE, *timm.list_models()])
-        raise ConfigError.of("backbone", backbone, "timm knows no such model", f"Near it: {near}." if near else "")
+        raise ConfigError.of(
+            "backbone", backbone, "timm knows no such model", f"Similar names: {near}." if near else ""
+        )
     if tag and name not in timm.list_models(f"{architecture}.*", pretrained=True):
         tags = ", ".join(timm.list_models(f"{architecture}.*", pretrained=True))
         raise ConfigError.of(
-            "backbone", backbone, f"{architecture} has no weights tagged {tag!r}", f"There are: {tags}."
+            "backbone", backbone, f"{architecture} has no weights tagged {tag!r}", f"Type one of: {tags}."
         )
     return name
 
 
 def published_input(backbone: str) -> PublishedInput:
-    """Input size, mean and std of a backbone, from its published configuration."""
+    """Return input size, mean and std of a backbone from its published configuration; else those of ImageNet."""
     model = timm.models.get_pretrained_cfg(timm_name(backbone))
     if model is None:
         return PublishedInput(224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return PublishedInput(model.input_size[-1], model.mean, model.std)
 
 
-def build_trunk(backbone: str, weights: str, image_size: int) -> nn.Module:
-    """The backbone without its classifier, started from ``weights``: ``imagenet``, ``none`` or a file.
+def build_trunk(config: ModelConfig, image_size: int) -> nn.Module:
+    """Build the backbone without its classifier, from the configured weights: ``imagenet``, ``none`` or a file.
 
-    Raises ConfigError for weights that are not published, cannot be had or do not fit, and for an image size that the
-    backbone cannot take.
+    Raises ConfigError for weights that are not published, cannot be fetched or do not fit.
     """
-    name = timm_name(backbone)
-    if weights == "imagenet":
-        return _pretrained(backbone, name, image_size)
+    name = timm_name(config.backbone)
+    if config.weights == "imagenet":
+        return _pretrained(config.backbone, name, image_size)
     trunk = _create(name, image_size)
-    if weights != "none":
-        _load(trunk, Path(weights), backbone)
+    if config.weights != "none":
+        _load(trunk, Path(config.weights), config.backbone)
     return trunk
 
 
@@ -104,13 +105,13 @@ def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
     try:
         return cast(nn.Module, timm.create_model(name, **options))
     except (TypeError, AssertionError):
-        # Some transformers cannot go without their own pooling, which `forward_features` never reaches.
+        # Some transformers require their own pooling. `forward_features` never reaches it.
         del options["global_pool"]
         return cast(nn.Module, timm.create_model(name, **options))
 
 
 def check_backbone(backbone: str, weights: str) -> None:
-    """Raise ConfigError for a backbone that timm does not know, or ImageNet weights that nobody published."""
+    """Raise ConfigError for a backbone that timm does not know, or publishes without ImageNet weights."""
     name = timm_name(backbone)
     if weights != "imagenet":
         return
@@ -119,7 +120,7 @@ def check_backbone(backbone: str, weights: str) -> None:
         near = ", ".join(_nearest_with_weights(name))
         raise ConfigError.of(
             "weights", "imagenet", f"no ImageNet weights are published for {backbone} ({name} in timm)",
-            f"Nearest with weights: {near}. Or start from --weights FILE, or from nothing with --weights none.",
+            f"Similar ones with weights: {near}. Or type --weights FILE, or --weights none: a random start.",
         )  # fmt: skip
 
 
@@ -130,12 +131,12 @@ def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError.of(
             "weights", "imagenet", f"the published weights of {name} could not be fetched ({_first_line(error)})",
-            "Without a network, fetch them elsewhere and give the file: --weights FILE.safetensors.",
+            "Without a network, fetch them elsewhere and type --weights FILE.safetensors.",
         ) from error  # fmt: skip
 
 
 def _nearest_with_weights(name: str, count: int = 4) -> list[str]:
-    """Architectures with published weights, of the same family first, the nearest depth first."""
+    """List architectures with published weights: the same family first, then by difference in depth."""
     family, depth = _family_and_depth(name)
 
     def distance(other: str) -> tuple[bool, int, int, str]:
@@ -152,7 +153,7 @@ def _family_and_depth(name: str) -> tuple[str, int]:
 
 
 def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
-    """Load a file into a trunk. Its classifier may be there and is left out; all else must fit exactly."""
+    """Load a file into a trunk. Layers of a classifier are skipped; all others must fit exactly."""
     state = _read(path)
     own = trunk.state_dict()
     missing = [key for key in own if key not in state]
@@ -161,12 +162,14 @@ def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
     if missing or wrong or len(extra) > _CLASSIFIER_LAYERS:
         detail = [f"{len(missing)} of {len(own)} tensors are missing ({', '.join(missing[:3])} ...)"] if missing else []
         detail += [f"{key} is {list(state[key].shape)} where {list(own[key].shape)} is needed" for key in wrong[:3]]
-        detail += [f"it holds layers the backbone lacks ({', '.join(sorted(extra)[:3])} ...)"] if not detail else []
+        detail += (
+            [f"it holds layers unknown to the backbone ({', '.join(sorted(extra)[:3])} ...)"] if not detail else []
+        )
         raise ConfigError.of("weights", path, f"does not fit {backbone}: " + "; ".join(detail),
                              "Weights must be of the same backbone, under timm's parameter names.")  # fmt: skip
     try:
         trunk.load_state_dict({key: state[key] for key in own})
-    except RuntimeError as error:  # tensors that are no plain ones: of the meta device, quantized, sparse
+    except RuntimeError as error:  # tensors of the meta device, quantized or sparse ones
         raise ConfigError.of("weights", path, f"does not fit {backbone} ({_first_line(error)})") from error
 
 

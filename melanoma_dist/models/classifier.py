@@ -1,6 +1,6 @@
 """The classifier: trunk -> pooling -> (hidden layer) -> batch norm -> ReLU -> dropout -> linear -> logits.
 
-The sigmoid is in the loss, and applied to what is predicted.
+The loss and the prediction apply the sigmoid.
 
 Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its channels, L labels.
 """
@@ -8,12 +8,13 @@ Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from melanoma_dist.config.run import ModelConfig, Pooling
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import TrunkModel, build_trunk
 
@@ -41,7 +42,7 @@ class Classifier(TrunkModel):
         super().__init__(trunk)
         self._channels_first = channels_first
         self.pooling = config.pooling
-        self.gem = GeM() if config.pooling == "gem" else None
+        self.gem = GeM() if config.pooling == "gem" else nn.Identity()
         width = config.hidden or channels
         self.hidden = nn.Linear(channels, config.hidden) if config.hidden else nn.Identity()
         self.norm = nn.BatchNorm1d(width) if config.head_norm == "batch" else nn.Identity()
@@ -52,32 +53,41 @@ class Classifier(TrunkModel):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, L] logits."""
-        return self.answer(self.positions(images)[0])
+        return self.classify(self.feature_map(images)[0])
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, C], the pooled features of the trunk."""
-        return self._pooled(self.positions(images)[0])
+        return self._pooled(self.feature_map(images)[0])
 
-    def positions(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
-        """[B, 3, S, S] -> the trunk's features [B, N, C], and the rows and columns that the N positions form.
+    def feature_map(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
+        """[B, 3, S, S] -> the trunk's features [B, N, C], and the rows and columns of the N positions.
 
-        None where they form none: pooled features, and tokens whose number is no square.
+        Rows and columns are None for pooled features, and for tokens whose number is not a square.
         """
         features = cast(Any, self.trunk).forward_features(images)
         if features.ndim == 4:
             rows, columns = features.shape[2:] if self._channels_first else features.shape[1:3]
             return self._positions(features), (int(rows), int(columns))
-        found = self._positions(features)
-        side = math.isqrt(found.shape[1])
-        return found, (side, side) if features.ndim == 3 and side**2 == found.shape[1] else None
+        tokens = self._positions(features)
+        side = math.isqrt(tokens.shape[1])
+        return tokens, (side, side) if features.ndim == 3 and side**2 == tokens.shape[1] else None
 
-    def answer(self, positions: torch.Tensor) -> torch.Tensor:
+    def classify(self, positions: torch.Tensor) -> torch.Tensor:
         """Features [B, N, C] -> [B, L] logits."""
         pooled = self.norm(self.hidden(self._pooled(positions)))
         return cast(torch.Tensor, self.linear(self.dropout(torch.relu(pooled))))
 
     def _pooled(self, positions: torch.Tensor) -> torch.Tensor:
-        return self.gem(positions) if self.gem is not None else _pool(positions, self.pooling)
+        """[B, N, C] -> [B, C]."""
+        match self.pooling:
+            case "avg":
+                return positions.mean(1)
+            case "max":
+                return positions.amax(1)
+            case "avgmax":
+                return 0.5 * (positions.mean(1) + positions.amax(1))
+            case "gem":
+                return cast(torch.Tensor, self.gem(positions))
 
     def _positions(self, features: torch.Tensor) -> torch.Tensor:
         """A map [B, C, H, W] or [B, H, W, C], or tokens [B, N, C], as [B, N, C] without class tokens."""
@@ -91,28 +101,20 @@ class Classifier(TrunkModel):
 def build_classifier(
     config: ModelConfig, image_size: int, labels: int, seed: int, weights: str | None = None
 ) -> Classifier:
-    """A classifier whose random parts depend on ``seed`` alone. ``weights`` replaces the configured ones.
+    """Build a classifier whose random parts depend on ``seed`` alone. ``weights`` replaces the configured ones.
 
     Raises ConfigError for an unknown backbone, weights that do not fit, or an image size the backbone cannot take.
     """
     torch.manual_seed(seed)
-    trunk = build_trunk(config.backbone, weights or config.weights, image_size)
-    torch.manual_seed(seed)  # the head is the same whatever the trunk drew
+    trunk = build_trunk(replace(config, weights=weights or config.weights), image_size)
+    torch.manual_seed(seed)  # the head does not depend on how many numbers the trunk drew
     return Classifier(trunk, image_size, labels, config)
 
 
-def _pool(positions: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    if pooling == "avg":
-        return positions.mean(1)
-    if pooling == "max":
-        return positions.amax(1)
-    return 0.5 * (positions.mean(1) + positions.amax(1))
-
-
 def _feature_layout(trunk: nn.Module, image_size: int) -> tuple[int, bool]:
-    """Channels of the trunk's features, and whether they come before the positions; found by trying.
+    """Run the trunk once: return the channels of its features, and whether channels come before positions.
 
-    Parameters that no feature depends on (of a layer behind the features) are set to learn nothing.
+    Parameters that no feature depends on (of a layer behind the features) stop requiring gradients.
     """
     training = trunk.training
     trunk.eval()
@@ -131,16 +133,16 @@ def _feature_layout(trunk: nn.Module, image_size: int) -> tuple[int, bool]:
 
 
 def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
-    """The parameters that a tensor was computed from."""
-    seen: set[Any] = set()
-    found: set[torch.Tensor] = set()
-    waiting: list[Any] = [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
+    """Collect the parameters that a tensor was computed from."""
+    visited: set[Any] = set()
+    leaves: set[torch.Tensor] = set()
+    queue: list[Any] = [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable"):
-            found.add(node.variable)
-        waiting += [previous for previous, _ in node.next_functions]
-    return found
+            leaves.add(node.variable)
+        queue += [previous for previous, _ in node.next_functions]
+    return leaves

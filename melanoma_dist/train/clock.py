@@ -1,4 +1,4 @@
-"""Times an epoch, and tells when the next checkpoint is due."""
+"""Measures the speed of an epoch, and decides when the next checkpoint is due."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ class Speed(NamedTuple):
 
 
 class Clock:
-    """Measures how many images a second are trained on, and which share of the time was spent waiting for them.
+    """Measures images per second, and the share of the time spent waiting for input.
 
-    Time before an interruption counts, and time between it and the continuation does not.
+    Time before an interruption counts; time between it and the resume does not.
     """
 
     def __init__(self, batch_size: int, state: dict[str, float] | None = None) -> None:
-        """``state``: what ``state_dict`` gave in the middle of this epoch."""
+        """``state``: from ``state_dict``, to continue in the middle of an epoch."""
         self._batch_size = batch_size
         before = state or {"seconds": 0.0, "waited": 0.0}
         now = time.monotonic()
         self._start, self._reported = now - before["seconds"], now
-        self._waited = before["waited"]
+        self._wait_s = before["waited"]
 
     def state_dict(self) -> dict[str, float]:
-        """Plain values, for a checkpoint."""
-        return {"seconds": self.seconds(), "waited": self._waited}
+        """Return plain values, for a checkpoint."""
+        return {"seconds": self.seconds(), "waited": self._wait_s}
 
     def measure_waits(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches, while the waits for them are measured."""
+        """Yield the batches and measure how long each lets the training wait."""
         while True:
-            asked = time.monotonic()
+            start = time.monotonic()
             batch = next(batches, None)
-            self._waited += time.monotonic() - asked
+            self._wait_s += time.monotonic() - start
             if batch is None:
                 return
             yield batch
 
     def due(self) -> bool:
-        """Whether it is time to report: about once a second."""
+        """Tell whether to report: about once a second."""
         now = time.monotonic()
         if now - self._reported < _REPORT_INTERVAL_S:
             return False
@@ -58,13 +58,13 @@ class Clock:
         return time.monotonic() - self._start
 
     def speed(self, steps: int) -> Speed:
-        """Images per second of the whole unit in ``steps`` steps so far; share of the time spent waiting, 0 to 1."""
+        """The speed of the epoch after ``steps`` of its steps."""
         elapsed = max(self.seconds(), 1e-9)
-        return Speed(steps * self._batch_size / elapsed, self._waited / elapsed)
+        return Speed(steps * self._batch_size / elapsed, self._wait_s / elapsed)
 
 
 class CheckpointInterval:
-    """When checkpoints are due within an epoch."""
+    """Decides when checkpoints are due within an epoch."""
 
     def __init__(self, steps: int | None, seconds: float | None) -> None:
         """At most so many ``steps`` or ``seconds`` after the last one; with neither, never."""
@@ -72,17 +72,17 @@ class CheckpointInterval:
         self.saved()
 
     def saved(self) -> None:
-        """A checkpoint was written."""
-        self._at, self._taken = time.monotonic(), 0
+        """Start the interval again, after a checkpoint."""
+        self._start, self._steps_since = time.monotonic(), 0
 
     def due(self, ahead_s: float = 0.0) -> bool:
-        """Called after every step: whether the next checkpoint is due, or will be in ``ahead_s`` seconds.
+        """Tell, after every step, whether the next checkpoint is due, or will be in ``ahead_s`` seconds.
 
-        No sooner than after half of an interval in seconds: a slow disk is not to be written to all the time.
+        Never before half of an interval in seconds: a slow disk must not be written to all the time.
         """
-        self._taken += 1
+        self._steps_since += 1
         if self._steps is not None:
-            return self._taken >= self._steps
-        return self._seconds is not None and time.monotonic() - self._at >= self._seconds - min(
+            return self._steps_since >= self._steps
+        return self._seconds is not None and time.monotonic() - self._start >= self._seconds - min(
             ahead_s, self._seconds / 2
         )

@@ -1,4 +1,4 @@
-"""What ranks tell each other, beside the gradients that DistributedDataParallel averages.
+"""Collectives between the ranks of a unit, beside the gradients that DistributedDataParallel averages.
 
 Every function also works without a process group, as a world of one.
 """
@@ -16,20 +16,21 @@ from torch import nn
 from melanoma_dist.world import World
 
 T = TypeVar("T")
+Dtype = TypeVar("Dtype", bound=np.generic)
 
 
-def gather(array: npt.NDArray[Any], world: World) -> npt.NDArray[Any]:
-    """Concatenate an array [m, ...] of equal shape on every rank, in order of rank, on every rank."""
+def gather(array: npt.NDArray[Dtype], world: World) -> npt.NDArray[Dtype]:
+    """Concatenate the arrays [m, ...] of all ranks, equal in shape, in order of rank; on every rank."""
     if world.size == 1:
         return array
-    mine = torch.from_numpy(np.ascontiguousarray(array)).to(world.device)
-    parts = [torch.empty_like(mine) for _ in range(world.size)]
-    dist.all_gather(parts, mine)
+    local = torch.from_numpy(np.ascontiguousarray(array)).to(world.device)
+    parts = [torch.empty_like(local) for _ in range(world.size)]
+    dist.all_gather(parts, local)
     return torch.cat(parts).cpu().numpy()
 
 
 def sum_over_ranks(value: float, world: World) -> float:
-    """The sum of a number over all ranks."""
+    """Sum a number over all ranks, in float64."""
     if world.size == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=world.device)
@@ -38,25 +39,25 @@ def sum_over_ranks(value: float, world: World) -> float:
 
 
 def gather_objects(value: T, world: World) -> list[T]:
-    """Every rank's value (plain types and tensors on the CPU), in order of rank, on every rank."""
+    """Gather the value of every rank (plain types and CPU tensors), in order of rank; on every rank."""
     if world.size == 1:
         return [value]
-    box: list[Any] = [None] * world.size
-    dist.all_gather_object(box, value)
-    return box
+    values: list[Any] = [None] * world.size
+    dist.all_gather_object(values, value)
+    return values
 
 
 def broadcast_value(value: T, world: World) -> T:
-    """The main rank's value (plain types), on every rank."""
+    """Return the main rank's value (plain types) on every rank."""
     if world.size == 1:
         return value
-    box: list[Any] = [value]
-    dist.broadcast_object_list(box, src=0, device=torch.device(world.device))
-    return box[0]  # type: ignore[no-any-return]
+    values = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device(world.device))
+    return values[0]
 
 
 def broadcast_buffers(model: nn.Module, world: World) -> None:
-    """Give every rank the main rank's buffers: DistributedDataParallel hands out parameters alone."""
+    """Give every rank the main rank's buffers: DistributedDataParallel broadcasts parameters alone."""
     if world.size == 1:
         return
     for buffer in model.buffers():

@@ -1,8 +1,9 @@
-"""What the ranks of a unit agree on between two steps: to save a checkpoint, to leave; and who is missing.
+"""Lets the ranks of a unit agree between two steps: to save a checkpoint, to pause. Finds lost ranks.
 
-A process group of its own, of gloo on the CPU, carries the wishes: the round of one step runs while the next one is
-computed, so that no rank waits for it and no GPU is asked. Every rank reads the same answer after the same step. A rank
-that is lost or hangs shows here, within the timeout, by its number.
+Saving is collective, so all ranks must do it after the same step; yet only the main rank knows that it is time. The
+requests travel through a gloo process group of their own, on the CPU: the round of one step runs while the next step is
+computed, so no rank waits for it and no GPU is synchronized. Every rank reads the same answer after the same step. A
+rank that is lost or hangs shows here, within the timeout, by its number.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -24,7 +25,7 @@ _ROLL_CALL = timedelta(seconds=3)
 
 
 class Request(IntEnum):
-    """What a rank wants done after a step. The strongest request of any rank is that of all."""
+    """What a rank requests after a step. The highest request of any rank holds for all."""
 
     CONTINUE = 0
     SAVE = 1
@@ -32,52 +33,59 @@ class Request(IntEnum):
     """Save and end."""
 
 
+class _Round(NamedTuple):
+    """An exchange of requests in flight."""
+
+    work: dist.Work
+    highest: torch.Tensor  # a scalar, once ``work`` is done
+
+
 class StepCoordinator:
-    """The coordinator of one rank with the others of its unit; made by all of them at the same point."""
+    """One rank's end of the agreement. All ranks of a unit create it at the same point."""
 
     def __init__(self, world: World, timeout_s: float) -> None:
         """``timeout_s``: how long a rank waits for the others."""
         self._world, self._timeout_s = world, timeout_s
-        self._group: Any = None
-        self._roll: Any = None  # unused until somebody is missing: a group that timed out once carries nothing more
-        self._round: tuple[Any, torch.Tensor] | None = None
+        self._group: dist.ProcessGroup | None = None
+        self._roll_call: dist.ProcessGroup | None = None  # spare: a group that timed out once carries nothing more
+        self._round: _Round | None = None
         if world.size > 1:
-            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
-            self._roll = dist.new_group(backend="gloo", timeout=_ROLL_CALL)
+            self._group = _new_group(timedelta(seconds=timeout_s))
+            self._roll_call = _new_group(_ROLL_CALL)
 
     def exchange(self, request: Request) -> Request:
-        """Called by every rank after every step. Among several, a request is answered one step later, to all alike.
+        """Exchange requests; every rank calls it after every step. Among several ranks the answer is a step late.
 
-        A request that is answered right now is not carried further: it would come true twice.
+        A request that the answer already grants is not sent again: it would be granted twice.
         """
         if self._group is None:
             return request
         answer = Request.CONTINUE
         if self._round is not None:
-            work, told = self._round
-            work.wait()
-            answer = Request(int(told))
-        mine = torch.tensor(int(request if request > answer else Request.CONTINUE))
-        self._round = dist.all_reduce(mine, dist.ReduceOp.MAX, self._group, async_op=True), mine
+            self._round.work.wait()
+            answer = Request(int(self._round.highest))
+        highest = torch.tensor(int(request if request > answer else Request.CONTINUE))
+        work = dist.all_reduce(highest, dist.ReduceOp.MAX, self._group, async_op=True)
+        self._round = _Round(work, highest)
         return answer
 
     @contextmanager
     def convert_rank_errors(self) -> Iterator[None]:
-        """Raises RankError, with the numbers of the missing ranks, where others cannot be waited for any more."""
+        """Convert errors of collectives to RankError with the numbers of the missing ranks."""
         try:
             yield
         except MelanomaDistError:
             raise
         except RuntimeError as error:
-            if self._group is None or not _of_collectives(error):
+            if self._group is None or not _is_of_collectives(error):
                 raise
-            raise RankError(self._accusation()) from error
+            raise RankError(self._describe_missing()) from error
 
-    def _accusation(self) -> str:
-        """Who is missing, by a roll call: the main rank hears every other one, and those hear it alone."""
+    def _describe_missing(self) -> str:
+        """Call the roll: the main rank hears from every other rank, and those hear from it alone."""
         waited = f"no answer within {self._timeout_s:g} s (--collective-timeout-s)"
         try:
-            dist.monitored_barrier(self._roll, timeout=_ROLL_CALL, wait_all_ranks=True)
+            dist.monitored_barrier(self._roll_call, timeout=_ROLL_CALL, wait_all_ranks=True)
         except RuntimeError as error:
             if not self._world.is_main:
                 return f"rank 0 of {self._world.size} is lost or hangs, or a rank that it waits for: {waited}"
@@ -87,8 +95,12 @@ class StepCoordinator:
         return f"ranks lost each other: {waited}"
 
 
-def _of_collectives(error: RuntimeError) -> bool:
-    """Whether an error is of ranks that wait for each other: PyTorch has no class for it on the CPU."""
+def _new_group(timeout: timedelta) -> dist.ProcessGroup:
+    return cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=timeout))
+
+
+def _is_of_collectives(error: RuntimeError) -> bool:
+    """Tell whether ranks wait for each other in vain: on the CPU, PyTorch has no class for such errors."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or any(
         sign in text for sign in ("timed out", "connection closed", "connection reset", "gloo", "nccl", "socket")

@@ -1,4 +1,4 @@
-"""What a process sets once of the device it computes on, so that the same command computes the same."""
+"""Settings of the device, made once in a process, so that the same command computes the same numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def configure_device(gpu: int | None, threads: int) -> None:
 
 
 def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
-    """What decides how numbers are rounded, by name: a training that goes on with other values ends as another one."""
+    """What decides how numbers are rounded, by name. Resumed with other values, a training ends differently."""
     if world.gpu is None:
         return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
     names = ("amp", "channels_last", "compile", "sync_batchnorm")

@@ -1,4 +1,4 @@
-"""The loss: binary cross-entropy per label, blind where a label is unknown, weighted against imbalance.
+"""The loss: binary cross-entropy per known label, weighted against imbalance.
 
 Shapes: b samples, L labels. Targets are 1, 0 or NaN (unknown).
 """
@@ -22,7 +22,7 @@ class MaskedLoss(nn.Module):
     weights: torch.Tensor
 
     def __init__(self, config: LossConfig, targets: npt.NDArray[np.float32]) -> None:
-        """``targets`` [n, L] of the training images, from which balanced weights come."""
+        """``targets`` [n, L] of the training images give the balanced weights."""
         super().__init__()
         self._gamma = config.focal_gamma if config.loss == "focal" else 0.0
         balanced = config.class_weights == "balanced"
@@ -43,9 +43,9 @@ class MaskedLoss(nn.Module):
 
 
 def balanced_weights(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Weights [2, L] of negatives and positives: known / (2 * count), scikit-learn's "balanced" for each label.
+    """Compute weights [2, L] of negatives and positives: known / (2 * count), scikit-learn's "balanced" per label.
 
-    A label without positives or without negatives is not weighted.
+    A label without positives or without negatives has weights of 1.
     """
     positives = (targets == 1).sum(0)
     negatives = (targets == 0).sum(0)

@@ -1,4 +1,4 @@
-"""What it means that a device ran out of memory: with fewer images at once, a unit may go on."""
+"""Converts out-of-memory errors: with smaller micro-batches, the unit may fit."""
 
 from __future__ import annotations
 
@@ -13,32 +13,30 @@ from melanoma_dist.world import World
 
 @contextmanager
 def convert_memory_errors(unit: Unit, world: World) -> Iterator[None]:
-    """Raise OutOfMemory where a device had too little of it; TrainingError where there is nothing left to halve."""
+    """Convert errors of a full memory to OutOfMemory, or to TrainingError where nothing is left to halve."""
     try:
         yield
     except RuntimeError as error:
         if not is_of_memory(error):
             raise
-        raise _told(unit, world) from error
+        raise _memory_error(unit, world) from error
 
 
-def _told(unit: Unit, world: World) -> TrainingError:
+def _memory_error(unit: Unit, world: World) -> TrainingError:
     batch, pieces = unit.config.input.batch_size, unit.config.optimizer.accumulate
     at_once = -(-batch // (world.size * pieces))
     device = "the CPU" if world.gpu is None else f"GPU {world.gpu}"
-    what = f"{device} ran out of memory with {_count(at_once)} at once"
-    how = f"(--batch-size {batch} over {world.size} ranks, --accumulate {pieces})"
+    text = (
+        f"{device} ran out of memory with {at_once} image{'' if at_once == 1 else 's'} at once "
+        f"(--batch-size {batch} over {world.size} ranks, --accumulate {pieces})"
+    )
     more = min(2 * pieces, max_micro_batches(unit.config, world.size))
     if more > pieces:
-        return OutOfMemory(f"{what} {how}", more)
-    return TrainingError(f"{what} {how}: nothing is left to halve. Lower --image-size, or free the device.")
+        return OutOfMemory(text, more)
+    return TrainingError(f"{text}: nothing is left to halve. Lower --image-size, or free the device.")
 
 
 def max_micro_batches(config: RunConfig, ranks: int) -> int:
-    """Into how many a share of a step can be cut: batch statistics of the head are of two images at least."""
-    least = 2 if config.model.head_norm == "batch" else 1
-    return max(1, config.input.batch_size // ranks // least)
-
-
-def _count(images: int) -> str:
-    return f"{images} image{'' if images == 1 else 's'}"
+    """The most micro-batches of a step on one rank: batch norm in the head needs two images in each."""
+    smallest = 2 if config.model.head_norm == "batch" else 1
+    return max(1, config.input.batch_size // ranks // smallest)

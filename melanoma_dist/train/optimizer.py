@@ -1,4 +1,4 @@
-"""The optimizer and its parameter groups: head and trunk at rates of their own, layer-wise decay through timm."""
+"""Builds the optimizer and its parameter groups: separate rates of head and trunk, layer-wise decay by timm."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from melanoma_dist.models.backbones import TrunkModel
 
 
 def parameter_groups(model: TrunkModel, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Groups with ``params``, ``weight_decay`` and ``factor``, the share of ``lr`` they learn at.
+    """Group the parameters, each group with ``params``, ``weight_decay`` and ``factor``, its share of ``lr``.
 
-    The order is the same in every process, so that a saved optimizer fits again.
+    The order is the same in every process, so that a saved optimizer state fits.
     """
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model.trunk, weight_decay=config.weight_decay, layer_decay=config.layer_decay, min_scale=0.0
@@ -23,7 +23,7 @@ def parameter_groups(model: TrunkModel, config: OptimizerConfig) -> list[dict[st
     for group in groups:
         group["factor"] = group.pop("lr_scale", 1.0)
         group.pop("param_names", None)
-    # timm scales against its own classifier, which the trunk lacks: its last stage is to learn at the full rate.
+    # timm scales relative to its own classifier. The trunk has none, and its last stage must learn at the full rate.
     highest = max(group["factor"] for group in groups)
     for group in groups:
         group["factor"] /= highest
@@ -33,14 +33,20 @@ def parameter_groups(model: TrunkModel, config: OptimizerConfig) -> list[dict[st
 
 
 def build_optimizer(model: TrunkModel, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The configured optimizer over ``parameter_groups``, fused; rates are set by the schedule in every step."""
+    """Build the configured optimizer, fused, over ``parameter_groups``. ``set_rates`` sets its rates in every step."""
     groups = parameter_groups(model, config)
-    if config.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=config.lr, fused=True)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, lr=config.lr, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        case "sgd":
+            return _sgd(groups, config)
+
+
+def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.SGD:
     optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=True)
-    # A momentum of zero is what a first step begins with; one that is skipped would leave whatever lay in the memory.
+    # PyTorch allocates momentum in the first step. If that step is skipped, the buffer holds uninitialized memory.
     for group in groups:
         for parameter in group["params"]:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -48,6 +54,6 @@ def build_optimizer(model: TrunkModel, config: OptimizerConfig) -> torch.optim.O
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of ``rate``."""
+    """Set the rate of every group to its share of ``rate``."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["factor"]

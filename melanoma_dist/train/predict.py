@@ -1,4 +1,4 @@
-"""What a model says of images: the same for a validation and for images that no fold has seen.
+"""Predicts images with a model, the same way for a validation and for new images.
 
 Shapes: b images of a batch, S pixels a side, L outputs, n images to predict.
 """
@@ -25,42 +25,42 @@ Predictions = npt.NDArray[np.float32]
 
 
 def to_device(model: Model, world: World, hardware: HardwareConfig) -> Model:
-    """The model on the rank's device, in the memory layout that its convolutions are fastest in."""
+    """Move the model to the rank's device, in the memory layout that its convolutions are fastest in."""
     channels_last = world.gpu is not None and hardware.channels_last
     layout = torch.channels_last if channels_last else torch.preserve_format
     return model.to(world.device).to(memory_format=layout)
 
 
 def uses_amp(world: World, hardware: HardwareConfig) -> bool:
-    """Whether the rank computes in bfloat16 where that is safe."""
+    """Tell whether the rank computes in bfloat16 where that is safe: on a GPU, with ``amp``."""
     return world.gpu is not None and hardware.amp
 
 
 def autocast(amp: bool) -> torch.autocast:
-    """The context of a forward pass."""
+    """The context of a forward pass, in bfloat16 with ``amp``."""
     return torch.autocast("cuda" if amp else "cpu", torch.bfloat16, enabled=amp)
 
 
 def predict(
     model: nn.Module, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int, world: World, amp: bool
-) -> npt.NDArray[np.float32]:
-    """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once.
+) -> Predictions:
+    """Predict probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample exactly once.
 
-    ``model`` maps images [b, 3, S, S] to logits [b, L] and is left in evaluation mode.
+    ``model`` maps images [b, 3, S, S] to logits [b, L]. It stays in evaluation mode.
     """
     model.eval()
-    found: list[npt.NDArray[np.float32]] = []
+    probabilities: list[Predictions] = []
     samples: list[npt.NDArray[np.int64]] = []
     with torch.inference_mode():
         for images, batch in batches:
             with autocast(amp):
                 logits = model(images)
-            found.append(torch.sigmoid(logits.float()).cpu().numpy())
-            counted = np.arange(len(batch.samples)) < batch.count
+            probabilities.append(torch.sigmoid(logits.float()).cpu().numpy())
+            counted = np.arange(len(batch.samples)) < batch.count  # the rest is padding
             samples.append(np.where(counted, batch.samples, -1))
-    everything, owners = gather(np.concatenate(found), world), gather(np.concatenate(samples), world)
+    gathered, owners = gather(np.concatenate(probabilities), world), gather(np.concatenate(samples), world)
     if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
         raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
-    result = np.empty((count, everything.shape[1]), dtype=np.float32)
-    result[owners[owners >= 0]] = everything[owners >= 0]
+    result = np.empty((count, gathered.shape[1]), dtype=np.float32)
+    result[owners[owners >= 0]] = gathered[owners >= 0]
     return result

@@ -1,4 +1,4 @@
-"""How the learning rate and the length of a training follow from its progress: pure, no PyTorch.
+"""The learning rate and the length of a training, as pure functions of its progress. No PyTorch.
 
 The rate of a parameter group in a step is ``lr * (the group's factor) * schedule_factor(...)``.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from melanoma_dist.config.run import ScheduleConfig
 
@@ -15,19 +14,23 @@ _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # shares of the peak (Smith & Top
 
 
 def schedule_factor(config: ScheduleConfig, step: int, steps_per_epoch: int, reduction: float) -> float:
-    """Share of the peak rate in step ``step`` (counted from 0 over the whole training), 0 to 1.
+    """Return the share of the peak rate in ``step`` (counted from 0 over the whole training), 0 to 1.
 
-    ``reduction`` is what the plateau rule has multiplied together so far.
+    ``reduction`` is the product of the plateau rule's factors so far.
     """
     total = config.epochs * steps_per_epoch
     warmup = round(config.warmup_epochs * steps_per_epoch)
-    if config.schedule == "onecycle":
-        return _onecycle(step, total, max(warmup, 1))
-    if step < warmup:
+    if step < warmup and config.schedule != "onecycle":
         return (step + 1) / warmup
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-    return reduction if config.schedule == "plateau" else 1.0
+    match config.schedule:
+        case "onecycle":
+            return _onecycle(step, total, max(warmup, 1))
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        case "plateau":
+            return reduction
+        case "constant":
+            return 1.0
 
 
 def _onecycle(step: int, total: int, rise: int) -> float:
@@ -42,29 +45,29 @@ def _cosine_between(start: float, end: float, share: float) -> float:
 
 @dataclass(frozen=True)
 class Progress:
-    """What early stopping and the plateau rule remember: one value per epoch goes in, a new Progress comes out."""
+    """The memory of early stopping and of the plateau rule. Each epoch's score makes a new Progress."""
 
     best: float = -math.inf
-    """Highest validation AUC so far that counted as a gain."""
+    """Highest score so far that counted as a gain."""
     best_epoch: int = -1
     epoch: int = -1
-    """Last epoch that was seen."""
+    """Last validated epoch, from 0; -1 before the first."""
     reduction: float = 1.0
-    """Factor of the plateau rule."""
+    """Product of the plateau rule's factors so far."""
     waited: int = 0
     """Epochs without gain since the best one or the last reduction."""
 
-    def after(self, epoch: int, auc: float, config: ScheduleConfig) -> Progress:
-        """The state after an epoch's validation."""
-        if auc > self.best + config.min_gain:
-            return replace(self, best=auc, best_epoch=epoch, epoch=epoch, waited=0)
+    def after(self, epoch: int, score: float, config: ScheduleConfig) -> Progress:
+        """Return the progress after the validation of ``epoch`` with its ``score``."""
+        if score > self.best + config.min_gain:
+            return replace(self, best=score, best_epoch=epoch, epoch=epoch, waited=0)
         waited = self.waited + 1
         if waited > config.plateau_patience and config.schedule == "plateau":
             return replace(self, epoch=epoch, reduction=self.reduction * config.plateau_factor, waited=0)
         return replace(self, epoch=epoch, waited=waited)
 
     def reason_to_stop(self, config: ScheduleConfig) -> str | None:
-        """Why no further epoch should follow, or None."""
+        """Return why no further epoch follows, or None."""
         if self.epoch + 1 >= config.epochs:
             return f"all {config.epochs} epochs done"
         idle = self.epoch - self.best_epoch
@@ -72,6 +75,6 @@ class Progress:
             return f"no gain for {idle} epochs"
         return None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+    def state_dict(self) -> dict[str, float]:
+        """Return plain values, for a checkpoint."""
         return dict(self.__dict__)

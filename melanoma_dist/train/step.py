@@ -1,8 +1,8 @@
-"""What learns: model, optimizer and moving average of one rank; what is done with them: a step, a prediction.
+"""Trains and predicts on one rank: model, loss, optimizer and moving average.
 
-A step's loss is a sum over the known labels of the whole global batch divided by their number, whatever the number of
-ranks and of micro-batches: each computes its part of that sum. DistributedDataParallel averages gradients over ranks,
-so each rank's part is multiplied by their number.
+The loss of a step is a sum over the known labels of the global batch, divided by their number. It does not depend on
+the number of ranks and micro-batches, for each computes its part of that sum. DistributedDataParallel averages the
+gradients over the ranks, so each part is multiplied by their number.
 
 Shapes: b images of a rank's share, S pixels a side, L labels, n images to predict.
 """
@@ -33,16 +33,16 @@ from melanoma_dist.train.optimizer import build_optimizer, set_rates
 from melanoma_dist.train.predict import autocast, predict, to_device, uses_amp
 from melanoma_dist.world import World
 
-_LOOK_EVERY = 50  # steps: to ask a device how many were skipped is to wait for it
-# Whether the main rank's buffers replace the others' before every forward pass; PyTorch is renaming the argument.
-_BUFFERS = "forward_sync_buffers"
-_NO_BUFFERS: dict[str, Any] = {
-    _BUFFERS if _BUFFERS in signature(DistributedDataParallel).parameters else "broadcast_buffers": False
+_CHECK_EVERY = 50  # steps: reading the count of skipped steps waits for the device
+# The main rank's buffers must not replace the others' before a forward pass. PyTorch is renaming the argument.
+_SYNC = "forward_sync_buffers"
+_NO_SYNC: dict[str, Any] = {
+    _SYNC if _SYNC in signature(DistributedDataParallel).parameters else "broadcast_buffers": False
 }
 
 
 class TrainStep:
-    """A model in training on one rank."""
+    """A model in training on one rank. Call ``begin_epoch``, ``step`` for each batch, then ``end_epoch``."""
 
     def __init__(self, model: TrunkModel, loss: nn.Module, config: RunConfig, world: World) -> None:
         """``loss`` maps outputs and targets to a scalar sum over the known targets."""
@@ -60,15 +60,17 @@ class TrainStep:
         self._amp = uses_amp(world, hardware)
         self._parallel: nn.Module  # from the first `begin_epoch` on
         self._frozen: bool | None = None
-        self._rehearsed = False
+        self._warmed_up = False
         self._non_finite = NonFiniteGuard(model, self.optimizer, world.device)
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)  # there, so that no step waits
+        self._loss_sum = torch.zeros(
+            (), dtype=torch.float64, device=world.device
+        )  # on the device: no step waits for it
 
     def begin_epoch(self, frozen: bool) -> None:
-        """Get ready to train: the whole model, or with ``frozen`` the head alone."""
+        """Prepare to train the whole model, or with ``frozen`` the head alone."""
         if frozen != self._frozen:
             self.model.freeze_trunk(frozen)
-            self._frozen, self._rehearsed = frozen, False
+            self._frozen, self._warmed_up = frozen, False
             self._parallel = self._wrap()
         self.model.train()
         if frozen:
@@ -77,10 +79,10 @@ class TrainStep:
     def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
         """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training.
 
-        A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, where too many were.
+        A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, after too many.
         """
         set_rates(self.optimizer, rate)
-        self._rehearse(batch)
+        self._warm_up(batch)
         torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
         self._non_finite.begin()
         loss = self._accumulate(batch)
@@ -90,11 +92,11 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, step=number)
-        if number % _LOOK_EVERY == 0:
+        if number % _CHECK_EVERY == 0:
             self.check_skipped()
 
     def running_loss(self) -> float:
-        """This rank's part of the loss, summed over the steps of the epoch that were taken."""
+        """This rank's part of the loss, summed over the steps of the epoch that were not skipped."""
         return float(self._loss_sum)
 
     def skipped(self) -> int:
@@ -107,26 +109,26 @@ class TrainStep:
         self._non_finite.require(allowed if most is None else min(allowed, most))
 
     def end_epoch(self) -> None:
-        """The loss and the count of skipped steps begin anew."""
+        """Reset the loss and the count of skipped steps."""
         self._loss_sum.zero_()
-        self._non_finite.forget()
+        self._non_finite.reset()
 
     def sync_buffers(self) -> None:
-        """Make the running statistics, which each rank gathered from its own share, one on all ranks."""
+        """Average the running statistics, which each rank computes from its own share, over all ranks."""
         average_buffers(self.model, self._world)
         if self.average is not None:
             average_buffers(self.average.module, self._world)
 
     def evaluation_model(self) -> nn.Module:
-        """The model that is validated and kept: the moving average where there is one."""
+        """The model to validate and save: the moving average where there is one."""
         return self.model if self.average is None else cast(nn.Module, self.average.module)
 
     def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
-        """Probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample computed exactly once."""
+        """Predict probabilities [n, L] of ``count`` samples on all ranks together; see ``predict.predict``."""
         return predict(self.evaluation_model(), batches, count, self._world, self._amp)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is the same on every rank, as tensors and plain values; ``rank_state`` has the rest."""
+        """Return the state that all ranks share, as tensors and plain values; ``rank_state`` has the rest."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -134,14 +136,14 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
 
     def rank_state(self) -> dict[str, Any]:
-        """What this rank alone has, on the CPU: running statistics of its shares, its part of the loss."""
+        """Return the state of this rank alone, on the CPU: its running statistics, its part of the loss."""
         return {
             "buffers": _buffers(self.model),
             "average": {} if self.average is None else _buffers(self.average.module),
@@ -150,37 +152,38 @@ class TrainStep:
         }
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``rank_state`` gave, after ``load_state_dict``."""
+        """Restore what ``rank_state`` returned, after ``load_state_dict``."""
         _set_buffers(self.model, state["buffers"])
         if self.average is not None:
             _set_buffers(self.average.module, state["average"])
         self._loss_sum.fill_(state["loss_sum"])
         self._non_finite.load_state_dict(state["skipping"])
 
-    def _rehearse(self, batch: TrainingBatch) -> None:
-        """A first pass whose gradients are thrown away, so that no step is DistributedDataParallel's first.
+    def _warm_up(self, batch: TrainingBatch) -> None:
+        """Run a pass whose gradients are dropped, so that no step is DistributedDataParallel's first.
 
-        It sorts gradients anew after its first pass, and three or more ranks then sum them in another order: a training
-        that goes on would differ in the last bits from one that was never stopped.
+        DDP puts gradients into buckets, and after its first pass rebuilds them in the order in which gradients became
+        ready. With three or more ranks, other buckets sum in another order: without this pass, the first step after
+        a resume would differ in the last bits from the same step of a training that was never interrupted.
         """
-        if self._rehearsed or self._world.size < 3:
+        if self._warmed_up or self._world.size < 3:
             return
-        self._rehearsed = True
-        own = self.rank_state()
+        self._warmed_up = True
+        before = self.rank_state()
         self._accumulate(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.load_rank_state(own)
+        self.load_rank_state(before)
 
     def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
-        """Gradients of a batch, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
+        """Accumulate gradients, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
         loss = torch.zeros_like(self._loss_sum)
-        # The same number on all ranks, though shares may differ by one image: SyncBatchNorm counts on it.
+        # Equally many on all ranks, though shares may differ by one image: SyncBatchNorm synchronizes in each of them.
         micro = min(self._config.optimizer.accumulate, max_micro_batches(self._config, self._world.size))
         parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
         for position, (images, targets) in enumerate(parts):
             last = position == len(parts) - 1
-            silent = isinstance(self._parallel, DistributedDataParallel) and not last
-            with self._parallel.no_sync() if silent else nullcontext():  # type: ignore[operator]
+            local = isinstance(self._parallel, DistributedDataParallel) and not last  # gradients are averaged once
+            with self._parallel.no_sync() if local else nullcontext():  # type: ignore[operator]
                 with autocast(self._amp):
                     logits = self._parallel(images)
                 part = self.loss(logits, targets) / max(batch.known, 1)
@@ -195,9 +198,9 @@ class TrainStep:
             # Each rank has running statistics of its own until `sync_buffers` averages them before a validation. The
             # constructor broadcasts the main rank's buffers all the same, which would overwrite the other ranks' in the
             # middle of an epoch: they are put back.
-            own = self.rank_state()
-            parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_BUFFERS)
-            self.load_rank_state(own)
+            before = self.rank_state()
+            parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_SYNC)
+            self.load_rank_state(before)
         if self._config.hardware.compile:
             parallel.compile()
         return parallel
@@ -214,7 +217,7 @@ def _set_buffers(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
 
 
 def redistribute_state(states: list[dict[str, Any]], ranks: int) -> list[dict[str, Any]]:
-    """The ranks' own states for another number of ranks: statistics averaged, the loss so far given to the first."""
+    """Redistribute rank states to another number of ranks: statistics averaged, the loss summed on rank 0."""
 
     def mean(part: str) -> dict[str, torch.Tensor]:
         first = states[0][part]
@@ -223,6 +226,6 @@ def redistribute_state(states: list[dict[str, Any]], ranks: int) -> list[dict[st
             for name, value in first.items()
         }
 
-    one = {"buffers": mean("buffers"), "average": mean("average"), "skipping": states[0]["skipping"]}
+    shared = {"buffers": mean("buffers"), "average": mean("average"), "skipping": states[0]["skipping"]}
     losses = [math.fsum(state["loss_sum"] for state in states)] + [0.0] * (ranks - 1)
-    return [{**one, "loss_sum": loss} for loss in losses]
+    return [{**shared, "loss_sum": loss} for loss in losses]

@@ -41,7 +41,7 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
     done = command.give("--max-skipped-steps", "0")
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.count("error:") == 1
-    assert "lastly of step 3, is not finite" in done.stderr
+    assert "lastly step 3, were skipped" in done.stderr
     assert not (command.run / "summary.json").exists()
 
 

@@ -136,4 +136,4 @@ def test_nan_on_one_rank_ends_all_of_them_with_one_message_where_none_may_be_ski
     found = on_ranks(2, jobs.one_rank_meets_nan, tiny(max_skipped_steps=0), data, victim, limit_s=90)
     assert [type(each) for each in found] == [TrainingError] * 2
     assert str(found[0]) == str(found[1])
-    assert "1 steps of one epoch, lastly of step 3, is not finite" in str(found[0])
+    assert "1 steps of one epoch, lastly step 3, were skipped" in str(found[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS, targets
+from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader
@@ -39,10 +39,8 @@ def small_dataset(folder: Path, images: int = 60) -> Dataset:
 
 
 def all_samples(dataset: Dataset, labels: str = "isic2019") -> Samples:
-    manifest = dataset.manifest
-    largest = int(manifest["width"].max()), int(manifest["height"].max())
-    rows = np.arange(len(manifest), dtype=np.int64)
-    return Samples(ShardReader(dataset), rows, targets(manifest, LABEL_SETS[labels]), largest)
+    rows = np.arange(len(dataset.manifest), dtype=np.int64)
+    return Samples.of_rows(ShardReader(dataset), dataset.manifest, rows, LABEL_SETS[labels])
 
 
 def config(**values: Any) -> RunConfig:

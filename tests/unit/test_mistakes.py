@@ -67,8 +67,8 @@ def good(data: Path, tmp_path: Path) -> list[object]:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--backbone", "densnet201"], "Near it: densenet201"),
-        (["--backbone", "resnet152v2", "--weights", "imagenet"], "Nearest with weights: resnetv2_152x2_bit"),
+        (["--backbone", "densnet201"], "Similar names: densenet201"),
+        (["--backbone", "resnet152v2", "--weights", "imagenet"], "Similar ones with weights: resnetv2_152x2_bit"),
         (["--weights", "nowhere.safetensors"], "neither imagenet, none nor a file"),
         (["--data", "None"], "--data demo"),
         (["--data", "nowhere"], "no such folder"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fuzzing.files import BACKBONE, RUN
 from fuzzing.parsers import Parser
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
@@ -33,7 +34,7 @@ def _config(place: Path) -> None:
 
 def _weights(place: Path) -> None:
     for suffix in ("safetensors", "pt"):
-        build_trunk(BACKBONE, str(place / "files" / f"weights.{suffix}"), 32)
+        build_trunk(ModelConfig(BACKBONE, str(place / "files" / f"weights.{suffix}")), 32)
 
 
 def rehash(folder: Path, index: str, names: tuple[str, ...]) -> None:

@@ -94,9 +94,9 @@ def test_an_unknown_backbone_is_told_its_neighbours() -> None:
 
 def test_weights_that_nobody_published_are_told_the_nearest() -> None:
     with pytest.raises(
-        ConfigError, match=r"no ImageNet weights are published for resnet152v2.*Nearest with weights: \w"
+        ConfigError, match=r"no ImageNet weights are published for resnet152v2.*Similar ones with weights: \w"
     ):
-        build_trunk("resnet152v2", "imagenet", 224)
+        build_trunk(ModelConfig("resnet152v2", "imagenet"), 224)
 
 
 @pytest.mark.parametrize("file", ["good.safetensors", "good.pt", "nested.pt"])
@@ -145,7 +145,7 @@ def test_weights_that_do_not_serve_are_refused(
 ) -> None:
     path = bad_weights(kind, tmp_path, published[1] / "good.safetensors")
     with pytest.raises(ConfigError, match=complaint) as caught:
-        build_trunk("test_resnet", str(path), 64)
+        build_trunk(ModelConfig("test_resnet", str(path)), 64)
     assert str(path) in str(caught.value)
     assert "code ran" not in capsys.readouterr().out
 
@@ -188,7 +188,7 @@ def test_a_damaged_file_of_weights_is_read_or_refused(published: tuple[Any, Path
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        build_trunk("test_resnet", str(path), 64)
+        build_trunk(ModelConfig("test_resnet", str(path)), 64)
 
     fuzz_reader(read, (published[1] / "good.safetensors").read_bytes(), ConfigError, examples=20)
 
@@ -203,4 +203,4 @@ def test_tensors_that_are_no_weights_are_refused(wrong: str, published: tuple[An
     }
     torch.save(states[wrong], tmp_path / "odd.pt")
     with pytest.raises(ConfigError, match=r"holds no state dict|does not fit test_resnet|could not be read"):
-        build_trunk("test_resnet", str(tmp_path / "odd.pt"), 64)
+        build_trunk(ModelConfig("test_resnet", str(tmp_path / "odd.pt")), 64)

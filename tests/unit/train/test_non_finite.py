@@ -101,7 +101,7 @@ def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
     for number in range(3):
         mine.check_skipped()
         mine.step(spoilt(number), number + 1, 0.01)
-    with pytest.raises(TrainingError, match=r"3 steps of one epoch, lastly of step 4, .*at most 2 .*max-skipped-steps"):
+    with pytest.raises(TrainingError, match=r"3 steps of one epoch, lastly step 4, .*At most 2 .*max-skipped-steps"):
         mine.check_skipped()
     mine.end_epoch()
     mine.check_skipped()
