@@ -159,7 +159,7 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     with pytest.raises(ResumeError, match=r"compile False then, True now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)
     with pytest.raises(
-        ResumeError, match=r"decode_threads 1 then, 2 now\. Give its flags as then, or --accept-changes"
+        ResumeError, match=r"decode_threads 1 then, 2 now\. Type its flags as then, or --accept-changes"
     ):
         jobs.whole_unit(World(threads=2), unit)
 
