@@ -15,7 +15,7 @@ from melanoma_dist.storage.locks import LOCK
 
 _CLOCK = (
     "clock", "seconds", "images_per_s", "wait_share", "device_seconds", "input_wait_share", "seconds_of_last_command",
-    "finished", "made_with",
+    "finished", "environment",
 )  # fmt: skip
 
 _TIMED = ("images_per_s", "wait_share", "seconds_per_epoch")  # of TensorBoard's scalars

@@ -37,7 +37,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
     command.plan("train.step:TrainStep.step", 5, do="signal command 9", fold=0)
     command.plan("evaluate.finalize:finalize")
     command.plan("evaluate.finalize:_collect", when="after")
-    command.plan("evaluate.finalize:write_json")
+    command.plan("evaluate.finalize:write_summary")
     for _ in range(4):
         assert command.give().returncode == -9
         assert not (command.run / "summary.json").exists()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist.artifacts.run_folder import RunFolder, write_json
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.run_record import RunRecord, current_environment, now, write_run_record
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
@@ -63,6 +64,6 @@ def unit_in(folder: Path, data: Path, mirror: str) -> Unit:
     dataset = load_dataset(data)
     folder.mkdir(parents=True)
     make_folds(dataset.manifest, LABEL_SETS["melanoma"], 3, 0).to_parquet(folder / "folds.parquet")
-    write_json(folder / "record.json", {"identity": {}})
+    write_run_record(folder / "record.json", RunRecord({}, current_environment(), now()))
     url = fold_url(replace(RUN, mirror=mirror), RunFolder(folder, {}), folder, 1)
     return Unit(RUN, 1, str(data), dataset.fingerprint, folder, mirror=url)

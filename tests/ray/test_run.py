@@ -136,7 +136,7 @@ def test_repeats_train_the_same_folds_with_other_seeds(finished: Path, launch: L
     pd.testing.assert_frame_equal(first, pd.read_parquet(finished / "predictions.parquet"), check_exact=True)
     pd.testing.assert_frame_equal(first[["image_id", "group", "fold"]], second[["image_id", "group", "fold"]])
     assert (first["MEL"] != second["MEL"]).any()
-    repeats = json.loads((run / "summary.json").read_text())["repeats_of"]
+    repeats = json.loads((run / "summary.json").read_text())["seed_repeats"]
     assert repeats["seeds"] == [0, 1]
     for fold in (0, 1):
         rows = second[second["fold"] == fold]

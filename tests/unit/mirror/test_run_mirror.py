@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.run_record import Identity, RunRecord, current_environment, now, write_run_record
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.mirror import run_mirror
@@ -23,7 +23,7 @@ from ..samples import tiny
 from .storage import Flaky, read_all_files
 
 BUSY = ConfigError("another command")
-IDENTITY = {"seed": 0, "data": "fingerprint"}
+IDENTITY: Identity = {"seed": 0, "data": "fingerprint"}
 MIRROR = "flaky://bucket/runs"
 
 
@@ -45,7 +45,8 @@ class Run:
         atomic.write_folder(place, lambda aside: (aside / "state.pt").write_text(f"{fold} {epoch}"))
 
     def start(self) -> None:
-        self.write("record.json", json.dumps({"identity": IDENTITY}))
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        write_run_record(self.folder.record, RunRecord(IDENTITY, current_environment(), now()))
         self.write("config.yaml", "seed: 0")
         self.write("folds.parquet", "folds")
         self.write("seed-1/folds.parquet", "the same folds")
