@@ -10,7 +10,6 @@ import pandas as pd
 from melanoma_dist.artifacts.decision_rules import write_decision_rules
 from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.artifacts.integrity import hashes_of
-from melanoma_dist.artifacts.legacy import former_summary
 from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.artifacts.run_record import current_environment, now
@@ -24,6 +23,7 @@ from melanoma_dist.evaluate.incidents import incidents
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.evaluate.report.run_results import with_files
 from melanoma_dist.evaluate.report.tensorboard import write_run_events
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
 from melanoma_dist.inference.ensemble import Ensemble
@@ -64,9 +64,10 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
     )
     ensemble = Ensemble(folder.path, config, dataset.fingerprint, rules, dataset.size, World())
     write_error_gallery(folder.path, ensemble, dataset, table, config.threshold)
-    write_report(folder.path, former_summary(summary))
-    write_card(folder.path, former_summary(summary))
-    write_run_events(former_summary(summary), table, config, folder.path)
+    results = with_files(folder.path, summary, table)
+    write_report(results)
+    write_card(results)
+    write_run_events(results)
     write_summary(folder.path, summary)
     return summary
 

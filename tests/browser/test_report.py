@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.evaluate.report.run_results import read_run_results
 
 from ..unit.evaluate.report.folder import write_evaluation, write_run
 
@@ -38,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_run(folder, labels=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"), images=300, repeats=2)
     write_evaluation(folder, earlier=1)
-    write_report(folder)
+    write_report(read_run_results(folder))
     return folder / "report.html"
 
 

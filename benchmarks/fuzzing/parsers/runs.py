@@ -19,6 +19,7 @@ from melanoma_dist.evaluate.comparison.runs import read_out_of_fold_runs
 from melanoma_dist.evaluate.holdout.access_history import read_history
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.evaluate.report.run_results import read_run_results
 from melanoma_dist.inference.images import select_holdout
 from melanoma_dist.models.backbones import build_trunk
 
@@ -68,8 +69,9 @@ def _earlier_evaluations(place: Path) -> None:
 
 
 def _report(place: Path) -> None:
-    write_report(place / RUN)
-    write_card(place / RUN)
+    results = read_run_results(place / RUN)
+    write_report(results)
+    write_card(results)
 
 
 def inside(folder: str, *names: str) -> tuple[str, ...]:

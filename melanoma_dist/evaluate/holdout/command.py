@@ -21,6 +21,7 @@ from melanoma_dist.evaluate.holdout.display import show
 from melanoma_dist.evaluate.holdout.metrics import compute_results, prediction_tables
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.evaluate.report.run_results import with_files
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.images import Selection, select_all, select_holdout
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
@@ -49,7 +50,9 @@ def evaluate(settings: EvaluateConfig) -> None:
         results = compute_results(run, selection.images, tables, settings.prevalence, files)
         record = evaluation.finish(results)
     show(record, results)
-    _renew_report(run.folder)
+    report = with_files(run.folder.path, run.summary, run.predictions())
+    write_report(report)
+    write_card(report)
     console.info(
         f"metrics: {evaluation.path / EVALUATION}  predictions: {evaluation.predictions}  report: {run.folder.report}"
     )
@@ -118,9 +121,3 @@ def _deleted(record: EvaluationRecord) -> str:
     if not names:
         return ""
     return f" Records deleted or moved away: {', '.join(names)}. Their images are not known, so they count."
-
-
-def _renew_report(folder: RunFolder) -> None:
-    """Write the run's page and model card anew, with this evaluation in them."""
-    write_report(folder.path)
-    write_card(folder.path)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from melanoma_dist.config.saved import parse_yaml
+from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import statements, tables
 from melanoma_dist.evaluate.report.cells import estimate_text
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
 from melanoma_dist.evaluate.report.facts import facts, headlines
-from melanoma_dist.evaluate.report.run_results import RunResults, convert_errors, headline, read_run_results
+from melanoma_dist.evaluate.report.run_results import RunResults, headline
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.tables import Table
 from melanoma_dist.storage import atomic
@@ -21,20 +22,17 @@ from melanoma_dist.storage import atomic
 AUTHORS = "to be filled in by the authors"
 
 
-def write_card(folder: Path, summary: dict[str, Any] | None = None) -> None:
-    """Write the model card beside the weights of a run, whole or not at all; see ``write_report``."""
-    results = read_run_results(folder, summary)
-    with convert_errors(folder):
-        text = render("evaluate/report/card.md.j2", **_contents(results))
-    path = folder / "model" / "README.md"
+def write_card(results: RunResults) -> None:
+    """Write the model card beside the weights of a run, whole or not at all. The same results give the same bytes."""
+    path = results.folder / "model" / "README.md"
     path.parent.mkdir(exist_ok=True)
-    atomic.write_text(path, text)
+    atomic.write_text(path, render("evaluate/report/card.md.j2", **_contents(results)))
 
 
 def _contents(results: RunResults) -> dict[str, Any]:
     summary = results.summary
     texts = answers(results)
-    points = summary["operating_points"].get(HEADLINE, {"not_chosen": "the label is absent"})
+    points = summary.operating_points.get(HEADLINE, Undefined("the label is absent"))
     return {
         "s": summary,
         "label": HEADLINE,
@@ -44,10 +42,10 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "evaluations": [f"{each.title}: {statements.history(each)}" for each in results.evaluations],
         "tables": _tables(results),
         "about_points": statements.POINTS,
-        "points": tables.points_table(points, results.evaluations, HEADLINE) if isinstance(points, list) else None,
-        "no_points": None if isinstance(points, list) else points["not_chosen"],
+        "points": None if isinstance(points, Undefined) else tables.points_table(points, results.evaluations, HEADLINE),
+        "no_points": points.reason if isinstance(points, Undefined) else None,
         "limits": statements.limits(results),
-        "repeats": summary["repeats"] > 1,
+        "repeats": summary.repeats > 1,
         "checklists": [
             ("CLAIM 2024", [(item, _answer(item, texts)) for item in CLAIM]),
             ("TRIPOD+AI", [(item, _answer(item, texts)) for item in TRIPOD_AI]),
@@ -56,11 +54,11 @@ def _contents(results: RunResults) -> dict[str, Any]:
 
 
 def _tables(results: RunResults) -> list[Table]:
-    parts = [(each.record["ensemble"], each.record["labels_absent"], f"Unseen: {each.title}")
+    parts = [(each.results.ensemble, each.record.labels_absent, f"Unseen: {each.title}")
              for each in results.evaluations]  # fmt: skip
     return [
-        tables.metrics_table(assessment, "by_image", tables.MAIN, absent, where)
-        for assessment, absent, where in [*parts, (results.summary["out_of_fold"], {}, "Out of fold")]
+        tables.metrics_table(assessment, "image", tables.MAIN, absent, where)
+        for assessment, absent, where in [*parts, (results.summary.out_of_fold, {}, "Out of fold")]
     ]
 
 
@@ -70,18 +68,18 @@ def _answer(item: Item, texts: Mapping[str, str]) -> str:
 
 def answers(results: RunResults) -> dict[str, str]:
     """Return the run's answers to items of the checklists, by the names in ``checklists``."""
-    summary, data, config = results.summary, results.summary["data"], parse_yaml(results.config)
-    return {**_of_data(results, data), **_of_training(summary, config), **_of_results(results)}
+    return {**_of_data(results), **_of_training(results.summary, results.config), **_of_results(results)}
 
 
-def _of_data(results: RunResults, data: Mapping[str, Any]) -> dict[str, str]:
-    years = ", ".join(str(year) for year in data["years"])
-    source = "synthetic images drawn by the program" if results.summary["synthetic"] else f"ISIC challenges of {years}"
-    folds = len(results.summary["folds"])
+def _of_data(results: RunResults) -> dict[str, str]:
+    data = results.summary.data
+    years = ", ".join(data.years)
+    source = "synthetic images drawn by the program" if results.summary.synthetic else f"ISIC challenges of {years}"
+    folds = len(results.summary.folds)
     unseen = ", ".join(each.title for each in results.evaluations) or "none"
     return {
-        "sources": f"{source}; fingerprint of the prepared data {data['fingerprint']}",
-        "excluded": f"{data['kept_out']:,} prepared images kept out of the folds (holdouts, and images that share a "
+        "sources": f"{source}; fingerprint of the prepared data {data.fingerprint}",
+        "excluded": f"{data.kept_out:,} prepared images kept out of the folds (holdouts, and images that share a "
         f"known lesion or a copy with them); the criteria of the challenges: {AUTHORS}",
         "preprocessing": "orientation baked in, RGB, stored as JPEG without metadata; resized as a whole to the square "
         "input by an antialiased bilinear filter; normalised as the backbone expects",
@@ -96,37 +94,36 @@ def _of_data(results: RunResults, data: Mapping[str, Any]) -> dict[str, str]:
         f"images evaluated: {unseen}",
         "disjoint": "known lesion, with the copies of images that the search finds joined to one lesion; not patient: "
         "the tables of these challenges have none",
-        "counts": f"{data['images']:,} images of {data['lesions']:,} lesions in the folds, {data['kept_out']:,} images "
+        "counts": f"{data.images:,} images of {data.lesions:,} lesions in the folds, {data.kept_out:,} images "
         "kept out; the tables have no patients",
-        "characteristics": f"{statements.subgroup_attributes(results.summary['subgroups'])}, with counts: "
+        "characteristics": f"{statements.subgroup_attributes(results.summary.subgroups)}, with counts: "
         "table of subgroups in report.html",
         "differences": f"see the tables of subgroups in report.html for the counts of both; unseen images "
         f"evaluated: {unseen}",
     }  # fmt: skip
 
 
-def _of_training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
-    model, schedule = config["model"], config["schedule"]
-    optimizer, loss = config["optimizer"], config["loss"]
-    libraries = ", ".join(f"{name} {version}" for name, version in summary["made_with"]["libraries"].items() if version)
-    folds = len(summary["folds"])
+def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
+    model, optimizer = config.model, config.optimizer
+    libraries = ", ".join(f"{name} {version}" for name, version in summary.environment.libraries.items() if version)
+    folds = len(summary.folds)
     return {
-        "technology": f"deep learning: {summary['backbone']}, {len(summary['labels'])} independent sigmoid outputs",
+        "technology": f"deep learning: {summary.backbone}, {len(summary.labels)} independent sigmoid outputs",
         "retrospective": "retrospective: published images",
-        "model": f"{summary['backbone']} (timm), pooling {model['pooling']}, norm {model['head_norm']}, ReLU, dropout "
-        f"{model['dropout']}, a linear layer with a sigmoid for each of {', '.join(summary['labels'])}; all settings "
+        "model": f"{summary.backbone} (timm), pooling {model.pooling}, norm {model.head_norm}, ReLU, dropout "
+        f"{model.dropout}, a linear layer with a sigmoid for each of {', '.join(summary.labels)}; all settings "
         f"in config.yaml; internal validation by {folds} folds",
         "libraries": libraries,
-        "initialization": f"trunk: {model['weights']}; head: random by the seed",
-        "training": f"{optimizer['optimizer']}, learning rate {optimizer['lr']}, {schedule['schedule']} schedule, "
-        f"at most {schedule['epochs']} epochs, batches of {config['input']['batch_size']}, augmentation "
-        f"{config['input']['augment']}, loss {loss['loss']}; code and libraries in record.json",
+        "initialization": f"trunk: {model.weights}; head: random by the seed",
+        "training": f"{optimizer.optimizer}, learning rate {optimizer.lr}, {config.schedule.schedule} schedule, "
+        f"at most {config.schedule.epochs} epochs, batches of {config.input.batch_size}, augmentation "
+        f"{config.input.augment}, loss {config.loss.loss}; code and libraries in record.json",
         "selection": "the epoch with the highest validation AUC of melanoma, in each fold",
         "ensemble": f"mean of the calibrated probabilities of the {folds} folds' models for unseen images; none out "
         "of fold",
-        "imbalance": f"class weights {loss['class_weights']}, balanced drawing "
-        f"{'on' if config['input']['balance'] else 'off'}; "
-        f"probabilities are calibrated afterwards ({summary['calibration']['used']})",
+        "imbalance": f"class weights {config.loss.class_weights}, balanced drawing "
+        f"{'on' if config.input.balance else 'off'}; "
+        f"probabilities are calibrated afterwards ({summary.calibration.used})",
         "output": "a probability of each label, calibrated on out-of-fold predictions; operating points chosen there "
         "and fixed",
         "updating": "none",
@@ -140,38 +137,39 @@ def _of_training(summary: Mapping[str, Any], config: Mapping[str, Any]) -> dict[
 
 def _of_results(results: RunResults) -> dict[str, str]:
     summary = results.summary
-    settings = summary["out_of_fold"]["bootstrap"]
-    own = f"AUC of melanoma out of fold {estimate_text(headline(summary['out_of_fold']))}"
-    unseen = [f"{each.title}: AUC {estimate_text(headline(each.record['ensemble']))}" for each in results.evaluations]
-    entry = summary["out_of_fold"]["by_image"]["labels"].get(HEADLINE, {"positives": 0, "negatives": 0})
-    attributes = statements.subgroup_attributes(summary["subgroups"])
-    by = f"by {attributes}, out of fold. {statements.flagged_subgroups(summary['subgroups'])}"
-    points = summary["operating_points"].get(HEADLINE)
+    settings = summary.out_of_fold.bootstrap
+    own = f"AUC of melanoma out of fold {estimate_text(headline(summary.out_of_fold))}"
+    unseen = [f"{each.title}: AUC {estimate_text(headline(each.results.ensemble))}" for each in results.evaluations]
+    entry = summary.out_of_fold.by_image.labels.get(HEADLINE)
+    positives, negatives = (entry.positives, entry.negatives) if entry else (0, 0)
+    attributes = statements.subgroup_attributes(summary.subgroups)
+    by = f"by {attributes}, out of fold. {statements.flagged_subgroups(summary.subgroups)}"
+    points = summary.operating_points.get(HEADLINE)
     return {
         "metrics": "AUC, average precision, partial AUC, specificity at given sensitivities, sensitivity, specificity, "
         "precision, F1, balanced accuracy, Brier score and calibration error (out of fold: of raw probabilities), net "
         "benefit; per image and per lesion",
-        "uncertainty": f"{settings['level']:.0%} intervals by {settings['resamples']:,} resamples of lesions; DeLong's "
+        "uncertainty": f"{settings.level:.0%} intervals by {settings.resamples:,} resamples of lesions; DeLong's "
         "variance for clustered images; corrected resampled t intervals over folds",
         "robustness": "metrics of each fold"
-        + (f" and {summary['repeats']} seeds" if summary["repeats"] > 1 else "; seeds were not repeated")
+        + (f" and {summary.repeats} seeds" if summary.repeats > 1 else "; seeds were not repeated")
         + f"; subgroups {by}",
         "explainability": "Grad-CAM of the most confident errors, in report.html",
         "internal": own,
         "external": _external(results),
         "performance": "; ".join([own, *unseen]),
         "diagnostic": "sensitivity and specificity at the operating points, in this card"
-        if isinstance(points, list)
+        if isinstance(points, tuple)
         else "no operating point could be chosen",
         "failures": "the most confident errors with their images, in report.html",
         "limits": " ".join(statements.limits(results)),
         "fairness": f"AUC {by} The tables have no skin types",
-        "events": f"{entry['positives']:,} images with and {entry['negatives']:,} without melanoma out of fold",
+        "events": f"{positives:,} images with and {negatives:,} without melanoma out of fold",
     }  # fmt: skip
 
 
 def _external(results: RunResults) -> str:
     """Name the evaluations on other data sets; a holdout comes from the run's own and is not external."""
-    others = [each for each in results.evaluations if each.record["kind"] == "data"]
-    texts = [f"{each.title}: AUC {estimate_text(headline(each.record['ensemble']))}" for each in others]
+    others = [each for each in results.evaluations if each.record.kind == "data"]
+    texts = [f"{each.title}: AUC {estimate_text(headline(each.results.ensemble))}" for each in others]
     return f"{'; '.join(texts)}; the authors decide whether it is external" if texts else "none"

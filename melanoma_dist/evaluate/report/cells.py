@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from melanoma_dist.metrics.classification import LabelMetrics, MetricValues
+from melanoma_dist.metrics.intervals import Interval, MetricInterval, Undefined
 from melanoma_dist.pages.numbers import number, span
 from melanoma_dist.pages.tables import Cell, measured, undefined
 
 NOT_DEFINED = "not defined"
 """In sentences; in tables an en dash and the reason."""
-EARLIER = "computed by an earlier version"
-"""Why a share of 0 or 1 with an interval of no width is not shown: bootstrap resamples repeat it."""
+NOT_BY_DATA = "these images do not define it"
 NAMES = {
     "auc": "AUC",
     "average_precision": "average precision",
@@ -38,34 +36,28 @@ _NEEDS = {"average_precision": "p", "sensitivity": "p", "specificity": "n", "pre
           "brier": "k", "calibration_error": "k"}  # fmt: skip
 
 
-def estimate_text(estimate: Mapping[str, Any] | None, interval: str = " (95 % interval {})") -> str:
+def estimate_text(estimate: Interval | MetricInterval | None, interval: str = " (95 % interval {})") -> str:
     """Return an estimate with its interval for a sentence."""
-    if estimate is None or estimate.get("estimate") is None:
-        reason = (estimate or {}).get("not_defined")
-        return f"{NOT_DEFINED} ({reason})" if reason else NOT_DEFINED
-    ends = span(estimate["low"], estimate["high"])
-    return number(estimate["estimate"]) + (interval.format(ends) if ends else "")
+    if estimate is None or estimate.estimate is None:
+        return NOT_DEFINED
+    ends = span(estimate.low, estimate.high)
+    return number(estimate.estimate) + (interval.format(ends) if ends else "")
 
 
-def estimate_cell(estimate: Mapping[str, Any]) -> Cell:
-    """Return a cell of ``{"estimate", "low", "high"}`` or of ``{"not_defined": reason}``."""
-    if "not_defined" in estimate:
-        return undefined(str(estimate["not_defined"]))
-    return measured(estimate["estimate"], "these images do not define it", estimate.get("low"), estimate.get("high"))
+def estimate_cell(estimate: Interval | Undefined) -> Cell:
+    """Return a cell with an estimate and its interval, or why it is undefined."""
+    if isinstance(estimate, Undefined):
+        return undefined(estimate.reason)
+    return measured(estimate.estimate, "", estimate.low, estimate.high)
 
 
-def is_certain(value: float | None, low: float | None, high: float | None) -> bool:
-    """Whether a share is 0 or 1 with an interval of no width."""
-    return value in (0, 1) and low == high == value
-
-
-def why_undefined(name: str, entry: Mapping[str, Any]) -> str:
+def why_undefined(name: str, entry: MetricValues) -> str:
     """Return why a metric of an entry is None, from the entry's counts."""
-    if "positives" not in entry:
+    if not isinstance(entry, LabelMetrics):
         return "no label defines it"
     if name in ("ppv", "npv"):
         return "no prevalence is stated"
-    positives, negatives, called = entry["positives"], entry["negatives"], entry["called_positive"]
+    positives, negatives, called = entry.positives, entry.negatives, entry.called_positive
     if not positives + negatives:
         return "no truth is known"
     needs = _NEEDS.get(name, "pn")
@@ -77,4 +69,4 @@ def why_undefined(name: str, entry: Mapping[str, Any]) -> str:
         return "no image is called positive"
     if "e" in needs and not (positives or called):
         return "no image has it and none is called positive"
-    return "these images do not define it"
+    return NOT_BY_DATA

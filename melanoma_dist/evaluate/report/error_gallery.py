@@ -1,7 +1,6 @@
-"""The most confident errors of a run as pictures, with what their models looked at; kept in the run.
+"""Store the most confident errors of a run as pictures with saliency maps.
 
-A report is written again after every evaluation, when the images may be elsewhere: so RUN/gallery/ holds small copies,
-and ``gallery.json`` what they are.
+Every evaluation rewrites the report, and the images may be elsewhere by then. RUN/gallery/ thus holds small copies.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +16,11 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from melanoma_dist.artifacts.records import write_json
+from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage, GalleryKind, write_gallery
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_COLUMNS, TRUE
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.evaluate.report.run_results import GALLERY
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.saliency import grad_cam
@@ -36,30 +33,28 @@ _SIDE = 320  # pixels of a picture's longer side
 _QUALITY = 80
 _OPACITY = 0.55
 _NOTE = (
-    "Out of fold, at most one image of a lesion. Beside each: where its fold's model found evidence for its answer, "
-    "against melanoma in those missed and for it in false alarms (Grad-CAM, brighter is more). It shows what an answer "
-    "rests on, not whether that is a medical reason."
+    "Out of fold, at most one image of a lesion. Beside each image: the evidence of its fold's model, against melanoma "
+    "in missed ones and for it in false alarms (Grad-CAM, brighter is more). It shows what a prediction rests on, not "
+    "whether that is a medical reason."
 )
 
 
 def write_error_gallery(
     folder: Path, ensemble: Ensemble, dataset: Dataset, table: pd.DataFrame, threshold: float, shown: int = SHOWN
 ) -> None:
-    """Write RUN/gallery/: the missed melanomas and the false alarms of which the models were most sure.
+    """Write RUN/gallery/: the most confident missed melanomas and false alarms, ``shown`` of each.
 
-    ``table`` are the out-of-fold predictions of ``folder``'s run; an error is what ``threshold`` calls wrongly.
-    Computes on the CPU: a dozen images. Replaces what was there. Raises DataError for damaged shards.
+    ``table`` has the out-of-fold predictions of ``folder``'s run; errors are relative to ``threshold``. Replaces an
+    earlier gallery. Computes on the CPU: a dozen images. Raises DataError for corrupt shards.
     """
     place = folder / GALLERY
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     errors = _errors(table, threshold, shown)
     album = _Album(dataset, place)
-    told = {entry["image_id"]: entry for entry in _with_pictures(ensemble, album, pd.concat(errors.values()))}
-    kinds = [
-        {"title": title, "errors": [told[image_id] for image_id in rows["image_id"]]} for title, rows in errors.items()
-    ]
-    write_json(place / "gallery.json", {"note": _NOTE, "kinds": kinds})
+    images = {image.image_id: image for image in _with_pictures(ensemble, album, pd.concat(errors.values()))}
+    kinds = [GalleryKind(title, tuple(images[name] for name in rows["image_id"])) for title, rows in errors.items()]
+    write_gallery(folder, Gallery(_NOTE, tuple(kinds)))
 
 
 def _errors(table: pd.DataFrame, threshold: float, shown: int) -> dict[str, pd.DataFrame]:
@@ -80,19 +75,19 @@ class _Album:
         self._rows = pd.Index(dataset.manifest["image_id"])
 
     def rows(self, image_ids: pd.Series[str]) -> npt.NDArray[np.int64]:
-        """Rows of the manifest, [n]."""
+        """Return rows of the manifest, [n]."""
         return np.asarray(self._rows.get_indexer(pd.Index(image_ids)), dtype=np.int64)
 
     def small(self, row: int) -> Image.Image:
-        """A small copy of an image, whole."""
+        """Return a small copy of a whole image."""
         with open_image(self.shards.jpeg(row).tobytes()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
             picture = image.convert("RGB")
         picture.thumbnail((_SIDE, _SIDE))
         return picture
 
-    def keep(self, picture: Image.Image, name: str) -> str:
-        """Write a picture; returns its file's name."""
+    def save(self, picture: Image.Image, name: str) -> str:
+        """Write a picture and return the name of its file."""
         atomic.write_file(
             self._place / f"{name}.jpg",
             lambda aside: picture.save(aside, format="JPEG", quality=_QUALITY, optimize=True),
@@ -100,12 +95,12 @@ class _Album:
         return f"{name}.jpg"
 
     def diagnosis(self, row: int) -> str:
-        """What the image is known to show."""
+        """Return the known labels of the image."""
         about = self.dataset.manifest.iloc[row]
         return " ".join(label for label in LABEL_COLUMNS if about[label] == 1) or "no known label"
 
 
-def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> Iterator[GalleryImage]:
     for group, rows in errors.groupby("fold"):
         fold = int(str(group))
         missed = (rows[HEADLINE + TRUE] == 1).to_numpy()
@@ -116,37 +111,37 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
             picture = album.small(row)
             evidence = None if maps is None else maps[at]
             blank = evidence is not None and not evidence.any()
-            seen = (
-                None if evidence is None or blank else album.keep(_overlaid(picture, evidence), f"{image_id}-saliency")
+            saliency = (
+                None if evidence is None or blank else album.save(_overlaid(picture, evidence), f"{image_id}-saliency")
             )
-            yield {
-                "image_id": image_id,
-                "fold": fold,
-                "probability": float(probability),
-                "diagnosis": album.diagnosis(row),
-                "picture": album.keep(picture, image_id),
-                "saliency": seen,
-                "speaks": speaks,
-                "why": f"nothing in the image speaks {speaks} melanoma" if blank else why,
-                "width": picture.width,
-                "height": picture.height,
-            }
+            yield GalleryImage(
+                image_id,
+                fold,
+                float(probability),
+                album.diagnosis(row),
+                album.save(picture, image_id),
+                saliency,
+                speaks,
+                f"nothing in the image speaks {speaks} melanoma" if blank else why,
+                picture.width,
+                picture.height,
+            )
 
 
 def _maps(
     ensemble: Ensemble, fold: int, album: _Album, rows: npt.NDArray[np.int64], missed: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float32] | None, str]:
-    """Evidence [n, h, w] of 0 to 1 for the wrong answer, in the images of some rows; or None, and why."""
+    """Return the evidence [n, h, w], 0 to 1, for the wrong prediction of some rows' images; or None, and why."""
     if not ensemble.units[fold].model.is_file():
         return None, "the fold's weights are not in the run"
     images = torch.cat([batch for batch, _ in ensemble.loader(Images(album.dataset, rows), len(rows))])
     label = ensemble.labels.index(HEADLINE)
-    found, why = grad_cam(ensemble.fold_model(fold), images, label, torch.tensor(missed))
-    return (None if found is None else found.numpy()), why
+    evidence, why = grad_cam(ensemble.fold_model(fold), images, label, torch.tensor(missed))
+    return (None if evidence is None else evidence.numpy()), why
 
 
 def _overlaid(picture: Image.Image, evidence: npt.NDArray[np.float32]) -> Image.Image:
-    """A picture with the evidence [h, w] over it: the model sees the whole image, squeezed into a square."""
+    """Overlay the evidence [h, w] on a picture: the model sees the whole image, resized to a square."""
     grey = Image.fromarray((255 * evidence).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     share = np.asarray(grey, dtype=np.float32) / 255
     heat = Image.fromarray((255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8))

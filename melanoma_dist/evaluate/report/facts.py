@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import statements
-from melanoma_dist.evaluate.report.cells import NOT_DEFINED
+from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, NOT_DEFINED
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
+from melanoma_dist.metrics.intervals import MetricInterval
 from melanoma_dist.pages.numbers import number, span
 
 
@@ -30,56 +31,56 @@ class Headline(NamedTuple):
 
 def headlines(results: RunResults) -> list[Headline]:
     """Return the AUC of melanoma of the leading evaluation, then out of fold, each with what it is worth."""
-    own = results.summary["out_of_fold"]
+    own = results.summary.out_of_fold
     note = f"{_counts(own)}, each predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
-    out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), "these images do not define it"), note, "")
+    out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), NOT_BY_DATA), note, "")
     lead = results.leading()
     if lead is None:
         return [out_of_fold]
-    ensemble = lead.record["ensemble"]
-    value = _value(headline(ensemble), lead.record["labels_absent"].get(HEADLINE, "these images do not define it"))
+    ensemble = lead.results.ensemble
+    value = _value(headline(ensemble), lead.record.labels_absent.get(HEADLINE, NOT_BY_DATA))
     note = f"{_counts(ensemble)} that no fold has seen, predicted by the ensemble of all folds"
-    warning = statements.history(lead) if lead.ordinal > 1 else ""
+    warning = statements.history(lead) if lead.record.ordinal > 1 else ""
     return [Headline(f"on unseen images, {lead.title}", *value, note, warning), out_of_fold]
 
 
-def _counts(assessment: Mapping[str, Any]) -> str:
-    return f"{assessment['images']:,} images of {assessment['lesions']:,} lesions"
+def _counts(assessment: Assessment) -> str:
+    return f"{assessment.images:,} images of {assessment.lesions:,} lesions"
 
 
-def _value(auc: Mapping[str, Any] | None, reason: str) -> tuple[str, str]:
-    if auc is None or auc["estimate"] is None:
+def _value(auc: MetricInterval | None, reason: str) -> tuple[str, str]:
+    if auc is None or auc.estimate is None:
         return NOT_DEFINED, reason
-    ends = span(auc["low"], auc["high"])
-    return number(auc["estimate"]), f"95 % interval {ends}" if ends else ""
+    ends = span(auc.low, auc.high)
+    return number(auc.estimate), f"95 % interval {ends}" if ends else ""
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:
     """Return what was trained on what, as pairs of a name and a text."""
-    summary, data = results.summary, results.summary["data"]
-    folds = len(summary["folds"])
-    seeds = (summary["repeats_of"] or {"seeds": [summary["seed"]]})["seeds"]
+    summary, data = results.summary, results.summary.data
+    folds = len(summary.folds)
+    seeds = summary.seed_repeats.seeds if summary.seed_repeats else (summary.seed,)
     pairs = [
-        ("backbone", f"{summary['backbone']}, from weights {summary['identity'].get('model.weights', 'unknown')}"),
-        ("labels", ", ".join(summary["labels"])),
+        ("backbone", f"{summary.backbone}, from weights {summary.identity.get('model.weights', 'unknown')}"),
+        ("labels", ", ".join(summary.labels)),
         (
             "training data",
-            f"{data['images']:,} images of {data['lesions']:,} lesions in {folds} folds; each model saw {folds - 1} of "
+            f"{data.images:,} images of {data.lesions:,} lesions in {folds} folds; each model saw {folds - 1} of "
             f"the {folds}",
         ),
         (
             "kept out",
-            f"{data['kept_out']:,} images (holdouts, and images that share a known lesion or a copy with them)",
+            f"{data.kept_out:,} images (holdouts, and images that share a known lesion or a copy with them)",
         ),
-        ("years", ", ".join(str(year) for year in data["years"])),
-        ("data", f"{data['folder']}, fingerprint {data['fingerprint']}"),
+        ("years", ", ".join(data.years)),
+        ("data", f"{data.folder}, fingerprint {data.fingerprint}"),
         ("seeds", ", ".join(map(str, seeds))),
     ]
     for each in results.evaluations:
-        record, images = each.record, each.record["data"]
+        record, data_set = each.record, each.record.data
         text = (
-            f"{_counts(record['ensemble'])} of {images['folder']}, fingerprint {images['fingerprint']}; "
-            f"{_orientations(record['tta'])}, ensemble of {len(record['models'])} folds, {record['begun'][:10]}"
+            f"{_counts(each.results.ensemble)} of {data_set.folder}, fingerprint {data_set.fingerprint}; "
+            f"{_orientations(record.tta)}, ensemble of {len(record.models)} folds, {record.started[:10]}"
         )
         pairs.append((f"unseen: {each.title}", text))
     return pairs

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from melanoma_dist.artifacts.summary import SeedRepeats
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import plots, statements
-from melanoma_dist.evaluate.report.cells import estimate_text
+from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, estimate_text
 from melanoma_dist.evaluate.report.plots import (
     Confusion,
     Mark,
@@ -17,7 +18,10 @@ from melanoma_dist.evaluate.report.plots import (
     specificity_at,
 )
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
-from melanoma_dist.evaluate.report.tables import counts_of, evaluated_point, letters
+from melanoma_dist.evaluate.report.tables import counts_in, counts_of, evaluated_point, letters
+from melanoma_dist.metrics.calibration import CalibrationQuality
+from melanoma_dist.metrics.intervals import Interval, Undefined
+from melanoma_dist.metrics.subgroups import Subgroup
 from melanoma_dist.pages.numbers import number, span
 from melanoma_dist.pages.svg import PageFigure
 from melanoma_dist.pages.tables import Cell, Table, measured, plain
@@ -40,7 +44,7 @@ def headline_figures(results: RunResults) -> list[PageFigure | Missing]:
     figures: list[PageFigure | Missing] = list(missing)
     if sets:
         figures += [_roc(results, sets), _precision_recall(sets)]
-    if len(results.labels) > 1:
+    if len(results.summary.labels) > 1:
         figures.append(_all_labels(results))
     return [*figures, *_reliability(results), *_decision(results), *_confusion(results)]
 
@@ -49,13 +53,13 @@ def training_figures(results: RunResults) -> list[PageFigure]:
     """Return learning curves, the spread over folds and, if the run repeated them, over seeds."""
     figures = [_learning(results)] if results.histories else []
     figures.append(_fold_spread(results))
-    if results.summary["repeats_of"] is not None:
-        figures += _seeds(results.summary["repeats_of"])
+    if results.summary.seed_repeats is not None:
+        figures += _seeds(results.summary.seed_repeats)
     return figures
 
 
 def subgroup_figure(
-    title: str, subgroups: Sequence[Mapping[str, Any]], overall: float | None, table: Table, threshold: str
+    title: str, subgroups: Sequence[Subgroup], overall: float | None, table: Table, threshold: str
 ) -> PageFigure:
     """Return the AUC of each subgroup; ``threshold`` describes that of the table's sensitivity."""
     flagged = statements.flagged_subgroups(subgroups)
@@ -82,8 +86,8 @@ def _roc(results: RunResults, sets: list[ScoredImages]) -> PageFigure:
         for fold, rows in results.table.groupby("fold")
         if (images := scored_images(f"fold {fold}", rows, HEADLINE)) is not None
     ]
-    aucs = {OUT_OF_FOLD: headline(results.summary["out_of_fold"])}
-    aucs |= {each.title: headline(each.record["ensemble"]) for each in results.evaluations}
+    aucs = {OUT_OF_FOLD: headline(results.summary.out_of_fold)}
+    aucs |= {each.title: headline(each.results.ensemble) for each in results.evaluations}
     key = "; ".join(f"{each.name} AUC {estimate_text(aucs[each.name], ', 95 % interval {}')}" for each in sets)
     marks, names = _marks(results, sets)
     caption = (
@@ -94,22 +98,22 @@ def _roc(results: RunResults, sets: list[ScoredImages]) -> PageFigure:
 
 
 def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], str]:
-    points = results.summary["operating_points"].get(HEADLINE)
-    if not isinstance(points, list):
+    points = results.summary.operating_points.get(HEADLINE)
+    if not isinstance(points, tuple):
         return [], ""
     series = {images.name: position for position, images in enumerate(sets)}
     marks = []
     for index, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
         if OUT_OF_FOLD in series and not results.evaluations:
-            marks.append(Mark(letter, point["sensitivity"], point["specificity"], series[OUT_OF_FOLD]))
+            marks.append(Mark(letter, point.sensitivity, point.specificity, series[OUT_OF_FOLD]))
         for each in results.evaluations:
             evaluated = evaluated_point(each, HEADLINE, index)
             if evaluated is None or each.title not in series:
                 continue
-            reached = [evaluated["judged"][key].get("estimate") for key in ("sensitivity", "specificity")]
-            if None not in reached:
-                marks.append(Mark(letter, reached[0], reached[1], series[each.title]))
-    return marks, ", ".join(f"{letter} {point['name']}" for letter, point in zip(letters(points), points, strict=True))
+            reached = evaluated.counts.sensitivity, evaluated.counts.specificity
+            if isinstance(reached[0], Interval) and isinstance(reached[1], Interval):
+                marks.append(Mark(letter, reached[0].estimate, reached[1].estimate, series[each.title]))
+    return marks, ", ".join(f"{letter} {point.name}" for letter, point in zip(letters(points), points, strict=True))
 
 
 def _levels(caption: str, name: str, sets: list[ScoredImages], value: Callable[[ScoredImages, float], float]) -> Table:
@@ -133,63 +137,63 @@ def _all_labels(results: RunResults) -> PageFigure:
     table, where = (results.table, OUT_OF_FOLD) if lead is None else (lead.table, lead.title)
     sets = [
         images
-        for label in results.labels
+        for label in results.summary.labels
         if label in table and (images := scored_images(label, table, label)) is not None
     ]
     title = f"ROC of every label, {where}"
-    missing = [label for label in results.labels if label not in {each.name for each in sets}]
+    missing = [label for label in results.summary.labels if label not in {each.name for each in sets}]
     caption = f"{len(sets)} labels" + (f"; not defined: {', '.join(missing)}" if missing else "")
     rows = _levels("Specificity of every label at fixed sensitivities", "sensitivity", sets, specificity_at)
     return PageFigure("roc_labels", title, plots.roc_plot(sets), f"{title}: {caption}", caption + ".", rows)
 
 
 def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
-    stored = results.summary["calibration"]["labels"].get(HEADLINE, {"not_fitted": "the label is absent"})
-    if "not_fitted" in stored:
-        yield Missing("Calibration, out of fold", stored["not_fitted"])
+    stored = results.summary.calibration.labels.get(HEADLINE, Undefined("the label is absent"))
+    if isinstance(stored, Undefined):
+        yield Missing("Calibration, out of fold", stored.reason)
     else:
-        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored["before"], **stored["after"]})
+        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored.before, **stored.after})
     for each in results.evaluations:
-        quality = each.record["calibration"].get(HEADLINE)
-        if quality is not None and quality["before"]["brier"] is not None:
-            name = f"calibration_{each.record['number']}"
-            yield _reliability_figure(name, each.title, {"before": quality["before"], "after": quality["after"]})
+        quality = each.results.calibration.get(HEADLINE)
+        if quality is not None and quality.before.brier is not None:
+            name = f"calibration_{each.record.number}"
+            yield _reliability_figure(name, each.title, {"before": quality.before, "after": quality.after})
 
 
-def _reliability_figure(name: str, where: str, qualities: Mapping[str, Mapping[str, Any]]) -> PageFigure:
+def _reliability_figure(name: str, where: str, qualities: Mapping[str, CalibrationQuality]) -> PageFigure:
     key = "; ".join(
-        f"{part}: calibration error {number(quality['calibration_error'])}" for part, quality in qualities.items()
+        f"{part}: calibration error {number(quality.calibration_error)}" for part, quality in qualities.items()
     )
     rows = [
         [plain(part), Cell(number(predicted)), Cell(number(observed)), plain(images)]
         for part, quality in qualities.items()
         for predicted, observed, images in zip(
-            *(quality["reliability"][each] for each in ("predicted", "observed", "images")), strict=True
+            quality.reliability.predicted, quality.reliability.observed, quality.reliability.images, strict=True
         )
     ]
     for part, quality in qualities.items():
-        scores = f"Brier {number(quality['brier'])}", f"log loss {number(quality['log_loss'])}"
+        scores = f"Brier {number(quality.brier)}", f"log loss {number(quality.log_loss)}"
         rows.append([plain(f"{part}, all"), *map(plain, scores), plain("")])
     table = Table(
         f"Reliability by bin, {where}", ["calibration", "mean probability", "share of positives", "images"], rows
     )
     title = f"Calibration of {HEADLINE}, {where}"
-    figure = plots.reliability_plot({part: quality["reliability"] for part, quality in qualities.items()})
+    figure = plots.reliability_plot({part: quality.reliability for part, quality in qualities.items()})
     caption = f"{key}. On the dotted line, the predicted share is the observed one."
     return PageFigure(name, title, figure, f"{title}: {key}", caption, table)
 
 
 def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
-    stored = {OUT_OF_FOLD: results.summary["decision_curve"].get(HEADLINE)}
-    stored |= {each.title: (each.record["decision_curve"] or {}).get(HEADLINE) for each in results.evaluations}
-    curves = {name: curve for name, curve in stored.items() if curve is not None and curve["thresholds"]}
+    stored = {OUT_OF_FOLD: results.summary.decision_curve.get(HEADLINE)}
+    stored |= {each.title: each.results.decision_curve.get(HEADLINE) for each in results.evaluations}
+    curves = {name: curve for name, curve in stored.items() if curve is not None and curve.thresholds}
     if not curves:
         yield Missing("Decision curve", "needs calibrated probabilities of images known to have it and known not to")
         return
     rows, sentences = [], []
     for name, curve in curves.items():
-        columns = [curve[key] for key in ("thresholds", "model", "call_all")]
-        count = len(curve["thresholds"])
+        columns = (curve.thresholds, curve.model, curve.call_all)
+        count = len(curve.thresholds)
         rows += [
             [plain(name), *(Cell(number(column[row])) for column in columns)]
             for row in range(0, count, max(1, count // _DECISIONS))
@@ -207,22 +211,18 @@ def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
 
 
 def _confusion(results: RunResults) -> Iterator[PageFigure | Missing]:
-    points = results.summary["operating_points"].get(HEADLINE, {"not_chosen": "the label is absent"})
-    if not isinstance(points, list):
-        yield Missing(f"Operating points of {HEADLINE}", str(points["not_chosen"]))
+    points = results.summary.operating_points.get(HEADLINE, Undefined("the label is absent"))
+    if isinstance(points, Undefined):
+        yield Missing(f"Operating points of {HEADLINE}", points.reason)
         return
-    names = [f"{letter} {point['name']}" for letter, point in zip(letters(points), points, strict=True)]
+    names = [f"{letter} {point.name}" for letter, point in zip(letters(points), points, strict=True)]
     chosen = [Confusion(name, *counts_of(point)) for name, point in zip(names, points, strict=True)]
     yield _confusion_figure("confusion", f"{OUT_OF_FOLD}, where they were chosen", chosen)
     for each in results.evaluations:
         evaluated = [(name, evaluated_point(each, HEADLINE, index)) for index, name in enumerate(names)]
-        matrices = [
-            Confusion(name, *(point["judged"][key] for key in _COUNTS))
-            for name, point in evaluated
-            if point is not None
-        ]
+        matrices = [Confusion(name, *counts_in(point)) for name, point in evaluated if point is not None]
         if matrices:
-            yield _confusion_figure(f"confusion_{each.record['number']}", each.title, matrices)
+            yield _confusion_figure(f"confusion_{each.record.number}", each.title, matrices)
 
 
 def _confusion_figure(name: str, where: str, matrices: list[Confusion]) -> PageFigure:
@@ -254,16 +254,16 @@ def _learning(results: RunResults) -> PageFigure:
 
 
 def _fold_spread(results: RunResults) -> PageFigure:
-    folds = results.summary["folds"]
+    folds = results.summary.folds
     values, rows = {}, []
-    for label in [*results.labels, *(["macro"] if len(results.labels) > 1 else [])]:
-        aucs = [(fold["macro"] if label == "macro" else fold["labels"][label])["auc"] for fold in folds.values()]
+    for label in [*results.summary.labels, *(["macro"] if len(results.summary.labels) > 1 else [])]:
+        aucs = [(fold.macro if label == "macro" else fold.labels[label]).auc for fold in folds.values()]
         values[label] = [auc for auc in aucs if auc is not None]
-        rows.append([plain(label), *(measured(auc, "these images do not define it") for auc in aucs)])
+        rows.append([plain(label), *(measured(auc, NOT_BY_DATA) for auc in aucs)])
     intervals = {
-        label: (spread["auc"]["mean"], spread["auc"]["low"], spread["auc"]["high"])
-        for label, spread in results.summary["over_folds"].items()
-        if spread.get("auc") is not None and spread["auc"].get("low") is not None
+        label: (spread.auc.mean, spread.auc.low, spread.auc.high)
+        for label, spread in results.summary.over_folds.items()
+        if spread.auc.mean is not None and spread.auc.low is not None and spread.auc.high is not None
     }
     key = "; ".join(
         f"{label} mean {mean:.3f}, 95 % interval {span(low, high)}" for label, (mean, low, high) in intervals.items()
@@ -275,9 +275,10 @@ def _fold_spread(results: RunResults) -> PageFigure:
     return PageFigure("fold_spread", "AUC by fold", figure, alt, caption, table)
 
 
-def _seeds(repeats: Mapping[str, Any]) -> list[PageFigure]:
-    aucs, seeds = repeats["auc"].get(HEADLINE), repeats["seeds"]
-    if not aucs or any(value is None for fold in aucs for value in fold):
+def _seeds(repeats: SeedRepeats) -> list[PageFigure]:
+    seeds = repeats.seeds
+    aucs = [[value for value in fold if value is not None] for fold in repeats.auc.get(HEADLINE, ())]
+    if not aucs or any(len(fold) < len(seeds) for fold in aucs):
         return []
     rows = [[plain(f"fold {fold}"), *(Cell(number(value)) for value in values)] for fold, values in enumerate(aucs)]
     table = Table(f"AUC of {HEADLINE}", ["", *(f"seed {seed}" for seed in seeds)], rows)

@@ -6,24 +6,22 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from melanoma_dist.artifacts.assessment import Assessment
+from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage
+from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.report import statements, tables
 from melanoma_dist.evaluate.report.cells import NAMES
 from melanoma_dist.evaluate.report.facts import facts, headlines
 from melanoma_dist.evaluate.report.figures import Missing, headline_figures, subgroup_figure, training_figures
-from melanoma_dist.evaluate.report.run_results import (
-    GALLERY,
-    OUT_OF_FOLD,
-    Evaluation,
-    RunResults,
-    convert_errors,
-    headline,
-    read_run_results,
-)
+from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, Evaluation, RunResults, headline
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import number
 from melanoma_dist.pages.svg import PageFigure
@@ -33,6 +31,8 @@ from melanoma_dist.storage.images import open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 _NO_INCIDENTS = "No fold skipped a step, halved its micro-batch or excluded an image."
+_REWRITE = "Bring the file back, or delete summary.json and run the run's own training command again."
+_LOGGED = ("number", "name", "kind", "started", "data", "tta", "images_sha256", "models", "earlier")
 _PICTURE = re.compile(r"[\w-]+\.jpg", re.ASCII)
 
 
@@ -47,17 +47,13 @@ class Part(NamedTuple):
     """Metrics with fewer resamples."""
 
 
-def write_report(folder: Path, summary: dict[str, Any] | None = None) -> None:
-    """Write RUN/report.html from the files of a run, whole or not at all.
+def write_report(results: RunResults) -> None:
+    """Write RUN/report.html, whole or not at all. The same results give the same bytes.
 
-    Needs no images: ``write_error_gallery`` stored the pictures. The same files give the same bytes.
-    ``summary`` is that of a run without a summary.json yet. Raises DataError for a run that is not finished or whose
-    files cannot be read.
+    Needs no images: ``write_error_gallery`` stored the pictures. Raises DataError for a corrupt one.
     """
-    results = read_run_results(folder, summary)
-    with convert_errors(folder):
-        text = render("evaluate/report/page.html.j2", **_contents(results))
-    atomic.write_text(folder / "report.html", text)
+    text = render("evaluate/report/page.html.j2", **_contents(results))
+    atomic.write_text(results.folder / "report.html", text)
 
 
 def _contents(results: RunResults) -> dict[str, Any]:
@@ -71,12 +67,12 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "headlines": headlines(results),
         "facts": facts(results),
         "statements": statements.leakage(results),
-        "evaluations": [(each.title, statements.history(each), each.ordinal > 1) for each in results.evaluations],
+        "evaluations": [(each, statements.history(each)) for each in results.evaluations],
         "parts": [*(_unseen(each) for each in _in_order(results)), _out_of_fold(results)],
-        "official": tables.official_table(_assessments(results)),
-        "spread": [_folds(results), tables.over_folds_table(summary["over_folds"])],
-        "repeats": summary["repeats_of"],
-        "variance": tables.variance_table(summary["repeats_of"]) if summary["repeats_of"] else None,
+        "official": tables.isic_scores_table(_assessments(results)),
+        "spread": [_folds(results), tables.over_folds_table(summary.over_folds)],
+        "repeats": summary.seed_repeats,
+        "variance": tables.variance_table(summary.seed_repeats) if summary.seed_repeats else None,
         "curves": [each for each in figures if isinstance(each, PageFigure)],
         "missing": [each for each in figures if isinstance(each, Missing)],
         "points": _points(results),
@@ -84,8 +80,8 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "trainings": training_figures(results),
         "subgroups": _subgroups(results),
         "gallery": _gallery(results),
-        "training": tables.training_table(summary["training"]),
-        "incidents": " ".join(summary["incidents"]) or _NO_INCIDENTS,
+        "training": tables.training_table(summary.training),
+        "incidents": " ".join(summary.incidents) or _NO_INCIDENTS,
         "cost": _cost(summary),
         "record": _record(results),
         "limits": statements.limits(results),
@@ -97,30 +93,30 @@ def _in_order(results: RunResults) -> list[Evaluation]:
     return sorted(results.evaluations, key=lambda each: each is not lead)
 
 
-def _assessments(results: RunResults) -> dict[str, Mapping[str, Any]]:
-    unseen = {each.title: each.record["ensemble"] for each in _in_order(results)}
-    return {**unseen, OUT_OF_FOLD: results.summary["out_of_fold"]}
+def _assessments(results: RunResults) -> dict[str, Assessment]:
+    unseen = {each.title: each.results.ensemble for each in _in_order(results)}
+    return {**unseen, OUT_OF_FOLD: results.summary.out_of_fold}
 
 
 def _unseen(evaluation: Evaluation) -> Part:
-    record, assessment = evaluation.record, evaluation.record["ensemble"]
-    parts = _tables(assessment, record["labels_absent"], evaluation.name)
-    if record.get("prevalence") is not None:
-        where = f"{evaluation.name} at a prevalence of {record['prevalence']:g}"
-        parts.append(tables.metrics_table(assessment, "by_image", ("ppv", "npv"), record["labels_absent"], where))
-    if record["folds"]:
-        caption = f"{evaluation.name}, each fold alone"
-        parts.append(tables.folds_table(record["folds"], "the run's operating points", caption, assessment["by_image"]))
+    record, evaluated, assessment = evaluation.record, evaluation.results, evaluation.results.ensemble
+    parts = _tables(assessment, record.labels_absent, record.name)
+    if evaluated.prevalence is not None:
+        where = f"{record.name} at a prevalence of {evaluated.prevalence:g}"
+        parts.append(tables.metrics_table(assessment, "image", ("ppv", "npv"), record.labels_absent, where))
+    if evaluated.folds:
+        caption = f"{record.name}, each fold alone"
+        parts.append(tables.folds_table(evaluated.folds, "the run's operating points", caption, assessment.by_image))
     note = (
         "Mean of the calibrated probabilities of all folds; calibration and thresholds come from the out-of-fold "
         f"predictions. {_bootstrap(assessment)} Threshold: {_thresholds(assessment)}."
     )
-    warning = statements.history(evaluation) if evaluation.ordinal > 1 else ""
+    warning = statements.history(evaluation) if record.ordinal > 1 else ""
     return Part(f"Unseen images: {evaluation.title}", note, warning, parts, _thin(assessment))
 
 
 def _out_of_fold(results: RunResults) -> Part:
-    assessment = results.summary["out_of_fold"]
+    assessment = results.summary.out_of_fold
     note = (
         f"Raw probabilities of the fold that did not train on the lesion; {statements.OPTIMISTIC}. "
         f"{_bootstrap(assessment)} Threshold: {_thresholds(assessment)}."
@@ -135,41 +131,39 @@ def _of_raw(table: Table) -> Table:
     return table._replace(header=[names.get(name, name) for name in table.header])
 
 
-def _tables(assessment: Mapping[str, Any], absent: Mapping[str, str], where: str) -> list[Table]:
+def _tables(assessment: Assessment, absent: Mapping[str, str], where: str) -> list[Table]:
     return [
         tables.metrics_table(assessment, unit, names, absent, where)
-        for unit in ("by_image", "by_lesion")
+        for unit in tables.UNITS
         for names in (tables.MAIN, tables.MORE)
     ]
 
 
-def _bootstrap(assessment: Mapping[str, Any]) -> str:
-    settings = assessment["bootstrap"]
+def _bootstrap(assessment: Assessment) -> str:
+    settings = assessment.bootstrap
     text = (
-        f"Intervals of {settings['level']:.0%} by {settings['resamples']:,} resamples of whole lesions; beside the AUC "
+        f"Intervals of {settings.level:.0%} by {settings.resamples:,} resamples of whole lesions; beside the AUC "
         "also by DeLong's variance for clustered images (Obuchowski 1997)."
     )
-    count = assessment["contradictory"]
+    count = assessment.contradictory
     return text + (f" {count} labels contradict each other within a lesion and count per image alone." if count else "")
 
 
-def _thresholds(assessment: Mapping[str, Any]) -> str:
-    thresholds = assessment["settings"]["thresholds"]
+def _thresholds(assessment: Assessment) -> str:
+    thresholds = assessment.thresholds
     if len(set(thresholds.values())) == 1:
         return f"probability {next(iter(thresholds.values())):g}"
     return "probability " + ", ".join(f"{value:.4f} ({label})" for label, value in thresholds.items())
 
 
-def _thin(assessment: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{each} per {word}" for unit, word in tables.UNITS.items() for each in tables.thin_intervals(assessment, unit)
-    ]
+def _thin(assessment: Assessment) -> list[str]:
+    return [f"{each} per {unit}" for unit in tables.UNITS for each in tables.thin_intervals(assessment, unit)]
 
 
 def _folds(results: RunResults) -> Table:
     summary = results.summary
-    whole = summary["out_of_fold"]["by_image"]
-    return tables.folds_table(summary["folds"], f"probability {summary['threshold']:g}", "Each fold", whole)
+    whole = summary.out_of_fold.by_image
+    return tables.folds_table(summary.folds, f"probability {summary.threshold:g}", "Each fold", whole)
 
 
 def _points(results: RunResults) -> list[tuple[str, Table | str]]:
@@ -177,79 +171,73 @@ def _points(results: RunResults) -> list[tuple[str, Table | str]]:
     return [
         (
             label,
-            tables.points_table(points, _in_order(results), label)
-            if isinstance(points, list)
-            else str(points["not_chosen"]),
+            points.reason if isinstance(points, Undefined) else tables.points_table(points, _in_order(results), label),
         )
-        for label, points in results.summary["operating_points"].items()
+        for label, points in results.summary.operating_points.items()
     ]
 
 
 def _subgroups(results: RunResults) -> list[PageFigure]:
-    sources = {each.title: (each.record["subgroups"], each.record["ensemble"]) for each in _in_order(results)}
-    sources[OUT_OF_FOLD] = (results.summary["subgroups"], results.summary["out_of_fold"])
+    sources = {each.title: (each.results.subgroups, each.results.ensemble) for each in _in_order(results)}
+    sources[OUT_OF_FOLD] = (results.summary.subgroups, results.summary.out_of_fold)
     threshold, description = statements.subgroup_threshold(results.summary)
     figures = []
     for where, (subgroups, assessment) in sources.items():
         if subgroups:
             whole = headline(assessment)
             title = f"Subgroups, {where}"
-            overall = None if whole is None else whole["estimate"]
+            overall = None if whole is None else whole.estimate
             table = tables.subgroups_table(subgroups, title, threshold)
             figures.append(subgroup_figure(title, subgroups, overall, table, description))
     return figures
 
 
-def _gallery(results: RunResults) -> dict[str, Any] | None:
+def _gallery(results: RunResults) -> Gallery | None:
     """Return what ``write_error_gallery`` stored, its pictures as data URIs."""
     if results.gallery is None:
         return None
     folder = results.folder / GALLERY
-    kinds = [
-        {
-            **kind,
-            "errors": [
-                {**each, "picture": _uri(folder, each["picture"]), "saliency": _uri(folder, each["saliency"])}
-                for each in kind["errors"]
-            ],
-        }
-        for kind in results.gallery["kinds"]
-    ]
-    return {**results.gallery, "kinds": kinds}
+
+    def inline(image: GalleryImage) -> GalleryImage:
+        saliency = None if image.saliency is None else _uri(folder, image.saliency)
+        return replace(image, picture=_uri(folder, image.picture), saliency=saliency)
+
+    kinds = [replace(kind, errors=tuple(map(inline, kind.errors))) for kind in results.gallery.kinds]
+    return replace(results.gallery, kinds=tuple(kinds))
 
 
-def _uri(folder: Path, name: str | None) -> str | None:
-    if name is None:
-        return None
+def _uri(folder: Path, name: str) -> str:
     # A name with a folder in it would put any file of this machine into a page that is passed on.
     if not _PICTURE.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a picture in {folder}")
-    content = read_bytes(folder / name)
-    open_image(content)
+        raise DataError(f"{folder}: {name!r} is not the name of a picture in it. {_REWRITE}")
+    try:
+        content = read_bytes(folder / name)
+        open_image(content)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / name}: cannot be read as a picture ({error}). {_REWRITE}") from error
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
 
 
-def _cost(summary: Mapping[str, Any]) -> str:
-    training = summary["training"]
+def _cost(summary: RunSummary) -> str:
+    training = summary.training
     return (
         f"{tables.device_hours(training):.3f} {tables.devices(training)}-hours of training; the last command took "
-        f"{number(summary['seconds_of_last_command'], 1)} s."
+        f"{number(summary.seconds_of_last_command, 1)} s."
     )
 
 
 def _record(results: RunResults) -> list[tuple[str, str]]:
     """Return what reproduces the run: command, configuration, identity, records."""
-    provenance = {"identity": results.summary["identity"], "made_with": results.summary["made_with"]}
+    summary = results.summary
+    provenance = {"identity": summary.identity, "environment": asdict(summary.environment)}
     parts = [
         ("Command", "python launch.py --config config.yaml"),
-        ("config.yaml", results.config),
+        ("config.yaml", results.config_text),
         ("Identity, code and libraries of the metrics", json.dumps(provenance, indent=1)),
-        ("Record of the training", json.dumps(results.record, indent=1)),
+        ("Record of the training", json.dumps(asdict(results.record), indent=1)),
     ]
     for each in results.evaluations:
-        shown = ("number", "what", "kind", "begun", "finished", "data", "tta", "images_sha256", "models", "earlier",
-                "made_with")  # fmt: skip
-        parts.append(
-            (f"Evaluation {each.record['number']}", json.dumps({key: each.record[key] for key in shown}, indent=1))
-        )
+        log = {name: value for name, value in asdict(each.record).items() if name in _LOGGED}
+        log |= {"finished": each.results.finished, "environment": asdict(each.results.environment)}
+        parts.append((f"Evaluation {each.record.number}", json.dumps(log, indent=1)))
     return parts

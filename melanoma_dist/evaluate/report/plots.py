@@ -15,6 +15,10 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.data.labels import TRUE
+from melanoma_dist.metrics.calibration import Reliability
+from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.metrics.operating_points import DecisionCurve
+from melanoma_dist.metrics.subgroups import Gap, Subgroup
 from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, plot, style
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -94,29 +98,29 @@ def precision_recall_plot(sets: Sequence[ScoredImages]) -> Figure:
     return figure
 
 
-def reliability_plot(diagrams: Mapping[str, Mapping[str, Any]]) -> Figure:
+def reliability_plot(diagrams: Mapping[str, Reliability]) -> Figure:
     """Draw reliability diagrams by name: share of positives against mean probability; larger dots hold more images."""
     figure, axes = _square("mean probability of a bin", "share of positives")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     colours = [GREY, *_colours(max(len(diagrams) - 1, 0))]
     for (name, diagram), colour in zip(diagrams.items(), colours, strict=False):
-        images = np.asarray(diagram["images"], dtype=np.float64)
+        images = np.asarray(diagram.images, dtype=np.float64)
         share = images / images.sum() if len(images) else images
-        axes.plot(diagram["predicted"], diagram["observed"], color=colour, linewidth=1.2, label=name)
-        axes.scatter(diagram["predicted"], diagram["observed"], s=6 + 90 * share, color=colour)
+        axes.plot(diagram.predicted, diagram.observed, color=colour, linewidth=1.2, label=name)
+        axes.scatter(diagram.predicted, diagram.observed, s=6 + 90 * share, color=colour)
     _legend(axes, "best")
     return figure
 
 
-def decision_plot(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def decision_plot(curves: Mapping[str, DecisionCurve]) -> Figure:
     """Draw net benefit against the threshold, by name, beside calling all and calling none."""
     figure, axes = plot(_WIDTH, 3.2)
     axes.axhline(0, color=INK, linewidth=0.8, label="call none")
     top = 0.0
     for (name, curve), colour in zip(curves.items(), _colours(len(curves)), strict=True):
-        axes.plot(curve["thresholds"], curve["call_all"], color=colour, linewidth=0.9, linestyle=":")
-        axes.plot(curve["thresholds"], curve["model"], color=colour, linewidth=1.6, label=name)
-        top = max(top, *curve["model"], *curve["call_all"])
+        axes.plot(curve.thresholds, curve.call_all, color=colour, linewidth=0.9, linestyle=":")
+        axes.plot(curve.thresholds, curve.model, color=colour, linewidth=1.6, label=name)
+        top = max(top, *curve.model, *curve.call_all)
     axes.plot([], [], color=GREY, linewidth=0.9, linestyle=":", label="call all")
     axes.set_ylim(-0.25 * top - 0.01, 1.1 * top + 0.01)
     axes.set_xlabel("threshold probability")
@@ -238,14 +242,14 @@ def seeds_plot(aucs: Sequence[Sequence[float]], seeds: Sequence[int]) -> Figure:
     return figure
 
 
-def forest_plot(subgroups: Sequence[Mapping[str, Any]], overall: float | None) -> Figure:
+def forest_plot(subgroups: Sequence[Subgroup], overall: float | None) -> Figure:
     """Draw AUC, interval and counts of each subgroup; flagged ones in red, all images as a dotted line."""
     figure, axes = plot(6.6, 0.9 + _ROW * len(subgroups))
     if overall is not None:
         axes.axvline(overall, color=GREY, linewidth=0.9, linestyle=":")
     for row, subgroup in enumerate(subgroups):
         _forest_row(axes, row, subgroup)
-    names = [f"{subgroup['attribute']}: {subgroup['value']}" for subgroup in subgroups]
+    names = [f"{subgroup.attribute}: {subgroup.value}" for subgroup in subgroups]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("AUC")
@@ -253,15 +257,14 @@ def forest_plot(subgroups: Sequence[Mapping[str, Any]], overall: float | None) -
     return figure
 
 
-def _forest_row(axes: Axes, row: int, subgroup: Mapping[str, Any]) -> None:
-    counts = f"{subgroup['images']:,} images, {subgroup['positives']:,} positive"
+def _forest_row(axes: Axes, row: int, subgroup: Subgroup) -> None:
+    counts = f"{subgroup.images:,} images, {subgroup.positives:,} positive"
     axes.text(1.01, row, counts, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5)
-    auc = subgroup["auc"]
-    if "not_defined" in auc or auc["estimate"] is None:
+    auc = subgroup.auc
+    if isinstance(auc, Undefined):
         axes.text(0.5, row, "not defined", transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=GREY)
         return
-    flagged = subgroup["gap"].get("flagged", False)
+    flagged = isinstance(subgroup.gap, Gap) and subgroup.gap.flagged
     colour = RED if flagged else BLUE
-    if auc["low"] is not None and auc["high"] is not None:
-        axes.plot([auc["low"], auc["high"]], [row, row], color=colour, linewidth=1.4)
-    axes.plot([auc["estimate"]], [row], "D" if flagged else "o", color=colour, markersize=5)
+    axes.plot([auc.low, auc.high], [row, row], color=colour, linewidth=1.4)
+    axes.plot([auc.estimate], [row], "D" if flagged else "o", color=colour, markersize=5)

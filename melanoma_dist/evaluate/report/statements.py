@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from melanoma_dist.artifacts.evaluation import EarlierEvaluation
+from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
 from melanoma_dist.metrics.operating_points import YOUDEN
+from melanoma_dist.metrics.subgroups import Gap, Subgroup
 from melanoma_dist.pages.numbers import number
 
 OPTIMISTIC = "slightly optimistic, because each fold chose its epoch on the images that measure it"
@@ -38,8 +41,8 @@ class Statement(NamedTuple):
 def leakage(results: RunResults) -> list[Statement]:
     """State whether images or lesions are on both sides of a split."""
     table, summary = results.table, results.summary
-    complete = bool(table["image_id"].is_unique) and len(table) == summary["data"]["images"]
-    folds = len(summary["folds"])
+    complete = bool(table["image_id"].is_unique) and len(table) == summary.data.images
+    folds = len(summary.folds)
     disjoint = bool((table.groupby("group")["fold"].nunique() == 1).all())
     recounted = "counted in the predictions for this page, and checked before the training"
     statements = [
@@ -56,7 +59,7 @@ def leakage(results: RunResults) -> list[Statement]:
 def _unseen(evaluation: Evaluation, results: RunResults) -> Statement:
     trained, evaluated = results.table, evaluation.table
     shared = bool(set(trained["image_id"]) & set(evaluated["image_id"]))
-    if evaluation.record["kind"] == "holdout":  # of the same manifest: groups have the same names
+    if evaluation.record.kind == "holdout":  # of the same manifest: groups have the same names
         shared = shared or bool(set(trained["group"]) & set(evaluated["group"]))
     return Statement(
         f"{evaluation.title}: the training used none of its images, no known lesion of them and no copy that the "
@@ -68,52 +71,52 @@ def _unseen(evaluation: Evaluation, results: RunResults) -> Statement:
 
 def history(evaluation: Evaluation) -> str:
     """State how often these images were evaluated before."""
-    earlier = evaluation.record["earlier"]
-    if not earlier:
+    record = evaluation.record
+    if not record.earlier:
         return (
             "First evaluation, as far as is known: no record in the same folder of runs names an earlier evaluation of "
             "any of these images."
         )
-    names = ", ".join(f"{each['run']} #{each['number']} ({_date(each)})" for each in earlier)
+    names = ", ".join(f"{each.run} #{each.number} ({_date(each)})" for each in record.earlier)
     return (
-        f"EVALUATION NUMBER {evaluation.ordinal} of these images; earlier ones: {names}. Images evaluated before, by "
-        f"the remaining records: {evaluation.evaluated_before:,} of {evaluation.record['data']['images']:,}. Any "
+        f"EVALUATION NUMBER {record.ordinal} of these images; earlier ones: {names}. Images evaluated before, by "
+        f"the remaining records: {record.seen_before:,} of {record.data.images:,}. Any "
         "choice made after an earlier evaluation makes these metrics optimistic."
     )
 
 
-def _date(earlier: dict[str, Any]) -> str:
+def _date(earlier: EarlierEvaluation) -> str:
     """The day of an earlier evaluation, and whether its record was deleted."""
-    day = "at an unknown time" if earlier["begun"] is None else str(earlier["begun"])[:10]
-    return f"{day}, its record was deleted: its images are unknown" if earlier.get("deleted") else day
+    day = "at an unknown time" if earlier.started is None else earlier.started[:10]
+    return f"{day}, its record was deleted: its images are unknown" if earlier.deleted else day
 
 
-def subgroup_attributes(subgroups: Sequence[Mapping[str, Any]]) -> str:
+def subgroup_attributes(subgroups: Sequence[Subgroup]) -> str:
     """Name the attributes that made subgroups, and those that made none."""
-    present = {each["attribute"] for each in subgroups}
+    present = {each.attribute for each in subgroups}
     names = ", ".join(name for name in ATTRIBUTES if name in present) or "no attribute"
     absent = [name for name in ATTRIBUTES if name not in present]
     return names + (f" (no subgroups, because all images share it or lack it: {', '.join(absent)})" if absent else "")
 
 
-def flagged_subgroups(subgroups: Sequence[Mapping[str, Any]]) -> str:
+def flagged_subgroups(subgroups: Sequence[Subgroup]) -> str:
     """Name the subgroups whose gap holds after Holm's correction, as a sentence."""
-    if not any("flagged" in each["gap"] for each in subgroups):
+    if not any(isinstance(each.gap, Gap) for each in subgroups):
         return "No subgroup could be tested: each, or the rest, has too few lesions."
-    names = [f"{each['attribute']} {each['value']}" for each in subgroups if each["gap"].get("flagged")]
+    names = [f"{each.attribute} {each.value}" for each in subgroups if isinstance(each.gap, Gap) and each.gap.flagged]
     if names:
         return f"Flagged after Holm's correction: {', '.join(names)}."
     return "No subgroup is flagged after Holm's correction; that does not show them equal."
 
 
-def subgroup_threshold(summary: Mapping[str, Any]) -> tuple[float, str]:
+def subgroup_threshold(summary: RunSummary) -> tuple[float, str]:
     """Return the threshold of the subgroups' sensitivity and specificity, and its description."""
-    points = summary["operating_points"].get(HEADLINE)
-    for point in points if isinstance(points, list) else []:
-        if point["name"] == YOUDEN:
-            value = float(point["threshold"])
-            return value, f"a calibrated probability of {number(value, 4)}, the operating point of {YOUDEN}"
-    value = float(summary["threshold"])
+    points = summary.operating_points.get(HEADLINE)
+    for point in points if isinstance(points, tuple) else ():
+        if point.name == YOUDEN:
+            text = f"a calibrated probability of {number(point.threshold, 4)}, the operating point of {YOUDEN}"
+            return point.threshold, text
+    value = summary.threshold
     return value, f"a raw probability of {number(value, 4)}, as no operating point could be chosen"
 
 
@@ -123,7 +126,7 @@ def limits(results: RunResults) -> list[str]:
     return [
         "For research. Not a medical device; not for the diagnosis of patients.",
         *([SYNTHETIC] if results.synthetic else []),
-        *(f"During the training, {text}" for text in summary["incidents"]),
+        *(f"During the training, {text}" for text in summary.incidents),
         *_repeated(results),
         _SEARCH,
         *_prevalence(summary),
@@ -140,32 +143,32 @@ def _repeated(results: RunResults) -> list[str]:
             "No evaluation on unseen images. All metrics are out of fold: the fold that did not train on an image "
             f"predicted it. They are {OPTIMISTIC}."
         ]
-    repeated = ", ".join(each.title for each in results.evaluations if each.ordinal > 1)
+    repeated = ", ".join(each.title for each in results.evaluations if each.record.ordinal > 1)
     if not repeated:
         return []
     return [f"These images were evaluated before: {repeated}. Their metrics may be optimistic."]
 
 
-def _prevalence(summary: dict[str, Any]) -> list[str]:
-    entry = summary["out_of_fold"]["by_image"]["labels"].get(HEADLINE)
+def _prevalence(summary: RunSummary) -> list[str]:
+    entry = summary.out_of_fold.by_image.labels.get(HEADLINE)
     if entry is None:
         return []
-    known = entry["positives"] + entry["negatives"]
-    share = entry["positives"] / known if known else 0.0
+    known = entry.positives + entry.negatives
+    share = entry.positives / known if known else 0.0
     sentences = [
-        f"{share:.1%} of the images with a known answer are melanomas ({entry['positives']:,} of {known:,}), far more "
+        f"{share:.1%} of the images with a known answer are melanomas ({entry.positives:,} of {known:,}), far more "
         "than in a screened population. Precision, net benefit and calibrated probabilities hold at this prevalence "
         "alone; predictive values at others are beside the operating points."
     ]
-    if entry["positives"] < _RARE:
-        sentences.append(f"Every sensitivity rests on only {entry['positives']} melanomas.")
+    if entry.positives < _RARE:
+        sentences.append(f"Every sensitivity rests on only {entry.positives} melanomas.")
     return sentences
 
 
-def _calibration(summary: dict[str, Any]) -> str:
-    weighted = summary["identity"].get("loss.class_weights") == "balanced"
+def _calibration(summary: RunSummary) -> str:
+    weighted = summary.identity.get("loss.class_weights") == "balanced"
     cause = "The training weighted the classes, so raw" if weighted else "Raw"
     return (
         f"{cause} probabilities are not shares of patients; the calibrated ones are, on data like the training's "
-        f"({summary['calibration']['used']})."
+        f"({summary.calibration.used})."
     )

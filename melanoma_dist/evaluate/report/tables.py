@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
+from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment, DelongInterval
+from melanoma_dist.artifacts.summary import FoldTraining, SeedRepeats
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.evaluate.report.cells import EARLIER, NAMES, estimate_cell, is_certain, why_undefined
+from melanoma_dist.evaluate.report.cells import NAMES, NOT_BY_DATA, estimate_cell, why_undefined
 from melanoma_dist.evaluate.report.run_results import Evaluation
-from melanoma_dist.metrics.bootstrap import PROPORTIONS
-from melanoma_dist.metrics.classification import predictive_values
+from melanoma_dist.metrics.classification import (
+    METRICS,
+    LabelMetrics,
+    Metrics,
+    MetricValues,
+    PerMetric,
+    predictive_values,
+)
+from melanoma_dist.metrics.cross_validation import FoldSpread
+from melanoma_dist.metrics.intervals import Interval, MetricInterval, Undefined
+from melanoma_dist.metrics.operating_points import EvaluatedPoint, OperatingPoint
+from melanoma_dist.metrics.subgroups import Gap, Subgroup
 from melanoma_dist.pages.numbers import number, signed, span
 from melanoma_dist.pages.tables import Cell, Table, measured, plain, undefined
 
@@ -18,163 +30,142 @@ MORE = ("partial_auc_80", "specificity_at_80", "specificity_at_82", "specificity
         "specificity_at_95", "brier", "calibration_error")  # fmt: skip
 PREVALENCES = (0.01, 0.05, 0.20)
 """Of melanoma, in round numbers: a screened population, a referred one, and a clinic for pigmented lesions."""
-UNITS = {"by_image": "image", "by_lesion": "lesion"}
-OFFICIAL = {"isic2017": "ISIC 2017: mean AUC", "isic2018": "ISIC 2018: balanced accuracy",
-            "isic2019": "ISIC 2019: balanced accuracy"}  # fmt: skip
-ENDS = ("low", "high")
+Unit = Literal["image", "lesion"]
+UNITS: tuple[Unit, ...] = ("image", "lesion")
+_ISIC = {"isic2017": "ISIC 2017: mean AUC", "isic2018": "ISIC 2018: balanced accuracy",
+         "isic2019": "ISIC 2019: balanced accuracy"}  # fmt: skip
 _FOLD = ("auc", "average_precision", "sensitivity", "specificity", "precision")
+_NO_LABEL = "the data does not have this label"
+_FEW_FOLDS = "fewer than two folds define it"
 
 
 def metrics_table(
-    assessment: Mapping[str, Any], unit: str, shown: Sequence[str], absent: Mapping[str, str], where: str
+    assessment: Assessment, unit: Unit, shown: Sequence[str], absent: Mapping[str, str], where: str
 ) -> Table:
-    """Return metrics with bootstrap intervals, a row per label, macro and micro; ``unit`` is by_image or by_lesion.
+    """Return metrics with bootstrap intervals, a row per label, macro and micro.
 
-    ``absent`` has the labels without known truth and the reasons.
+    ``absent`` has the labels without known truth and the reasons. A table with the AUC has its DeLong interval and the
+    counts of images, too.
     """
-    entries, intervals = assessment[unit], assessment["intervals"][unit]
-    delong = assessment["delong"][unit] if "auc" in shown else None
-    rows = [
-        _label_row(label, entries["labels"].get(label), intervals.get(label), shown, absent.get(label), delong)
-        for label in {**entries["labels"], **absent}
-    ]
-    if len(entries["labels"]) > 1:
-        none: dict[str, Any] | None = {} if delong is not None else None
-        rows += [_label_row(name, entries[name], intervals[name], shown, None, none) for name in ("macro", "micro")]
-    counts = ["positives of known", "unknown"] if delong is not None else []
+    metrics, counted = _of_unit(assessment, unit), "auc" in shown
+    parts: dict[str, MetricValues] = {**metrics.labels}
+    if len(parts) > 1:
+        parts |= {"macro": metrics.macro, "micro": metrics.micro}
+    rows = []
+    for name, entry in parts.items():
+        if name in absent:
+            rows.append([plain(name), *[undefined(absent[name])] * (len(shown) + 3 * counted)])
+            continue
+        cells = [_metric(metric, entry, metrics.intervals[name]) for metric in shown]
+        if counted:
+            cells.insert(1, _delong(metrics.delong.get(name)))
+            cells += _counts(entry)
+        rows.append([plain(name), *cells])
     header = ["", *(NAMES[name] for name in shown)]
-    if delong is not None:
-        header.insert(2, "AUC, DeLong interval")
-    further = "" if delong is not None else ", further metrics"
-    return Table(f"{where}, per {UNITS[unit]}{further}", [*header, *counts], rows)
-
-
-def _label_row(
-    name: str,
-    entry: Mapping[str, Any] | None,
-    intervals: Mapping[str, Any] | None,
-    shown: Sequence[str],
-    absent: str | None,
-    delong: Mapping[str, Any] | None,
-) -> list[Cell]:
-    counted = delong is not None
-    if entry is None or absent is not None:
-        why = absent or "the data does not have this label"
-        return [plain(name), *[undefined(why)] * (len(shown) + (3 if counted else 0))]
-    cells = [_metric(metric, entry, intervals) for metric in shown]
     if counted:
-        cells.insert(1, _delong((delong or {}).get(name)))
-        cells += _counts(entry)
-    return [plain(name), *cells]
+        header = [*header[:2], "AUC, DeLong interval", *header[2:], "positives of known", "unknown"]
+    further = "" if counted else ", further metrics"
+    return Table(f"{where}, per {unit}{further}", header, rows)
 
 
-def _counts(entry: Mapping[str, Any]) -> list[Cell]:
-    if "positives" not in entry:  # a mean over labels
+def _of_unit(assessment: Assessment, unit: Unit) -> AssessedMetrics:
+    return assessment.by_image if unit == "image" else assessment.by_lesion
+
+
+def _counts(entry: MetricValues) -> list[Cell]:
+    if not isinstance(entry, LabelMetrics):  # a mean over labels
         return [plain(""), plain("")]
-    known = entry["positives"] + entry["negatives"]
-    return [plain(f"{entry['positives']:,} of {known:,}"), plain(entry["unknown"])]
+    known = entry.positives + entry.negatives
+    return [plain(f"{entry.positives:,} of {known:,}"), plain(entry.unknown)]
 
 
-def _metric(name: str, entry: Mapping[str, Any], intervals: Mapping[str, Any] | None) -> Cell:
-    ends = (intervals or {}).get(name) or {"low": None, "high": None}
-    if name in PROPORTIONS and is_certain(entry[name], ends["low"], ends["high"]):
-        return undefined(f"{EARLIER}; compute it again")
-    return measured(entry[name], why_undefined(name, entry), ends["low"], ends["high"])
+def _metric(name: str, entry: MetricValues, intervals: PerMetric[MetricInterval]) -> Cell:
+    ends = intervals.of(name)
+    return measured(entry.value(name), why_undefined(name, entry), ends.low, ends.high)
 
 
-def _delong(estimate: Mapping[str, Any] | None) -> Cell:
-    if estimate is None:
-        return plain("")
-    if "not_defined" in estimate:
-        return undefined(str(estimate["not_defined"]))
-    return Cell(span(estimate["low"], estimate["high"]))
+def _delong(estimate: DelongInterval | Undefined | None) -> Cell:
+    if isinstance(estimate, Undefined):
+        return undefined(estimate.reason)
+    return plain("") if estimate is None else Cell(span(estimate.low, estimate.high))
 
 
-def thin_intervals(assessment: Mapping[str, Any], unit: str) -> list[str]:
-    """Name the metrics that some resamples do not define, with the number of resamples that do not."""
-    resamples = assessment["bootstrap"]["resamples"]
-    return [
-        f"{NAMES[name]} of {row} ({resamples - ends['undefined']:,} of {resamples:,})"
-        for row, intervals in assessment["intervals"][unit].items()
-        for name, ends in intervals.items()
-        if name in NAMES and ends["estimate"] is not None and ends["undefined"]
-    ]
+def thin_intervals(assessment: Assessment, unit: Unit) -> list[str]:
+    """Name the metrics that some resamples do not define, with the number of resamples that do."""
+    resamples = assessment.bootstrap.resamples
+    texts = []
+    for row, intervals in _of_unit(assessment, unit).intervals.items():
+        for name in METRICS:
+            ends = intervals.of(name)
+            if ends.estimate is not None and ends.undefined_resamples:
+                defined = resamples - ends.undefined_resamples
+                texts.append(f"{NAMES[name]} of {row} ({defined:,} of {resamples:,})")
+    return texts
 
 
-def official_table(parts: Mapping[str, Mapping[str, Any]]) -> Table | None:
+def isic_scores_table(assessments: Mapping[str, Assessment]) -> Table | None:
     """Return the challenges' scores of assessments by name; None if no score is defined for the labels."""
-    rows = [
-        [
-            plain(f"{OFFICIAL.get(score, score)}, {where}"),
-            measured(
-                value,
-                "these images do not define it",
-                *(assessment["intervals"]["by_image"].get("official", {}).get(score, {}).get(end) for end in ENDS),
-            ),
-        ]
-        for where, assessment in parts.items()
-        for score, value in assessment["by_image"]["official"].items()
-    ]
+    rows = []
+    for where, assessment in assessments.items():
+        for score, value in assessment.by_image.isic_scores.items():
+            ends = assessment.by_image.isic_score_intervals[score]
+            name = plain(f"{_ISIC.get(score, score)}, {where}")
+            rows.append([name, measured(value, NOT_BY_DATA, ends.low, ends.high)])
     return Table("Official scores of the challenges, per image", ["", "score"], rows) if rows else None
 
 
-def folds_table(folds: Mapping[str, Any], threshold: str, caption: str, whole: Mapping[str, Any] | None) -> Table:
+def folds_table(folds: Mapping[int, Metrics], threshold: str, caption: str, whole: Metrics) -> Table:
     """Return metrics of the headline label and the macro AUC, a row per fold and one for ``whole``."""
-    parts = {f"fold {fold}": metrics for fold, metrics in folds.items()} | ({"together": whole} if whole else {})
     rows = []
-    for name, metrics in parts.items():
-        entry = metrics["labels"].get(HEADLINE)
+    for name, metrics in [*((f"fold {fold}", metrics) for fold, metrics in folds.items()), ("together", whole)]:
+        entry = metrics.labels.get(HEADLINE)
         if entry is None:
-            cells = [undefined("the data does not have this label")] * (len(_FOLD) + 2)
+            cells = [undefined(_NO_LABEL)] * (len(_FOLD) + 2)
         else:
-            cells = [measured(entry[key], why_undefined(key, entry)) for key in _FOLD]
-            macro = measured(metrics["macro"]["auc"], why_undefined("auc", metrics["macro"]))
-            cells += [macro, plain(entry["positives"])]
-        rows.append([plain(name), *cells, plain(metrics["images"])])
+            cells = [measured(entry.value(key), why_undefined(key, entry)) for key in _FOLD]
+            cells += [measured(metrics.macro.auc, why_undefined("auc", metrics.macro)), plain(entry.positives)]
+        rows.append([plain(name), *cells, plain(metrics.images)])
     header = [HEADLINE, *(NAMES[key] for key in _FOLD), "macro AUC", "positives", "images"]
     return Table(f"{caption} (threshold: {threshold})", header, rows)
 
 
-def over_folds_table(over_folds: Mapping[str, Any]) -> Table:
+def over_folds_table(over_folds: Mapping[str, PerMetric[FoldSpread]]) -> Table:
     """Return mean, standard deviation and corrected interval of the AUC over the folds, a row per label."""
     rows = []
     for label, spreads in over_folds.items():
-        entry = spreads.get("auc")
-        if entry is None or entry.get("mean") is None:
-            rows.append([plain(label), *[undefined("fewer than two folds define it")] * 3, plain("")])
+        auc = spreads.auc
+        if auc.mean is None:
+            rows.append([plain(label), *[undefined(_FEW_FOLDS)] * 3, plain("")])
             continue
-        ends = undefined("fewer than two folds define it")
-        if entry.get("low") is not None:
-            ends = Cell(span(entry["low"], entry["high"]))
-        spread = measured(entry["sd"], "fewer than two folds define it")
-        rows.append([plain(label), Cell(number(entry["mean"])), spread, ends, plain(entry.get("folds", ""))])
+        ends = undefined(_FEW_FOLDS) if auc.low is None else Cell(span(auc.low, auc.high))
+        rows.append([plain(label), Cell(number(auc.mean)), measured(auc.sd, _FEW_FOLDS), ends, plain(auc.folds)])
     header = ["", "mean", "standard deviation", "95 % interval, corrected", "folds"]
     return Table("AUC over the folds", header, rows)
 
 
-def variance_table(repeats: Mapping[str, Any]) -> Table:
+def variance_table(repeats: SeedRepeats) -> Table:
     """Return the standard deviations of the AUC due to folds and to seeds, a row per label."""
     rows = []
-    for label, parts in repeats["components"].items():
-        if "not_defined" in parts:
-            rows.append([plain(label), *[undefined(parts["not_defined"])] * 5])
+    for label, parts in repeats.components.items():
+        if isinstance(parts, Undefined):
+            rows.append([plain(label), *[undefined(parts.reason)] * 5])
         else:
-            deviations = [parts[key] ** 0.5 for key in ("folds", "seeds", "remainder", "within_fold")]
-            rows.append([plain(label), Cell(number(parts["mean"])), *(Cell(number(each, 4)) for each in deviations)])
+            deviations = [part**0.5 for part in (parts.folds, parts.seeds, parts.remainder, parts.within_fold)]
+            rows.append([plain(label), Cell(number(parts.mean)), *(Cell(number(each, 4)) for each in deviations)])
     header = ["", "mean AUC", "between folds", "between seeds", "remainder", "one fold, another seed"]
     return Table("Standard deviation of the AUC by where it comes from", header, rows)
 
 
-def letters(points: Sequence[Mapping[str, Any]]) -> list[str]:
+def letters(points: Sequence[OperatingPoint]) -> list[str]:
     """Name operating points A, B, C, in their order."""
     return [chr(ord("A") + at) for at in range(len(points))]
 
 
-def points_table(points: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation], label: str) -> Table:
+def points_table(points: Sequence[OperatingPoint], evaluations: Sequence[Evaluation], label: str) -> Table:
     """Return the operating points of a label where they were chosen and in each evaluation, with predictive values."""
     rows = []
     for index, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
-        name = f"{letter}: {point['name']}"
+        name = f"{letter}: {point.name}"
         evaluated = [_evaluated_row(name, each, label, index) for each in evaluations]
         rows += [_chosen_row(name, point), *(row for row in evaluated if row is not None)]
     values = [f"{kind} at {share:.0%}" for share in PREVALENCES for kind in ("PPV", "NPV")]
@@ -193,47 +184,53 @@ def points_table(points: Sequence[Mapping[str, Any]], evaluations: Sequence[Eval
     return Table(f"Operating points of {label}", [*header, *values], rows)
 
 
-def _chosen_row(name: str, point: Mapping[str, Any]) -> list[Cell]:
-    reached = [Cell(number(point["sensitivity"])), Cell(number(point["specificity"]))]
+def _chosen_row(name: str, point: OperatingPoint) -> list[Cell]:
+    reached = [Cell(number(point.sensitivity)), Cell(number(point.specificity))]
     counts = counts_of(point)
     tp, fp = counts[:2]
     precision = measured(tp / (tp + fp) if tp + fp else None, "no image is called positive")
-    values = _predictive(point["sensitivity"], point["specificity"])
+    values = _predictive(point.sensitivity, point.specificity)
     where = Cell("where it was chosen", "out of fold: optimistic", "text")
     cells = [*reached, precision, *map(plain, counts), *values]
-    return [plain(name), Cell(number(point["threshold"], 4)), where, *cells]
+    return [plain(name), Cell(number(point.threshold, 4)), where, *cells]
 
 
-def counts_of(point: Mapping[str, Any]) -> tuple[int, int, int, int]:
+def counts_of(point: OperatingPoint) -> tuple[int, int, int, int]:
     """Return true positives, false positives, true negatives, false negatives of a point where it was chosen."""
-    tp = round(point["sensitivity"] * point["positives"])
-    tn = round(point["specificity"] * point["negatives"])
-    return tp, point["negatives"] - tn, tn, point["positives"] - tp
+    tp = round(point.sensitivity * point.positives)
+    tn = round(point.specificity * point.negatives)
+    return tp, point.negatives - tn, tn, point.positives - tp
 
 
 def _evaluated_row(name: str, evaluation: Evaluation, label: str, index: int) -> list[Cell] | None:
     point = evaluated_point(evaluation, label, index)
     if point is None:
         return None
-    metrics = point["judged"]
-    values = _predictive_of(metrics["sensitivity"], metrics["specificity"])
-    counts = [plain(metrics[key]) for key in ("true_positives", "false_positives", "true_negatives", "false_negatives")]
-    estimates = [estimate_cell(metrics[key]) for key in ("sensitivity", "specificity", "precision")]
+    counts = point.counts
+    values = _predictive_of(counts.sensitivity, counts.specificity)
+    estimates = [estimate_cell(each) for each in (counts.sensitivity, counts.specificity, counts.precision)]
     where = Cell(evaluation.title, "", "text")
-    return [plain(name), Cell(number(point["threshold"], 4)), where, *estimates, *counts, *values]
+    return [plain(name), Cell(number(point.threshold, 4)), where, *estimates, *map(plain, counts_in(point)), *values]
 
 
-def evaluated_point(evaluation: Evaluation, label: str, index: int) -> Mapping[str, Any] | None:
+def counts_in(point: EvaluatedPoint) -> tuple[int, int, int, int]:
+    """Return true positives, false positives, true negatives, false negatives of a point in an evaluation."""
+    counts = point.counts
+    return counts.true_positives, counts.false_positives, counts.true_negatives, counts.false_negatives
+
+
+def evaluated_point(evaluation: Evaluation, label: str, index: int) -> EvaluatedPoint | None:
     """Return an operating point of a label with its metrics in an evaluation; None if it was not evaluated."""
-    points = evaluation.record["operating_points"].get(label)
-    return points[index] if isinstance(points, list) and index < len(points) and "judged" in points[index] else None
+    points = evaluation.results.operating_points.get(label)
+    return points[index] if isinstance(points, tuple) and index < len(points) else None
 
 
-def _predictive_of(*shares: Mapping[str, Any]) -> list[Cell]:
-    reasons = [str(share["not_defined"]) for share in shares if "not_defined" in share]
-    if reasons:
-        return [undefined(reasons[0])] * (2 * len(PREVALENCES))
-    return _predictive(*(share["estimate"] for share in shares))
+def _predictive_of(sensitivity: Interval | Undefined, specificity: Interval | Undefined) -> list[Cell]:
+    if isinstance(sensitivity, Undefined):
+        return [undefined(sensitivity.reason)] * (2 * len(PREVALENCES))
+    if isinstance(specificity, Undefined):
+        return [undefined(specificity.reason)] * (2 * len(PREVALENCES))
+    return _predictive(sensitivity.estimate, specificity.estimate)
 
 
 def _predictive(sensitivity: float | None, specificity: float | None) -> list[Cell]:
@@ -241,39 +238,39 @@ def _predictive(sensitivity: float | None, specificity: float | None) -> list[Ce
     return [measured(value, "no image would be called so") for value in values]
 
 
-def subgroups_table(subgroups: Sequence[Mapping[str, Any]], caption: str, threshold: float) -> Table:
+def subgroups_table(subgroups: Sequence[Subgroup], caption: str, threshold: float) -> Table:
     """Return metrics of each subgroup at ``threshold``, and how its AUC differs from that of the rest."""
     rows = []
     for subgroup in subgroups:
-        counts = [plain(subgroup[key]) for key in ("images", "lesions", "positives", "negatives")]
-        estimates = [estimate_cell(subgroup[key]) for key in ("auc", "sensitivity", "specificity")]
-        name = Cell(f"{subgroup['attribute']}: {subgroup['value']}")
-        rows.append([name, *counts, *estimates, *_gap(subgroup["gap"])])
+        counts = (subgroup.images, subgroup.lesions, subgroup.positives, subgroup.negatives)
+        estimates = [estimate_cell(each) for each in (subgroup.auc, subgroup.sensitivity, subgroup.specificity)]
+        name = Cell(f"{subgroup.attribute}: {subgroup.value}")
+        rows.append([name, *map(plain, counts), *estimates, *_gap(subgroup.gap)])
     names = [f"{name} at {number(threshold, 4)}" for name in ("sensitivity", "specificity")]
     header = ["", "images", "lesions", "positives", "negatives", "AUC", *names,
               "AUC less the rest's", "p, Holm-corrected", "flag"]  # fmt: skip
     return Table(caption, header, rows)
 
 
-def _gap(gap: Mapping[str, Any]) -> list[Cell]:
-    if "not_defined" in gap:
-        return [undefined(str(gap["not_defined"])), plain(""), plain("")]
-    difference = Cell(signed(gap["difference"]), span(gap["low"], gap["high"]))
-    flag = Cell("differs", "", "flag") if gap["flagged"] else plain("")
-    return [difference, Cell(f"{gap['p']:.3f}" if gap["p"] >= 0.001 else "below 0.001"), flag]
+def _gap(gap: Gap | Undefined) -> list[Cell]:
+    if isinstance(gap, Undefined):
+        return [undefined(gap.reason), plain(""), plain("")]
+    difference = Cell(signed(gap.difference), span(gap.low, gap.high))
+    flag = Cell("differs", "", "flag") if gap.flagged else plain("")
+    return [difference, Cell(number(gap.p) if gap.p >= 0.001 else "below 0.001"), flag]
 
 
-def training_table(training: Mapping[str, Mapping[str, Any]]) -> Table:
+def training_table(training: Mapping[int, FoldTraining]) -> Table:
     """Return epochs, time and speed of each training."""
     rows = [
         [
-            plain(f"fold {fold}" if fold.isdigit() else fold),
-            plain(entry["epochs"]),
-            plain(entry["best_epoch"]),
-            Cell(f"{entry['seconds']:,.0f}"),
-            Cell(f"{entry['device_seconds'] / 3600:.3f}"),
-            Cell(f"{entry['images_per_s']:,.1f}"),
-            Cell(f"{entry['input_wait_share']:.1%}"),
+            plain(f"fold {fold}"),
+            plain(entry.epochs),
+            plain(entry.best_epoch),
+            Cell(f"{entry.seconds:,.0f}"),
+            Cell(f"{entry.device_seconds / 3600:.3f}"),
+            Cell(f"{entry.images_per_s:,.1f}"),
+            Cell(f"{entry.input_wait_share:.1%}"),
         ]
         for fold, entry in training.items()
     ]
@@ -282,11 +279,11 @@ def training_table(training: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table("Training", header, rows)
 
 
-def devices(training: Mapping[str, Mapping[str, Any]]) -> str:
+def devices(training: Mapping[int, FoldTraining]) -> str:
     """Name the devices that trained the run."""
-    return " or ".join(sorted({str(entry["device"]) for entry in training.values()}))
+    return " or ".join(sorted({entry.device for entry in training.values()}))
 
 
-def device_hours(training: Mapping[str, Mapping[str, Any]]) -> float:
+def device_hours(training: Mapping[int, FoldTraining]) -> float:
     """Return the cost of all trainings in device-hours."""
-    return float(sum(entry["device_seconds"] for entry in training.values())) / 3600
+    return float(sum(entry.device_seconds for entry in training.values())) / 3600

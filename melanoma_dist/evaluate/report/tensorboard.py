@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from melanoma_dist.artifacts.predictions import arrays
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.figures import headline_figures, training_figures
-from melanoma_dist.evaluate.report.run_results import RunResults, read_run_results
+from melanoma_dist.evaluate.report.run_results import RunResults
 from melanoma_dist.evaluate.summary import SHOWN
 from melanoma_dist.pages.svg import PageFigure
 
@@ -25,36 +23,32 @@ _EXCLUDED = ("precision_recall", "learning")  # TensorBoard has its own views of
 _VIEW = ".hparams"  # suffix of the hyperparameter view, which a sweep rewrites
 
 
-def write_run_events(summary: dict[str, Any], table: pd.DataFrame, config: RunConfig, folder: Path) -> None:
+def write_run_events(results: RunResults) -> None:
     """Write the run's events, replacing those of an earlier call."""
+    summary, folder = results.summary, results.folder
     _remove_events(folder)
-    labels = tuple(summary["labels"])
-    truth, probability = arrays(table, labels)
+    truth, probability = arrays(results.table, summary.labels)
     with SummaryWriter(str(folder)) as writer:
-        for label in labels:
-            for metric in SHOWN:
-                value = summary["out_of_fold"]["by_image"]["labels"][label][metric]
+        for label in summary.labels:
+            pooled, spread = summary.out_of_fold.by_image, summary.over_folds[label].auc
+            values = {f"out_of_fold_{metric}": pooled.labels[label].value(metric) for metric in SHOWN}
+            ends = pooled.intervals[label].auc
+            values |= {"out_of_fold_auc_low": ends.low, "out_of_fold_auc_high": ends.high}
+            values |= {f"over_folds_auc_{name}": getattr(spread, name) for name in ("mean", "sd", "low", "high")}
+            for name, value in values.items():
                 if value is not None:
-                    writer.add_scalar(f"out_of_fold_{metric}/{label}", value, 0)
-            ends = summary["out_of_fold"]["intervals"]["by_image"][label]["auc"]
-            for name in ("low", "high"):
-                if ends[name] is not None:
-                    writer.add_scalar(f"out_of_fold_auc_{name}/{label}", ends[name], 0)
-            spread = summary["over_folds"][label]["auc"]
-            for name in ("mean", "sd", "low", "high"):
-                if spread[name] is not None:
-                    writer.add_scalar(f"over_folds_auc_{name}/{label}", spread[name], 0)
-        for column, label in enumerate(labels):
+                    writer.add_scalar(f"{name}/{label}", value, 0)
+        for column, label in enumerate(summary.labels):
             known = ~np.isnan(truth[:, column])
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
-        for figure in _figures(read_run_results(folder, summary)):
+        for figure in _figures(results):
             writer.add_figure(f"out_of_fold/{figure.name}", figure.figure, 0, close=False)  # not one of pyplot
-        if summary["synthetic"]:
+        if summary.synthetic:
             writer.add_text("data", SYNTHETIC, 0)
-    write_hyperparameters(config.identity(), _metrics(summary), folder)
+    write_hyperparameters(results.config.identity(), _metrics(summary), folder)
 
 
-def write_hyperparameters(values: Mapping[str, Any], metrics: Mapping[str, float | None], folder: Path) -> None:
+def write_hyperparameters(values: Mapping[str, object], metrics: Mapping[str, float | None], folder: Path) -> None:
     """Write the hyperparameter view of a run, replacing an earlier one.
 
     Writes into the run's own folder: ``add_hparams`` would make a new one at each call.
@@ -82,9 +76,10 @@ def _remove_events(folder: Path, which: str = "") -> None:
         old.unlink()
 
 
-def _metrics(summary: dict[str, Any]) -> dict[str, float | None]:
+def _metrics(summary: RunSummary) -> dict[str, float | None]:
+    pooled = summary.out_of_fold.by_image
     return {
-        "hparam/auc_mean_over_folds": summary["over_folds"][HEADLINE]["auc"]["mean"],
-        "hparam/auc_out_of_fold": summary["out_of_fold"]["by_image"]["labels"][HEADLINE]["auc"],
-        "hparam/macro_auc_out_of_fold": summary["out_of_fold"]["by_image"]["macro"]["auc"],
+        "hparam/auc_mean_over_folds": summary.over_folds[HEADLINE].auc.mean,
+        "hparam/auc_out_of_fold": pooled.labels[HEADLINE].auc,
+        "hparam/macro_auc_out_of_fold": pooled.macro.auc,
     }

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
+from melanoma_dist.artifacts.evaluation import EvaluationRecord
+from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.page import write_report
+from melanoma_dist.evaluate.report.run_results import read_run_results
 
 from .folder import write_evaluation, write_run
 from .reading import Page
@@ -13,8 +17,8 @@ from .reading import Page
 
 class ReportedRun(NamedTuple):
     folder: Path
-    summary: dict[str, Any]
-    evaluations: list[dict[str, Any]]
+    summary: RunSummary
+    evaluations: list[EvaluationRecord]
     text: str
     page: Page
 
@@ -25,11 +29,19 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedRun:
     folder = tmp_path_factory.mktemp("run")
     summary = write_run(folder, repeats=2)
     evaluations = [write_evaluation(folder, 1), write_evaluation(folder, 2, "2019-test", earlier=1, absent=("BKL",))]
-    write_report(folder)
-    text = (folder / "report.html").read_text()
+    text = report_text(folder)
     return ReportedRun(folder, summary, evaluations, text, Page(text))
 
 
+def report_text(folder: Path) -> str:
+    write_report(read_run_results(folder))
+    return (folder / "report.html").read_text()
+
+
 def report_page(folder: Path) -> Page:
-    write_report(folder)
-    return Page((folder / "report.html").read_text())
+    return Page(report_text(folder))
+
+
+def card_text(folder: Path) -> str:
+    write_card(read_run_results(folder))
+    return (folder / "model" / "README.md").read_text()

@@ -1,13 +1,12 @@
-"""The folder of a finished run as the training and the evaluations leave it, from made-up predictions."""
+"""The folder of a finished run as the training and the evaluations leave it, from synthetic predictions."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -16,17 +15,26 @@ import yaml
 
 from melanoma_dist.artifacts.decision_rules import read_decision_rules, write_decision_rules
 from melanoma_dist.artifacts.epochs import write_epochs
-from melanoma_dist.artifacts.legacy import _points, former_assessment, former_metrics, former_summary, plain
+from melanoma_dist.artifacts.evaluation import (
+    EarlierEvaluation,
+    EvaluatedData,
+    EvaluationRecord,
+    EvaluationResults,
+    HoldoutCalibration,
+)
 from melanoma_dist.artifacts.predictions import arrays, predictions_table, write_predictions
-from melanoma_dist.artifacts.run_record import Environment, Machine
-from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, TrainedData
+from melanoma_dist.artifacts.records import write_record
+from melanoma_dist.artifacts.run_record import Environment, Machine, RunRecord, write_run_record
+from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, TrainedData, read_summary, write_summary
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.evaluate.decision_rules import decision_curve, fit_decision_rules
 from melanoma_dist.evaluate.finalize import _seed_repeats as repeats_of
+from melanoma_dist.evaluate.holdout.metrics import _mask_assessment
 from melanoma_dist.metrics.calibration import quality
 from melanoma_dist.metrics.classification import Settings, compute_metrics
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.operating_points import evaluate_points
 from melanoma_dist.metrics.subgroups import subgroups
 
@@ -35,7 +43,6 @@ from ...samples import EPOCH
 LABELS = ("MEL", "NV", "BKL")
 RESAMPLES = 60  # of 2000: what is tested is that the page says what the summary does
 ENVIRONMENT = Environment("0.1", "abc", "c0de", "3.12", {"torch": "2.9"}, Machine("Linux", 8))
-MADE_WITH = asdict(ENVIRONMENT)
 
 
 def predictions(seed: int, images: int, labels: tuple[str, ...], folds: int | None, prefix: str) -> pd.DataFrame:
@@ -84,31 +91,31 @@ def write_run(
     synthetic: bool = False,
     repeats: int = 1,
     table: pd.DataFrame | None = None,
-) -> dict[str, Any]:
-    """A finished run; returns its summary."""
+) -> RunSummary:
+    """Write a finished run; return its summary."""
     table = predictions(1, images, labels, folds, "ISIC") if table is None else table
-    write_predictions(table, _made(folder / "predictions.parquet"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(table, folder / "predictions.parquet")
     config, rules = RunConfig(repeats=repeats), fit_decision_rules(table, labels)
     few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
     with mock.patch.multiple(of_summary, **few):
-        found = of_summary.summarise(table, about(table), labels, 0.5, rules)
-    record = RunSummary(
+        metrics = of_summary.summarise(table, about(table), labels, 0.5, rules)
+    summary = RunSummary(
         synthetic=synthetic, backbone="densenet201", seed=0, repeats=repeats,
         data=TrainedData("prepared", "f1" * 32, 64, len(table), table["group"].nunique(), 41, ("2017", "2019")),
-        threshold=0.5, labels=labels, **found._asdict(),
+        threshold=0.5, labels=labels, **metrics._asdict(),
         seed_repeats=_repeats(table, labels, config),
         training={fold: FoldTraining(4, 3, 61.5, "GPU", 61.5, 512.3, 0.031) for fold in range(folds)},
         incidents=("fold 1 skipped steps whose gradient was not finite: 2 in epoch 3.",),
         seconds_of_last_command=190.2, identity=config.identity(), environment=ENVIRONMENT,
         finished="2026-02-03T04:05:06+00:00", files={},
     )  # fmt: skip
-    summary = former_summary(record) | {"schema": 2}
     write_decision_rules(folder, rules)
-    _write(folder / "summary.json", summary)
+    write_summary(folder, summary)
     (folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
-    _write(folder / "record.json", {"identity": summary["identity"], "made_with": MADE_WITH, "begun": "2026-02-03"})
+    write_run_record(folder / "record.json", RunRecord(summary.identity, ENVIRONMENT, "2026-02-03"))
     for fold in range(folds):
-        auc = found.folds[fold].labels["MEL"].auc
+        auc = metrics.folds[fold].labels["MEL"].auc
         _write_history(folder / f"fold-{fold}", fold, 0.5 if auc is None else auc)  # a training needs melanomas
     return summary
 
@@ -131,61 +138,49 @@ def _write_history(fold: Path, number: int, auc: float) -> None:
 def write_evaluation(
     folder: Path,
     number: int = 1,
-    what: str = "2017-test",
+    name: str = "2017-test",
     earlier: int = 0,
     synthetic: bool = False,
     absent: Sequence[str] = (),
     images: int = 150,
-    kind: str = "holdout",
-) -> dict[str, Any]:
-    """A finished evaluation of a run; returns its record. ``absent`` labels are not known of any image."""
-    summary = json.loads((folder / "summary.json").read_text())
-    labels = tuple(summary["labels"])
-    table = predictions(10 + number, images, labels, None, f"TEST{what}")
+    kind: Literal["holdout", "data"] = "holdout",
+) -> EvaluationRecord:
+    """Write a finished evaluation of a run; return its record. No image has a known truth of ``absent`` labels."""
+    summary = read_summary(folder)
+    labels, rules = summary.labels, read_decision_rules(folder)
+    raw = predictions(10 + number, images, labels, None, f"TEST{name}")
     for label in absent:
-        table[f"{label}_true"] = np.nan
-    present = tuple(label for label in labels if label not in absent)
-    rules = read_decision_rules(folder)
-    raw, table = table, rules.calibrate(table, labels)
-    thresholds, group = rules.thresholds(present, 0.5), table["group"].to_numpy()
-    record = {
-        "schema": 1, "number": number, "what": what, "kind": kind, "synthetic": synthetic,
-        "begun": f"2026-03-0{number}T00:00:00+00:00", "finished": f"2026-03-0{number}T00:01:00+00:00",
-        "data": {"folder": "prepared", "fingerprint": "f1" * 32, "images": len(table), "lesions": 100},
-        "tta": 1, "images_sha256": "ab" * 32, "models": {str(fold): "cd" * 32 for fold in summary["folds"]},
-        "earlier": [{"run": "another", "number": at + 1, "begun": "2026-02-20T00:00:00", "images": images}
-                    for at in range(earlier)],
-        "seen_before": images if earlier else 0,
-        "labels": list(labels), "labels_absent": dict.fromkeys(absent, f"no image of {what} tells it"),
-        "prevalence": 0.05,
-        "ensemble": former_assessment(assess(table, present, Settings(thresholds, (0.05,)), RESAMPLES)),
-        "folds": dict.fromkeys(
-            summary["folds"], former_metrics(compute_metrics(*arrays(table, present), present, Settings(thresholds)))
+        raw[f"{label}_true"] = np.nan
+    table = rules.calibrate(raw, labels)
+    thresholds, reasons = rules.thresholds(labels, 0.5), dict.fromkeys(absent, f"no image of {name} tells it")
+    settings, group = Settings(thresholds, (0.05,)), table["group"].to_numpy()
+    ensemble = _mask_assessment(assess(table, labels, settings, RESAMPLES), reasons)
+    points = {label: Undefined("absent") if label in absent
+              else evaluate_points(rules.points(label), *_of(table, label), group, RESAMPLES)
+              for label in labels}  # fmt: skip
+    record = EvaluationRecord(
+        number=number, name=name, kind=kind, synthetic=synthetic, started=f"2026-03-0{number}T00:00:00+00:00",
+        data=EvaluatedData("prepared", "f1" * 32, len(table), 100), tta=1, images_sha256="ab" * 32,
+        models=dict.fromkeys(summary.folds, "cd" * 32),
+        earlier=tuple(EarlierEvaluation("another", at + 1, "2026-02-20T00:00:00", images) for at in range(earlier)),
+        seen_before=images if earlier else 0, labels=labels, labels_absent=reasons,
+        results=EvaluationResults(
+            ensemble=ensemble,
+            folds=dict.fromkeys(summary.folds, compute_metrics(*arrays(table, labels), labels, Settings(thresholds))),
+            prevalence=0.05, operating_points=points,
+            calibration={label: HoldoutCalibration(quality(*_of(raw, label)), quality(*_of(table, label)))
+                         for label in labels},
+            decision_curve={label: decision_curve(*_of(table, label)) for label in labels},
+            subgroups=() if "MEL" in absent else subgroups(table, about(table), "MEL", thresholds[0], RESAMPLES),
+            files={}, finished=f"2026-03-0{number}T00:01:00+00:00", environment=ENVIRONMENT,
         ),
-        "operating_points": {
-            label: _points(evaluate_points(rules.points(label), *_of(table, label), group, RESAMPLES))
-            for label in present
-        },
-        "calibration": {label: {"before": plain(quality(*_of(raw, label))), "after": plain(quality(*_of(table, label)))}
-                        for label in present},
-        "decision_curve": {label: plain(decision_curve(*_of(table, label))) for label in labels},
-        "subgroups": [] if "MEL" in absent else plain(subgroups(table, about(table), "MEL", thresholds[0], RESAMPLES)),
-        "made_with": MADE_WITH,
-    }  # fmt: skip
-    place = folder / "evaluations" / f"{number:03d}-{what}"
-    write_predictions(table, _made(place / "predictions.parquet"))
-    _write(place / "evaluation.json", record)
+    )  # fmt: skip
+    place = folder / "evaluations" / f"{number:03d}-{name}"
+    place.mkdir(parents=True)
+    write_predictions(table, place / "predictions.parquet")
+    write_record(place / "evaluation.json", record)
     return record
 
 
 def _of(table: pd.DataFrame, label: str) -> tuple[Any, Any]:
     return table[f"{label}_true"].to_numpy(), table[label].to_numpy()
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    _made(path).write_text(json.dumps(content, allow_nan=False))
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

@@ -1,35 +1,38 @@
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from melanoma_dist.evaluate.report.card import AUTHORS, write_card
+from melanoma_dist.artifacts.summary import write_summary
+from melanoma_dist.evaluate.report.card import AUTHORS
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI
 from melanoma_dist.evaluate.report.statements import ATTRIBUTES
-from melanoma_dist.metrics.subgroups import attributes
+from melanoma_dist.metrics.subgroups import Gap, attributes
 
-from .conftest import ReportedRun
+from .conftest import ReportedRun, card_text
 from .folder import about, predictions, write_evaluation, write_run
 
 
 @pytest.fixture(scope="module")
 def card(reported: ReportedRun) -> str:
-    write_card(reported.folder)
-    return (reported.folder / "model" / "README.md").read_text()
+    return card_text(reported.folder)
 
 
 def test_the_card_has_the_metrics_of_the_page(reported: ReportedRun, card: str) -> None:
-    for assessment in (reported.summary["out_of_fold"], reported.evaluations[0]["ensemble"]):
-        auc = assessment["intervals"]["by_image"]["MEL"]["auc"]
-        assert f"**{auc['estimate']:.3f} (95 % interval {auc['low']:.3f} to {auc['high']:.3f})**" in card
-        assert f"| {auc['estimate']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) |" in card
+    evaluated = reported.evaluations[0].results
+    assert evaluated is not None
+    for assessment in (reported.summary.out_of_fold, evaluated.ensemble):
+        auc = assessment.by_image.intervals["MEL"].auc
+        assert f"**{auc.estimate:.3f} (95 % interval {auc.low:.3f} to {auc.high:.3f})**" in card
+        assert f"| {auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f}) |" in card
     assert "EVALUATION NUMBER 2" in card
     assert "Not a medical device" in card
-    for point in reported.summary["operating_points"]["MEL"]:
-        assert f"{point['name']} | {point['threshold']:.4f} |" in card
+    points = reported.summary.operating_points["MEL"]
+    assert isinstance(points, tuple)
+    assert all(f"{point.name} | {point.threshold:.4f} |" in card for point in points)
 
 
 def test_every_item_of_both_checklists_is_answered_or_left_to_the_authors(reported: ReportedRun, card: str) -> None:
@@ -56,8 +59,7 @@ def test_every_row_of_a_table_has_as_many_cells(card: str) -> None:
 
 def test_a_run_without_evaluations_says_so(tmp_path: Path) -> None:
     write_run(tmp_path, labels=("MEL",), folds=2, images=120, synthetic=True)
-    write_card(tmp_path)
-    card = (tmp_path / "model" / "README.md").read_text()
+    card = card_text(tmp_path)
     assert "**SYNTHETIC DATA" in card
     assert "| 33 | Testing on external data | none |" in card
 
@@ -65,13 +67,12 @@ def test_a_run_without_evaluations_says_so(tmp_path: Path) -> None:
 def test_only_another_data_set_is_named_as_a_test_on_external_data(
     reported: ReportedRun, card: str, tmp_path: Path
 ) -> None:
-    assert {each["kind"] for each in reported.evaluations} == {"holdout"}
+    assert {each.kind for each in reported.evaluations} == {"holdout"}
     assert "| 33 | Testing on external data | none |" in card
     write_run(tmp_path, labels=("MEL",), folds=2, images=120)
     write_evaluation(tmp_path, 1, "2017-test")
     write_evaluation(tmp_path, 2, "clinic", kind="data")
-    write_card(tmp_path)
-    (answer,) = re.findall(r"Testing on external data \| (.+) \|", (tmp_path / "model" / "README.md").read_text())
+    (answer,) = re.findall(r"Testing on external data \| (.+) \|", card_text(tmp_path))
     assert answer.startswith("clinic (evaluation 2): AUC 0.")
     assert answer.endswith("; the authors decide whether it is external")
     assert "2017-test" not in answer
@@ -79,13 +80,13 @@ def test_only_another_data_set_is_named_as_a_test_on_external_data(
 
 def test_the_checklists_name_the_attributes_of_subgroups_and_flagged_subgroups(tmp_path: Path) -> None:
     summary = write_run(tmp_path, labels=("MEL",), folds=2, images=120)
-    summary["subgroups"] = [each for each in summary["subgroups"] if each["attribute"] in ("sex", "age")]
-    for each in summary["subgroups"]:
-        gap = {"difference": -0.2, "low": -0.3, "high": -0.1, "p": 0.01, "flagged": each["value"] == "male"}
-        each["gap"] = gap
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    write_card(tmp_path)
-    text = (tmp_path / "model" / "README.md").read_text()
+    some = [
+        replace(each, gap=Gap(-0.2, -0.3, -0.1, p=0.01, flagged=each.value == "male"))
+        for each in summary.subgroups
+        if each.attribute in ("sex", "age")
+    ]
+    write_summary(tmp_path, replace(summary, subgroups=tuple(some)))
+    text = card_text(tmp_path)
     absent = "(no subgroups, because all images share it or lack it: site, year, image size, metadata)"
     for number in ("14", "23b"):
         (answer,) = re.findall(rf"^\| {number} \| (?:Fairness|Results: het[^|]*) \| (.+) \|$", text, re.MULTILINE)

@@ -6,9 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from melanoma_dist.evaluate.report.page import write_report
-
-from .conftest import ReportedRun
+from .conftest import ReportedRun, report_text
 from .folder import write_evaluation, write_run
 
 
@@ -26,8 +24,7 @@ def test_a_repeated_evaluation_is_marked_wherever_it_is_shown(reported: Reported
 def test_the_headline_is_marked_if_only_a_repeated_evaluation_exists(tmp_path: Path) -> None:
     write_run(tmp_path)
     write_evaluation(tmp_path, 1, earlier=1)
-    write_report(tmp_path)
-    text = (tmp_path / "report.html").read_text()
+    text = report_text(tmp_path)
     boxes = text[text.index('class="headlines"') : text.index('id="trained"')]
     assert "EVALUATION NUMBER 2 of these images" in boxes
     for tag in ("title", "h1"):
@@ -39,10 +36,9 @@ def test_the_least_repeated_evaluation_leads_and_deleted_records_count(tmp_path:
     write_evaluation(tmp_path, 1, earlier=2)
     write_evaluation(tmp_path, 2, "2018-test")
     path = tmp_path / "evaluations/002-2018-test/evaluation.json"
-    deleted = {"run": "first", "number": 1, "begun": None, "images": None, "deleted": True}
-    path.write_text(json.dumps({**json.loads(path.read_text()), "earlier": [deleted]}))
-    write_report(tmp_path)
-    text = (tmp_path / "report.html").read_text()
+    deleted = {"run": "first", "number": 1, "started": None, "images": None, "deleted": True}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "earlier": [deleted], "seen_before": 0}))
+    text = report_text(tmp_path)
     assert "2018-test (evaluation 2, repeated)" in text[text.index("<h1>") : text.index("</h1>")]
     assert "first #1 (at an unknown time, its record was deleted: its images are unknown)" in text
     assert "by the remaining records: 0 of 150." in text
@@ -53,9 +49,7 @@ def test_an_interrupted_evaluation_is_not_reported(tmp_path: Path) -> None:
     write_evaluation(tmp_path, 1)
     write_evaluation(tmp_path, 2, "2018-test")
     folder = tmp_path / "evaluations/001-2017-test"
-    unfinished = {key: value for key, value in json.loads((folder / "evaluation.json").read_text()).items()
-             if key != "finished"}  # fmt: skip
-    (folder / "evaluation.json").write_text(json.dumps(unfinished))
+    record = json.loads((folder / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps({**record, "results": None}))
     (folder / "predictions.parquet").unlink()
-    write_report(tmp_path)
-    assert "2017-test (evaluation 1" not in (tmp_path / "report.html").read_text()
+    assert "2017-test (evaluation 1" not in report_text(tmp_path)

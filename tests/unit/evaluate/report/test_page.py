@@ -2,174 +2,181 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
+from melanoma_dist.artifacts.assessment import DelongInterval
+from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResults
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.report.cells import NAMES
-from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.statements import flagged_subgroups, subgroup_threshold
 from melanoma_dist.evaluate.report.tables import MAIN, MORE
 from melanoma_dist.metrics.classification import predictive_values
+from melanoma_dist.metrics.cross_validation import VarianceComponents
+from melanoma_dist.metrics.intervals import Interval, MetricInterval, Undefined
+from melanoma_dist.metrics.operating_points import OperatingPoint
+from melanoma_dist.metrics.subgroups import Gap, Subgroup
 
-from .conftest import ReportedRun, report_page
-from .folder import predictions, write_evaluation, write_run
+from .conftest import ReportedRun, report_page, report_text
+from .folder import predictions, write_run
 
+Point = TypeVar("Point", bound=OperatingPoint)
 SYNTHETIC = "SYNTHETIC DATA"
+GALLERY_ELSEWHERE = json.dumps({"note": "", "kinds": [{"title": "Missed", "errors": [{
+    "image_id": "x", "fold": 0, "probability": 0.1, "diagnosis": "MEL", "picture": "../x.jpg", "saliency": None,
+    "speaks": "for", "why": "", "width": 1, "height": 1}]}]})  # fmt: skip
 
 
-def with_interval(estimate: dict[str, Any]) -> str:
-    return f"{estimate['estimate']:.3f} | {estimate['low']:.3f} to {estimate['high']:.3f}"
+def results(record: EvaluationRecord) -> EvaluationResults:
+    assert record.results is not None
+    return record.results
+
+
+def points_of(points: Mapping[str, tuple[Point, ...] | Undefined]) -> tuple[Point, ...]:
+    of_melanoma = points["MEL"]
+    assert not isinstance(of_melanoma, Undefined)
+    return of_melanoma
+
+
+def with_interval(estimate: Interval | MetricInterval | Undefined) -> str:
+    assert not isinstance(estimate, Undefined)
+    return f"{estimate.estimate:.3f} | {estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def test_every_metric_of_every_row_is_the_summarys_with_its_interval(reported: ReportedRun) -> None:
-    parts = [("Out of fold", reported.summary["out_of_fold"]), ("2017-test", reported.evaluations[0]["ensemble"])]
+    parts = [("Out of fold", reported.summary.out_of_fold), ("2017-test", results(reported.evaluations[0]).ensemble)]
     compared = 0
     for where, assessment in parts:
-        for unit, word in (("by_image", "image"), ("by_lesion", "lesion")):
-            for row, figures in assessment["intervals"][unit].items():
-                if row == "official":
-                    continue
+        for unit, word in ((assessment.by_image, "image"), (assessment.by_lesion, "lesion")):
+            for row, intervals in unit.intervals.items():
                 for name in (*MAIN, *MORE):
                     suffix = "" if name in MAIN else ", further metrics"
                     raw = " of raw probabilities" * (where == "Out of fold" and name in ("brier", "calibration_error"))
                     cell = reported.page.column(f"{where}, per {word}{suffix}", NAMES[name] + raw)[row]
-                    assert cell == with_interval(figures[name])
+                    assert cell == with_interval(intervals.of(name))
                     compared += 1
     assert compared == 2 * 2 * 5 * 15
 
 
 def test_delong_and_counts_stand_beside_the_auc(reported: ReportedRun) -> None:
-    own = reported.summary["out_of_fold"]
+    own = reported.summary.out_of_fold.by_image
     for label in ("MEL", "NV", "BKL"):
-        found = own["delong"]["by_image"][label]
+        delong = own.delong[label]
+        assert isinstance(delong, DelongInterval)
         cells = reported.page.column("Out of fold, per image", "AUC, DeLong interval")
-        assert cells[label] == f"{found['low']:.3f} to {found['high']:.3f}"
-        entry = own["by_image"]["labels"][label]
+        assert cells[label] == f"{delong.low:.3f} to {delong.high:.3f}"
+        entry = own.labels[label]
         counts = reported.page.column("Out of fold, per image", "positives of known")[label]
-        assert counts == f"{entry['positives']} of {entry['positives'] + entry['negatives']}"
-        assert reported.page.column("Out of fold, per image", "unknown")[label] == str(entry["unknown"])
+        assert counts == f"{entry.positives} of {entry.positives + entry.negatives}"
+        assert reported.page.column("Out of fold, per image", "unknown")[label] == str(entry.unknown)
 
 
 def test_unseen_images_lead_and_the_out_of_fold_auc_is_called_optimistic(reported: ReportedRun) -> None:
-    unseen = reported.evaluations[0]["ensemble"]["intervals"]["by_image"]["MEL"]["auc"]
-    own = reported.summary["out_of_fold"]["intervals"]["by_image"]["MEL"]["auc"]
+    unseen = results(reported.evaluations[0]).ensemble.by_image.intervals["MEL"].auc
+    own = reported.summary.out_of_fold.by_image.intervals["MEL"].auc
     title = reported.text[reported.text.index("<h1>") : reported.text.index("</h1>")]
-    ends = f"95 % interval {unseen['low']:.3f} to {unseen['high']:.3f}"
-    assert f"{unseen['estimate']:.3f} ({ends}) on unseen images, 2017-test (evaluation 1)" in title
+    ends = f"95 % interval {unseen.low:.3f} to {unseen.high:.3f}"
+    assert f"{unseen.estimate:.3f} ({ends}) on unseen images, 2017-test (evaluation 1)" in title
     boxes = reported.text[reported.text.index('class="headlines"') : reported.text.index('id="trained"')]
-    assert boxes.index(f"{unseen['estimate']:.3f}") < boxes.index(f"{own['estimate']:.3f}")
+    assert boxes.index(f"{unseen.estimate:.3f}") < boxes.index(f"{own.estimate:.3f}")
     assert "slightly optimistic, because each fold chose its epoch on the images that measure it" in boxes
 
 
 def test_folds_and_their_spread_are_the_summarys(reported: ReportedRun) -> None:
-    for fold, found in reported.summary["folds"].items():
-        entry = found["labels"]["MEL"]
+    for fold, metrics in reported.summary.folds.items():
+        entry = metrics.labels["MEL"]
         for name in ("auc", "sensitivity", "specificity", "precision"):
             cells = reported.page.column("Each fold (threshold: probability 0.5)", NAMES[name])
-            assert cells[f"fold {fold}"] == f"{entry[name]:.3f}"
-    for label, found in reported.summary["over_folds"].items():
-        auc = found["auc"]
-        assert reported.page.column("AUC over the folds", "mean")[label] == f"{auc['mean']:.3f}"
+            assert cells[f"fold {fold}"] == f"{entry.value(name):.3f}"
+    for label, spreads in reported.summary.over_folds.items():
+        auc = spreads.auc
+        assert reported.page.column("AUC over the folds", "mean")[label] == f"{auc.mean:.3f}"
         ends = reported.page.column("AUC over the folds", "95 % interval, corrected")[label]
-        assert ends == f"{auc['low']:.3f} to {auc['high']:.3f}"
+        assert ends == f"{auc.low:.3f} to {auc.high:.3f}"
 
 
 def test_the_variance_of_folds_stands_against_that_of_seeds(reported: ReportedRun) -> None:
-    parts = reported.summary["repeats_of"]["components"]["MEL"]
+    assert reported.summary.seed_repeats is not None
+    parts = reported.summary.seed_repeats.components["MEL"]
+    assert isinstance(parts, VarianceComponents)
     caption = "Standard deviation of the AUC by where it comes from"
-    assert reported.page.column(caption, "between folds")["MEL"] == f"{parts['folds'] ** 0.5:.4f}"
-    assert reported.page.column(caption, "between seeds")["MEL"] == f"{parts['seeds'] ** 0.5:.4f}"
+    assert reported.page.column(caption, "between folds")["MEL"] == f"{parts.folds**0.5:.4f}"
+    assert reported.page.column(caption, "between seeds")["MEL"] == f"{parts.seeds**0.5:.4f}"
 
 
 def test_operating_points_where_chosen_and_evaluated_with_predictive_values(reported: ReportedRun) -> None:
     header, *rows = reported.page.tables["Operating points of MEL"]
-    points = reported.summary["operating_points"]["MEL"]
+    points = points_of(reported.summary.operating_points)
     assert len(rows) == 3 * len(points)
     for at, point in enumerate(points):
         chosen = dict(zip(header, rows[3 * at], strict=True))
         assert (chosen["sensitivity"], chosen["threshold"]) == (
-            f"{point['sensitivity']:.3f}",
-            f"{point['threshold']:.4f}",
+            f"{point.sensitivity:.3f}",
+            f"{point.threshold:.4f}",
         )
         assert chosen["where"] == "where it was chosen | out of fold: optimistic"
-        judged = dict(zip(header, rows[3 * at + 1], strict=True))
-        found = reported.evaluations[0]["operating_points"]["MEL"][at]["judged"]
-        assert judged["where"] == "2017-test (evaluation 1)"
-        assert judged["specificity"] == with_interval(found["specificity"])
-        assert judged["TP"] == str(found["true_positives"])
-        values = predictive_values(found["sensitivity"]["estimate"], found["specificity"]["estimate"], 0.05)
-        assert (judged["PPV at 5%"], judged["NPV at 5%"]) == tuple(f"{value:.3f}" for value in values)
-    assert sum(int(rows[0][header.index(name)]) for name in ("TP", "FN")) == points[0]["positives"]
+        evaluated = dict(zip(header, rows[3 * at + 1], strict=True))
+        counts = points_of(results(reported.evaluations[0]).operating_points)[at].counts
+        assert isinstance(counts.sensitivity, Interval)
+        assert isinstance(counts.specificity, Interval)
+        assert evaluated["where"] == "2017-test (evaluation 1)"
+        assert evaluated["specificity"] == with_interval(counts.specificity)
+        assert evaluated["TP"] == str(counts.true_positives)
+        values = predictive_values(counts.sensitivity.estimate, counts.specificity.estimate, 0.05)
+        assert (evaluated["PPV at 5%"], evaluated["NPV at 5%"]) == tuple(f"{value:.3f}" for value in values)
+    assert sum(int(rows[0][header.index(name)]) for name in ("TP", "FN")) == points[0].positives
 
 
 def test_predictive_values_at_the_prevalence_that_the_evaluation_stated(reported: ReportedRun) -> None:
     caption = "2017-test at a prevalence of 0.05, per image, further metrics"
-    found = reported.evaluations[0]["ensemble"]["intervals"]["by_image"]["MEL"]
-    assert reported.page.column(caption, "PPV")["MEL"] == with_interval(found["ppv"])
-    assert reported.page.column(caption, "NPV")["MEL"] == with_interval(found["npv"])
+    intervals = results(reported.evaluations[0]).ensemble.by_image.intervals["MEL"]
+    assert reported.page.column(caption, "PPV")["MEL"] == with_interval(intervals.ppv)
+    assert reported.page.column(caption, "NPV")["MEL"] == with_interval(intervals.npv)
 
 
 def test_subgroups_have_counts_intervals_and_their_flags(reported: ReportedRun) -> None:
-    for found in reported.summary["subgroups"]:
-        name = f"{found['attribute']}: {found['value']}"
-        assert reported.page.column("Subgroups, out of fold", "images")[name] == str(found["images"])
+    for subgroup in reported.summary.subgroups:
+        name = f"{subgroup.attribute}: {subgroup.value}"
+        assert reported.page.column("Subgroups, out of fold", "images")[name] == str(subgroup.images)
         cell = reported.page.column("Subgroups, out of fold", "AUC")[name]
-        auc = found["auc"]
-        assert cell == (f"– | {auc['not_defined']}" if "not_defined" in auc else with_interval(auc))
+        auc = subgroup.auc
+        assert cell == (f"– | {auc.reason}" if isinstance(auc, Undefined) else with_interval(auc))
         flag = reported.page.column("Subgroups, out of fold", "flag")[name]
-        assert flag == ("differs" if found["gap"].get("flagged") else "")
+        assert flag == ("differs" if isinstance(subgroup.gap, Gap) and subgroup.gap.flagged else "")
 
 
 def test_subgroups_state_their_threshold_and_that_p_is_corrected(reported: ReportedRun) -> None:
-    (point,) = [each for each in reported.summary["operating_points"]["MEL"] if each["name"] == "Youden"]
-    at = f"{point['threshold']:.4f}"
+    (point,) = [each for each in points_of(reported.summary.operating_points) if each.name == "Youden"]
+    at = f"{point.threshold:.4f}"
     header = reported.page.tables["Subgroups, out of fold"][0]
     assert {f"sensitivity at {at}", f"specificity at {at}", "p, Holm-corrected"} <= set(header)
     assert f"a calibrated probability of {at}, the operating point of Youden" in reported.page.text
 
 
 def test_a_missing_flag_is_not_equality() -> None:
-    gap = {"difference": -0.01, "low": -0.03, "high": 0.02, "p": 1.0, "flagged": False}
-    kept = {"attribute": "sex", "value": "male", "gap": gap}
-    few = {"attribute": "sex", "value": "female", "gap": {"not_defined": "few"}}
+    gap, few_images = Gap(-0.01, -0.03, 0.02, p=1.0, flagged=False), Undefined("few")
+    tested = Subgroup("sex", "male", 9, 9, 4, 5, few_images, few_images, few_images, gap)
+    few = replace(tested, value="female", gap=few_images)
     assert (
-        flagged_subgroups([kept, few])
+        flagged_subgroups([tested, few])
         == "No subgroup is flagged after Holm's correction; that does not show them equal."
     )
     assert (
-        flagged_subgroups([{**kept, "gap": {**gap, "flagged": True}}]) == "Flagged after Holm's correction: sex male."
+        flagged_subgroups([replace(tested, gap=replace(gap, flagged=True))])
+        == "Flagged after Holm's correction: sex male."
     )
     assert flagged_subgroups([few]) == "No subgroup could be tested: each, or the rest, has too few lesions."
 
 
-def test_without_points_subgroups_use_the_runs_threshold() -> None:
-    summary = {"operating_points": {"MEL": {"not_chosen": "few"}}, "threshold": 0.5}
+def test_without_points_subgroups_use_the_runs_threshold(reported: ReportedRun) -> None:
+    summary = replace(reported.summary, operating_points={"MEL": Undefined("few")})
     assert subgroup_threshold(summary) == (0.5, "a raw probability of 0.5000, as no operating point could be chosen")
-
-
-def test_certain_shares_of_an_earlier_version_are_not_shown(tmp_path: Path) -> None:
-    write_run(tmp_path, labels=("MEL",), folds=2, images=120)
-    record = write_evaluation(tmp_path)
-    sure, wide = ({"estimate": 1.0, "low": low, "high": 1.0} for low in (1.0, 0.8))
-    judged = record["operating_points"]["MEL"][0]["judged"]
-    judged["sensitivity"], judged["specificity"] = sure, wide
-    record["subgroups"][0]["specificity"] = {"estimate": 0.0, "low": 0.0, "high": 0.0}
-    record["ensemble"]["by_image"]["labels"]["MEL"]["sensitivity"] = 1.0
-    record["ensemble"]["intervals"]["by_image"]["MEL"]["sensitivity"] = {**sure, "undefined": 0}
-    (tmp_path / "evaluations" / "001-2017-test" / "evaluation.json").write_text(json.dumps(record))
-    page = report_page(tmp_path)
-    header, _, row, *_ = page.tables["Operating points of MEL"]
-    cells, why = dict(zip(header, row, strict=True)), "– | computed by an earlier version; "
-    assert (cells["sensitivity"], cells["PPV at 5%"]) == (why + "evaluate again", why + "evaluate again")
-    assert cells["specificity"] == "1.000 | 0.800 to 1.000"
-    table = page.tables["Subgroups, 2017-test (evaluation 1)"]
-    assert table[1][7] == why + "evaluate again"
-    assert page.column("2017-test, per image", "sensitivity")["MEL"] == why + "compute it again"
 
 
 def test_a_label_that_unseen_images_lack_has_its_reason(reported: ReportedRun) -> None:
@@ -194,10 +201,10 @@ def test_every_plot_has_a_text_alternative_and_its_numbers_in_a_table(reported: 
         == reported.text.count("<summary>The numbers behind it</summary>")
     )
     assert len(plots) > 10
-    own = reported.summary["out_of_fold"]["intervals"]["by_image"]["MEL"]["auc"]
-    said = [attributes["aria-label"] or "" for attributes in plots]
-    assert all(re.search(r"\d", text) for text in said)
-    assert any(f"out of fold AUC {own['estimate']:.3f}, 95 % interval {own['low']:.3f}" in text for text in said)
+    own = reported.summary.out_of_fold.by_image.intervals["MEL"].auc
+    texts = [attributes["aria-label"] or "" for attributes in plots]
+    assert all(re.search(r"\d", text) for text in texts)
+    assert any(f"out of fold AUC {own.estimate:.3f}, 95 % interval {own.low:.3f}" in text for text in texts)
 
 
 def test_headings_are_in_order_and_headers_have_a_scope(reported: ReportedRun) -> None:
@@ -213,10 +220,9 @@ def test_headings_are_in_order_and_headers_have_a_scope(reported: ReportedRun) -
 
 def test_the_record_is_complete_and_the_page_is_the_same_each_time(reported: ReportedRun) -> None:
     assert (reported.folder / "config.yaml").read_text().strip() in reported.page.text
-    assert reported.summary["data"]["fingerprint"] in reported.page.text
+    assert reported.summary.data.fingerprint in reported.page.text
     assert '"libraries"' in reported.page.text
-    write_report(reported.folder)
-    assert (reported.folder / "report.html").read_text() == reported.text
+    assert report_text(reported.folder) == reported.text
     assert len(reported.text) < 4e6
 
 
@@ -263,24 +269,26 @@ def test_a_leak_is_marked_at_the_top(tmp_path: Path) -> None:
     assert "No metric of this page is valid" in page.text
 
 
-@pytest.mark.parametrize("damage", ["unfinished", "no json"])
-def test_an_unfinished_or_corrupt_run_is_refused(tmp_path: Path, damage: str) -> None:
-    if damage == "no json":
-        (tmp_path / "summary.json").write_text("{")
-        write_predictions_of(tmp_path)
-    with pytest.raises(DataError, match=r"no finished run|is damaged"):
-        write_report(tmp_path)
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("summary.json", None, "no finished run"),
+        ("summary.json", "{", "cannot be read"),
+        ("summary.json", '{"schema": 2}', "another version"),
+        ("summary.json", '{"schema": 3, "labels": "MEL"}', "has no synthetic"),
+        ("gallery/gallery.json", "[]", "must hold an object"),
+        ("gallery/gallery.json", GALLERY_ELSEWHERE, "not the name of a picture"),
+        ("gallery/gallery.json", GALLERY_ELSEWHERE.replace("../x", "x"), "cannot be read as a picture"),
+    ],
+)
+def test_an_unfinished_or_corrupt_run_is_refused(tmp_path: Path, file: str, content: str | None, message: str) -> None:
+    write_run(tmp_path, labels=("MEL",), folds=2, images=120)
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        report_page(tmp_path)
     assert not (tmp_path / "report.html").exists()
-
-
-@pytest.mark.parametrize("labels", ["MEL", [], [1], None])
-def test_labels_that_are_no_list_of_names_are_refused(tmp_path: Path, labels: Any) -> None:
-    (tmp_path / "summary.json").write_text(json.dumps({"labels": labels}))
-    with pytest.raises(DataError, match=r"summary\.json: is damaged \(labels must be a list of names"):
-        write_report(tmp_path)
-
-
-def write_predictions_of(folder: Path) -> None:
-    predictions(1, 30, ("MEL",), 2, "ISIC").to_parquet(folder / "predictions.parquet")
-    (folder / "config.yaml").write_text("{}")
-    (folder / "record.json").write_text(json.dumps({}))

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from melanoma_dist.artifacts.predictions import read_predictions
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.evaluate.report.run_results import read_run_results
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters, write_run_events
 
 from .conftest import ReportedRun
@@ -29,16 +28,15 @@ def test_the_hyperparameter_view_is_renewed_and_leaves_other_events_alone(tmp_pa
 
 
 def test_the_plots_of_the_report_and_the_ends_of_intervals_are_shown(reported: ReportedRun, tmp_path: Path) -> None:
-    for name in ("summary.json", "predictions.parquet", "config.yaml", "record.json"):
-        shutil.copy(reported.folder / name, tmp_path / name)
-    write_run_events(reported.summary, read_predictions(tmp_path / "predictions.parquet"), RunConfig(), tmp_path)
+    results = replace(read_run_results(reported.folder), folder=tmp_path, histories={})
+    write_run_events(results)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     shown = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "fold_spread", "seeds"}
     assert {f"out_of_fold/{name}" for name in shown} == set(events.Tags()["images"])
-    found = reported.summary["out_of_fold"]["intervals"]["by_image"]["MEL"]["auc"]
-    for name, value in (("", found["estimate"]), ("_low", found["low"]), ("_high", found["high"])):
+    auc = reported.summary.out_of_fold.by_image.intervals["MEL"].auc
+    for name, value in (("", auc.estimate), ("_low", auc.low), ("_high", auc.high)):
         (event,) = events.Scalars(f"out_of_fold_auc{name}/MEL")
         assert event.value == pytest.approx(value)
-    spread = reported.summary["over_folds"]["MEL"]["auc"]
+    spread = reported.summary.over_folds["MEL"].auc
     for name in ("mean", "sd", "low", "high"):
-        assert events.Scalars(f"over_folds_auc_{name}/MEL")[0].value == pytest.approx(spread[name])
+        assert events.Scalars(f"over_folds_auc_{name}/MEL")[0].value == pytest.approx(getattr(spread, name))
