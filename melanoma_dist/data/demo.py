@@ -63,19 +63,14 @@ def demo_dataset(cache: Path | None = None) -> Path:
     try:
         write_raw(aside / "raw")
         prepare(Request(aside / "raw", (_YEAR,), synthetic=True), aside / "prepared")
-        _move(aside, home)
+        try:
+            aside.rename(home)
+        except OSError:  # if another process was first, its folder has the same content
+            if not (prepared / DESCRIPTION).is_file():
+                raise DataError(f"{home}: is not the demo data, which belongs there. Delete this folder.") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return prepared
-
-
-def _move(aside: Path, home: Path) -> None:
-    """Rename the finished folder to ``home``. If another process was first, its folder has the same content."""
-    try:
-        aside.rename(home)
-    except OSError:
-        if not (home / "prepared" / DESCRIPTION).is_file():
-            raise DataError(f"{home}: is not the demo data, which belongs there. Delete this folder.") from None
 
 
 def write_raw(raw: Path) -> None:

@@ -58,18 +58,14 @@ def read_folds(path: Path) -> pd.DataFrame:
     """Read the folds of a run. Raises DataError if the file is unreadable or invalid."""
     try:
         folds = read_parquet(path)
-        _require_columns(folds)
+        for name, is_kind in {"image_id": is_string_dtype, "group": is_string_dtype, "fold": is_integer_dtype}.items():
+            if name not in folds or not is_kind(folds[name]) or folds[name].isna().any():
+                raise ValueError(f"it needs image_id, group and fold of each image; {name} is missing or wrong")
+        if folds["image_id"].duplicated().any():
+            raise ValueError("an image occurs twice")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
     return folds
-
-
-def _require_columns(folds: pd.DataFrame) -> None:
-    for name, is_kind in {"image_id": is_string_dtype, "group": is_string_dtype, "fold": is_integer_dtype}.items():
-        if name not in folds or not is_kind(folds[name]) or folds[name].isna().any():
-            raise ValueError(f"it needs image_id, group and fold of each image; {name} is missing or wrong")
-    if folds["image_id"].duplicated().any():
-        raise ValueError("an image occurs twice")
 
 
 def _check_headline(validation: pd.DataFrame, number: int, folds: int) -> None:

@@ -78,7 +78,8 @@ class Lesion:
 
 def draw_lesion(rng: np.random.Generator, kind: str) -> Lesion:
     """Draw a lesion of a diagnosis, one of `labels.DIAGNOSES`; the result depends only on ``rng``."""
-    a = _draw_attributes(rng, _KINDS[kind])
+    # Around the typical attributes with a wide spread, so that diagnoses overlap.
+    a = _Kind(**{name: float(np.clip(rng.normal(mean, 0.19), 0, 1)) for name, mean in vars(_KINDS[kind]).items()})
     y, x = np.mgrid[-_REACH : _REACH : _FRAME * 1j, -_REACH : _REACH : _FRAME * 1j].astype(np.float32)
     inside, depth = _outline(rng, a, x, y)
     colour = _colours(rng, a)
@@ -90,11 +91,6 @@ def draw_lesion(rng: np.random.Generator, kind: str) -> Lesion:
     skin = np.array([0.90, 0.70, 0.60]) * (1 - tone) + np.array([0.72, 0.51, 0.41]) * tone
     skin = skin + rng.normal(0, 0.025, 3)
     return Lesion(tint, light, skin.astype(np.float32), 0.15 + 0.20 * a.size)
-
-
-def _draw_attributes(rng: np.random.Generator, kind: _Kind) -> _Kind:
-    """The attributes of one lesion: the typical ones with a wide spread, so that diagnoses overlap."""
-    return _Kind(**{name: float(np.clip(rng.normal(mean, 0.19), 0, 1)) for name, mean in vars(kind).items()})
 
 
 def _noise(rng: np.random.Generator, cells: int, width: int = _FRAME, height: int = _FRAME) -> Array:

@@ -34,13 +34,16 @@ def merge_collections(collections: Sequence[Collection], conflicts: Conflicts = 
     known = _records(collections)
     records = _records([each for each in collections if each.selected])
     every, same = known.groupby("image_id", sort=True), records.groupby("image_id", sort=True)
-    listed = _official_name(known).groupby(known["image_id"]).agg(list)
+    # An official split is named "2017-test" and the like; the training set of a collection is "2017-train".
+    official = known["split"].mask(known["split"] == TRAIN, known["collection"] + "-train")
+    listed = official.groupby(known["image_id"]).agg(list)
     merged = _labels(records, conflicts).reindex(listed.index)
     names = same["collection"].agg(lambda values: "+".join(dict.fromkeys(values)))
     merged["selected"] = names.reindex(listed.index).notna()
     merged["years"] = names.reindex(listed.index).fillna("")
     merged["listed"] = listed.map("+".join)
-    merged["split"] = listed.map(_split)
+    # The first holdout that lists an image, or the training pool.
+    merged["split"] = [next((name for name in names if not name.endswith("-train")), TRAIN) for names in listed]
     merged["lesion_id"] = every["lesion_id"].first().astype("str")
     for column in ("sex", "site"):
         merged[column] = same[column].first().astype("str").reindex(listed.index)
@@ -72,16 +75,6 @@ def merge_masks(collections: Sequence[Collection]) -> dict[str, Path]:
 
 def _records(collections: Sequence[Collection]) -> pd.DataFrame:
     return pd.concat([each.records.assign(collection=each.name) for each in collections], ignore_index=True)
-
-
-def _official_name(records: pd.DataFrame) -> pd.Series[str]:
-    """ "2017-test" and the like; the training set of a collection is "2017-train"."""
-    return records["split"].mask(records["split"] == TRAIN, records["collection"] + "-train")
-
-
-def _split(listed: list[str]) -> str:
-    """The first holdout that lists an image, or the training pool."""
-    return next((name for name in listed if not name.endswith("-train")), TRAIN)
 
 
 def _labels(records: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:

@@ -64,12 +64,18 @@ def local_copy(source: str, fingerprint: str | None = None, log: Log = console.i
     remote = _RemoteDataset(url)
     target = _copy_folder(url, remote.fingerprint())
     if not target.is_dir():
-        with _disk_errors(target.parent):
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             waiting = f"another process copies {url} to this machine; waiting for it"
             with wait_for_lock(target.with_name(f"{target.name}.lock"), lambda: log(waiting)):
                 if not target.is_dir():  # the other process may have made it
                     _copy(remote, target, log)
+        except OSError as error:
+            remedy = "The disk is full: free some space" if error.errno in _DISK_FULL else "Fix that"
+            raise DataError(
+                f"{error.filename or target.parent}: the data cannot be copied to this machine "
+                f"({error.strerror or error}). {remedy}, or set MELANOMA_DIST_CACHE to another folder on a local disk."
+            ) from error
     return target
 
 
@@ -82,9 +88,15 @@ def _copy(remote: _RemoteDataset, target: Path, log: Log) -> None:
     aside = target.with_name(f"{target.name}.part")
     aside.mkdir(exist_ok=True)
     sizes = remote.sizes()
-    missing = {name: size for name, size in sizes.items() if _size(aside / name) != size}
+    present = {path.name: path.stat().st_size for path in aside.iterdir() if path.is_file()}
+    missing = {name: size for name, size in sizes.items() if present.get(name) != size}
     needed, total = sum(missing.values()), sum(sizes.values())
-    _require_space(target, remote.url, needed)
+    free = shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise DataError(
+            f"--data {remote.url}: its copy needs {console.size(needed)} in {target.parent}, but {console.size(free)} "
+            "are free. Free some space, or set MELANOMA_DIST_CACHE to a folder on another disk."
+        )
     log(f"copying {remote.url} to {target} ({console.size(needed)}, once on this machine)")
     with console.byte_progress(total - needed, total, "copying") as on_bytes:
         for name, size in missing.items():
@@ -98,19 +110,6 @@ def _copy(remote: _RemoteDataset, target: Path, log: Log) -> None:
             "Copy the prepared folder into the storage again."
         ) from error
     aside.rename(target)
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
-
-
-def _require_space(target: Path, url: str, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise DataError(
-            f"--data {url}: its copy needs {console.size(needed)} in {target.parent}, but {console.size(free)} are "
-            "free. Free some space, or set MELANOMA_DIST_CACHE to a folder on another disk."
-        )
 
 
 def _fetch(remote: _RemoteDataset, name: str, size: int, target: Path, on_bytes: Callable[[int], None]) -> None:
@@ -190,16 +189,3 @@ def _diagnose(error: Exception, url: str, file: str) -> tuple[str, str]:
         remedy = "Allow this machine's account to list the bucket and read its files, or set its credentials."
         return f"access is denied ({type(error).__name__}: {text})", remedy
     return f"{file} cannot be read ({type(error).__name__}: {text})", "Check the network, then run the command again."
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Convert errors of the local disk to DataError."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "The disk is full: free some space" if error.errno in _DISK_FULL else "Fix that"
-        raise DataError(
-            f"{error.filename or folder}: the data cannot be copied to this machine ({error.strerror or error}). "
-            f"{remedy}, or set MELANOMA_DIST_CACHE to another folder on a local disk."
-        ) from error

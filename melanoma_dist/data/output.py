@@ -30,7 +30,12 @@ def output_folder(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(out)
+        foreign = sorted(f"{path.name}/" if path.is_dir() else path.name for path in set(out.iterdir()) - _ours(out))
+        if foreign:
+            raise DataError(
+                f"{out}: contains other files ({', '.join(foreign[:_SHOWN])}{', ...' if len(foreign) > _SHOWN else ''}"
+                "); a data set needs a folder of its own. Choose another one with --out, or delete this one."
+            )
         yield
     except OSError as error:
         raise DataError(f"{out}: cannot write the data set ({error.strerror or error}). {_remedy(error)}") from error
@@ -53,24 +58,12 @@ def _remedy(error: OSError) -> str:
     return "Choose another folder with --out."
 
 
-def _refuse_foreign(out: Path) -> None:
-    foreign = sorted(f"{path.name}/" if path.is_dir() else path.name for path in set(out.iterdir()) - _ours(out))
-    if foreign:
-        raise DataError(
-            f"{out}: contains other files ({', '.join(foreign[:_SHOWN])}{', ...' if len(foreign) > _SHOWN else ''}); "
-            "a data set needs a folder of its own. Choose another one with --out, or delete this one."
-        )
-
-
 def _ours(out: Path) -> set[Path]:
     """The files in ``out`` that a preparation wrote. Links are never ours: their targets may belong to others."""
     files = {path for path in out.iterdir() if stat.S_ISREG(path.lstat().st_mode)}
     has_journal = out / manifest.JOURNAL in files and _is_journal(out / manifest.JOURNAL)
-    return {path for path in files if path.name in _PLANNED or (has_journal and _is_name_of_ours(path.name))}
-
-
-def _is_name_of_ours(name: str) -> bool:
-    return name in _TABLES or re.fullmatch(SHARD, name) is not None
+    names = _PLANNED | _TABLES if has_journal else _PLANNED
+    return {path for path in files if path.name in names or (has_journal and re.fullmatch(SHARD, path.name))}
 
 
 def _is_journal(path: Path) -> bool:

@@ -73,10 +73,6 @@ def _not_float(values: Values) -> npt.NDArray[np.bool_]:
     return np.zeros(len(values), dtype=bool) if numeric else values.notna().to_numpy()
 
 
-def _not_truth(values: Values) -> npt.NDArray[np.bool_]:
-    return np.array([not isinstance(value, bool | np.bool_) for value in values], dtype=bool)
-
-
 def integer(low: int, high: int) -> Rule:
     """The rule that a value is a whole number from ``low`` to ``high``."""
 
@@ -91,7 +87,10 @@ def integer(low: int, high: int) -> Rule:
 TEXT: Rule = ("text", _not_text)
 TEXT_OR_BLANK: Rule = ("text or blank", lambda values: _not_text(values) & values.notna().to_numpy())
 FLOAT_OR_BLANK: Rule = ("a number or blank", _not_float)
-TRUTH: Rule = ("true or false", _not_truth)
+TRUTH: Rule = (
+    "true or false",
+    lambda values: np.array([not isinstance(value, bool | np.bool_) for value in values], dtype=bool),
+)
 SHARD_NAME = matching(SHARD, "the name of a shard, shard-00000.tar and so on")
 IMAGE_ID: Rule = (IMAGE_ID_RULE, lambda values: np.array([not is_image_id(value) for value in values], dtype=bool))
 DIGEST = matching(r"[0-9a-f]{64}", "64 hexadecimal digits")

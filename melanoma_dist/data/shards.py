@@ -52,7 +52,8 @@ class ShardWriter:
         self._file: BinaryIO | None = None
         if after is not None:
             self._count = int(after.shard.removeprefix("shard-").removesuffix(".tar"))
-            self._open(_end(after))
+            end = max(after.offset + after.length, after.mask_offset + after.mask_length)
+            self._open(end + -end % tarfile.BLOCKSIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +65,10 @@ class ShardWriter:
 
     def add(self, image_id: str, jpeg: bytes, mask: bytes | None) -> Place:
         """Append one image and its mask, if any; both go into the same shard."""
-        file = self._room_for(len(jpeg) + len(mask or b""))
+        size = len(jpeg) + len(mask or b"")
+        if self._file is not None and self._file.tell() > 0 and self._file.tell() + size > self._limit:
+            self._close(whole=True)
+        file = self._file or self._open(0)
         offset = _append(file, f"{image_id}.jpg", jpeg)
         image = (self._name, offset, len(jpeg), crc32(jpeg))
         if mask is None:
@@ -76,11 +80,6 @@ class ShardWriter:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
-
-    def _room_for(self, size: int) -> BinaryIO:
-        if self._file is not None and self._file.tell() > 0 and self._file.tell() + size > self._limit:
-            self._close(whole=True)
-        return self._file or self._open(0)
 
     def _open(self, offset: int) -> BinaryIO:
         """Open the next shard for writing from ``offset`` on, and cut off anything behind it."""
@@ -115,12 +114,6 @@ def _append(file: BinaryIO, name: str, data: bytes) -> int:
     file.write(data)
     file.write(bytes(-len(data) % tarfile.BLOCKSIZE))
     return start
-
-
-def _end(place: Place) -> int:
-    """The offset in the shard at which the blocks of an image and its mask end."""
-    end = max(place.offset + place.length, place.mask_offset + place.mask_length)
-    return end + -end % tarfile.BLOCKSIZE
 
 
 class ShardReader:

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from melanoma_dist.mirror.snapshot import Digest, FolderScanner, Snapshot, group_committed
+from melanoma_dist.mirror.snapshot import Digest, FolderScanner, group_committed
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.remote import RemoteFolder
 from melanoma_dist.storage.untrusted import parse_json
@@ -78,7 +78,10 @@ class FolderCopy:
                 raise FileNotFoundError(f"{self._root} is gone; its copy stays as it is")
             if snapshot.files == previous and uploaded >= {digest.sha256 for digest in previous.values()}:
                 return False
-            self._upload(snapshot, uploaded)
+            for path, digest in snapshot.files.items():
+                if digest.sha256 not in uploaded:  # two files may have one object
+                    self._remote.write(f"objects/{digest.sha256}", snapshot.blocks(path), digest.size)
+                    uploaded.add(digest.sha256)
         self._commit(snapshot.files)
         return True
 
@@ -94,7 +97,8 @@ class FolderCopy:
         corrupt = [name for name in sorted(folders) if not self._fetch_folder(generation, name, folders[name])]
         single = sorted(generation.files.keys() - inside - set(last))
         lost = [path for path in single if not self._fetch(generation, path)]
-        if all(is_events(path) for path in lost):
+        # TensorBoard's curves may be lost: nothing is computed from them.
+        if all(PurePosixPath(path).name.startswith("events.") for path in lost):
             for path in last:
                 if path in generation.files and not self._fetch(generation, path):
                     return [*corrupt, *lost, path]
@@ -144,13 +148,6 @@ class FolderCopy:
         if sha256.hexdigest() != digest.sha256:
             raise CorruptCopy("it is not what was written")
 
-    def _upload(self, snapshot: Snapshot, uploaded: set[str]) -> None:
-        present = set(uploaded)
-        for path, digest in snapshot.files.items():
-            if digest.sha256 not in present:
-                self._remote.write(f"objects/{digest.sha256}", snapshot.blocks(path), digest.size)
-                present.add(digest.sha256)
-
     def _commit(self, files: dict[str, Digest]) -> None:
         """Write the manifest of the next generation, then delete what neither it nor the one before it needs."""
         text = json.dumps({"files": files}, indent=0).encode()
@@ -178,9 +175,6 @@ class FolderCopy:
         number, sha256 = name.removesuffix(".json").split("-")
         if hashlib.sha256(content).hexdigest() != sha256:
             raise CorruptCopy("it is not what was written")
-        return Generation(int(number), self._parse_files(content))
-
-    def _parse_files(self, content: bytes) -> dict[str, Digest]:
         try:
             entries = parse_json(content)["files"]
             files = {path: Digest(str(sha256), int(size)) for path, (sha256, size) in entries.items()}
@@ -189,12 +183,7 @@ class FolderCopy:
         for path, digest in files.items():
             if not self._includes(path) or not _is_plain(path) or not _SHA256.fullmatch(digest.sha256):
                 raise CorruptCopy(f"it names {path[:80]!r}")
-        return files
-
-
-def is_events(path: str) -> bool:
-    """Whether a file holds TensorBoard's curves, from which nothing is computed."""
-    return PurePosixPath(path).name.startswith("events.")
+        return Generation(int(number), files)
 
 
 def _is_plain(path: str) -> bool:

@@ -86,9 +86,6 @@ class _PartCopy(NamedTuple):
     copy: FolderCopy
     generation: Generation
 
-    def is_ahead(self) -> bool:
-        return self.part.mirror_progress(self.generation) > self.part.local_progress()
-
 
 def fold_url(config: RunConfig, run: RunFolder, place: Path, fold: int) -> str | None:
     """Return where a fold is mirrored; None without a mirror. ``place``: the folder of the run or of one seed."""
@@ -116,8 +113,14 @@ def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, log: Log
         return
     url = parts[0].url
     copies = _retry(url, lambda: _open_copies(parts, log))
-    _refuse_another_run(run, copies)
-    ahead = [copy for copy in copies if copy.is_ahead()]
+    for part, copy, generation in copies:
+        if part.fold is None and _RECORD in generation.files:
+            try:
+                identity = parse_run_record(Path(part.url) / _RECORD, copy.read_file(generation, _RECORD)).identity
+            except (CorruptCopy, DataError):
+                continue  # the record will be written again
+            refuse_another(Path(part.url), identity, run.identity)
+    ahead = [each for each in copies if each.part.mirror_progress(each.generation) > each.part.local_progress()]
     if ahead:
         run.path.mkdir(parents=True, exist_ok=True)
         with lock_file(run.path / LOCK, busy):
@@ -143,9 +146,8 @@ def keep_mirrored(parts: list[MirrorPart], log: Log) -> Iterator[None]:
 
 
 def _open_copies(parts: list[MirrorPart], log: Log) -> list[_PartCopy]:
-    copies = [(part, part.copy(log)) for part in parts]
-    newest = [(part, copy, copy.newest()) for part, copy in copies]
-    return [_PartCopy(part, copy, generation) for part, copy, generation in newest if generation is not None]
+    copies = ((part, part.copy(log)) for part in parts)
+    return [_PartCopy(part, copy, newest) for part, copy in copies if (newest := copy.newest()) is not None]
 
 
 def _restore_parts(ahead: list[_PartCopy], log: Log) -> None:
@@ -158,16 +160,6 @@ def _restore_parts(ahead: list[_PartCopy], log: Log) -> None:
         corrupt += copy.restore(generation, part.completion_files)
     for path in corrupt:
         log(f"the mirror's {path} is corrupt and was left out; the run resumes from the intact files")
-
-
-def _refuse_another_run(run: RunFolder, copies: list[_PartCopy]) -> None:
-    for part, copy, generation in copies:
-        if part.fold is None and _RECORD in generation.files:
-            try:
-                identity = parse_run_record(Path(part.url) / _RECORD, copy.read_file(generation, _RECORD)).identity
-            except (CorruptCopy, DataError):
-                continue  # the record will be written again
-            refuse_another(Path(part.url), identity, run.identity)
 
 
 def _retry(url: str, action: Callable[[], T]) -> T:

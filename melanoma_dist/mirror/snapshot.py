@@ -89,7 +89,10 @@ class FolderScanner:
             opened[path] = stack.enter_context(file)
             signature, digest = self._known.get(path, (None, None))
             if digest is None or signature != signatures[path]:
-                digest = Digest(_hash(file, stat.st_size), stat.st_size)
+                sha256 = hashlib.sha256()
+                for block in _blocks(file, stat.st_size):
+                    sha256.update(block)
+                digest = Digest(sha256.hexdigest(), stat.st_size)
             elif digest.sha256 in uploaded:
                 opened.pop(path).close()
             files[path] = digest
@@ -126,13 +129,6 @@ def _read_digests(manifest: BinaryIO) -> object:
         return json.loads(manifest.read().decode())["files"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _hash(file: BinaryIO, size: int) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(file, size):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -61,7 +61,9 @@ def write_folder(folder: Path, write: Write) -> None:
     Only one process at a time may write beside ``folder``, and only committed folders may lie there. Raises what
     ``write`` raises, and OSError; the previous folder is then intact.
     """
-    _make_folder(folder.parent)
+    if not folder.parent.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _fsync_folder(folder.parent.parent)
     recover(folder.parent)
     aside, replaced = _hidden(folder, _ASIDE), _hidden(folder, _REPLACED)
     try:
@@ -140,7 +142,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
     if not isinstance(files, dict) or not files:
         raise ValueError("names no files")
     for name, digest in files.items():
-        if not _is_plain_name(name):
+        if Path(name).name != name or name in ("", "..", MANIFEST) or "\0" in name:
             raise ValueError(f"names {name[:80]!r}, which is not a file of its folder")
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError(f"has no hash of {name}")
@@ -164,22 +166,12 @@ def _seal(aside: Path) -> None:
     _fsync_folder(aside)
 
 
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        _fsync_folder(folder.parent)
-
-
 def _hidden(folder: Path, suffix: str) -> Path:
     return folder.with_name(f".{folder.name}{suffix}")
 
 
 def _visible(hidden: Path, suffix: str) -> Path:
     return hidden.with_name(hidden.name.removeprefix(".").removesuffix(suffix))
-
-
-def _is_plain_name(name: str) -> bool:
-    return Path(name).name == name and name not in ("", "..", MANIFEST) and "\0" not in name
 
 
 def _regular(path: Path) -> Path:

@@ -40,7 +40,11 @@ def read_parquet(source: Path | bytes, columns: Sequence[str] | None = None) -> 
 def _read(content: bytes, columns: Sequence[str] | None) -> pd.DataFrame:
     with pq.ParquetFile(io.BytesIO(content)) as file:
         schema = file.schema_arrow
-        _require_flat(schema)
+        if len(schema.names) > _MAX_COLUMNS or len(set(schema.names)) < len(schema.names):
+            raise ValueError(f"two of its columns have one name, or it has more than {_MAX_COLUMNS} columns")
+        for field in schema:
+            if not (_is_text(field.type) or _is_number(field.type)):
+                raise ValueError(f"its column {field.name} has type {field.type}; only text and numbers are allowed")
         names = list(schema.names if columns is None else columns)
         if missing := [name for name in names if name not in schema.names]:
             raise ValueError(f"columns are missing: {', '.join(missing)}")
@@ -50,7 +54,8 @@ def _read(content: bytes, columns: Sequence[str] | None) -> pd.DataFrame:
     table = file.read(columns=names, use_threads=False)
     table.validate(full=True)
     _require_memory(sum(_decoded_bytes(column) for column in table.columns))
-    table = pa.table([_decoded(column) for column in table.columns], names=names)
+    decoded = [each.cast(pa.large_string()) if pa.types.is_dictionary(each.type) else each for each in table.columns]
+    table = pa.table(decoded, names=names)
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # frees each column once converted
     return frame
 
@@ -59,14 +64,6 @@ def _rows(file: pq.ParquetFile) -> int:
     """Sum the row groups, which are what Arrow reads; the total in the file's footer may differ."""
     groups = file.metadata.num_row_groups
     return sum(file.metadata.row_group(group).num_rows for group in range(groups))
-
-
-def _require_flat(schema: pa.Schema) -> None:
-    if len(schema.names) > _MAX_COLUMNS or len(set(schema.names)) < len(schema.names):
-        raise ValueError(f"two of its columns have one name, or it has more than {_MAX_COLUMNS} columns")
-    for field in schema:
-        if not (_is_text(field.type) or _is_number(field.type)):
-            raise ValueError(f"its column {field.name} has type {field.type}; only text and numbers are allowed")
 
 
 def _is_number(type_: pa.DataType) -> bool:
@@ -92,13 +89,5 @@ def _decoded_bytes(column: pa.ChunkedArray) -> int:
     """Return the bytes of a column once every text is stored in full."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
-    return sum(_text_bytes(chunk) for chunk in column.chunks)
-
-
-def _text_bytes(chunk: pa.DictionaryArray) -> int:
-    lengths: pa.Array = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
-    return int(pc.sum(lengths, min_count=0).as_py()) + _NUMBER_BYTES * len(chunk)
-
-
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(pa.large_string()) if pa.types.is_dictionary(column.type) else column
+    lengths = (pc.take(pc.binary_length(chunk.dictionary), chunk.indices) for chunk in column.chunks)
+    return sum(int(pc.sum(each, min_count=0).as_py()) + _NUMBER_BYTES * len(each) for each in lengths)

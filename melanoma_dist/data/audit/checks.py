@@ -6,7 +6,7 @@ training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +62,8 @@ def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
         Check("no copy of a file lies in another group", tuple(_in_two_groups(images, "source_sha256"))),
         Check("joined images lie in one group", tuple(_separated_joins(images, joins))),
         Check("labels are 0, 1 or unknown", tuple(_wrong_labels(images))),
-        Check("no image has two diagnoses", tuple(_two_diagnoses(images))),
-        Check("AKIEC means AK or SCC", tuple(_wrong_akiec(images))),
+        Check("no image has two diagnoses", _two_diagnoses(images)),
+        Check("AKIEC means AK or SCC", _wrong_akiec(images)),
     ]
 
 
@@ -82,12 +82,17 @@ def stored_check(dataset: Dataset) -> Check:
 
 def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:
     """The checks of ``count`` folds (`folds.make_folds`) of a manifest."""
+    fold_counts = folds.groupby("group")["fold"].nunique()
+    several = fold_counts.index[fold_counts > 1]
     return [
         Check("every image of the training pool lies in exactly one fold", tuple(_coverage(images, folds))),
         Check(f"there are {count} folds, none of them empty", tuple(_numbering(folds, count))),
-        Check("the folds have the groups of the manifest", tuple(_wrong_groups(images, folds))),
-        Check("no group lies in two folds", tuple(_groups_in_two_folds(folds))),
-        Check("no group lies in a fold and in a holdout", tuple(_groups_in_holdouts(images, folds))),
+        Check("the folds have the groups of the manifest", _wrong_groups(images, folds)),
+        Check("no group lies in two folds", _listed(several, "groups lie in more than one fold")),
+        Check(
+            "no group lies in a fold and in a holdout",
+            _listed(_held_out(images) & set(folds["group"]), "groups lie in a fold and in a holdout"),
+        ),
     ]
 
 
@@ -109,8 +114,7 @@ def fold_table(manifest: pd.DataFrame, folds: pd.DataFrame, labels: tuple[str, .
 def _blanks(images: pd.DataFrame) -> Iterable[str]:
     for column in ("group", "split", "source_sha256"):
         blank = images["image_id"][images[column].isna() | (images[column] == "")]
-        if len(blank):
-            yield f"{len(blank)} images have no {column}: {_some(blank)}"
+        yield from _listed(blank, f"images have no {column}")
 
 
 def _unknown_splits(images: pd.DataFrame) -> Iterable[str]:
@@ -153,10 +157,7 @@ def _separated_joins(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]
     ids = pd.Series(pd.unique(pd.concat([images["image_id"], joined["image_id"], joined["other_id"]])))
     connected = pd.Series(group_images(ids, joined).to_numpy(), index=ids)
     table = images[["image_id", "group"]].assign(connected=images["image_id"].map(connected))
-    pairs = table[["connected", "group"]].drop_duplicates()
-    separated = pairs.loc[pairs["connected"].duplicated(), "connected"].unique()
-    if len(separated):
-        yield f"{len(separated)} in two groups: {_some(_with_images(table, 'connected', separated))}"
+    return _in_two_groups(table, "connected")
 
 
 def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
@@ -167,31 +168,25 @@ def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
             yield f"{label} of {len(wrong)} images is another value: {_some(wrong)}"
 
 
-def _two_diagnoses(images: pd.DataFrame) -> Iterable[str]:
+def _two_diagnoses(images: pd.DataFrame) -> tuple[str, ...]:
     diagnosed = targets(images, DIAGNOSES) == 1
     # AKIEC beside one of the six others contradicts it, even where AK and SCC are unknown.
     others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
     wrong = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (images["AKIEC"] == 1).to_numpy())
-    if wrong.any():
-        yield f"{wrong.sum()} images: {_some(images['image_id'][wrong])}"
+    return _listed(images["image_id"][wrong], "images")
 
 
-def _wrong_akiec(images: pd.DataFrame) -> Iterable[str]:
+def _wrong_akiec(images: pd.DataFrame) -> tuple[str, ...]:
     narrow, wide = targets(images, ("AK", "SCC")), images["AKIEC"].to_numpy()
     wrong = ((narrow == 1).any(axis=1) & (wide == 0)) | ((narrow == 0).all(axis=1) & (wide == 1))
-    if wrong.any():
-        yield f"{wrong.sum()} images contradict it: {_some(images['image_id'][wrong])}"
+    return _listed(images["image_id"][wrong], "images contradict it")
 
 
 def _coverage(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
-    twice = folds.loc[folds["image_id"].duplicated(), "image_id"]
-    if len(twice):
-        yield f"{len(twice)} images lie in more than one fold: {_some(twice)}"
+    yield from _listed(folds.loc[folds["image_id"].duplicated(), "image_id"], "images lie in more than one fold")
     expected, actual = set(pool(images)["image_id"]), set(folds["image_id"])
-    if expected - actual:
-        yield f"{len(expected - actual)} images of the pool lie in no fold: {_some(expected - actual)}"
-    if actual - expected:
-        yield f"{len(actual - expected)} images are not of the pool: {_some(actual - expected)}"
+    yield from _listed(expected - actual, "images of the pool lie in no fold")
+    yield from _listed(actual - expected, "images are not of the pool")
 
 
 def _numbering(folds: pd.DataFrame, count: int) -> Iterable[str]:
@@ -200,23 +195,10 @@ def _numbering(folds: pd.DataFrame, count: int) -> Iterable[str]:
         yield f"the folds are numbered {numbers}; they should be 0 to {count - 1}, none of them empty"
 
 
-def _wrong_groups(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+def _wrong_groups(images: pd.DataFrame, folds: pd.DataFrame) -> tuple[str, ...]:
     groups = images.set_index("image_id")["group"].reindex(folds["image_id"])
     foreign = groups.to_numpy() != folds["group"].to_numpy()
-    if foreign.any():
-        yield f"{foreign.sum()} images have another group: {_some(folds['image_id'][foreign])}"
-
-
-def _groups_in_two_folds(folds: pd.DataFrame) -> Iterable[str]:
-    counts = folds.groupby("group")["fold"].nunique()
-    if (counts > 1).any():
-        yield f"{int((counts > 1).sum())} groups lie in more than one fold: {_some(counts.index[counts > 1])}"
-
-
-def _groups_in_holdouts(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
-    shared = _held_out(images) & set(folds["group"])
-    if shared:
-        yield f"{len(shared)} groups lie in a fold and in a holdout: {_some(shared)}"
+    return _listed(folds["image_id"][foreign], "images have another group")
 
 
 def _held_out(images: pd.DataFrame) -> set[str]:
@@ -233,6 +215,11 @@ def _with_images(images: pd.DataFrame, key: str, values: Iterable[str]) -> list[
         groups = "" if key == "group" else f" in groups {_some(rows['group'].unique())}"
         texts.append(f"{value} ({members}{groups})")
     return texts
+
+
+def _listed(names: Collection[object] | pd.Series[str] | pd.Index[str], what: str) -> tuple[str, ...]:
+    """One failure that counts and lists ``names``; none if there are no names."""
+    return (f"{len(names)} {what}: {_some(names)}",) if len(names) else ()
 
 
 def _some(names: Iterable[object]) -> str:

@@ -112,11 +112,9 @@ def metadata(images: pd.DataFrame, label_set: tuple[str, ...]) -> list[CountTabl
 
 def sizes(images: pd.DataFrame) -> CountTable:
     """Images by delivered and prepared size: the most frequent sizes, the others in one row."""
-    delivered, prepared = (
-        _size(images["source_width"], images["source_height"]),
-        _size(images["width"], images["height"]),
-    )
-    counts = (delivered + " as " + prepared).value_counts()
+    sides = images[["source_width", "source_height", "width", "height"]].astype(str)
+    delivered = sides["source_width"] + " × " + sides["source_height"]
+    counts = (delivered + " as " + sides["width"] + " × " + sides["height"]).value_counts()
     rows: list[Sequence[object]] = [
         (*str(pair).split(" as "), count, f"{count / len(images):.1%}") for pair, count in counts[:_SIZES_SHOWN].items()
     ]
@@ -124,10 +122,6 @@ def sizes(images: pd.DataFrame) -> CountTable:
     if len(rest):
         rows.append((f"{len(rest)} other sizes", "", rest.sum(), f"{rest.sum() / len(images):.1%}"))
     return CountTable("Sizes in pixels", ("as delivered", "as prepared", "images", "share"), rows)
-
-
-def _size(width: pd.Series, height: pd.Series) -> pd.Series:
-    return width.astype(str) + " × " + height.astype(str)
 
 
 def _by_label(

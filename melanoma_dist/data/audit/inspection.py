@@ -49,11 +49,6 @@ class Inspection:
     """The check that reads every image; also in `checks`."""
 
     @property
-    def notes(self) -> list[str]:
-        """Warnings of the preparation: images left out, facts unknown."""
-        return self.description.notes
-
-    @property
     def copies(self) -> pd.DataFrame:
         """Joins, accepted or rejected, that come from bytes or pixels, not from a table."""
         return self.joins[~self.joins["reason"].isin([LESION, PATIENT])]
@@ -96,7 +91,7 @@ def show(inspection: Inspection) -> None:
     for title, header, rows in inspection.tables:
         if rows:
             console.table(title, header, rows)
-    for note in inspection.notes:
+    for note in inspection.description.notes:
         console.info(note)
     results = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
     console.table("Checks", ("check", "result"), results)

@@ -83,18 +83,19 @@ def _render(inspection: Inspection) -> str:
     dataset, copies = inspection.dataset, inspection.copies
     album = _Album(dataset)
     images = dataset.manifest
+    several = images[images["group"].duplicated(keep=False)]
     return render(
         "data/audit/page.html.j2",
         name=dataset.folder.resolve().name,
         synthetic=SYNTHETIC if dataset.synthetic else "",
         facts=_facts(inspection),
-        notes=inspection.notes,
+        notes=inspection.description.notes,
         checks=inspection.checks,
         failed=sum(not check.passed for check in inspection.checks),
         tables=[_table(table) for table in inspection.tables],
         joined=_pairs(copies[copies["joined"]], album),
         rejected=_pairs(copies[~copies["joined"]], album),
-        groups=_groups(images),
+        groups=[(str(group), list(ids)) for group, ids in several.groupby("group")["image_id"]],
         sheets=list(_sheets(images, album, inspection.request.seed)),
         metadata=[
             _table(counts.sizes(images)),
@@ -164,12 +165,6 @@ def _pairs(joins: pd.DataFrame, album: _Album) -> Pairs:
     evidence = (joins["reason"] + ": " + joins["evidence"]).groupby(ends).agg(list)
     pictured = [Pair(album.picture(a), album.picture(b), evidence[a, b]) for a, b in order[:_PAIRS]]
     return Pairs(pictured, list(order[_PAIRS:]))
-
-
-def _groups(images: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """The groups of more than one image."""
-    several = images[images["group"].duplicated(keep=False)]
-    return [(str(group), list(ids)) for group, ids in several.groupby("group")["image_id"]]
 
 
 def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:

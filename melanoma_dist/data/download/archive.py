@@ -72,7 +72,7 @@ def unpack(
     """
     name = name or archive.name
     with _replacing(target) as folder:
-        with _corruption_errors(name):
+        try:
             _require_short_directory(archive, name, limits)
             with zipfile.ZipFile(archive) as opened:
                 if any(info.header_offset < 0 for info in opened.infolist()):
@@ -82,6 +82,8 @@ def unpack(
                 for path, info in members.items():
                     check()
                     allowed -= _write_member(opened, info, folder / path, allowed, name)
+        except _CORRUPTION as error:
+            raise CorruptArchive(f"{name}: is not a complete zip file ({error or type(error).__name__}).") from error
         yield folder
 
 
@@ -97,16 +99,6 @@ def folder_size(folder: Path) -> FolderSize:
     """Measure an unpacked folder, without the files that macOS adds."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != ".DS_Store"]
     return FolderSize(len(sizes), sum(sizes))
-
-
-@contextmanager
-def _corruption_errors(name: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:  # refused, not corrupt
-        raise
-    except _CORRUPTION as error:
-        raise CorruptArchive(f"{name}: is not a complete zip file ({error or type(error).__name__}).") from error
 
 
 def _refusal(name: str, why: str) -> DataError:

@@ -1,4 +1,8 @@
-"""What a raw folder holds of the official files, and the record of what was downloaded: RAW/<year>/download.json."""
+"""What a raw folder holds of the official files, and the record of what was downloaded: RAW/<year>/download.json.
+
+A file is accepted only if it holds as many images, masks or rows as the official one. A server may announce no length
+of a file. Then only the count reveals a table that was cut between two rows.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,19 @@ import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from melanoma_dist.data.download.archive import FolderSize, folder_size
+from melanoma_dist.data.download.archive import CorruptArchive, FolderSize, folder_size
 from melanoma_dist.data.download.catalogue import OfficialFile
-from melanoma_dist.data.download.completeness import count_files
 from melanoma_dist.data.download.partial_file import PartialFile, write_json
-from melanoma_dist.data.sources.isic_layout import find_table
-from melanoma_dist.errors import DataError
+from melanoma_dist.data.download.transfer import BASE_URL_HINT
+from melanoma_dist.data.rows import read_rows
+from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
+from melanoma_dist.errors import DataError, DownloadError
 from melanoma_dist.storage.untrusted import read_json
 
 RECORD = "download.json"
+_PATTERNS = {"images": IMAGE_FILE, "masks": MASK_FILE}
 _record_lock = threading.Lock()
 
 
@@ -86,7 +92,7 @@ def _require_unchanged(file: OfficialFile, place: Path, entry: DownloadRecord) -
     change = ""
     if now != then:
         change = f"{now.files} files of {now.bytes} bytes, {then.files} of {then.bytes} when it was downloaded"
-    elif not file.is_archive and _sha256(place) != entry.sha256:
+    elif not file.is_archive and hashlib.sha256(place.read_bytes()).hexdigest() != entry.sha256:
         change = "its SHA-256 is not the recorded one"
     if change:
         raise DataError(
@@ -96,39 +102,65 @@ def _require_unchanged(file: OfficialFile, place: Path, entry: DownloadRecord) -
     return LocalFile(file, "downloaded", f"{now.files} files" if file.is_archive else "")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _describe_provided(place: Path, file: OfficialFile) -> str:
     """Describe what is there of a file without a record; "" for nothing. Counts what `data prepare` reads."""
     if file.part == "labels":
         return "1 table" if find_table(place.parent, file.stem) else ""
-    count = count_files(place.parent, file.stem, file.part)
+    count = _count_files(place.parent, file.stem, file.part)
     short = f", {file.count} expected" if count != file.count else ""
     return f"{count} {file.part}{short}" if count else ""
 
 
+def _count_files(folder: Path, name: str, part: str) -> int:
+    """Count the images or masks (``part``) in an unpacked archive, as `data prepare` finds them."""
+    return len(find_files(folder, name, _PATTERNS[part]))
+
+
+def require_complete(file: OfficialFile, folder: Path) -> None:
+    """Raise DownloadError if an unpacked archive holds fewer files than the catalogue lists."""
+    if file.part == "labels":
+        require_rows(file, find_table(folder, file.stem) or folder / f"{file.stem}.csv")
+        return
+    # If the archive holds a file beside its folder, that folder is kept.
+    count = _count_files(folder.parent, folder.name, file.part) or _count_files(folder, file.stem, file.part)
+    if count < file.count:
+        raise DownloadError(
+            f"{file.label}: holds {count} {file.part}, {file.count} are expected, from {file.url}. It was deleted. "
+            f"{BASE_URL_HINT} To use your own copy, put the files into {file.year}/{file.stem}: their number is not "
+            "checked."
+        )
+
+
+def require_rows(file: OfficialFile, path: Path) -> None:
+    """Raise CorruptArchive if a table is missing, another document, or has fewer complete rows than the official one.
+
+    `data prepare` checks the values.
+    """
+    try:
+        header, *rows = (row for _, row in read_rows(path))
+    except (FileNotFoundError, ValueError):  # ValueError: not UTF-8, or not even a header
+        header, rows = [], []
+    if "image" not in ",".join(header):
+        raise CorruptArchive(f"{file.label}: is not a table of images.")
+    count = sum(len(row) == len(header) and IMAGE_ID.fullmatch(row[0].strip()) is not None for row in rows)
+    if count < file.count:
+        raise CorruptArchive(f"{file.label}: has {count} complete rows, {file.count} are expected.")
+
+
 def read_records(raw: Path, year: int) -> dict[str, DownloadRecord]:
     """Read the record of a year's downloads, by file name. Raises DataError if it cannot be read."""
+    from pydantic import TypeAdapter
+
     path = raw / str(year) / RECORD
     if not path.exists():
         return {}
     try:
-        entries = read_json(path)["files"]
-        return {str(name): _parse_record(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return TypeAdapter(dict[str, DownloadRecord]).validate_python(read_json(path)["files"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: cannot be read as a record of downloads ({error!r}). Delete it: the files beside it are then "
             "used as they are."
         ) from error
-
-
-def _parse_record(entry: dict[str, Any]) -> DownloadRecord:
-    unpacked = FolderSize(**entry["unpacked"]) if entry["unpacked"] else None
-    url, sha256, when, licence = (str(entry[name]) for name in ("url", "sha256", "when", "licence"))
-    return DownloadRecord(url, int(entry["bytes"]), sha256, when, licence, unpacked)
 
 
 def record_download(raw: Path, file: OfficialFile, size: int, digest: str, unpacked: FolderSize | None) -> None:

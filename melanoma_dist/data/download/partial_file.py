@@ -13,8 +13,6 @@ from pathlib import Path
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import read_json
 
-_CHUNK = 1 << 20
-
 
 @dataclass(frozen=True)
 class FileVersion:
@@ -111,10 +109,8 @@ class PartialFile:
 
     def _running_hash(self) -> hashlib._Hash:
         if self._hash is None:
-            self._hash = hashlib.sha256()
             with self.path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    self._hash.update(chunk)
+                self._hash = hashlib.file_digest(file, "sha256")
         return self._hash
 
     def _read_note(self) -> FileVersion | None:

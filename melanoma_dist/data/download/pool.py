@@ -13,8 +13,13 @@ from pathlib import Path
 from melanoma_dist import console
 from melanoma_dist.data.download.archive import CorruptArchive, folder_size, unpack
 from melanoma_dist.data.download.catalogue import OfficialFile
-from melanoma_dist.data.download.completeness import require_complete, require_rows
-from melanoma_dist.data.download.local_files import partial_file, record_download, target_path
+from melanoma_dist.data.download.local_files import (
+    partial_file,
+    record_download,
+    require_complete,
+    require_rows,
+    target_path,
+)
 from melanoma_dist.data.download.partial_file import PartialFile
 from melanoma_dist.data.download.transfer import (
     BASE_URL_HINT,

@@ -163,7 +163,10 @@ class Transfer:
 
     def _attempt(self, session: requests.Session) -> None:
         timeouts = (self.policy.connect_s, self.policy.read_s)
-        headers = _HEADERS | self._range_headers()
+        headers, version = dict(_HEADERS), self.part.version
+        # Ask for the missing bytes only, if the server can tell whether the file is still the same version.
+        if self.part.size and version is not None and version.condition:
+            headers |= {"Range": f"bytes={self.part.size}-", "If-Range": version.condition}
         try:
             response = session.get(self.url, headers=headers, stream=True, timeout=timeouts, auth=self.auth)
             self._has_answer = True
@@ -175,13 +178,6 @@ class Transfer:
             raise _TransientError(_innermost(error)) from error
         except requests.RequestException as error:
             raise self._permanent(_innermost(error)) from error
-
-    def _range_headers(self) -> dict[str, str]:
-        """Ask for the missing bytes only, if the server can tell whether the file is still the same version."""
-        version = self.part.version
-        if not self.part.size or version is None or not version.condition:
-            return {}
-        return {"Range": f"bytes={self.part.size}-", "If-Range": version.condition}
 
     def _accept(self, response: requests.Response) -> FileVersion:
         """Check status and headers, so that the body continues the partial file; return its version."""

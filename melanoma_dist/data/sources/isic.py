@@ -90,7 +90,12 @@ class IsicChallenge(ABC):
     def read(self, raw: Path, selected: bool, problems: Problems) -> Collection:
         """Read the year's folder."""
         folder = raw / self.name
-        self._require_tables(raw)
+        tables = ", ".join(f"{part.labels}.csv" for part in self.parts)
+        remedy = "Get them with `data download`, or leave the year out of --years."
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder. ISIC {self.name} ({tables}) should be there. {remedy}")
+        if not self.has_labels(raw):
+            raise DataError(f"{folder}: no labels of ISIC {self.name} here: looked for {tables}. {remedy}")
         contents = [self._read_part(folder, part, selected, problems) for part in self.parts]
         files: dict[str, tuple[Path, ...]] = {}
         for content in contents:
@@ -103,15 +108,6 @@ class IsicChallenge(ABC):
         remarks = (f"{suffixed} ids carry the suffix {_SUFFIX}, which is no part of the id.",) if suffixed else ()
         notes = tuple(note for content in contents for note in content.notes)
         return Collection(self.name, records, files, masks, notes, remarks, selected)
-
-    def _require_tables(self, raw: Path) -> None:
-        folder = raw / self.name
-        tables = ", ".join(f"{part.labels}.csv" for part in self.parts)
-        remedy = "Get them with `data download`, or leave the year out of --years."
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder. ISIC {self.name} ({tables}) should be there. {remedy}")
-        if not self.has_labels(raw):
-            raise DataError(f"{folder}: no labels of ISIC {self.name} here: looked for {tables}. {remedy}")
 
     def _read_part(self, folder: Path, part: Part, selected: bool, problems: Problems) -> _Content:
         images = find_files(folder, part.images, IMAGE_FILE)

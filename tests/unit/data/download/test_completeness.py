@@ -8,7 +8,7 @@ import pytest
 
 from melanoma_dist.data.download.archive import CorruptArchive
 from melanoma_dist.data.download.catalogue import official_files
-from melanoma_dist.data.download.completeness import require_rows
+from melanoma_dist.data.download.local_files import require_rows
 from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import DownloadError
 
