@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 
 from melanoma_dist.config.data import BASE_URL
 
-OLDER_BASE_URL = "https://isic-challenge-data.s3.amazonaws.com"
-"""Another address of the same files, used by older tools."""
-
 PARTS = ("images", "labels", "masks")
 _KB, _MB = 10**3, 10**6
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import requests
 
-from melanoma_dist.data.download.catalogue import OLDER_BASE_URL
 from melanoma_dist.data.download.partial_file import FileVersion, PartialFile, parse_decimal
 from melanoma_dist.errors import DownloadError
 from melanoma_dist.storage.backoff import Backoff
@@ -33,7 +32,7 @@ Credentials = tuple[bytes, bytes]
 
 BASE_URL_HINT = (
     "Open that address in a browser; --base-url selects another server that has the files "
-    f"(older tools used {OLDER_BASE_URL})."
+    "(older tools used https://isic-challenge-data.s3.amazonaws.com)."
 )
 
 
