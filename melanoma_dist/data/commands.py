@@ -39,10 +39,10 @@ def _prepare(config: PrepareConfig) -> None:
 
 def _audit(config: AuditConfig) -> None:
     from melanoma_dist.data.audit.checks import require
-    from melanoma_dist.data.audit.inspection import Request, inspect, show
+    from melanoma_dist.data.audit.inspection import inspect, show
     from melanoma_dist.data.audit.page import write_page
 
-    inspection = inspect(Request(config.data, config.labels, config.folds, config.seed))
+    inspection = inspect(config)
     show(inspection)
     if not inspection.stored.passed:  # the page needs the pixels, and corrupt ones cannot be decoded
         require(inspection.checks)

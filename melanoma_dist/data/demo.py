@@ -7,7 +7,6 @@ them; no number computed from them says anything about melanoma.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -54,13 +53,14 @@ def demo_dataset(cache: Path | None = None) -> Path:
     console.info(f"generating the demo data in {home} (once, some seconds)")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{_NAME}-", dir=cache))
+        temporary = tempfile.TemporaryDirectory(prefix=f".{_NAME}-", dir=cache, ignore_cleanup_errors=True)
     except OSError as error:
         raise DataError(
             f"{cache}: cannot write the demo data here ({error.strerror}). "
             "Set MELANOMA_DIST_CACHE to a writable folder."
         ) from error
-    try:
+    with temporary as folder:
+        aside = Path(folder)
         write_raw(aside / "raw")
         prepare(Request(aside / "raw", (_YEAR,), synthetic=True), aside / "prepared")
         try:
@@ -68,8 +68,6 @@ def demo_dataset(cache: Path | None = None) -> Path:
         except OSError:  # if another process was first, its folder has the same content
             if not (prepared / DESCRIPTION).is_file():
                 raise DataError(f"{home}: is not the demo data, which belongs there. Delete this folder.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return prepared
 
 

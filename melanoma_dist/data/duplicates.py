@@ -48,9 +48,7 @@ def near_duplicates(
     if sides is not None:
         first, second = (pairs[end].to_numpy(dtype=np.int64) for end in ("first", "second"))
         pairs = pairs[sides[first] != sides[second]].reset_index(drop=True)
-    details: dict[int, npt.NDArray[np.float32]] = {}
-    for position in sorted({*pairs["first"], *pairs["second"]}):
-        details[position] = _details(pixels(position))
+    details = {row: _details(pixels(row)) for row in sorted({*pairs["first"], *pairs["second"]})}
     ends = zip(pairs["first"], pairs["second"], strict=True)
     pairs["correlation"] = np.array([float(np.vdot(details[a], details[b])) for a, b in ends], dtype=np.float32)
     pairs["joined"] = pairs["correlation"] >= MIN_CORRELATION

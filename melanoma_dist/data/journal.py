@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,11 +41,10 @@ class Journal:
         self._write([{"request": request}])
         return False
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Record images whose bytes are on the disk."""
-        new = list(records)
-        self._write(new)
-        self.finished += len(new)
+        self._write(records)
+        self.finished += len(records)
 
     def records(self) -> Iterator[Record]:
         """The records of finished images in order, read line by line from the file."""
@@ -53,7 +52,7 @@ class Journal:
         next(lines)
         return lines
 
-    def _write(self, records: list[Record]) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
         self._file.write(b"".join(json.dumps(record).encode() + b"\n" for record in records))
         self._file.flush()
         os.fsync(self._file.fileno())

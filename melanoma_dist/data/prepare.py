@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
 from melanoma_dist import console
 from melanoma_dist.data import groups, manifest, summary
@@ -217,11 +216,7 @@ def _joins(request: Request, inputs: Inputs, photos: pd.DataFrame, out: Path) ->
     ).assign(joined=True)
     different = photos.drop_duplicates("source_sha256")
     stored = ShardReader(Dataset(out, different, request.synthetic, "", request.size))
-
-    def pixels(row: int) -> Image.Image:
-        return open_image(stored.jpeg(row).tobytes())
-
-    near = near_duplicates(different["perceptual_hash"], pixels)
+    near = near_duplicates(different["perceptual_hash"], lambda row: open_image(stored.jpeg(row).tobytes()))
     return pd.concat([same, as_joins(near, different["image_id"])], ignore_index=True)
 
 

@@ -17,9 +17,8 @@ from melanoma_dist.data import journal, store
 from melanoma_dist.data.audit.checks import manifest_checks, stored_check
 from melanoma_dist.data.download.archive import unpack
 from melanoma_dist.data.download.catalogue import OfficialFile, official_files
-from melanoma_dist.data.download.local_files import require_rows
 from melanoma_dist.data.download.licences import require_acceptance
-from melanoma_dist.data.download.local_files import inspect
+from melanoma_dist.data.download.local_files import inspect, require_rows
 from melanoma_dist.data.download.partial_file import PartialFile
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import JOINS, MISSING, QUARANTINE, fingerprint, load_dataset, read_side_table

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from melanoma_dist import console
+from melanoma_dist.config.data import AuditConfig
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
@@ -22,23 +23,10 @@ SYNTHETIC = "SYNTHETIC DATA: drawn by this program. Nothing here says anything a
 
 
 @dataclass(frozen=True)
-class Request:
-    """Which data set to audit, with which folds."""
-
-    data: str
-    """A prepared folder, its URL, or "demo"."""
-    labels: str
-    """The name of a label set, `labels.LABEL_SETS`."""
-    folds: int
-    seed: int
-    """Decides the folds and the images on the contact sheets."""
-
-
-@dataclass(frozen=True)
 class Inspection:
     """The result of an audit."""
 
-    request: Request
+    request: AuditConfig
     dataset: Dataset
     description: Description
     joins: pd.DataFrame
@@ -54,7 +42,7 @@ class Inspection:
         return self.joins[~self.joins["reason"].isin([LESION, PATIENT])]
 
 
-def inspect(request: Request) -> Inspection:
+def inspect(request: AuditConfig) -> Inspection:
     """Read a data set, check it and count it; writes nothing. Failures stand in the checks.
 
     Raises DataError if the folder is not a complete data set.
@@ -97,7 +85,7 @@ def show(inspection: Inspection) -> None:
     console.table("Checks", ("check", "result"), results)
 
 
-def _folds(images: pd.DataFrame, request: Request) -> tuple[list[CountTable], list[Check]]:
+def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable], list[Check]]:
     """Counts and checks of the folds that a training with these labels, folds and seed would use."""
     name = f"{request.folds} folds can be made for --labels {request.labels}"
     try:

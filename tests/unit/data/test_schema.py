@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.data.audit.inspection import Request, inspect
+from melanoma_dist.config.data import AuditConfig
+from melanoma_dist.data.audit.inspection import inspect
 from melanoma_dist.data.manifest import COLUMNS, OPTIONAL, Dataset, load_dataset, read_side_table
 from melanoma_dist.data.prepare import Request as Preparation
 from melanoma_dist.data.prepare import prepare
@@ -114,7 +115,7 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
         DataError,
         match=rf"dataset\.json: the fields {field} are missing: an earlier version.*Delete the data set's folder",
     ):
-        inspect(Request(str(copy), "isic2019", 3, 0))
+        inspect(AuditConfig(str(copy), "isic2019", 3, 0))
 
 
 @pytest.mark.parametrize("name", ["joins.parquet", "missing.parquet", "quarantine.parquet"])

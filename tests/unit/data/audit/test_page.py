@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from melanoma_dist.cli import main
-from melanoma_dist.data.audit.inspection import Inspection, Request, inspect
+from melanoma_dist.config.data import AuditConfig
+from melanoma_dist.data.audit.inspection import Inspection, inspect
 from melanoma_dist.data.audit.page import write_page
 from melanoma_dist.data.groups import BYTES, NEAR
 from melanoma_dist.data.manifest import JOINS, MANIFEST, load_dataset
@@ -87,7 +88,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspection(data: Path) -> Inspection:
-    return inspect(Request(str(data), "isic2019", 2, 0))
+    return inspect(AuditConfig(str(data), "isic2019", 2, 0))
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_the_page_is_self_contained_and_escapes_all_text(page: Path) -> None:
 
 
 def test_the_same_data_gives_the_same_page(data: Path, page: Path, tmp_path: Path) -> None:
-    write_page(inspect(Request(str(data), "isic2019", 2, 0)), tmp_path / "again.html")
+    write_page(inspect(AuditConfig(str(data), "isic2019", 2, 0)), tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
