@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.records import write_json
+from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.data.folds import HEADLINE
@@ -38,7 +37,7 @@ def compare(settings: CompareConfig) -> None:
     _create(out)
     comparison = describe(runs, settings.holdout)
     try:
-        write_json(out / "comparison.json", comparison.as_json())
+        write_record(out / "comparison.json", comparison)
         write_page(comparison, out / "comparison.html")
     except OSError as error:
         raise _unwritable(out, error) from error
@@ -59,20 +58,20 @@ def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples:
     metrics, pairs, settings = pair_up(runs, resamples)
     first = runs[0]
     comparison = Comparison(
-        schema=2,
-        synthetic=any(record.get("synthetic") for run in runs for record in (run.summary, run.evaluation or {})),
+        schema=3,
+        synthetic=any(run.summary.synthetic or (run.evaluation and run.evaluation.synthetic) for run in runs),
         holdout=holdout,
         headline=f"AUC of {HEADLINE}",
         labels=list(first.labels),
         images=len(first.table),
         lesions=int(first.table["group"].nunique()),
         positives={label: int((first.table[f"{label}_true"] == 1).sum()) for label in first.labels},
-        data=(first.evaluation or first.summary).get("data"),
+        data=(first.evaluation or first.summary).data,
         runs=[_record(run, each) for run, each in zip(runs, metrics, strict=True)],
         pairs=pairs,
         bootstrap=settings,
         differences=differences(runs),
-        made_with=asdict(current_environment()),
+        environment=current_environment(),
         finished=now(),
     )
     return replace(comparison, conclusions=conclusions(comparison), limits=limits(comparison))
@@ -80,23 +79,22 @@ def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples:
 
 def _record(run: ComparedRun, metrics: RunMetrics) -> RunRecord:
     summary, evaluation = run.summary, run.evaluation
+    compared = None
+    if evaluation is not None and evaluation.results is not None:
+        compared = ComparedEvaluation(evaluation.number, evaluation.results.finished, evaluation.tta)
     return RunRecord(
         **vars(metrics),
         folder=run.folder.resolve().name,
-        backbone=summary["backbone"],
-        seed=summary["seed"],
-        repeats=summary.get("repeats"),
-        data=summary["data"].get("fingerprint"),
-        trained=summary.get("finished"),
+        backbone=summary.backbone,
+        seed=summary.seed,
+        repeats=summary.repeats,
+        data=summary.data.fingerprint,
+        trained=summary.finished,
         thresholds=dict(zip(run.labels, run.thresholds, strict=True)),
-        evaluation=_evaluation(evaluation) if evaluation else None,
-        earlier=(evaluation or {}).get("earlier") or [],
+        evaluation=compared,
+        earlier=evaluation.earlier if evaluation else (),
         cost=cost(run),
     )
-
-
-def _evaluation(record: dict[str, Any]) -> ComparedEvaluation:
-    return ComparedEvaluation(record["number"], record.get("finished"), record["tta"])
 
 
 def _create(out: Path) -> None:

@@ -42,7 +42,7 @@ _OPTIMISTIC = [
 def _holdout_limits(comparison: Comparison) -> list[str]:
     runs = comparison.runs
     compared = {(run.folder, run.evaluation.number) for run in runs if run.evaluation}
-    others = {(earlier["run"], earlier["number"]) for run in runs for earlier in run.earlier} - compared
+    others = {(earlier.run, earlier.number) for run in runs for earlier in run.earlier} - compared
     history = (
         f"Earlier evaluations on the same images, besides those compared: {len(others)}. Any choice based on them "
         "makes the metrics here optimistic; evaluations made elsewhere cannot be known."
@@ -62,7 +62,7 @@ def _evaluation(run: RunRecord) -> str:
     evaluation = run.evaluation
     if evaluation is None:
         return run.name
-    return f"{run.name}, evaluation {evaluation.number} of {str(evaluation.finished)[:10]} with tta {evaluation.tta}"
+    return f"{run.name}, evaluation {evaluation.number} of {evaluation.finished[:10]} with tta {evaluation.tta}"
 
 
 def _leader(comparison: Comparison) -> str:
@@ -159,7 +159,7 @@ def _folds(pair: Pair) -> str:
 
 
 def _seeds(runs: Sequence[RunRecord]) -> str:
-    repeats = [run.repeats or 1 for run in runs]
+    repeats = [run.repeats for run in runs]
     seeds = _listed(sorted({str(run.seed) for run in runs}))
     if max(repeats) == 1:
         return (
@@ -199,7 +199,7 @@ def _cost(comparison: Comparison) -> str:
     devices = {run.cost.device for run in comparison.runs}
     machines = [key for key in comparison.differences if key.startswith("machine ")]
     if None in devices:
-        return "Not every run records its device: costs are not comparable."
+        return "The folds of a run were trained on different devices: costs are not comparable."
     if len(devices) > 1 or machines:
         return "The runs were trained on different machines or devices: their hours and speeds are not comparable."
     return "Hours and speeds are of the machine that trained each run, and of whatever else ran there."

@@ -5,49 +5,42 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from melanoma_dist.artifacts.legacy import former
 from melanoma_dist.artifacts.predictions import arrays
+from melanoma_dist.artifacts.run_record import RECORD, read_run_record
+from melanoma_dist.artifacts.summary import REFINALIZE, SUMMARY, RunSummary
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import DataError
-from melanoma_dist.metrics.classification import Settings, label_metrics
-from melanoma_dist.storage.untrusted import read_json
+from melanoma_dist.metrics.classification import Metrics, Settings, label_metrics
 
 RECOMPUTED = ("auc", "average_precision")
 """Metrics that are recomputed: any change of a probability that matters here changes one of them."""
 _TOLERANCE = 1e-6
 
 
-def require_own_identity(folder: Path, summary: dict[str, Any], remedy: str) -> None:
+def require_own_identity(folder: Path, summary: RunSummary) -> None:
     """Raise DataError unless ``record.json`` and ``summary.json`` describe the same run."""
-    path, record = folder / "summary.json", folder / "record.json"
-    recorded = _record(record).get("identity")
-    if not isinstance(recorded, dict):
-        raise DataError(f"compare: {record}: is missing or corrupt: it has no identity. Restore the file.")
-    own = summary["identity"]
-    pairs = {key: (own.get(key), recorded.get(key)) for key in sorted({*own, *recorded})}
-    _require_equal(path, pairs, str(record), remedy)
-    labels = list(LABEL_SETS.get(str(own.get("data.labels")), ()))
-    expected = {
-        "backbone": (summary["backbone"], own.get("model.backbone")),
-        "seed": (summary["seed"], own.get("seed")),
-        "labels": (summary["labels"], labels),
-        "data.fingerprint": (summary["data"]["fingerprint"], own.get("data")),
-    }
-    _require_equal(path, expected, "its identity", remedy)
-
-
-def _require_equal(path: Path, values: dict[str, tuple[Any, Any]], other: str, remedy: str) -> None:
-    for field, (value, expected) in values.items():
+    record, own = folder / RECORD, summary.identity
+    recorded = read_run_record(record).identity
+    labels = LABEL_SETS.get(str(own.get("data.labels")), ())
+    pairs: list[tuple[str, object, object, object]] = [
+        *((key, own.get(key), recorded.get(key), record) for key in sorted({*own, *recorded})),
+        ("backbone", summary.backbone, own.get("model.backbone"), "its identity"),
+        ("seed", summary.seed, own.get("seed"), "its identity"),
+        ("labels", list(summary.labels), list(labels), "its identity"),
+        ("data.fingerprint", summary.data.fingerprint, own.get("data"), "its identity"),
+    ]
+    for field, value, expected, other in pairs:
         if value != expected:
-            raise DataError(f"compare: {path}: {field} is {value!r}, but {expected!r} in {other}. {remedy}")
+            raise DataError(
+                f"compare: {folder / SUMMARY}: {field} is {value!r}, but {expected!r} in {other}. {REFINALIZE}"
+            )
 
 
 def require_recorded_metrics(
-    path: Path, table: pd.DataFrame, labels: Sequence[str], recorded: dict[str, Any], source: str, remedy: str
+    path: Path, table: pd.DataFrame, labels: Sequence[str], recorded: Metrics, source: str, remedy: str
 ) -> None:
     """Raise DataError unless a table of predictions has its recorded metrics.
 
@@ -57,7 +50,7 @@ def require_recorded_metrics(
         truth, probability = (values[:, 0] for values in arrays(table, (label,)))
         computed = label_metrics(truth, probability, probability >= 0.5, None, Settings())
         for metric in RECOMPUTED:
-            value, expected = computed.value(metric), recorded["labels"].get(label, {}).get(metric)
+            value, expected = computed.value(metric), recorded.labels[label].value(metric)
             if not _equal(value, expected):
                 raise DataError(
                     f"compare: {path}: {metric} of {label} is {_number(value)} in this table, but {_number(expected)} "
@@ -72,17 +65,9 @@ def same_models(one: Path, other: Path) -> bool:
         if [path.name for path in models[0]] != [path.name for path in models[1]]:
             return False
         return all(filecmp.cmp(first, second, shallow=False) for first, second in zip(*models, strict=True))
-    first, second = (_record(folder / "record.json") for folder in (one, other))
-    return all(first.get(key) is not None and first.get(key) == second.get(key) for key in ("identity", "begun"))
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """The content of a record; empty if it is missing or corrupt."""
-    try:
-        record = former(path, read_json(path))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    records = [folder / RECORD for folder in (one, other) if (folder / RECORD).is_file()]
+    started = [(record.identity, record.started) for record in map(read_run_record, records)]
+    return len(started) == 2 and started[0] == started[1]
 
 
 def _equal(value: float | None, expected: float | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from melanoma_dist.data.manifest import SYNTHETIC
@@ -14,7 +15,7 @@ from melanoma_dist.storage import atomic
 
 def write_page(comparison: Comparison, path: Path) -> None:
     """Write the page, whole or not at all. The same comparison gives the same bytes."""
-    record = comparison.as_json()
+    record = asdict(comparison)
     where = comparison.holdout or "out of fold"
     text = render(
         "evaluate/comparison/page.html.j2",
@@ -33,6 +34,6 @@ def write_page(comparison: Comparison, path: Path) -> None:
         cost_plot=plots.cost_plot(comparison),
         runs=tables.runs_table(comparison),
         fields=tables.fields_table(comparison),
-        record=json.dumps({key: record[key] for key in ("data", "bootstrap", "made_with", "finished")}, indent=1),
+        record=json.dumps({key: record[key] for key in ("data", "bootstrap", "environment", "finished")}, indent=1),
     )
     atomic.write_text(path, text)

@@ -201,12 +201,12 @@ def _metrics(
 def _absent(truth: Floats, labels: tuple[str, ...], runs: Sequence[ComparedRun]) -> dict[tuple[str, str], str]:
     """The reason why a metric of a label is not defined, by (label, metric); it depends on the truth alone."""
     reasons = {}
-    recorded = (runs[0].evaluation or {}).get("labels_absent") or {}
+    recorded = runs[0].evaluation.labels_absent if runs[0].evaluation else {}
     for column, label in enumerate(labels):
         has_positive, has_negative = (truth[:, column] == 1).any(), (truth[:, column] == 0).any()
         for metric in COMPARED:
             if not has_positive and not has_negative:
-                reason = str(recorded.get(label, "Of no image is it known whether it has the label."))
+                reason = recorded.get(label, "Of no image is it known whether it has the label.")
             elif not has_positive and metric in _OF_POSITIVES:
                 reason = "No image is known to have the label."
             elif not has_negative and metric in _OF_NEGATIVES:
@@ -245,10 +245,10 @@ def _over_folds(first: ComparedRun, second: ComparedRun) -> FoldInterval | NotDe
 
 def _over_seeds(first: ComparedRun, second: ComparedRun) -> FoldInterval | None:
     """The same over folds and seeds, for two runs that repeated every fold with the same seeds; None for others."""
-    one, two = (run.summary.get("repeats_of") for run in (first, second))
-    if not one or not two or one["seeds"] != two["seeds"]:
+    one, two = first.summary.seed_repeats, second.summary.seed_repeats
+    if one is None or two is None or one.seeds != two.seeds:
         return None
-    aucs = [np.array(repeats["auc"][HEADLINE], dtype=np.float64) for repeats in (one, two)]  # NaN for None
+    aucs = [np.array(repeats.auc[HEADLINE], dtype=np.float64) for repeats in (one, two)]  # NaN for None
     differences = aucs[0] - aucs[1]  # [folds, seeds]
     if np.isnan(differences).any() or len(differences) < 2:
         return None

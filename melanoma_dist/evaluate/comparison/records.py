@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+
+from melanoma_dist.artifacts.evaluation import EarlierEvaluation, EvaluatedData
+from melanoma_dist.artifacts.run_record import Environment
+from melanoma_dist.artifacts.summary import TrainedData
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,18 @@ Metrics = dict[str, dict[str, Estimate | NotDefined]]
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of all folds of a run; None for what the run does not record."""
+    """The cost of all folds of a run."""
 
     device: str | None
-    device_hours: float | None
+    """None where the folds differ in it."""
+    device_hours: float
     folds: int
-    epochs: int | None
-    images_per_s: float | None
+    epochs: int
+    images_per_s: float
     """Mean over folds, as is ``input_wait_share``."""
-    input_wait_share: float | None
+    input_wait_share: float
     parameters: int | None
+    """None where the weights are missing."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class ComparedEvaluation:
     """The evaluation whose predictions are compared."""
 
     number: int
-    finished: str | None
+    finished: str
     tta: int
 
 
@@ -104,14 +109,14 @@ class RunRecord(RunMetrics):
     folder: str
     backbone: str
     seed: int
-    repeats: int | None
-    data: str | None
+    repeats: int
+    data: str
     """Fingerprint of the data set."""
-    trained: str | None
+    trained: str
     """When it was finished."""
     thresholds: dict[str, float]
     evaluation: ComparedEvaluation | None
-    earlier: list[dict[str, Any]]
+    earlier: tuple[EarlierEvaluation, ...]
     """Earlier evaluations on the same images, as the evaluation recorded them."""
     cost: Cost
 
@@ -165,18 +170,14 @@ class Comparison:
     images: int
     lesions: int
     positives: dict[str, int]
-    data: dict[str, Any] | None
+    data: TrainedData | EvaluatedData
     runs: list[RunRecord]
     pairs: list[Pair]
     bootstrap: BootstrapSettings
-    differences: dict[str, list[Any]]
+    differences: dict[str, list[object]]
     """Fields of configuration, code and machine that are not the same in all runs, with each run's value."""
-    made_with: dict[str, Any]
+    environment: Environment
     finished: str
     conclusions: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     """What the conclusions do not show."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of ``comparison.json``."""
-        return asdict(self)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.artifacts.evaluation import EvaluationRecord
 from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.run_folder import RunFolder
-from melanoma_dist.artifacts.summary import REFINALIZE
+from melanoma_dist.artifacts.run_record import RECORD
+from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.evaluate.comparison.consistency import require_own_identity, require_recorded_metrics
-from melanoma_dist.evaluate.comparison.schema import SUMMARY, read_object, require_fields
 from melanoma_dist.metrics.classification import check_probabilities
 from melanoma_dist.storage.parquet import read_parquet
 
@@ -33,18 +33,18 @@ class ComparedRun:
     folder: Path
     name: str
     """Shown in sentences and tables: the backbone, or the folder's name where two runs have the same backbone."""
-    summary: dict[str, Any]
+    summary: RunSummary
     table: pd.DataFrame
     """One prediction per image, sorted by image id."""
     thresholds: tuple[float, ...]
     """The probability at and above which an image is called positive, for each label."""
-    evaluation: dict[str, Any] | None = None
+    evaluation: EvaluationRecord | None = None
     """The record of the evaluation that wrote the predictions; None for out-of-fold predictions."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The predicted labels."""
-        return tuple(self.summary["labels"])
+        return self.summary.labels
 
 
 def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
@@ -60,12 +60,11 @@ def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
         _require_same_folds((folders[0], folder), (folds[0], other), (summaries[0], summary))
     runs = []
     for folder, name, summary, own_folds in zip(folders, names(folders, summaries), summaries, folds, strict=True):
-        labels = tuple(summary["labels"])
-        table = read_table(RunFolder(folder, {}).predictions, labels, REFINALIZE)
+        table = read_table(RunFolder(folder, {}).predictions, summary.labels, REFINALIZE)
         if not table[_KEYS].astype(str).equals(own_folds[_KEYS].astype(str)):
             raise DataError(f"{folder}: the predictions and the folds are not of the same images. {REFINALIZE}")
         _require_recorded(RunFolder(folder, {}), table, summary)
-        runs.append(ComparedRun(folder, name, summary, table, (float(summary["threshold"]),) * len(labels)))
+        runs.append(ComparedRun(folder, name, summary, table, (summary.threshold,) * len(summary.labels)))
     require_same_truth(runs)
     return runs
 
@@ -74,47 +73,45 @@ def _folds(path: Path) -> pd.DataFrame:
     return _sorted(read_folds(path), path, _KEYS, "Bring the file back.")
 
 
-def read_summaries(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def read_summaries(folders: Sequence[Path]) -> list[RunSummary]:
     """Read the summaries of finished runs. Raises DataError for a folder without one."""
     return [_read_summary(folder) for folder in folders]
 
 
-def _read_summary(folder: Path) -> dict[str, Any]:
+def _read_summary(folder: Path) -> RunSummary:
     if not folder.is_dir():
         problem = "this is a file and not a folder" if folder.exists() else "there is no such folder"
         raise DataError(f"compare: {folder}: {problem}. Name the folder of a finished run.")
     run = RunFolder(folder, {})
     if not run.finished():
-        is_run = (folder / "record.json").is_file()
+        is_run = (folder / RECORD).is_file()
         problem = "the run is not finished" if is_run else "this is not a run"
         remedy = " Re-run its command to resume it." if is_run else ""
         raise DataError(f"compare: {folder}: {problem} (it has no {run.summary.name}).{remedy}")
-    summary = read_object(run.summary, REFINALIZE)
-    require_fields(run.summary, summary, SUMMARY, REFINALIZE)
-    require_own_identity(folder, summary, REFINALIZE)
+    summary = read_summary(folder)
+    require_own_identity(folder, summary)
     return summary
 
 
-def _require_recorded(run: RunFolder, table: pd.DataFrame, summary: dict[str, Any]) -> None:
+def _require_recorded(run: RunFolder, table: pd.DataFrame, summary: RunSummary) -> None:
     """Raise DataError unless the predictions have the summary's metrics, pooled and in each fold, and its hash."""
-    path, labels = run.predictions, summary["labels"]
-    pooled = summary["out_of_fold"]["by_image"]
-    require_recorded_metrics(path, table, labels, pooled, f"{run.summary.name}, out of fold", REFINALIZE)
-    rows = {str(fold): part for fold, part in table.groupby("fold")}
-    if rows.keys() != summary["folds"].keys():
-        actual, expected = (", ".join(sorted(each)) for each in (rows, summary["folds"]))
+    path, labels, source = run.predictions, summary.labels, run.summary.name
+    pooled = summary.out_of_fold.by_image
+    require_recorded_metrics(path, table, labels, pooled, f"{source}, out of fold", REFINALIZE)
+    rows = {int(str(fold)): part for fold, part in table.groupby("fold")}
+    if rows.keys() != summary.folds.keys():
+        actual, expected = (", ".join(map(str, sorted(each))) for each in (rows, summary.folds))
         raise DataError(f"compare: {run.summary}: folds are {expected}, and {path.name} has {actual}. {REFINALIZE}")
     for fold, part in rows.items():
-        recorded = summary["folds"][fold]
-        require_recorded_metrics(path, part, labels, recorded, f"{run.summary.name}, fold {fold}", REFINALIZE)
+        require_recorded_metrics(path, part, labels, summary.folds[fold], f"{source}, fold {fold}", REFINALIZE)
     # The hash comes last: a changed metric says more than a changed file.
-    check_untouched(run.summary, summary.get("files") or {}, run.hashed, REFINALIZE)
+    check_untouched(run.summary, summary.files, run.hashed, REFINALIZE)
 
 
-def names(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> list[str]:
+def names(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> list[str]:
     """A unique name for each run: backbone, folder's name or whole path, the first of them that is unique."""
     choices = (
-        [str(summary["backbone"]) for summary in summaries],
+        [summary.backbone for summary in summaries],
         [folder.resolve().name for folder in folders],
         [str(folder) for folder in folders],
     )
@@ -151,19 +148,19 @@ def _sorted(table: pd.DataFrame, path: Path, columns: list[str], remedy: str) ->
     return table.sort_values("image_id", ignore_index=True)
 
 
-def require_same_labels(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
+def require_same_labels(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> None:
     """Raise DataError unless all runs predict the same labels."""
     for folder, summary in zip(folders[1:], summaries[1:], strict=True):
-        if summary["labels"] != summaries[0]["labels"]:
-            first, second = (" ".join(each["labels"]) for each in (summaries[0], summary))
+        if summary.labels != summaries[0].labels:
+            first, second = (" ".join(each.labels) for each in (summaries[0], summary))
             raise DataError(
                 f"compare: {folders[0]} predicts {first}, {folder} predicts {second}. Train with the same --labels."
             )
 
 
-def _require_same_data(folders: Sequence[Path], summaries: Sequence[dict[str, Any]]) -> None:
+def _require_same_data(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> None:
     for folder, summary in zip(folders[1:], summaries[1:], strict=True):
-        first, second = (str(each["data"]["fingerprint"]) for each in (summaries[0], summary))
+        first, second = (each.data.fingerprint for each in (summaries[0], summary))
         if first != second:
             raise DataError(
                 f"compare: {folders[0]} and {folder} were trained on different data (fingerprints {first[:12]} and "
@@ -172,7 +169,7 @@ def _require_same_data(folders: Sequence[Path], summaries: Sequence[dict[str, An
 
 
 def _require_same_folds(
-    folders: tuple[Path, Path], folds: tuple[pd.DataFrame, pd.DataFrame], summaries: tuple[dict[str, Any], ...]
+    folders: tuple[Path, Path], folds: tuple[pd.DataFrame, pd.DataFrame], summaries: tuple[RunSummary, RunSummary]
 ) -> None:
     first, second = (table.set_index("image_id") for table in folds)
     common = first.index.intersection(second.index)
@@ -183,7 +180,7 @@ def _require_same_folds(
     problems = [f"{moved} of {len(common)} images lie in different folds"] if moved else []
     problems += [f"{alone} images are in the folds of only one run"] if alone else []
     fields = ("seed", "data.folds", "data.labels")
-    values = [(field, *(summary["identity"].get(field) for summary in summaries)) for field in fields]
+    values = [(field, *(summary.identity.get(field) for summary in summaries)) for field in fields]
     causes = ", ".join(f"{field} {one} and {two}" for field, one, two in values if one != two)
     raise DataError(
         f"compare: {folders[0]} and {folders[1]}: {' and '.join(problems)}, so the folds change their metrics too"

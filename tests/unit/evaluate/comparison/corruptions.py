@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from melanoma_dist.artifacts.summary import read_summary
 from melanoma_dist.data.labels import LABEL_SETS
 
 from .run_folders import rewrite, summarize_again
@@ -20,7 +22,8 @@ def change(path: Path, **fields: Any) -> None:
 def set_identity(run: Path, labels: str = "isic2017", data: str = "f" * 64, seed: int = 0) -> None:
     """Give a run another configuration, in all its files."""
     identity = {"seed": seed, "data.folds": 3, "data.labels": labels, "model.backbone": run.name, "data": data}
-    summarize_again(run, identity=identity, seed=seed, data={"fingerprint": data}, labels=list(LABEL_SETS[labels]))
+    trained = replace(read_summary(run).data, fingerprint=data)
+    summarize_again(run, identity=identity, seed=seed, data=trained, labels=LABEL_SETS[labels])
 
 
 def other_folds(run: Path) -> None:

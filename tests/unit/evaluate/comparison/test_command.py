@@ -41,7 +41,7 @@ def test_it_shows_and_writes_the_comparison(runs: list[Path], capfd: pytest.Capt
 
 def test_synthetic_data_is_marked_everywhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path, name, TABLE, scores(TABLE, 1, at), synthetic=True) for at, name in enumerate("ab")]
-    assert run_compare(capfd, *runs)[1].count("SYNTHETIC DATA: these figures say nothing about melanoma.") == 3
+    assert run_compare(capfd, *runs)[1].count("SYNTHETIC DATA: these numbers say nothing about melanoma.") == 3
     assert "SYNTHETIC DATA" in (tmp_path / "compare-a-b" / "comparison.html").read_text()
 
 
@@ -112,9 +112,9 @@ def set_value(column: str, value: object) -> Callable[[Path], None]:
         (shutil.rmtree, "there is no such folder"),
         (no_summary, "the run is not finished (it has no summary.json). Re-run its command to resume it"),
         (no_run, "this is not a run"),
-        (old_summary, "has no training; another version wrote the file. Bring the file back, or delete"),
+        (old_summary, "summary.json: has no training. Bring the file back, or delete"),
         (lambda run: (run / "summary.json").write_text("{"), "cannot be read"),
-        (lambda run: (run / "summary.json").write_text("[]"), "must hold a JSON object, but holds []"),
+        (lambda run: (run / "summary.json").write_text("[]"), "must hold an object with fields, and holds []"),
         (lambda run: set_identity(run, data="0" * 64), "trained on different data"),
         (lambda run: set_identity(run, labels="melanoma"), "a predicts MEL BKL, RUNS/b predicts MEL. Train"),
         (other_folds, "images lie in different folds, so the folds change their metrics too (seed 0 and 1). Runs"),
@@ -145,19 +145,19 @@ def set_value(column: str, value: object) -> Callable[[Path], None]:
             lambda run: (run / "decision_rules.json").write_text("{} "),
             "b: decision_rules.json is not what summary.json was written",
         ),
-        (lambda run: (run / "record.json").write_text("{"), "record.json: is missing or corrupt"),
+        (lambda run: (run / "record.json").write_text("{"), "record.json: cannot be read"),
         (a_file, "this is a file and not a folder. Name the folder of a finished run"),
         (summary(backbone="c"), "summary.json: backbone is 'c', but 'b' in its identity. Bring"),
         (summary(seed=3), "summary.json: seed is 3, but 0 in its identity"),
         (summary(labels=["BKL", "MEL"]), "summary.json: labels is ['BKL', 'MEL'], but ['MEL', 'BKL'] in its identity"),
-        (summary(threshold="abc"), 'summary.json: threshold is "abc": must be a number from 0 to 1. Bring'),
-        (summary(threshold=7), "summary.json: threshold is 7: must be a number from 0 to 1"),
-        (summary(data="x"), 'summary.json: data is "x": must be an object'),
-        (summary(identity=None), "summary.json: identity is null: must be an object"),
-        (summary(labels="MEL"), 'summary.json: labels is "MEL": must be a list of labels'),
-        (summary(training=[]), "summary.json: training is []: must be"),
-        (summary(folds={"0": 1}), "summary.json: folds is"),
-        (summary(repeats_of={"seeds": [0]}), "summary.json: repeats_of is"),
+        (summary(threshold="abc"), 'summary.json: threshold is "abc", must be a valid number. Bring'),
+        (summary(threshold=7), "summary.json: threshold is 7, must be less than or equal to 1"),
+        (summary(data="x"), 'summary.json: data is "x", must be an object'),
+        (summary(identity=None), "summary.json: identity is null, must be an object"),
+        (summary(labels="MEL"), 'summary.json: labels is "MEL", must be a valid array'),
+        (summary(training=[]), "summary.json: training is [], must be"),
+        (summary(folds={"0": 1}), "summary.json: folds.0 is 1, must be"),
+        (summary(seed_repeats={"seeds": [0]}), "summary.json: has no seed_repeats.auc"),
         (lambda run: (run / "folds.parquet").unlink(), "the run's folds cannot be read"),
     ],
 )
@@ -201,5 +201,5 @@ def test_the_same_models_are_recognized_by_weights_or_record(runs: list[Path], t
     assert not same_models(*runs)
     shutil.rmtree(copy / "model")
     assert same_models(runs[0], copy)
-    change(copy / "record.json", begun="later")
+    change(copy / "record.json", started="later")
     assert not same_models(runs[0], copy)

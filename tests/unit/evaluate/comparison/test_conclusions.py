@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from melanoma_dist.artifacts.evaluation import EarlierEvaluation, EvaluatedData
 from melanoma_dist.evaluate.comparison.conclusions import conclusions, limits, p_value
 from melanoma_dist.evaluate.comparison.records import (
     BootstrapSettings,
@@ -20,15 +21,18 @@ from melanoma_dist.evaluate.comparison.records import (
 )
 from melanoma_dist.pages.numbers import signed
 
+from .run_folders import ENVIRONMENT
+
+DATA = EvaluatedData("data", "f" * 64, 1, 1)
 GPU = Cost("GPU", 1.0, 5, 5, 1.0, 0.0, 1)
 FOLDS = FoldInterval(0.0, -0.03, 0.03, folds=5, seeds=1)
 
 
 def run(name: str, auc: float = 0.8, **changed: Any) -> RunRecord:
     fields: dict[str, Any] = {
-        "name": name, "seed": 0, "repeats": 1, "constant": [], "earlier": [], "cost": GPU, "thresholds": {"MEL": 0.5},
+        "name": name, "seed": 0, "repeats": 1, "constant": [], "earlier": (), "cost": GPU, "thresholds": {"MEL": 0.5},
         "metrics": {"MEL": {"auc": Estimate(auc, auc - 0.02, auc + 0.02, 0)}}, "folder": name, "backbone": name,
-        "delong": {}, "folds": None, "data": None, "trained": None,
+        "delong": {}, "folds": None, "data": "f" * 64, "trained": "2026-01-01",
         "evaluation": ComparedEvaluation(1, "2026-01-02T10:00:00+00:00", 1),
     }  # fmt: skip
     return RunRecord(**fields | changed)
@@ -49,8 +53,8 @@ def pair(first: str, second: str, ends: tuple[float, float], p: float | None, **
 def comparison(runs: list[RunRecord], pairs: list[Pair], holdout: str | None = None) -> Comparison:
     return Comparison(
         schema=2, synthetic=False, holdout=holdout, headline="AUC of MEL", labels=["MEL"], images=1, lesions=1,
-        positives={"MEL": 1}, data=None, runs=runs, pairs=pairs, bootstrap=BootstrapSettings(100, 0, 0.95, 0.95),
-        differences={}, made_with={}, finished="2026-01-02",
+        positives={"MEL": 1}, data=DATA, runs=runs, pairs=pairs, bootstrap=BootstrapSettings(100, 0, 0.95, 0.95),
+        differences={}, environment=ENVIRONMENT, finished="2026-01-02",
     )  # fmt: skip
 
 
@@ -140,13 +144,13 @@ def test_the_limits_depend_on_the_compared_runs() -> None:
     text = " ".join(limits(replace(three((True, True)), differences={"machine cores": [2, 4, 4]})))
     assert "over 3 pairs with Holm's correction" in text
     assert "trained on different machines or devices" in text
-    earlier = {"run": "w", "number": 1, "begun": "2026"}
-    repeated = [run("x", repeats=3), run("y", repeats=None, cost=replace(GPU, device=None), earlier=[earlier])]
+    earlier = (EarlierEvaluation("w", 1, "2026", None),)
+    repeated = [run("x", repeats=3), run("y", cost=replace(GPU, device=None), earlier=earlier)]
     text = " ".join(limits(comparison(repeated, [pair("x", "y", (-1, 1), 0.5)], holdout="2017-test")))
     assert "Seeds: x with 3 and y with 1" in text
     assert "besides those compared: 1." in text
     assert "optimistic once more" not in text
-    assert "Not every run records its device" in text
+    assert "The folds of a run were trained on different devices" in text
 
 
 def test_numbers_are_rounded_for_display() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from melanoma_dist.artifacts.run_record import Machine
+from melanoma_dist.artifacts.summary import FoldTraining
 from melanoma_dist.evaluate.comparison.cost import cost, differences, parameters
 from melanoma_dist.evaluate.comparison.records import Cost
 from melanoma_dist.evaluate.comparison.runs import ComparedRun, read_out_of_fold_runs
 
-from .run_folders import images, scores, write_run
+from .run_folders import ENVIRONMENT, images, scores, write_run
 
 
 def finished(tmp_path: Path, name: str = "a", **changed: Any) -> Path:
@@ -24,15 +27,17 @@ def read(*folders: Path) -> list[ComparedRun]:
 
 
 def test_hours_are_summed_and_speeds_averaged_over_folds(tmp_path: Path) -> None:
-    fold = {"device": "GPU", "epochs": 3, "device_seconds": 1800.0, "images_per_s": 100.0, "input_wait_share": 0.1}
-    other = {**fold, "epochs": 5, "device_seconds": 5400.0, "images_per_s": 300.0, "input_wait_share": 0.3}
-    (run,) = read(finished(tmp_path, training={"0": fold, "1": other}))
-    assert cost(run) == Cost("GPU", 2.0, 2, 8, 200.0, pytest.approx(0.2), 15)
+    fold = FoldTraining(3, 2, 1.0, "GPU", 1800.0, 100.0, 0.1)
+    other = FoldTraining(5, 2, 1.0, "GPU", 5400.0, 300.0, 0.3)
+    (run,) = read(finished(tmp_path, training={0: fold, 1: other, 2: other}))
+    assert cost(run) == Cost("GPU", 3.5, 3, 13, pytest.approx(700 / 3), pytest.approx(0.7 / 3), 15)
 
 
-def test_a_value_that_one_fold_lacks_is_none(tmp_path: Path) -> None:
-    (run,) = read(finished(tmp_path, training={"0": {"device": "GPU", "epochs": 3, "device_seconds": 9.0}, "1": {}}))
-    assert set(vars(cost(run)).values()) == {None, 2, 15}
+def test_different_devices_and_missing_weights_are_none(tmp_path: Path) -> None:
+    fold = FoldTraining(3, 2, 1.0, "GPU", 1800.0, 100.0, 0.1)
+    (run,) = read(finished(tmp_path, training={0: fold, 1: replace(fold, device="CPU core"), 2: fold}))
+    assert cost(run).device is None
+    assert cost(run).parameters == 15
     (run.folder / "model" / "fold-0.safetensors").unlink()
     assert cost(run).parameters is None
 
@@ -51,12 +56,12 @@ def test_a_corrupt_model_has_no_number_of_parameters(content: bytes, tmp_path: P
 
 
 def test_differences_come_from_configuration_code_and_machine(tmp_path: Path) -> None:
-    makers = {"version": "0.1.0", "code": "d" * 64, "libraries": {"torch": "2.8"}, "machine": {"cores": 8}}
+    other = replace(ENVIRONMENT, code="d" * 64, libraries={"torch": "2.8"}, machine=Machine("Linux", 8))
     identity = {"seed": 0, "data.folds": 3, "data.labels": "isic2017", "model.backbone": "a", "data": "f" * 64}
     identity |= {"optimizer.lr": 0.1}
     runs = read(
         finished(tmp_path, "a"),
-        finished(tmp_path, "b", backbone="a", made_with=makers, identity=identity, threshold=0.3, repeats=2),
+        finished(tmp_path, "b", backbone="a", environment=other, identity=identity, threshold=0.3, repeats=2),
     )
     assert [run.name for run in runs] == ["a", "b"]  # the same backbone: named by folder
     assert differences(runs) == {

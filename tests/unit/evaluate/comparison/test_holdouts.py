@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from melanoma_dist.artifacts.evaluation import EarlierEvaluation
+
 from .command_line import refused, run_compare
 from .conftest import TABLE
 from .corruptions import change, other_folds, swap
@@ -22,8 +24,8 @@ def evaluated(runs: list[Path]) -> list[Path]:
     holdout = images(90, seed=8)
     for number, strength in ((1, 0.0), (2, 2.0)):
         write_evaluation(runs[0], number, "2017-test", holdout, scores(holdout, strength, number))
-    write_evaluation(runs[0], 3, "2017-test", holdout, scores(holdout, 0.0, 3), finished=None)
-    earlier = [{"run": "a", "number": 1, "begun": "2026"}, {"run": "a", "number": 2, "begun": "2026"}]
+    write_evaluation(runs[0], 3, "2017-test", holdout, scores(holdout, 0.0, 3), finished=False)
+    earlier = tuple(EarlierEvaluation("a", number, "2026", 90) for number in (1, 2))
     write_evaluation(runs[1], 1, "2017-test", holdout, scores(holdout, 0.4, 4), earlier=earlier)
     write_evaluation(runs[1], 2, "test", holdout, scores(holdout, 2.0, 5))
     return runs
@@ -59,8 +61,8 @@ def test_evaluations_that_are_missing_or_on_other_images_are_refused(
     ("changed", "expected"),
     [
         ({"tta": 8}, "the last evaluations differ in tta"),
-        ({"ensemble": "x"}, 'evaluation.json: ensemble is "x": must be an object'),
-        ({"earlier": "x"}, 'evaluation.json: earlier is "x": must be a list of evaluations'),
+        ({"results": "x"}, 'evaluation.json: results is "x", must be an object'),
+        ({"earlier": "x"}, 'evaluation.json: earlier is "x", must be a valid array'),
     ],
 )
 def test_evaluations_that_differ_in_tta_or_are_corrupt_are_refused(
@@ -70,12 +72,16 @@ def test_evaluations_that_differ_in_tta_or_are_corrupt_are_refused(
     assert expected in refused(capfd, *evaluated, "--holdout", "2017-test")
 
 
-def test_corrupt_settings_of_an_evaluation_are_refused(
+def test_corrupt_thresholds_of_an_evaluation_are_refused(
     evaluated: list[Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = evaluated[1] / "evaluations" / "001-2017-test" / "evaluation.json"
-    change(path, ensemble=json.loads(path.read_text())["ensemble"] | {"settings": "x"})
-    assert 'ensemble.settings is "x": must be an object' in refused(capfd, *evaluated, "--holdout", "2017-test")
+    results = json.loads(path.read_text())["results"]
+    results["ensemble"]["thresholds"] = "x"
+    change(path, results=results)
+    assert 'results.ensemble.thresholds is "x", must be an object' in refused(
+        capfd, *evaluated, "--holdout", "2017-test"
+    )
 
 
 def test_changed_predictions_of_an_evaluation_are_refused(

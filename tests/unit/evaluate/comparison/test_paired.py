@@ -12,6 +12,8 @@ import pytest
 from sklearn import metrics
 
 from melanoma_dist.artifacts.predictions import arrays
+from melanoma_dist.artifacts.records import write_record
+from melanoma_dist.artifacts.summary import SeedRepeats
 from melanoma_dist.evaluate.comparison import paired
 from melanoma_dist.evaluate.comparison.command import describe
 from melanoma_dist.evaluate.comparison.paired import COMPARED, resamples_for
@@ -131,8 +133,9 @@ def test_repeated_runs_are_compared_over_folds_and_seeds(three: list[ComparedRun
     aucs = [rng.uniform(0.7, 0.9, (FOLDS, 2)).tolist() for _ in range(2)]
 
     def repeated(at: int, seeds: list[int]) -> ComparedRun:
-        repeats = {"repeats": 2, "repeats_of": {"seeds": seeds, "auc": {"MEL": aucs[at]}}}
-        return replace(three[at], summary={**three[at].summary, **repeats})
+        rows = tuple(tuple(row) for row in aucs[at])
+        repeats = SeedRepeats(tuple(seeds), {"MEL": rows}, {}, {})
+        return replace(three[at], summary=replace(three[at].summary, repeats=2, seed_repeats=repeats))
 
     expected = over_folds((np.array(aucs[0]) - np.array(aucs[1])).ravel().tolist(), repeats=2)
     interval = pair_up([repeated(0, [0, 1]), repeated(1, [0, 1])], resamples=20)["pairs"][0]["folds"]
@@ -204,7 +207,7 @@ def test_a_perfect_run_and_a_constant_one_have_no_variance_and_no_test() -> None
     table = images(60)
     perfect = compared_run("perfect", table, table[["MEL_true", "BKL_true"]].fillna(0.5).to_numpy(dtype=np.float32))
     flat = compared_run("flat", table, np.full((len(table), 2), 0.3, dtype=np.float32))
-    comparison = describe([perfect, flat], resamples=100).as_json()
+    comparison = asdict(describe([perfect, flat], resamples=100))
     pair = comparison["pairs"][0]
     assert "variance of the difference is 0" in pair["delong"]["MEL"]["not_defined"]
     assert (pair["p"], pair["p_corrected"], pair["separated"]) == (None, None, False)
@@ -219,9 +222,8 @@ def test_a_perfect_run_and_a_constant_one_have_no_variance_and_no_test() -> None
 def test_a_label_of_one_kind_of_image_is_not_defined_with_a_reason(label: str, answer: float, reason: str) -> None:
     table = images(60)
     table[f"{label}_true"] = np.float32(answer)
-    comparison = describe(
-        [compared_run(str(seed), table, scores(images(60), 1, seed)) for seed in (1, 2)], resamples=100
-    ).as_json()
+    runs = [compared_run(str(seed), table, scores(images(60), 1, seed)) for seed in (1, 2)]
+    comparison = asdict(describe(runs, resamples=100))
     json.dumps(comparison, allow_nan=False)
     for entry in (*comparison["runs"], *comparison["pairs"]):
         assert entry["metrics"][label]["auc"]["not_defined"].startswith(reason)
@@ -263,8 +265,8 @@ def test_the_comparison_of_two_run_folders_is_plain_json(tmp_path: Path) -> None
         write_run(tmp_path, name, table.sample(frac=1, random_state=seed).sort_index(), scores(table, 1, seed))
         for seed, name in enumerate(("a", "b"))
     ]
-    comparison = describe(read_out_of_fold_runs(runs), resamples=100).as_json()
-    assert json.loads(json.dumps(comparison, allow_nan=False)) == comparison
+    write_record(tmp_path / "comparison.json", describe(read_out_of_fold_runs(runs), resamples=100))
+    comparison = json.loads((tmp_path / "comparison.json").read_text())
     assert comparison["differences"] == {"model.backbone": ["a", "b"]}
     assert [run["cost"]["device_hours"] for run in comparison["runs"]] == [1.0, 1.0]
     assert (comparison["images"], comparison["lesions"]) == (80, 60)
