@@ -31,8 +31,7 @@ from melanoma_dist import console
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.sweep.journal import read_journal
-from melanoma_dist.sweep.records import EpochFinished
+from melanoma_dist.sweep.journal import EpochFinished, read_journal
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +33,8 @@ from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, add_missing_records, replay
+from melanoma_dist.sweep.journal import Journal, SessionStarted, add_missing_records, replay, timestamp
 from melanoma_dist.sweep.racing import FoldRacing
-from melanoma_dist.sweep.records import SessionStarted, timestamp
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
@@ -65,14 +65,19 @@ def sweep(settings: SweepConfig) -> None:
     introduce_data(config, dataset, folds)
     busy = ConfigError.of("name", folder.name, f"another command works on {folder}", "Wait for it.")
     with lock_file(folder / LOCK, busy):
+        # Imported after all cheap checks: PyTorch takes seconds to load.
+        from melanoma_dist.evaluate.finalize import finalize
+        from melanoma_dist.sweep.outcome import Outcome
+
         journal = Journal(folder / "journal.jsonl")
         racing = FoldRacing(config.data.folds, settings.fold_race)
         controller = Controller(build_searcher(settings, space, config.seed), Stopper(settings), racing, trials)
         replay(journal.records, controller, folder / "journal.jsonl")
         add_missing_records(journal, controller)
         controller.trials = trials  # replay set those of earlier commands
-        _train(settings, context, controller, journal)
-        _finalize(context, controller, journal)
+        outcome = Outcome(context, controller, journal)
+        _train(settings, context, controller, journal, outcome.update)
+        outcome.finalize(finalize)
 
 
 def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
@@ -87,19 +92,16 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     check_room(config, ModelSize.of(model), folder)
 
 
-def _finalize(context: SweepContext, controller: Controller, journal: Journal) -> None:
-    from melanoma_dist.evaluate.finalize import finalize
-    from melanoma_dist.sweep.outcome import Outcome
-
-    Outcome(context, controller, journal).finalize(finalize)
-
-
-def _train(settings: SweepConfig, context: SweepContext, controller: Controller, journal: Journal) -> None:
-    # Imported after all cheap checks: PyTorch takes seconds to load.
+def _train(
+    settings: SweepConfig,
+    context: SweepContext,
+    controller: Controller,
+    journal: Journal,
+    on_end: Callable[[int], None],
+) -> None:
     from melanoma_dist.distributed.cluster import joined
     from melanoma_dist.distributed.nodes import require_shared
     from melanoma_dist.distributed.units import train_units
-    from melanoma_dist.sweep.outcome import Outcome
 
     if journal.records:
         console.info(
@@ -111,7 +113,6 @@ def _train(settings: SweepConfig, context: SweepContext, controller: Controller,
     # Checked here and not by the first unit: a refusal there would fail its configuration.
     refuse_other_environment(context.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
     budget = settings.budget_seconds()
-    outcome = Outcome(context, controller, journal)
     config = _keep_ranks(settings.run, journal, controller)
     with joined(config.hardware) as machines:
         if len(machines.cores) > 1:
@@ -120,7 +121,7 @@ def _train(settings: SweepConfig, context: SweepContext, controller: Controller,
         journal.write(_session(layout, controller.trials))
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
-            source = SweepWorkSource(context, controller, journal, display, deadline, outcome.update)
+            source = SweepWorkSource(context, controller, journal, display, deadline, on_end)
             train_units(source, layout, config.fault_tolerance.grace_s)
     if not controller.is_finished():
         spent = "" if budget is None else "The time budget is spent. "

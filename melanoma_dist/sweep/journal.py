@@ -1,5 +1,7 @@
 """``journal.jsonl``: everything that happened in a sweep, one ``Record`` a line, in the order of the decisions.
 
+The field ``what`` names the class of a line.
+
 The state of a sweep is what a controller holds after it replays these records. Nothing else is saved, and nothing is
 unpickled.
 """
@@ -9,36 +11,131 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import MEBIBYTE, parse_json, read_text
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.racing import FoldTrial
-from melanoma_dist.sweep.records import (
-    ConfigDropped,
-    EpochFinished,
-    Record,
-    SessionStarted,
-    UnitEnded,
-    UnitFailed,
-    UnitRecord,
-    UnitRestarted,
-    UnitStarted,
-    UnitStopped,
-    timestamp,
-)
 from melanoma_dist.sweep.space import Values
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _MAX_BYTES = 512 * MEBIBYTE  # of the file; a sweep of ten thousand units writes fifty
+
+
+@dataclass(frozen=True)
+class _Record:
+    time: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class _UnitRecord(_Record):
+    configuration: int
+    fold: int
+
+    @property
+    def trial(self) -> FoldTrial:
+        """The unit."""
+        return FoldTrial(self.configuration, self.fold)
+
+
+@dataclass(frozen=True)
+class SessionStarted(_Record):
+    """A command starts to work on the sweep."""
+
+    trials: int | None
+    """Configurations to try; None for no limit but the time budget."""
+    device: str
+    """GPU or CPU core."""
+    per_unit: float
+    """Devices that each unit holds."""
+    ranks: int
+    """Ranks of each unit."""
+    share: float
+    """Share of a GPU for each rank."""
+    side_by_side: int
+    """Units at a time."""
+    what: Literal["session"] = "session"
+
+
+@dataclass(frozen=True)
+class UnitStarted(_UnitRecord):
+    """A unit starts; a first fold with the values of its configuration, as ``as_written`` gives them."""
+
+    values: Values | None = None
+    what: Literal["start"] = "start"
+
+
+@dataclass(frozen=True)
+class UnitRestarted(_UnitRecord):
+    """A later command restarts a unit from its checkpoint."""
+
+    what: Literal["restart"] = "restart"
+
+
+@dataclass(frozen=True)
+class EpochFinished(_UnitRecord):
+    """A unit finished an epoch (from 1), which took ``seconds``."""
+
+    epoch: int
+    auc: float
+    best_auc: float
+    seconds: float
+    what: Literal["epoch"] = "epoch"
+
+
+@dataclass(frozen=True)
+class UnitStopped(_UnitRecord):
+    """The sweep stops a unit after an epoch."""
+
+    epoch: int
+    why: str
+    what: Literal["stop"] = "stop"
+
+
+@dataclass(frozen=True)
+class UnitEnded(_UnitRecord):
+    """A unit released its devices, which it had held for ``seconds``: finished, stopped or paused."""
+
+    state: str
+    seconds: float
+    what: Literal["end"] = "end"
+
+
+@dataclass(frozen=True)
+class UnitFailed(_UnitRecord):
+    """A unit failed for good after ``seconds``."""
+
+    why: str
+    seconds: float
+    what: Literal["fail"] = "fail"
+
+
+@dataclass(frozen=True)
+class ConfigDropped(_Record):
+    """A configuration lost the race between its folds."""
+
+    configuration: int
+    why: str
+    what: Literal["drop"] = "drop"
+
+
+UnitRecord = UnitStarted | UnitRestarted | EpochFinished | UnitStopped | UnitEnded | UnitFailed
+Record = SessionStarted | UnitRecord | ConfigDropped
+
+
+def timestamp() -> float:
+    """This moment, in seconds since 1970, to the millisecond."""
+    return round(time.time(), 3)
 
 
 class Journal:
@@ -65,14 +162,20 @@ class Journal:
 
 def read_journal(path: Path) -> list[Record]:
     """All complete records. Raises DataError for a malformed line other than the last."""
-    lines = _text(path).split("\n") if path.exists() else []
+    try:
+        lines = read_text(path, _MAX_BYTES).split("\n") if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Restore the file, or choose another --name.") from error
     records: list[Record] = []
     started: set[FoldTrial] = set()
     for number, line in enumerate(lines[:-1], 1):  # a kill cut off what follows the last line break
         try:
             parse_json(line)  # refuses what pydantic would accept: NaN, numbers of more than 64 bits, deep nesting
             record: Record = _adapter().validate_json(line, strict=True)
-            _require_started(record, started)
+            if isinstance(record, UnitStarted):
+                started.add(record.trial)
+            elif isinstance(record, UnitRecord) and record.trial not in started:
+                raise ValueError(f"{record.trial} was not started")
         except ValueError as error:
             raise DataError(f"{path}: line {number} is corrupt. Restore the file, or choose another --name.") from error
         records.append(record)
@@ -84,21 +187,6 @@ def _adapter() -> TypeAdapter[Record]:
     from pydantic import Field, TypeAdapter
 
     return TypeAdapter(Annotated[Record, Field(discriminator="what")])
-
-
-def _require_started(record: Record, started: set[FoldTrial]) -> None:
-    """Raise ValueError for a unit that was never started; add one that starts now."""
-    if isinstance(record, UnitStarted):
-        started.add(record.trial)
-    elif isinstance(record, UnitRecord) and record.trial not in started:
-        raise ValueError(f"{record.trial} was not started")
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_text(path, _MAX_BYTES)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Restore the file, or choose another --name.") from error
 
 
 def replay(records: Sequence[Record], controller: Controller, path: Path) -> None:

@@ -60,12 +60,11 @@ def as_table(entries: list[Entry]) -> pd.DataFrame:
     """The content of ``leaderboard.csv``: a row per entry, indexed by the configuration; its values come last."""
     keys = searched_fields(entries)
     rows = [
-        {"rank": rank, "name": entry.name, "state": entry.state, "folds": entry.folds, "mean_auc": entry.mean_auc,
-         "sd_auc": entry.sd_auc, "worst_fold_auc": entry.worst_fold_auc, "epochs": entry.epochs,
-         "device_hours": entry.device_hours, "why": entry.why, **{key: entry.values.get(key) for key in keys}}
+        {"rank": rank, **vars(entry), **{key: entry.values.get(key) for key in keys}}
         for rank, entry in enumerate(entries, 1)
-    ]  # fmt: skip
-    return pd.DataFrame(rows, index=pd.Index([entry.configuration for entry in entries], name="configuration"))
+    ]
+    index = pd.Index([entry.configuration for entry in entries], name="configuration")
+    return pd.DataFrame(rows, index=index).drop(columns=["configuration", "values"], errors="ignore")
 
 
 def _entry(number: int, controller: Controller, ledger: Ledger, name: str) -> Entry:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, fields
 
 import pandas as pd
 
-from melanoma_dist.sweep.racing import FoldTrial
-from melanoma_dist.sweep.records import (
+from melanoma_dist.sweep.journal import (
     EpochFinished,
     Record,
     SessionStarted,
@@ -23,6 +22,7 @@ from melanoma_dist.sweep.records import (
     UnitStarted,
     UnitStopped,
 )
+from melanoma_dist.sweep.racing import FoldTrial
 
 
 @dataclass
@@ -61,27 +61,24 @@ def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
     units: dict[FoldTrial, UnitCost] = {}
     devices = 1.0
     for record in records:
-        if isinstance(record, SessionStarted):
-            devices = record.per_unit
-        elif isinstance(record, UnitRecord):
-            _add(units.setdefault(record.trial, UnitCost(record.trial)), record, devices)
+        if isinstance(record, UnitRecord):
+            unit = units.setdefault(record.trial, UnitCost(record.trial))
+        match record:
+            case SessionStarted():
+                devices = record.per_unit
+            case UnitStarted() | UnitRestarted():
+                unit.allocations.append(Allocation(record.time, devices))
+            case EpochFinished():
+                unit.epoch_seconds.append(record.seconds)
+                unit.best_auc = record.best_auc
+                unit.allocations[-1].seconds = record.time - unit.allocations[-1].start
+            case UnitStopped():
+                unit.why = record.why
+            case UnitEnded():
+                unit.state, unit.allocations[-1].seconds = record.state, record.seconds
+            case UnitFailed():
+                unit.state, unit.why, unit.allocations[-1].seconds = "failed", record.why, record.seconds
     return units
-
-
-def _add(unit: UnitCost, record: UnitRecord, devices: float) -> None:
-    match record:
-        case UnitStarted() | UnitRestarted():
-            unit.allocations.append(Allocation(record.time, devices))
-        case EpochFinished():
-            unit.epoch_seconds.append(record.seconds)
-            unit.best_auc = record.best_auc
-            unit.allocations[-1].seconds = record.time - unit.allocations[-1].start
-        case UnitStopped():
-            unit.why = record.why
-        case UnitEnded():
-            unit.state, unit.allocations[-1].seconds = record.state, record.seconds
-        case UnitFailed():
-            unit.state, unit.why, unit.allocations[-1].seconds = "failed", record.why, record.seconds
 
 
 @dataclass(frozen=True)
@@ -209,9 +206,6 @@ def _add_milestone(
     earlier: list[Milestone], auc: float, configuration: int, units: dict[FoldTrial, UnitCost], moment: float
 ) -> None:
     if not earlier or auc > earlier[-1].auc:
-        earlier.append(Milestone(_spent_until(moment, units), auc, configuration))
-
-
-def _spent_until(moment: float, units: dict[FoldTrial, UnitCost]) -> float:
-    allocations = (allocation for unit in units.values() for allocation in unit.allocations)
-    return sum(min(max(0.0, moment - each.start), each.seconds) * each.devices for each in allocations)
+        allocations = (allocation for unit in units.values() for allocation in unit.allocations)
+        spent = sum(min(max(0.0, moment - each.start), each.seconds) * each.devices for each in allocations)
+        earlier.append(Milestone(spent, auc, configuration))

@@ -54,11 +54,14 @@ class Outcome:
         entries = self._leaderboard(ledger)
         for number in range(len(self._controller.values)):
             if self._controller.racing.is_complete(number):
-                self._finalize_run(number, finalize_run)
+                config, run = self._run(number)
+                if not run.finished():  # like any other run: out-of-fold predictions, metrics, report
+                    finalize_run(config, self._context.dataset, self._context.folds, run, 0.0)
                 self._show_in_tensorboard(number, ledger)
         best, runner_up = best_two(entries)
         if best is not None:
-            self._write_best(best)
+            values = nested(with_values(self._context.config, {**best.values, "name": None}))
+            atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
         conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
         write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)
         _show_leaderboard(entries, ledger.device)
@@ -96,12 +99,6 @@ class Outcome:
         config = self._context.configured(number, self._controller.values[number])
         return config, self._context.locate_run(config)
 
-    def _finalize_run(self, number: int, finalize_run: FinalizeRun) -> None:
-        """Finalize a complete configuration like any other run: out-of-fold predictions, metrics, report."""
-        config, folder = self._run(number)
-        if not folder.finished():
-            finalize_run(config, self._context.dataset, self._context.folds, folder, 0.0)
-
     def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
         """Write a row of the hyperparameter view: searched values, AUC and cost of a configuration."""
         state, units = self._controller.racing.states[number], ledger.of(number)
@@ -117,10 +114,6 @@ class Outcome:
             return
         values = dotted(config)
         write_hyperparameters({key: values[key] for key in self._context.varied}, metrics, folder.path)
-
-    def _write_best(self, best: Entry) -> None:
-        config = with_values(self._context.config, {**best.values, "name": None})
-        atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(nested(config), sort_keys=False))
 
 
 def cost_sentence(ledger: Ledger) -> str:

@@ -77,17 +77,13 @@ def boundary_values(space: Space, key: str) -> Iterator[object]:
     elif isinstance(domain, Integer):
         yield from (int(domain.lower), int(domain.upper) - 1)
     elif isinstance(domain, Float):
-        if not all(map(_is_finite, (domain.lower, domain.upper))):
+        if any(bound is None or math.isinf(bound) for bound in (domain.lower, domain.upper)):
             raise space.error(key, "has no bounds; use tune.uniform or tune.loguniform")
         yield from (float(domain.lower), float(domain.upper))
     elif isinstance(domain, Domain | dict | list) and not isinstance(domain, Function):
         raise space.error(key, "is not a supported search-space function (tune.choice, uniform, randint, ...)")
     elif not isinstance(domain, Function):  # a constant; the value of a function is checked once it is drawn
         yield domain
-
-
-def _is_finite(bound: float | None) -> bool:
-    return bound is not None and abs(bound) != float("inf")
 
 
 def _random(space: Space, seed: int) -> Iterator[Values]:

@@ -84,8 +84,8 @@ def check_space(space: Space, config: RunConfig) -> None:
             raise space.error(key, "is not a field that may vary" + (f"; similar: {near}" if near else ""))
         for value in boundary_values(space, key):
             check_value(space, config, key, value)
-    for key, conditions in space.only_if.items():
-        _check_conditions(space, config, key, conditions, known)
+    for key in space.only_if:
+        _check_conditions(space, config, key, known)
 
 
 def _are_conditions(only_if: object) -> bool:
@@ -95,17 +95,11 @@ def _are_conditions(only_if: object) -> bool:
     )
 
 
-def _check_conditions(
-    space: Space,
-    config: RunConfig,
-    key: str,
-    conditions: Mapping[str, tuple[object, ...]],
-    known: Mapping[str, object],
-) -> None:
+def _check_conditions(space: Space, config: RunConfig, key: str, known: Mapping[str, object]) -> None:
     entry = f"ONLY_IF[{key!r}]"
     if key not in space.domains:
         raise space.error(entry, "is not in SPACE")
-    for other, allowed in conditions.items():
+    for other, allowed in space.only_if[key].items():
         if other not in known:
             raise space.error(entry, f"{other!r} is not a field that may vary")
         if _leads_to(space, other, key, set()):

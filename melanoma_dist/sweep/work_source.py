@@ -19,18 +19,19 @@ from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, ResumeError, StorageError
 from melanoma_dist.run import check_batch
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, as_written
-from melanoma_dist.sweep.racing import FoldTrial
-from melanoma_dist.sweep.records import (
+from melanoma_dist.sweep.journal import (
     ConfigDropped,
     EpochFinished,
+    Journal,
     UnitEnded,
     UnitFailed,
     UnitRestarted,
     UnitStarted,
     UnitStopped,
+    as_written,
     timestamp,
 )
+from melanoma_dist.sweep.racing import FoldTrial
 from melanoma_dist.sweep.space import Values
 from melanoma_dist.train.events import EpochDone, Event, Paused
 from melanoma_dist.train.unit import Unit
@@ -102,7 +103,11 @@ class SweepWorkSource:
             if self._stop_reason(trial) is not None:  # dropped while it waited
                 del self._controller.running[trial]
                 continue
-            self._record_start(trial, is_restart)
+            if is_restart:
+                self._journal.write(UnitRestarted(timestamp(), *trial))
+            else:
+                values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
+                self._journal.write(UnitStarted(timestamp(), *trial, values))
             try:
                 config = self._context.configured(trial.configuration, self._controller.values[trial.configuration])
             except ConfigError as error:  # each value is valid, but not all together
@@ -128,7 +133,9 @@ class SweepWorkSource:
             state = "finished" if unit not in self._paused and self._is_finished(unit) else "paused"
         self._journal.write(UnitEnded(timestamp(), *trial, state, round(seconds, 3)))
         if state == "finished":
-            self._finish(trial)
+            for drop in self._controller.finish(trial):
+                self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
+                self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
         if state != "paused":
             # Nothing resumes from its checkpoints: weights and predictions of a finished fold are elsewhere.
             shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
@@ -161,12 +168,6 @@ class SweepWorkSource:
             return reason
         return _OUT_OF_TIME if self._is_late() else None
 
-    def _finish(self, trial: FoldTrial) -> None:
-        """Finish a fold, and drop the configurations that lose by it."""
-        for drop in self._controller.finish(trial):
-            self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
-            self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
-
     def _fail(self, trial: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
         self._journal.write(UnitFailed(timestamp(), *trial, str(error), round(seconds, 3)))
         self._controller.fail(trial, str(error))
@@ -177,24 +178,11 @@ class SweepWorkSource:
         context = self._context
         folder = context.locate_run(config)
         open_run(folder, config, context.folds)
-        dataset = context.dataset
-        unit = Unit(
-            config,
-            trial.fold,
-            resolve_source(config.data.data, dataset.folder),
-            dataset.fingerprint,
-            folder.path.resolve(),
-            reports_to_scheduler=True,
-        )
+        source = resolve_source(config.data.data, context.dataset.folder)
+        place = folder.path.resolve()
+        unit = Unit(config, trial.fold, source, context.dataset.fingerprint, place, reports_to_scheduler=True)
         self._units[unit] = trial
         return unit
-
-    def _record_start(self, trial: FoldTrial, is_restart: bool) -> None:
-        if is_restart:
-            self._journal.write(UnitRestarted(timestamp(), *trial))
-        else:
-            values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
-            self._journal.write(UnitStarted(timestamp(), *trial, values))
 
     def _stop_reason(self, trial: FoldTrial) -> str | None:
         return self._controller.racing.states[trial.configuration].stop_reason

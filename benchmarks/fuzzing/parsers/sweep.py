@@ -7,10 +7,17 @@ from pathlib import Path
 from fuzzing.parsers import Parser
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, replay
+from melanoma_dist.sweep.journal import (
+    ConfigDropped,
+    EpochFinished,
+    Journal,
+    SessionStarted,
+    UnitEnded,
+    UnitStarted,
+    replay,
+)
 from melanoma_dist.sweep.ledger import make_ledger, milestones
 from melanoma_dist.sweep.racing import FoldRacing
-from melanoma_dist.sweep.records import ConfigDropped, EpochFinished, SessionStarted, UnitEnded, UnitStarted
 from melanoma_dist.sweep.search import Stopper
 
 

@@ -12,16 +12,16 @@ import numpy as np
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal
-from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
-from melanoma_dist.sweep.records import (
+from melanoma_dist.sweep.journal import (
     ConfigDropped,
     EpochFinished,
+    Journal,
     UnitEnded,
     UnitStarted,
     UnitStopped,
     timestamp,
 )
+from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper, build_searcher
 from melanoma_dist.sweep.space import read_space
 

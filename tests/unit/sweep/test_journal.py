@@ -12,14 +12,18 @@ import pytest
 
 from melanoma_dist.errors import DataError
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, add_missing_records, as_written, read_journal, replay
-from melanoma_dist.sweep.records import (
+from melanoma_dist.sweep.journal import (
     ConfigDropped,
     EpochFinished,
+    Journal,
     Record,
     SessionStarted,
     UnitStarted,
     UnitStopped,
+    add_missing_records,
+    as_written,
+    read_journal,
+    replay,
 )
 
 from ..hostile import fuzz_reader

@@ -7,12 +7,9 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.sweep.controller import UnitProgress
-from melanoma_dist.sweep.journal import Journal
-from melanoma_dist.sweep.leaderboard import as_table, best_two, leaderboard
-from melanoma_dist.sweep.ledger import Milestone, make_ledger, milestones
-from melanoma_dist.sweep.racing import FoldTrial
-from melanoma_dist.sweep.records import (
+from melanoma_dist.sweep.journal import (
     EpochFinished,
+    Journal,
     Record,
     SessionStarted,
     UnitEnded,
@@ -20,6 +17,9 @@ from melanoma_dist.sweep.records import (
     UnitStarted,
     UnitStopped,
 )
+from melanoma_dist.sweep.leaderboard import as_table, best_two, leaderboard
+from melanoma_dist.sweep.ledger import Milestone, make_ledger, milestones
+from melanoma_dist.sweep.racing import FoldTrial
 
 from .player import EPOCHS, FOLDS, controller_of, play, settings_of
 

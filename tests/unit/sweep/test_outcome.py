@@ -13,8 +13,8 @@ import yaml
 
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.sweep.journal import SessionStarted
 from melanoma_dist.sweep.outcome import Outcome
-from melanoma_dist.sweep.records import SessionStarted
 
 from .test_work_source import Setting, train
 

@@ -12,7 +12,7 @@ from melanoma_dist.distributed import cluster
 from melanoma_dist.distributed.plan import Layout, Machines
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep import command
-from melanoma_dist.sweep.records import SessionStarted, UnitStarted
+from melanoma_dist.sweep.journal import SessionStarted, UnitStarted
 
 from ..samples import config
 

@@ -15,10 +15,9 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageError, TrainingError
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.journal import Journal, add_missing_records, replay
+from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed, add_missing_records, replay
 from melanoma_dist.sweep.ledger import make_ledger
 from melanoma_dist.sweep.racing import FoldRacing
-from melanoma_dist.sweep.records import EpochFinished, UnitEnded, UnitFailed
 from melanoma_dist.sweep.search import Stopper, build_searcher
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
 from melanoma_dist.train.events import EpochDone, Paused, UnitDone
