@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.run_folder import RunFolder, locate_run
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
@@ -97,7 +97,7 @@ class Outcome:
 
     def _run(self, number: int) -> tuple[RunConfig, RunFolder]:
         config = self._context.configured(number, self._controller.values[number])
-        return config, self._context.locate_run(config)
+        return config, locate_run(config, self._context.dataset)
 
     def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
         """Write a row of the hyperparameter view: searched values, AUC and cost of a configuration."""

@@ -75,12 +75,9 @@ def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
     header = ["configuration", "state", "folds", "mean AUC", "sd", "worst fold", "epochs", f"{device}-hours", "reason"]
     rows = [
         [
-            plain(entry.name),
-            plain(entry.state),
-            plain(entry.folds),
+            *map(plain, (entry.name, entry.state, entry.folds)),
             *(Cell(number(auc, 4)) for auc in (entry.mean_auc, entry.sd_auc, entry.worst_fold_auc)),
-            _value(entry.epochs),
-            _value(entry.device_hours),
+            *map(_value, (entry.epochs, entry.device_hours)),
             plain(entry.why, "text"),
             *(_value(entry.values.get(key)) for key in keys),
         ]
@@ -91,15 +88,11 @@ def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
 
 def _milestones(first: list[Milestone], complete: list[Milestone], device: str) -> Table:
     rows = [
-        [
-            plain(measured_on),
-            Cell(number(point.auc, 4)),
-            Cell(number(point.device_seconds / 3600)),
-            plain(f"c{point.configuration:03d}"),
-        ]
+        [plain(measured_on), Cell(number(point.auc, 4)), Cell(number(point.device_seconds / 3600)),
+         plain(f"c{point.configuration:03d}")]
         for measured_on, line in (("first fold", first), ("mean over folds", complete))
         for point in line
-    ]
+    ]  # fmt: skip
     return Table("New best AUCs", ["measured on", "AUC", f"{device}-hours", "configuration"], rows)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run
+from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.node_copies import resolve_source
@@ -65,10 +65,6 @@ class SweepContext:
             if len(name) + len(part) < _LONGEST_NAME:
                 name += f"-{part}"
         return name
-
-    def locate_run(self, config: RunConfig) -> RunFolder:
-        """The run folder of a configuration."""
-        return locate_run(config, self.dataset)
 
 
 class SweepWorkSource:
@@ -176,7 +172,7 @@ class SweepWorkSource:
 
     def _unit(self, trial: FoldTrial, config: RunConfig) -> Unit:
         context = self._context
-        folder = context.locate_run(config)
+        folder = locate_run(config, context.dataset)
         open_run(folder, config, context.folds)
         source = resolve_source(config.data.data, context.dataset.folder)
         place = folder.path.resolve()
