@@ -60,7 +60,7 @@ _NEED_DALI = ("pixels", "command", "resume", "memory", "input")
 
 
 def main() -> None:
-    """Run the sections one by one and print what they found."""
+    """Run the sections one by one and print their rows."""
     settings = tyro.cli(Settings, description=__doc__)
     if settings.device == "cuda" and not torch.cuda.is_available():
         console.info("No GPU here: nothing to measure. (--device cpu tries this script without one.)")
@@ -73,7 +73,7 @@ def main() -> None:
         for row in _attempt(name, section, start + 60 * settings.minutes):
             rows.append(row)
             console.info(f"{time.monotonic() - start:4.0f} s | " + " | ".join(row.cells))
-            _write(settings.out, title, rows)  # at once: a process that is killed leaves what it found
+            _write(settings.out, title, rows)  # at once: a process that is killed leaves its rows
     console.table(title, _HEADER, [row.cells for row in rows])
 
 
@@ -84,12 +84,12 @@ def _sections(settings: Settings) -> Iterator[tuple[str, Section]]:
             yield name, partial(skipped, "DALI cannot be imported here")
         elif name == "train":
             for backbone in settings.backbones:
-                yield f"train {backbone}", partial(_found(name), backbone, settings)
+                yield f"train {backbone}", partial(_section(name), backbone, settings)
         else:
-            yield name, partial(_found(name), settings)
+            yield name, partial(_section(name), settings)
 
 
-def _found(name: str) -> Callable[..., Iterator[Row]]:
+def _section(name: str) -> Callable[..., Iterator[Row]]:
     """A section's function, imported when its turn comes: what it needs may be missing."""
 
     def section(*arguments: object) -> Iterator[Row]:
@@ -107,7 +107,7 @@ def _attempt(name: str, section: Section, deadline: float) -> Iterator[Row]:
     try:
         for row in section():
             yield replace(row, section=name)
-    except Exception as error:  # a benchmark that meets a surprise has to go on to the next
+    except Exception as error:  # a benchmark that meets a surprise continues with the next
         text = " ".join(str(error).split()) or "no message"
         yield Row("FAILED", type(error).__name__, text[:300], name)
     finally:

@@ -119,11 +119,11 @@ def features(settings: Settings, image_ids: pd.Series) -> tuple[npt.NDArray[np.f
     frame = InputFormat(settings.image_size, expected.mean, expected.std)
     config = ModelConfig(backbone=settings.backbone, weights=str(settings.weights))
     model = build_classifier(config, settings.image_size, len(_LABELS), settings.seed).eval()
-    found = []
+    features = []
     with torch.inference_mode():
         for images, batch in EvaluationLoader(samples, frame, 32, World(threads=2)):
-            found.append(model.features(images)[: batch.count].numpy())
-    return np.concatenate(found), samples.targets
+            features.append(model.features(images)[: batch.count].numpy())
+    return np.concatenate(features), samples.targets
 
 
 if __name__ == "__main__":

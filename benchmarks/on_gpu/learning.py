@@ -47,9 +47,9 @@ def dataset(settings: Settings) -> Dataset:
 
 def samples(settings: Settings) -> Samples:
     """All images, with eight labels, each several times: an epoch of a few steps would be mostly its beginning."""
-    given = dataset(settings)
-    rows = np.tile(np.arange(len(given.manifest)), _TIMES)
-    return Samples.of_rows(ShardReader(given), given.manifest, rows, LABEL_SETS["isic2019"])
+    prepared = dataset(settings)
+    rows = np.tile(np.arange(len(prepared.manifest)), _TIMES)
+    return Samples.of_rows(ShardReader(prepared), prepared.manifest, rows, LABEL_SETS["isic2019"])
 
 
 def frame(backbone: str, settings: Settings) -> InputFormat:
@@ -77,9 +77,9 @@ def train_step(backbone: str, settings: Settings, hardware: HardwareConfig) -> T
         hardware=hardware,
     )
     model = build_classifier(config.model, settings.size(backbone), LABELS, seed=0)
-    made = TrainStep(model, MaskedLoss(config.loss, np.eye(LABELS, dtype=np.float32)), config, settings.world)
-    made.begin_epoch(frozen=False)
-    return made
+    result = TrainStep(model, MaskedLoss(config.loss, np.eye(LABELS, dtype=np.float32)), config, settings.world)
+    result.begin_epoch(frozen=False)
+    return result
 
 
 def synthetic(size: int, settings: Settings, contiguous: bool = False) -> TrainingBatch:
@@ -98,9 +98,9 @@ def stepper(trained: TrainStep, batch: Callable[[], TrainingBatch]) -> Step:
 
     def step() -> int:
         nonlocal number
-        given = batch()
-        trained.step(given, number, _RATE)
+        images = batch()
+        trained.step(images, number, _RATE)
         number += 1
-        return len(given.images)
+        return len(images.images)
 
     return step

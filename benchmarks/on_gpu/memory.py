@@ -19,7 +19,7 @@ from melanoma_dist.train.fallbacks import fall_back, read_fallbacks
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from on_gpu.learning import MAIN_BACKBONE, as_in_a_run, stepper, synthetic, train_step
-from on_gpu.resume import told
+from on_gpu.resume import compare_units
 from on_gpu.settings import Row, Settings
 from on_gpu.units import unit_in
 
@@ -27,7 +27,7 @@ _SHARE = 0.5  # of the memory that the whole batch would take
 
 
 def memory(settings: Settings) -> Iterator[Row]:
-    """A unit in half the memory that it needs, against one that was asked to cut its batches as that one did."""
+    """Compare a unit in half the memory that it needs with one configured to the same micro-batches."""
     backbone = MAIN_BACKBONE if settings.gpu is not None else "test_resnet"
     needed = _needed(backbone, settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -41,9 +41,9 @@ def memory(settings: Settings) -> Iterator[Row]:
             f"{pieces} micro-batches",
             f"the batch at once takes {needed / 2**30:.1f} GiB; {tries} tries, {time.monotonic() - start:.0f} s",
         )
-        asked = _unit(Path(folder, "asked"), backbone, settings, max(pieces, 1))
-        _train_as_the_command_does(asked, settings)
-        yield Row(f"against --accumulate {pieces} from the start", told(short, asked))
+        configured = _unit(Path(folder, "configured"), backbone, settings, max(pieces, 1))
+        _train_as_the_command_does(configured, settings)
+        yield Row(f"against --accumulate {pieces} from the start", compare_units(short, configured))
 
 
 def _unit(run: Path, backbone: str, settings: Settings, accumulate: int) -> Unit:
@@ -55,7 +55,7 @@ def _unit(run: Path, backbone: str, settings: Settings, accumulate: int) -> Unit
 
 
 def _train_as_the_command_does(unit: Unit, settings: Settings) -> int:
-    """Begin again while something can be fallbacks. Returns how often it was begun."""
+    """Train the unit, again after every fallback. Returns the number of attempts."""
     tries = 1
     while not _trained(unit, settings):
         tries += 1

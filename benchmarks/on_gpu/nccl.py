@@ -34,7 +34,7 @@ def nccl(settings: Settings) -> Iterator[Row]:
 
 
 def _rank(rank: int, ranks: int, port: int, kind: str, answer: str) -> None:
-    """What each rank does; the first one writes what it found."""
+    """Measure on one rank; the first one writes the rows."""
     device = torch.device(kind, rank) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
         torch.cuda.set_device(device)
@@ -42,7 +42,7 @@ def _rank(rank: int, ranks: int, port: int, kind: str, answer: str) -> None:
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
     try:
-        found = [
+        rows = [
             ("all-reduce is the sum", _sum_is_right(rank, ranks, device), f"{ranks} ranks, {backend}"),
             ("all-reduce bandwidth", _bandwidth(ranks, device), "64 MB float32; bus bandwidth as nccl-tests has it"),
             ("DDP gradient against one process", _ddp_difference(rank, ranks, device), "relative; below 1e-4 is equal"),
@@ -50,7 +50,7 @@ def _rank(rank: int, ranks: int, port: int, kind: str, answer: str) -> None:
     finally:
         dist.destroy_process_group()
     if rank == 0:
-        Path(answer).write_text(json.dumps(found))
+        Path(answer).write_text(json.dumps(rows))
 
 
 def _sum_is_right(rank: int, ranks: int, device: torch.device) -> str:

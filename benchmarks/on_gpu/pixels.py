@@ -31,10 +31,10 @@ def pixels(settings: Settings) -> Iterator[Row]:
     images, square = samples(settings), frame(MAIN_BACKBONE, settings)
     encoded = images.encoded(np.arange(min(settings.batch_size, len(images.rows))))
     for policy in (None, *stream.POLICIES):
-        given = _graph_input(encoded, policy, square)
+        inputs = _graph_input(encoded, policy, square)
         rotate = policy is not None and stream.POLICIES[policy].rotation > 0
         ours, theirs = (
-            _once(given, square, settings.world.threads, gpu, rotate, images.largest) for gpu in (None, settings.gpu)
+            _once(inputs, square, settings.world.threads, gpu, rotate, images.largest) for gpu in (None, settings.gpu)
         )
         levels = (ours - theirs).abs() * 255 * torch.tensor(square.std).view(1, 3, 1, 1)
         share = (levels > 1.5).double().mean().item()
@@ -60,9 +60,9 @@ def _again(settings: Settings) -> Iterator[Row]:
     images = samples(settings)
     for how, without in {"as DALI likes": False, "without the decoding chip": True}.items():
         with _no_decoder_chip() if without else nullcontext():
-            found = [_hashes(loader(images, MAIN_BACKBONE, "dermoscopy", settings).epoch(0)) for _ in range(_AGAIN)]
-        different = sum(len(set(hashes)) > 1 for hashes in zip(*found, strict=True))
-        value = "the same bits" if not different else f"{different} of {len(found[0])} batches DIFFER"
+            epochs = [_hashes(loader(images, MAIN_BACKBONE, "dermoscopy", settings).epoch(0)) for _ in range(_AGAIN)]
+        different = sum(len(set(hashes)) > 1 for hashes in zip(*epochs, strict=True))
+        value = "the same bits" if not different else f"{different} of {len(epochs[0])} batches DIFFER"
         yield Row(f"{_AGAIN} times the same batches, {how}", value)
 
 
@@ -83,8 +83,10 @@ def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: Augmentation | No
 
 
 def _once(
-    given: GraphInput, square: InputFormat, threads: int, gpu: int | None, rotate: bool, largest: tuple[int, int]
+    source: GraphInput, square: InputFormat, threads: int, gpu: int | None, rotate: bool, largest: tuple[int, int]
 ) -> torch.Tensor:
-    """One batch through a graph of its own, on the CPU in the end."""
-    graph = Graph(lambda step: given if step == 0 else None, square, len(given.encoded), threads, gpu, rotate, largest)
+    """Run one batch through a new graph, and return it on the CPU."""
+    graph = Graph(
+        lambda step: source if step == 0 else None, square, len(source.encoded), threads, gpu, rotate, largest
+    )
     return next(iter(graph)).float().cpu().contiguous()

@@ -45,10 +45,10 @@ def _compared(backbone: str, size: int, compiled: bool, place: Path, settings: S
     seconds = time.monotonic() - start
     _train(other, settings)
     title = f"{backbone} at {size}" + ", compiled" * compiled
-    yield Row(f"{title}, two undisturbed", told(one, other), f"{seconds:.0f} s each")
+    yield Row(f"{title}, two undisturbed", compare_units(one, other), f"{seconds:.0f} s each")
     where = [_train(left, settings, steps) for steps in _STEPS_BETWEEN]
     _train(left, settings)
-    yield Row(f"{title}, left at {' and '.join(where)}", told(one, left))
+    yield Row(f"{title}, left at {' and '.join(where)}", compare_units(one, left))
 
 
 def _train(unit: Unit, settings: Settings, steps: int | None = None) -> str:
@@ -60,18 +60,18 @@ def _train(unit: Unit, settings: Settings, steps: int | None = None) -> str:
 
 def _after(steps: int | None) -> Callable[[], bool]:
     """Asked after each step: true from the ``steps``-th time on."""
-    asked = 0
+    calls = 0
 
     def leave() -> bool:
-        nonlocal asked
-        asked += 1
-        return steps is not None and asked >= steps
+        nonlocal calls
+        calls += 1
+        return steps is not None and calls >= steps
 
     return leave
 
 
-def told(one: Unit, other: Unit) -> str:
-    """Whether two units left the same, but for what the clock says."""
+def compare_units(one: Unit, other: Unit) -> str:
+    """Tell whether two units wrote the same, apart from measured times."""
     first, second = (of_unit(unit.run, unit.fold) for unit in (one, other))
     different = [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
     return f"DIFFERENT: {', '.join(different)}" if different else "the same bytes"

@@ -33,10 +33,10 @@ def images_per_s(step: Step, settings: Settings) -> float:
     for _ in range(_WARM_UP_STEPS if on_gpu else 1):
         step()
     slice_s = settings.seconds / _SLICES
-    # As many steps as fill a slice, found beforehand: to look at the clock after each would mean to wait for each.
+    # As many steps as fill a slice, determined beforehand: to look at the clock after each would mean to wait for each.
     steps = max(1, round(slice_s / _timed(step, _WARM_UP_STEPS, device)[0] * _WARM_UP_STEPS)) if on_gpu else 1
-    found = [_timed(step, steps, device) for _ in range(_SLICES if on_gpu else 1)]
-    return statistics.median(images / seconds for seconds, images in found)
+    slices = [_timed(step, steps, device) for _ in range(_SLICES if on_gpu else 1)]
+    return statistics.median(images / seconds for seconds, images in slices)
 
 
 def _timed(step: Step, steps: int, device: torch.device) -> tuple[float, int]:
@@ -49,6 +49,6 @@ def _timed(step: Step, steps: int, device: torch.device) -> tuple[float, int]:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -17,11 +17,11 @@ _LABELS = "melanoma"  # which any data set has
 
 
 def unit_in(run: Path, settings: Settings, **values: Any) -> Unit:
-    """Fold 0 in the folder ``run``, which is made. ``values`` by dotted field, ``__`` for the dot."""
-    given = dataset(settings)
+    """Fold 0 in the folder ``run``, which is created. ``values`` by dotted field, ``__`` for the dot."""
+    prepared = dataset(settings)
     fields = {name.replace("__", "."): value for name, value in values.items()}
     config = with_values(RunConfig(), {"data.labels": _LABELS, "model.weights": "none", "optimizer.lr": 1e-3, **fields})
     run.mkdir(parents=True)
-    folds = make_folds(given.manifest, LABEL_SETS[_LABELS], config.data.folds, config.seed)
+    folds = make_folds(prepared.manifest, LABEL_SETS[_LABELS], config.data.folds, config.seed)
     write_table(run / "folds.parquet", folds)
-    return Unit(config, 0, str(given.folder), given.fingerprint, run)
+    return Unit(config, 0, str(prepared.folder), prepared.fingerprint, run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.decision_rules import DecisionRules, read_decision_rules
 from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.artifacts.predictions import read_predictions
@@ -105,7 +106,7 @@ def open_trained_run(path: Path) -> TrainedRun:
         raise ConfigError(f"{path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
     folder = RunFolder(path, read_run_record(record).identity)
     if not folder.finished():
-        remedy = f"Finish it first: launch.py --config {path / 'config.yaml'} resumes it."
+        remedy = f"Finish it first: {console.program()} --config {path / 'config.yaml'} resumes it."
         raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
     if "data" not in folder.identity:
         raise DataError(f"{record}: does not say which data the run was trained on: it is damaged. Bring it back.")

@@ -1,12 +1,12 @@
-"""Checkpoints of a unit: whole or not there, checked before they are loaded, the last good one never deleted.
+"""Checkpoints of a unit: written atomically, checked before they are loaded, the last good one never deleted.
 
     checkpoints/
-      epoch-00007-step-0000120/    state.pt, best.txt, manifest.json; to go on from: 7 epochs and 120 steps of the next
+      epoch-00007-step-0000120/    state.pt, best.txt, manifest.json: the state after 7 epochs and 120 steps of the next
       best-0005/                   model.safetensors, validation.safetensors, manifest.json
 
-Each is a committed folder (``commit``): under its final name it is complete. A damaged one (a hash differs) is passed
-over for the one before it. ``best.txt`` names the folder of the best epoch so far. Tensors and plain types only:
-nothing that is loaded can run code.
+Each folder is committed (``storage.atomic``): under its final name it is complete. A unit resumes from the newest
+checkpoint whose hashes match. ``best.txt`` names the folder of the best epoch so far. Checkpoints hold only tensors
+and plain types, so loading one cannot run code.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.tensors import load_tensors
 
-_KEPT = 2  # good checkpoints to go on from: the newest, and the one to fall back on
+_RETAINED = 2  # intact checkpoints to resume from: the newest, and the one before it in case the newest gets corrupt
 _STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
 _REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
 
-
 State = dict[str, Any]
-"""What a unit is resumed from: tensors and plain types."""
+"""The state of a unit: tensors and plain types."""
 
 
 class NotSaved(TrainingError):
@@ -41,22 +40,22 @@ class NotSaved(TrainingError):
 
 @dataclass(frozen=True, order=True)
 class Cursor:
-    """Where a training stands: the epoch that it is in, from 0, and how many of its steps are done."""
+    """A position in the training: the current epoch, from 0, and the number of its finished steps."""
 
     epoch: int = 0
     step: int = 0
 
     @property
     def name(self) -> str:
-        """The checkpoint's; names are in the order of cursors."""
+        """Name of the checkpoint. Names sort like cursors."""
         return f"epoch-{self.epoch:05d}-step-{self.step:07d}"
 
     def describe(self, steps: int) -> str:
-        """For people; an epoch has ``steps`` steps."""
+        """Describe the position for people. An epoch has ``steps`` steps."""
         return f"step {self.step} of {steps} of epoch {self.epoch + 1}" if self.step else f"epoch {self.epoch}"
 
     def state_dict(self) -> dict[str, int]:
-        """Plain values, for a checkpoint."""
+        """Return plain values, for a checkpoint."""
         return dict(self.__dict__)
 
 
@@ -64,16 +63,16 @@ class Checkpoints:
     """The checkpoints of one unit, in one folder. Only the main rank writes."""
 
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
-        """``warn`` is told of checkpoints that are damaged."""
+        """``warn`` takes a message for each corrupt checkpoint."""
         self._folder = folder
         self._warn = warn
         self.last: str | None = None
-        """The name of the checkpoint last saved, or found as the newest."""
+        """Name of the checkpoint that was saved last, or that ``newest`` returned."""
 
     def save(self, cursor: Cursor, state: State, keep_best: int) -> None:
-        """Save the state at ``cursor``, whose best epoch is ``keep_best``; then drop what nobody will go back to.
+        """Save the state at ``cursor``, whose best epoch is ``keep_best``; then delete checkpoints no longer needed.
 
-        Raises NotSaved, caused by what the storage said.
+        Raises NotSaved, from the error of the storage.
         """
 
         def write(folder: Path) -> None:
@@ -82,43 +81,43 @@ class Checkpoints:
 
         self._write(cursor.name, write)
         self.last = cursor.name
-        with suppress(OSError):  # what stays now is dropped after the next one
+        with suppress(OSError):  # what remains is deleted after the next save
             self._retain(cursor.name)
 
     def newest(self) -> str | None:
-        """The name of the newest state that is undamaged, or None where there is no checkpoint.
+        """Return the name of the newest intact state, or None where there is no checkpoint.
 
-        Raises TrainingError when there are checkpoints and none is good.
+        Raises TrainingError when all checkpoints are corrupt.
         """
-        damages = []
-        for name, folder in reversed(self._standing("epoch-*").items()):
-            why = _damage(folder)
-            if why is None:
+        errors = []
+        for name, folder in reversed(self._committed("epoch-*").items()):
+            error = _integrity_error(folder)
+            if error is None:
                 self.last = name
                 return name
-            self._warn(f"{folder} is damaged ({why}); falling back to the checkpoint before it.")
-            damages.append(f"{name}: {why}")
-        if damages:
+            self._warn(f"{folder} is corrupt ({error}); falling back to the checkpoint before it.")
+            errors.append(f"{name}: {error}")
+        if errors:
             raise TrainingError(
-                f"{self._folder}: every checkpoint is damaged ({'; '.join(damages)}). "
-                "Delete the folder to train the fold anew."
+                f"{self._folder}: every checkpoint is corrupt ({'; '.join(errors)}). "
+                "Delete the folder to train the fold again."
             )
         return None
 
     def load(self, name: str) -> State:
-        """The state that ``newest`` named, checked anew: another rank may read another copy."""
-        folder = self._standing(name).get(name, self._folder / name)
-        if why := _damage(folder):
+        """Load the state that ``newest`` named. Checks it again, because another rank may read another copy."""
+        folder = self._committed(name).get(name, self._folder / name)
+        if error := _integrity_error(folder):
             raise TrainingError(
-                f"{folder} is damaged for one rank and not for another ({why}): is its storage one and the same?"
+                f"{folder} is corrupt on one rank and intact on another ({error}). Its ranks must share one storage."
             )
         try:
             state: State = load_tensors(folder / _STATE)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as cause:
             raise TrainingError(
-                f"{folder}: its state is none that this program wrote ({error}). "
-                "Delete it to go on from the checkpoint before it."
-            ) from error
+                f"{folder}: {_STATE} was not written by this program ({cause}). "
+                "Delete the folder to resume from the checkpoint before it."
+            ) from cause
         return state
 
     def save_best(
@@ -128,7 +127,7 @@ class Checkpoints:
         validation: dict[str, torch.Tensor],
         about: dict[str, str] | None = None,
     ) -> None:
-        """Save the weights of the best epoch, with ``about`` as metadata, and what they predict for the validation."""
+        """Save the weights of the best epoch, with ``about`` as metadata, and their predictions of the validation."""
 
         def write(folder: Path) -> None:
             save_file({key: value.contiguous() for key, value in model.items()}, folder / _MODEL, about)
@@ -138,14 +137,14 @@ class Checkpoints:
         self._write(_best_name(epoch), write)
 
     def best(self, epoch: int) -> tuple[Path, dict[str, torch.Tensor]]:
-        """The weights file of the best epoch, and its validation tensors. Raises TrainingError if damaged."""
+        """Return the weights file of the best epoch and its validation tensors. Raises TrainingError if corrupt."""
         name = _best_name(epoch)
-        folder = self._standing(name).get(name, self._folder / name)
-        if why := atomic.integrity_error(folder, required=(_MODEL, _VALIDATION)):
-            raise TrainingError(f"{folder} is damaged or missing ({why}). Delete the fold's folder to train it anew.")
+        folder = self._committed(name).get(name, self._folder / name)
+        if error := atomic.integrity_error(folder, required=(_MODEL, _VALIDATION)):
+            raise TrainingError(f"{folder} is corrupt or missing ({error}). Delete the fold's folder to retrain it.")
         return folder / _MODEL, load_file(folder / _VALIDATION)
 
-    def _standing(self, pattern: str) -> dict[str, Path]:
+    def _committed(self, pattern: str) -> dict[str, Path]:
         return atomic.committed_folders(self._folder, pattern)
 
     def _write(self, name: str, write: atomic.Write) -> None:
@@ -158,24 +157,24 @@ class Checkpoints:
             ) from error
 
     def _retain(self, newest: str) -> None:
-        """Keep the checkpoint just saved, the last good one before it, and the best epochs of both; drop the rest.
+        """Retain the checkpoint just saved, the last intact one before it and the best epochs of both; delete others.
 
-        A damaged one counts for nothing, and one that is later than the newest was fallen back from.
+        A checkpoint later than ``newest`` is corrupt: the unit resumed from one before it.
         """
-        states = self._standing("epoch-*")
+        states = self._committed("epoch-*")
         before = [name for name in states if name < newest]
-        kept = [newest]
-        while before and len(kept) < _KEPT:
-            if _damage(states[name := before.pop()]) is None:
-                kept.append(name)
-        kept += [(states[name] / _BEST).read_text() for name in kept]
-        for name, folder in (states | self._standing("best-*")).items():
-            if name not in kept:
+        retained = [newest]
+        while before and len(retained) < _RETAINED:
+            if _integrity_error(states[name := before.pop()]) is None:
+                retained.append(name)
+        retained += [(states[name] / _BEST).read_text() for name in retained]
+        for name, folder in (states | self._committed("best-*")).items():
+            if name not in retained:
                 atomic.remove_folder(folder)
 
 
 def best_hashes(folder: Path) -> set[str]:
-    """The sha256 of the weights that the best epochs in a unit's ``checkpoints`` left; empty where none is there."""
+    """Return the sha256 of the best epochs' weights in a unit's ``checkpoints``; empty without any."""
     try:
         return {atomic.read_manifest(best)[_MODEL] for best in atomic.committed_folders(folder, "best-*").values()}
     except (OSError, ValueError, KeyError):
@@ -186,12 +185,12 @@ def _best_name(epoch: int) -> str:
     return f"best-{epoch:04d}"
 
 
-def _damage(folder: Path) -> str | None:
+def _integrity_error(folder: Path) -> str | None:
     return atomic.integrity_error(folder, required=(_STATE, _BEST))
 
 
 def _sort_header(path: Path) -> None:
-    """Bring the metadata of a safetensors file, which come in random order, into one: equal weights are equal files."""
+    """Sort the metadata of a safetensors file, which come in random order, so that equal weights are equal files."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

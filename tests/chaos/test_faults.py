@@ -66,8 +66,8 @@ def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Pa
     command.plan("storage.atomic:_seal", 2, do=str(errno.ENOSPC), fold=0)
     command.plan("storage.atomic:_seal", 2, do=str(errno.EIO), fold=1)
     done = command.give()
-    assert done.stdout.count("The training goes on, and tries to save again") == 2
-    assert done.stdout.count("takes what is saved again, after 1 refusals") == 2
+    assert done.stdout.count("Training continues; the next attempt to save") == 2
+    assert done.stdout.count("accepts files again, after 1 refusals") == 2
     assert done.returncode == 0, done.stdout + done.stderr
     # A training that ends before the wait is over leaves its result, and needs no last checkpoint any more.
     assert {*differences(command.run, finished)} <= {"fold-0 state", "fold-1 state"}

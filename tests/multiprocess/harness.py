@@ -88,9 +88,9 @@ def _serve(pipe: Connection) -> None:
         meeting: dict[str, Any] = {"init_method": f"tcp://127.0.0.1:{port}", "timeout": timedelta(seconds=group_s)}
         dist.init_process_group("gloo", rank=world.rank, world_size=world.size, **meeting)
         try:
-            found = work(world, *arguments)
+            result = work(world, *arguments)
         except Exception as error:
             traceback.print_exc()
-            found = error
+            result = error
         dist.destroy_process_group()
-        pipe.send(found)
+        pipe.send(result)

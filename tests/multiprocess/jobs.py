@@ -70,17 +70,17 @@ def first_steps(world: World, config: RunConfig, data: Path, steps: int, frozen:
     loader, samples = loader_of(world, config, data)
     train_step = build_train_step(world, config, samples.targets)
     train_step.begin_epoch(frozen)
-    seen, known = [], []
+    samples, known = [], []
     batches = loader.epoch(0)
     for number in range(steps):
         batch = next(batches)
         train_step.step(batch, number, config.optimizer.lr)
-        seen.append(batch.samples)
+        samples.append(batch.samples)
         known.append(batch.known)
     loss = sum_over_ranks(train_step.running_loss(), world)
     train_step.check_skipped(most=0)
     average = None if train_step.average is None else arrays(train_step.average.module)
-    return Steps(seen, known, loss, arrays(train_step.model), average)
+    return Steps(samples, known, loss, arrays(train_step.model), average)
 
 
 def first_steps_of_each(world: World, configs: Sequence[RunConfig], data: Path, steps: int) -> list[Steps]:
@@ -100,7 +100,7 @@ def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dic
     loader, samples = loader_of(world, config, data)
     train_step = build_train_step(world, config, samples.targets)
     train_step.begin_epoch(frozen)
-    begun = arrays(train_step.model)
+    initial = arrays(train_step.model)
     batches = loader.epoch(0)
     for number in range(2):
         train_step.step(next(batches), number, config.optimizer.lr)
@@ -111,7 +111,7 @@ def statistics(world: World, config: RunConfig, data: Path, frozen: bool) -> dic
     images, _ = next(iter(samples_seen))
     with torch.inference_mode():
         logits = train_step.evaluation_model()(images).numpy()
-    return {"begun": begun, "before": before, "after": arrays(train_step.model), "logits": {"logits": logits}}
+    return {"initial": initial, "before": before, "after": arrays(train_step.model), "logits": {"logits": logits}}
 
 
 def one_rank_meets_nan(world: World, config: RunConfig, data: Path, victim: int) -> tuple[int, Arrays]:
@@ -143,15 +143,15 @@ def whole_unit(world: World, unit: Unit, stop_at: int | None = None) -> list[Eve
 
 def seen_by_unit(world: World, unit: Unit, stop_at: int | None = None) -> dict[int, list[int]]:
     """The same; which samples this rank took in which step."""
-    seen: dict[int, list[int]] = {}
+    samples: dict[int, list[int]] = {}
 
     def note(batch: TrainingBatch, number: int) -> None:
         stop(stop_at, batch, number)
-        seen[number] = batch.samples.tolist()
+        samples[number] = batch.samples.tolist()
 
     with before_step(note), suppress(Stopped):
         train_unit(unit, world, lambda event: None)
-    return seen
+    return samples
 
 
 def stop(stop_at: int | None, _: TrainingBatch, number: int) -> None:
@@ -175,11 +175,11 @@ def before_step(act: Callable[[TrainingBatch, int], None]) -> Iterator[None]:
         TrainStep.step = step  # type: ignore[method-assign]
 
 
-def left_unit(world: World, unit: Unit, patience: int) -> list[Event]:
-    """Train a unit that is asked to leave after so many steps."""
+def train_and_pause(world: World, unit: Unit, patience: int) -> list[Event]:
+    """Train a unit and pause it after so many steps."""
     events: list[Event] = []
-    asked = iter(range(10**6))
-    train_unit(unit, world, events.append, lambda: next(asked) >= patience)
+    calls = iter(range(10**6))
+    train_unit(unit, world, events.append, lambda: next(calls) >= patience)
     return events
 
 
@@ -201,16 +201,16 @@ def saving_unit(world: World, unit: Unit) -> list[int]:
 
 
 def collectives(world: World) -> tuple[list[int], float, Any]:
-    mine = np.array([10 * world.rank, 10 * world.rank + 1])
+    local = np.array([10 * world.rank, 10 * world.rank + 1])
     return (
-        gather(mine, world).tolist(),
+        gather(local, world).tolist(),
         sum_over_ranks(0.1 * (world.rank + 1), world),
         broadcast_value({"rank": world.rank}, world),
     )
 
 
-def judged_unit(world: World, unit: Unit, stop_after: int) -> list[Event]:
-    """Train a unit that is told to stop after an epoch."""
+def train_with_scheduler(world: World, unit: Unit, stop_after: int) -> list[Event]:
+    """Train a unit whose scheduler stops it after ``stop_after`` epochs."""
     events: list[Event] = []
 
     def report(event: Event) -> str | None:

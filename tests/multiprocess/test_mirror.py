@@ -33,7 +33,7 @@ def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
     mirror = f"file://{tmp_path}/bucket"
     reference, lost = (unit_in(tmp_path / name / "run", data, mirror) for name in ("whole", "lost"))
     jobs.whole_unit(World(), replace(reference, mirror=None))
-    jobs.judged_unit(World(), replace(lost, reports_to_scheduler=True), 1)  # it stops after its first epoch
+    jobs.train_with_scheduler(World(), replace(lost, reports_to_scheduler=True), 1)  # it stops after its first epoch
     run = RunFolder(lost.run, {})
     parts = mirror_parts(replace(RUN, mirror=mirror), run)
     with keep_mirrored(parts[:1], print):

@@ -37,11 +37,11 @@ def alone(config: object, data: Path, steps: int = 4) -> jobs.Steps:
 @pytest.fixture(scope="module")
 def together(data: Path) -> list[list[jobs.Steps]]:
     """Per rank of two, the first steps of every case."""
-    found = on_ranks(2, jobs.first_steps_of_each, list(CASES.values()), data, 4)
-    failures = [each for each in found if isinstance(each, Exception)]
+    results = on_ranks(2, jobs.first_steps_of_each, list(CASES.values()), data, 4)
+    failures = [each for each in results if isinstance(each, Exception)]
     if failures:
         raise failures[0]
-    return found
+    return results
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -54,8 +54,8 @@ def test_two_ranks_take_the_steps_of_one(case: str, together: list[list[jobs.Ste
         batch[0::2], batch[1::2] = ranks[0].samples[step], ranks[1].samples[step]
         assert (batch == whole).all()
         assert one.known[step] == ranks[0].known[step] == ranks[1].known[step]
-    begun = alone(CASES[case], data, steps=0).state
-    moved = max(np.abs(one.state[key] - begun[key]).max() for key in begun)
+    initial = alone(CASES[case], data, steps=0).state
+    moved = max(np.abs(one.state[key] - initial[key]).max() for key in initial)
     assert moved > 1e-4
     for rank in ranks:
         assert rank.loss == pytest.approx(one.loss, rel=1e-5)
@@ -80,9 +80,9 @@ def test_validation_is_the_same_bits_on_any_number_of_ranks(data: Path) -> None:
     one = on_ranks(1, jobs.validation, config, data)
     assert len(np.unique(one[0][0])) > 100
     for size in (2, 3):
-        for probability, figures in on_ranks(size, jobs.validation, config, data):
+        for probability, metrics in on_ranks(size, jobs.validation, config, data):
             assert np.array_equal(probability, one[0][0])
-            assert figures == one[0][1]
+            assert metrics == one[0][1]
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +108,13 @@ def test_all_ranks_begin_with_the_same_model_and_validate_the_same(
     """Given weights are read by the main rank alone; their running statistics have to reach the others too."""
     config = tiny(backbone="test_resnet", head_norm="batch", weights=str(weights), ema_decay=ema_decay)
     first, second = on_ranks(2, jobs.statistics, config, data, frozen)
-    for moment in ("begun", "after", "logits"):
+    for moment in ("initial", "after", "logits"):
         for key, value in first[moment].items():
             assert np.array_equal(value, second[moment][key]), f"{moment}: {key} differs between the ranks"
     running = [key for key in first["before"] if key.endswith("running_mean")]
     if frozen:
-        trunk = [key for key in first["begun"] if key.startswith("trunk.")]
-        assert all(np.array_equal(first["after"][key], first["begun"][key]) for key in trunk)
+        trunk = [key for key in first["initial"] if key.startswith("trunk.")]
+        assert all(np.array_equal(first["after"][key], first["initial"][key]) for key in trunk)
     assert any(not np.array_equal(first["before"][key], second["before"][key]) for key in running)
     for key in running:
         middle = (first["before"][key] + second["before"][key]) / 2
@@ -133,7 +133,7 @@ def test_nan_on_one_rank_is_skipped_by_all(data: Path, victim: int) -> None:
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_nan_on_one_rank_ends_all_of_them_with_one_message_where_none_may_be_skipped(data: Path, victim: int) -> None:
-    found = on_ranks(2, jobs.one_rank_meets_nan, tiny(max_skipped_steps=0), data, victim, limit_s=90)
-    assert [type(each) for each in found] == [TrainingError] * 2
-    assert str(found[0]) == str(found[1])
-    assert "1 steps of one epoch, lastly step 3, were skipped" in str(found[0])
+    results = on_ranks(2, jobs.one_rank_meets_nan, tiny(max_skipped_steps=0), data, victim, limit_s=90)
+    assert [type(each) for each in results] == [TrainingError] * 2
+    assert str(results[0]) == str(results[1])
+    assert "1 steps of one epoch, lastly step 3, were skipped" in str(results[0])

@@ -68,10 +68,10 @@ def test_a_unit_leaves_what_it_promises(finished: tuple[Unit, list[object]]) -> 
     assert list(unit.folder.glob("events.*"))
 
 
-def told(unit: Unit) -> list[dict[str, Any]]:
-    """The epochs' records without what the clock says."""
+def epoch_records(unit: Unit) -> list[dict[str, Any]]:
+    """The records of the epochs without measured times."""
     lines = (unit.folder / "metrics.jsonl").read_text().splitlines()
-    return [plain(json.loads(line)) for line in lines]
+    return [comparable(json.loads(line)) for line in lines]
 
 
 def last_state(unit: Unit) -> dict[str, Any]:
@@ -91,20 +91,20 @@ def scalars(unit: Unit) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same(unit: Unit, other: Unit) -> None:
-    """Bit for bit: figures, predictions, curves, published weights, and everything that a training goes on from."""
-    assert told(unit) == told(other)
+    """Bit for bit: metrics, predictions, curves, published weights, and the last checkpoint."""
+    assert epoch_records(unit) == epoch_records(other)
     assert unit.predictions.read_bytes() == other.predictions.read_bytes()
     assert unit.model.read_bytes() == other.model.read_bytes()
     assert scalars(unit) == scalars(other)
-    assert plain(last_state(unit)) == plain(last_state(other))
+    assert comparable(last_state(unit)) == comparable(last_state(other))
 
 
-def plain(value: Any) -> Any:
-    """A state without what the clock says, its tensors as bytes."""
+def comparable(value: Any) -> Any:
+    """A state without measured times, its tensors as bytes."""
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items() if key not in CLOCK}
+        return {key: comparable(each) for key, each in value.items() if key not in CLOCK}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [comparable(each) for each in value]
     return (value.dtype, value.shape, value.numpy().tobytes()) if isinstance(value, torch.Tensor) else value
 
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_several_ranks_agree_on_is_taken_once(data: Path, tmp_
 def test_a_unit_that_is_asked_to_leave_saves_and_goes_on_from_there(ranks: int, data: Path, tmp_path: Path) -> None:
     whole, left = (unit_in(tmp_path / name, data, ranks) for name in ("whole", "left"))
     on_ranks(ranks, jobs.whole_unit, whole)
-    events, *_ = on_ranks(ranks, jobs.left_unit, left, 1)
+    events, *_ = on_ranks(ranks, jobs.train_and_pause, left, 1)
     at = 2 if ranks == 1 else 3  # several ranks answer a request one step later
     assert events[-1] == Paused(1, f"step {at} of 4 of epoch 1")
     assert last_state(left)["cursor"] == {"epoch": 0, "step": at}
@@ -177,20 +177,20 @@ def test_from_one_rank_to_two_and_back_in_the_middle_of_an_epoch(data: Path, tmp
     for ranks in (first, second, third):
         for step in ranks[0]:
             assert sorted(sample for rank in ranks for sample in rank[step]) == sorted(expected[step])
-    for ours, theirs in zip(told(resized), told(whole), strict=True):
+    for ours, theirs in zip(epoch_records(resized), epoch_records(whole), strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-5)
         assert ours["validation"]["labels"]["MEL"] == pytest.approx(theirs["validation"]["labels"]["MEL"], abs=1e-4)
-    weights, wanted = last_state(resized)["train_step"]["model"], last_state(whole)["train_step"]["model"]
-    assert max(float((weights[key] - value).abs().max()) for key, value in wanted.items()) < 1e-5
+    weights, expected = last_state(resized)["train_step"]["model"], last_state(whole)["train_step"]["model"]
+    assert max(float((weights[key] - value).abs().max()) for key, value in expected.items()) < 1e-5
 
 
 def test_a_model_with_batch_statistics_goes_on_with_more_ranks(data: Path, tmp_path: Path) -> None:
-    """Its figures differ, because each rank normalises a smaller share; all is finite and every epoch is there once."""
+    """Its metrics differ, because each rank normalises a smaller share; all is finite and every epoch is there once."""
     unit = unit_in(tmp_path / "run", data, 1, "1", allow_resize=True)
     on_ranks(1, jobs.whole_unit, unit, 2)
     events, *_ = on_ranks(2, jobs.whole_unit, unit)
     assert Note(1, "resumes on another number of ranks: 1 then, 2 now (--allow-resize)") in events
-    assert [record["epoch"] for record in told(unit)] == [1, 2]
+    assert [record["epoch"] for record in epoch_records(unit)] == [1, 2]
     assert pd.read_parquet(unit.predictions)["MEL"].between(0, 1).all()
 
 
@@ -202,14 +202,14 @@ def test_another_number_of_ranks_may_have_other_threads(data: Path, tmp_path: Pa
     assert unit.predictions.is_file()
 
 
-def test_every_rank_of_a_judged_unit_stops_when_the_answer_to_an_epoch_is_a_reason(data: Path, tmp_path: Path) -> None:
+def test_every_rank_stops_when_the_scheduler_answers_an_epoch_with_a_reason(data: Path, tmp_path: Path) -> None:
     unit = replace(unit_in(tmp_path / "run", data), reports_to_scheduler=True)
-    main, other = on_ranks(2, jobs.judged_unit, unit, 1)
+    main, other = on_ranks(2, jobs.train_with_scheduler, unit, 1)
     assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
     assert other == []
     assert not unit.predictions.exists()
-    # Started again, it tells the epoch again, in case its end was lost, and goes no further than it is told.
-    main, _ = on_ranks(2, jobs.judged_unit, unit, 1)
+    # Started again, it reports the epoch again, in case its end was lost, and stops there again.
+    main, _ = on_ranks(2, jobs.train_with_scheduler, unit, 1)
     assert [event.epoch for event in main if isinstance(event, EpochDone)] == [1]
     assert len((unit.folder / "metrics.jsonl").read_text().splitlines()) == 1
 

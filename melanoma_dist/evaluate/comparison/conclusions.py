@@ -33,7 +33,7 @@ _OPTIMISTIC = [
     "All runs are measured on the same images in the same folds. Each fold kept the epoch of its highest validation "
     "AUC, so every metric here is optimistic, and one run's may be more so than another's. Choosing a run by this page "
     "and then citing its metrics is optimistic once more. Only images that no fold trains or validates on avoid this "
-    "(`launch.py evaluate`, then `compare --holdout`).",
+    "(`evaluate`, then `compare --holdout`).",
     "Intervals and p values come from the lesions: they show whether other lesions of the same kind could reverse a "
     "difference between these very models. They do not cover another training; the interval over folds does in part.",
 ]

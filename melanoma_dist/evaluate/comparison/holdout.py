@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from melanoma_dist import console
 from melanoma_dist.artifacts.evaluation import EVALUATION, EvaluationRecord, EvaluationResults, read_evaluation
 from melanoma_dist.artifacts.integrity import check_untouched
 from melanoma_dist.data.labels import TRUE
@@ -86,7 +87,7 @@ def _last(folder: Path, holdout: str) -> tuple[Path, EvaluationRecord, Evaluatio
         raise DataError(
             f"compare: {folder} has no finished evaluation on {holdout}"
             + (f" (it has: {', '.join(others)})" if others else "")
-            + f". `launch.py evaluate {folder} --holdout {holdout}` runs one, and records it."
+            + f". `{console.program()} evaluate {folder} --holdout {holdout}` runs one, and records it."
         )
     _, path, record, results = max(finished, key=lambda each: each[0])
     return path, record, results

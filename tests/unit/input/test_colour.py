@@ -38,11 +38,11 @@ def twisted(images: npt.NDArray[np.uint8], **chosen: npt.NDArray[np.float32]) ->
     @pipeline_def(batch_size=COUNT, num_threads=1, device_id=None)
     def color_twist() -> object:
         source = lambda: (images, *chosen.values())  # noqa: E731
-        given, *values = fn.external_source(source=source, num_outputs=1 + len(chosen), batch=True)
-        return fn.color_twist(given, dtype=types.FLOAT, **dict(zip(chosen, values, strict=True)))
+        images, *values = fn.external_source(source=source, num_outputs=1 + len(chosen), batch=True)
+        return fn.color_twist(images, dtype=types.FLOAT, **dict(zip(chosen, values, strict=True)))
 
-    (found,) = color_twist().run()
-    return np.asarray(found.as_array(), dtype=np.float64)
+    (twisted,) = color_twist().run()
+    return np.asarray(twisted.as_array(), dtype=np.float64)
 
 
 def test_it_is_dalis_color_twist(images: npt.NDArray[np.uint8]) -> None:

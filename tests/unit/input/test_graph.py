@@ -88,10 +88,10 @@ GENERATED = {
 @pytest.mark.parametrize("size", [64, 75])
 def test_evaluation_is_what_pil_and_pytorch_compute(kind: str, size: int) -> None:
     frame = InputFormat(size, MEAN, STD)
-    found = evaluated(GENERATED[kind], frame=frame)[0]
-    assert found.shape == (3, size, size)
-    assert found.dtype == torch.float32
-    assert (found - reference(GENERATED[kind], frame)).abs().max() <= ONE_LEVEL + 1e-4
+    actual = evaluated(GENERATED[kind], frame=frame)[0]
+    assert actual.shape == (3, size, size)
+    assert actual.dtype == torch.float32
+    assert (actual - reference(GENERATED[kind], frame)).abs().max() <= ONE_LEVEL + 1e-4
 
 
 def test_evaluation_of_native_photographs(isic: Path) -> None:
@@ -139,10 +139,10 @@ def test_flips_are_those_of_pytorch(rotate: bool) -> None:
 def test_a_crop_is_the_window_of_the_image() -> None:
     original = picture(200, 160, 3)
     window = drawn(anchor=[[0.25, 0.1]], extent=[[0.5, 0.75]])
-    found = all_of([training_input([jpeg(original, quality=95)], window, UNIT)], UNIT)[0][0]
+    actual = all_of([training_input([jpeg(original, quality=95)], window, UNIT)], UNIT)[0][0]
     decoded = Image.open(io.BytesIO(jpeg(original, quality=95).tobytes())).convert("RGB")
     cut = decoded.crop((20, 40, 170, 120)).resize((64, 64), Image.Resampling.BILINEAR)
-    difference = (found - normalised(np.asarray(cut), UNIT)).abs()
+    difference = (actual - normalised(np.asarray(cut), UNIT)).abs()
     assert difference.max() <= 2.01 / 255  # PIL weighs the outermost pixels a little differently
     assert difference.mean() <= 0.5 / 255
 
@@ -161,7 +161,7 @@ def test_rotation_invents_no_border() -> None:
 @pytest.mark.parametrize("angle", [30.0, -75.0, 90.0, 180.0])
 def test_rotation_turns_as_pil_does(angle: float) -> None:
     original = jpeg(picture(160, 160, 4), quality=95)
-    found = all_of([training_input([original], drawn(angle=angle), UNIT)], UNIT, rotate=True)[0][0]
+    actual = all_of([training_input([original], drawn(angle=angle), UNIT)], UNIT, rotate=True)[0][0]
     turn = np.deg2rad(angle)
     side = int(np.ceil(64 * (abs(np.cos(turn)) + abs(np.sin(turn))) - 1e-3))
     large = Image.open(io.BytesIO(original.tobytes())).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
@@ -171,9 +171,9 @@ def test_rotation_turns_as_pil_does(angle: float) -> None:
     other_way = normalised(
         np.asarray(large.rotate(-angle + 45, Image.Resampling.BILINEAR))[at : at + 64, at : at + 64], UNIT
     )
-    close = (found - expected)[:, 2:-2, 2:-2].abs().mean()
+    close = (actual - expected)[:, 2:-2, 2:-2].abs().mean()
     assert close < 0.03  # half a pixel's shift of the cut is allowed
-    assert (found - other_way)[:, 2:-2, 2:-2].abs().mean() > 3 * close
+    assert (actual - other_way)[:, 2:-2, 2:-2].abs().mean() > 3 * close
 
 
 def test_batches_are_channels_last() -> None:

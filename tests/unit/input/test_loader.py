@@ -42,9 +42,9 @@ def test_an_epoch_sees_every_sample_with_its_targets(samples: Samples) -> None:
     batches = epoch(loader, 0)
     n = len(samples.rows)
     assert len(batches) == loader.steps == -(-n // BATCH)
-    seen = np.concatenate([batch.samples for batch in batches])
-    assert set(seen) == set(range(n))
-    assert len(seen) < n + BATCH
+    samples = np.concatenate([batch.samples for batch in batches])
+    assert set(samples) == set(range(n))
+    assert len(samples) < n + BATCH
     for batch in batches:
         assert batch.images.shape == (BATCH, 3, FRAME.size, FRAME.size)
         expected = samples.targets[batch.samples]
@@ -146,7 +146,7 @@ def test_a_damaged_header_is_told_with_the_name_of_the_image(
     assert name in str(caught_too.value)
 
 
-def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_reported_by_its_name(dataset: Dataset, tmp_path: Path) -> None:
     length = int(dataset.manifest.iloc[13]["length"])
     broken = all_samples(damaged(dataset, tmp_path, 13, 0.3, b"\xff\xc4" * (length // 5)))
     with pytest.raises(DataError) as caught:
@@ -157,7 +157,7 @@ def test_a_damaged_middle_is_told_with_the_name_of_the_image(dataset: Dataset, t
 def test_a_damaged_sample_weighs_nothing_and_another_photograph_is_shown_for_it(samples: Samples) -> None:
     last = len(samples.rows) - 1
     spoilt = replace(samples, corrupt=np.array([12, 13, last]))
-    shown = {12: 14, 13: 14, last: 0}
+    replacements = {12: 14, 13: 14, last: 0}
     whole = torch.cat([images.clone() for images, _ in EvaluationLoader(samples, FRAME, 1, World())])
     met: set[int] = set()
     for batch, before in zip(epoch(training(spoilt, augment="none"), 1), epoch(training(samples), 1), strict=True):
@@ -166,10 +166,10 @@ def test_a_damaged_sample_weighs_nothing_and_another_photograph_is_shown_for_it(
         expected[np.isin(batch.samples, spoilt.corrupt)] = np.nan
         assert np.array_equal(batch.targets.numpy(), expected, equal_nan=True)
         assert batch.known == int((~np.isnan(expected)).sum())
-        others = [shown.get(int(sample), int(sample)) for sample in batch.samples]
+        others = [replacements.get(int(sample), int(sample)) for sample in batch.samples]
         assert (batch.images - whole[others]).abs().max() < 1e-5
-        met |= shown.keys() & set(batch.samples.tolist())
-    assert met == shown.keys()
+        met |= replacements.keys() & set(batch.samples.tolist())
+    assert met == replacements.keys()
 
 
 def test_damage_does_not_change_what_is_drawn(samples: Samples) -> None:
@@ -181,12 +181,12 @@ def test_damage_does_not_change_what_is_drawn(samples: Samples) -> None:
 def test_the_eight_views_are_the_orientations_of_the_plain_image(samples: Samples) -> None:
     loader = EvaluationLoader(samples, FRAME, BATCH, World())
     plain = torch.cat([images.clone() for images, _ in loader]).numpy()
-    found = [torch.cat([images.clone() for images, _ in loader.batches(view)]).numpy() for view in ORIENTATIONS]
-    assert np.array_equal(found[0], plain)
+    actual = [torch.cat([images.clone() for images, _ in loader.batches(view)]).numpy() for view in ORIENTATIONS]
+    assert np.array_equal(actual[0], plain)
     expected = [np.rot90(mirrored, turns, axes=(2, 3)) for mirrored in (plain, plain[..., ::-1]) for turns in range(4)]
-    which = [[np.array_equal(view, turned) for turned in expected] for view in found]
+    which = [[np.array_equal(view, turned) for turned in expected] for view in actual]
     assert np.sum(which, axis=0).tolist() == np.sum(which, axis=1).tolist() == [1] * 8
-    assert np.array_equal(found[1], plain[..., ::-1])
-    assert np.array_equal(found[3], np.rot90(plain, 2, axes=(2, 3)))
+    assert np.array_equal(actual[1], plain[..., ::-1])
+    assert np.array_equal(actual[3], np.rot90(plain, 2, axes=(2, 3)))
     again = torch.cat([images.clone() for images, _ in loader]).numpy()
     assert np.array_equal(again, plain)

@@ -151,9 +151,9 @@ def test_weights_that_do_not_serve_are_refused(
 
 
 def test_the_head_depends_on_the_seed_alone(published: tuple[Any, Path]) -> None:
-    given, fresh, other = classifier(weights=str(published[1] / "good.pt")), classifier(), classifier(seed=1)
-    assert given.linear.weight.equal(fresh.linear.weight)
-    assert not given.trunk.state_dict()["conv1.0.weight"].equal(fresh.trunk.state_dict()["conv1.0.weight"])
+    loaded, fresh, other = classifier(weights=str(published[1] / "good.pt")), classifier(), classifier(seed=1)
+    assert loaded.linear.weight.equal(fresh.linear.weight)
+    assert not loaded.trunk.state_dict()["conv1.0.weight"].equal(fresh.trunk.state_dict()["conv1.0.weight"])
     assert not other.linear.weight.equal(fresh.linear.weight)
 
 

@@ -15,16 +15,16 @@ from melanoma_dist.train.background import Background, copy_to_cpu
 def test_what_is_copied_does_not_change_with_the_training() -> None:
     weights, history = torch.ones(3), [{"epoch": 1}]
     state: dict[str, Any] = {"model": {"w": weights}, "moments": [weights, (weights, 3)], "history": history, "n": None}
-    kept = copy_to_cpu(state)
+    copy = copy_to_cpu(state)
     weights.add_(1)
     history.append({"epoch": 2})
     history[0]["epoch"] = 9
     expected = torch.ones(3)
-    assert kept["model"]["w"].equal(expected)
-    assert kept["moments"][0].equal(expected)
-    assert kept["moments"][1][0].equal(expected)
-    assert kept["history"] == [{"epoch": 1}]
-    assert kept["n"] is None
+    assert copy["model"]["w"].equal(expected)
+    assert copy["moments"][0].equal(expected)
+    assert copy["moments"][1][0].equal(expected)
+    assert copy["history"] == [{"epoch": 1}]
+    assert copy["n"] is None
 
 
 def test_one_piece_of_work_is_done_after_the_other() -> None:

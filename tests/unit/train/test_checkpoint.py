@@ -24,8 +24,8 @@ def named(epoch: int) -> str:
     return Cursor(epoch).name
 
 
-class Kept:
-    """Checkpoints in a folder, and what they warned of."""
+class UnitCheckpoints:
+    """The checkpoints of a unit, and their warnings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,13 +47,13 @@ class Kept:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return Kept(tmp_path / "checkpoints")
+def unit(tmp_path: Path) -> UnitCheckpoints:
+    return UnitCheckpoints(tmp_path / "checkpoints")
 
 
 @contextmanager
 def files_no_larger_than(count: int) -> Iterator[None]:
-    """What a full disk does: a write fails in the middle of a file."""
+    """Let a write fail in the middle of a file, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
     try:
@@ -72,115 +72,115 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-DAMAGES = [truncate, flip_a_bit, Path.unlink]
+CORRUPTIONS = [truncate, flip_a_bit, Path.unlink]
 
 
-def test_nothing_is_there_at_first(kept: Kept) -> None:
-    assert kept.newest() is None
+def test_a_new_folder_has_no_checkpoint(unit: UnitCheckpoints) -> None:
+    assert unit.newest() is None
 
 
-def test_what_was_saved_comes_back(kept: Kept) -> None:
-    kept.run(0, 1)
-    found = kept.newest()
-    assert found is not None
-    assert found["weights"].equal(state(1)["weights"])
-    assert {key: found[key] for key in ("epoch", "history", "none")} == {
+def test_a_saved_state_is_loaded(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1)
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["weights"].equal(state(1)["weights"])
+    assert {key: loaded[key] for key in ("epoch", "history", "none")} == {
         "epoch": 1,
         "history": [{"loss": 0.5}],
         "none": None,
     }
-    path, validation = kept.checkpoints.best(0)
-    assert path == kept.folder / "best-0000" / "model.safetensors"
+    path, validation = unit.checkpoints.best(0)
+    assert path == unit.folder / "best-0000" / "model.safetensors"
     assert validation["probability"].tolist() == [0.0]
 
 
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_one_falls_back_to_the_one_before(kept: Kept, damage: Any, file: str) -> None:
-    kept.run(0, 1, 2)
-    damage(kept.folder / named(2) / file)
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == 1
-    assert len(kept.warnings) == 1
-    assert named(2) in kept.warnings[0]
+@pytest.mark.parametrize("corrupt", CORRUPTIONS)
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(unit: UnitCheckpoints, corrupt: Any, file: str) -> None:
+    unit.run(0, 1, 2)
+    corrupt(unit.folder / named(2) / file)
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    assert len(unit.warnings) == 1
+    assert named(2) in unit.warnings[0]
 
 
-def test_when_all_are_damaged_nothing_is_made_up(kept: Kept) -> None:
-    kept.run(0, 1)
-    for path in kept.folder.glob("epoch-*/state.pt"):
+def test_if_all_checkpoints_are_corrupt_training_does_not_start_over(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1)
+    for path in unit.folder.glob("epoch-*/state.pt"):
         flip_a_bit(path)
-    with pytest.raises(TrainingError, match="every checkpoint is damaged"):
-        kept.newest()
+    with pytest.raises(TrainingError, match="every checkpoint is corrupt"):
+        unit.newest()
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("corrupt", CORRUPTIONS)
 @pytest.mark.parametrize("file", ["model.safetensors", "validation.safetensors"])
-def test_a_damaged_best_is_refused(kept: Kept, damage: Any, file: str) -> None:
-    kept.run(0)
-    damage(kept.folder / "best-0000" / file)
-    with pytest.raises(TrainingError, match="best-0000 is damaged or missing"):
-        kept.checkpoints.best(0)
+def test_a_corrupt_best_epoch_is_refused(unit: UnitCheckpoints, corrupt: Any, file: str) -> None:
+    unit.run(0)
+    corrupt(unit.folder / "best-0000" / file)
+    with pytest.raises(TrainingError, match="best-0000 is corrupt or missing"):
+        unit.checkpoints.best(0)
 
 
-def test_a_torn_folder_is_no_checkpoint(kept: Kept) -> None:
-    kept.run(0)
-    torn = kept.folder / ".epoch-00001-step-0000000.tmp"
+def test_a_torn_folder_is_no_checkpoint(unit: UnitCheckpoints) -> None:
+    unit.run(0)
+    torn = unit.folder / ".epoch-00001-step-0000000.tmp"
     torn.mkdir()
     (torn / "state.pt").write_bytes(b"half of")
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == 0
-    kept.run(1)
-    assert ".epoch-00001-step-0000000.tmp" not in kept.names()
-    assert kept.warnings == []
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == 0
+    unit.run(1)
+    assert ".epoch-00001-step-0000000.tmp" not in unit.names()
+    assert unit.warnings == []
 
 
-def test_two_and_what_they_call_best_are_kept(kept: Kept) -> None:
-    kept.run(0, 1, 2, 3, best=0)
-    assert kept.names() == ["best-0000", named(2), named(3)]
-    kept.run(4, best=4)
-    assert kept.names() == ["best-0000", "best-0004", named(3), named(4)]
-    kept.run(5, best=5)
-    assert {"best-0004", "best-0005", named(4), named(5)} <= set(kept.names())
-    assert "best-0000" not in kept.names()
+def test_two_checkpoints_and_their_best_epochs_are_retained(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1, 2, 3, best=0)
+    assert unit.names() == ["best-0000", named(2), named(3)]
+    unit.run(4, best=4)
+    assert unit.names() == ["best-0000", "best-0004", named(3), named(4)]
+    unit.run(5, best=5)
+    assert {"best-0004", "best-0005", named(4), named(5)} <= set(unit.names())
+    assert "best-0000" not in unit.names()
 
 
-def test_the_same_epoch_can_be_saved_again(kept: Kept) -> None:
-    kept.run(0, 1)
-    kept.checkpoints.save(Cursor(1), {**state(1), "epoch": "again"}, keep_best=0)
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == "again"
+def test_the_same_epoch_can_be_saved_again(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1)
+    unit.checkpoints.save(Cursor(1), {**state(1), "epoch": "again"}, keep_best=0)
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == "again"
 
 
-def test_a_refused_write_leaves_the_earlier_ones(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.run(0)
+def test_a_refused_write_leaves_the_earlier_ones(unit: UnitCheckpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit.run(0)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(TrainingError, match=r"epoch-00001-step-0000000.*No space left.*earlier ones are intact"):
-        kept.run(1)
-    assert kept.names() == ["best-0000", named(0)]
+        unit.run(1)
+    assert unit.names() == ["best-0000", named(0)]
 
 
-def test_a_disk_that_fills_while_the_state_is_written(kept: Kept) -> None:
-    kept.run(0)
+def test_a_disk_that_fills_while_the_state_is_written(unit: UnitCheckpoints) -> None:
+    unit.run(0)
     with (
         files_no_larger_than(4096),
         pytest.raises(TrainingError, match=r"epoch-00001-step.*could not be written"),
     ):
-        kept.run(1)
-    assert kept.names() == ["best-0000", named(0)]
+        unit.run(1)
+    assert unit.names() == ["best-0000", named(0)]
 
 
-def test_a_disk_that_fills_while_the_best_is_written(kept: Kept) -> None:
-    kept.run(0)
+def test_a_disk_that_fills_while_the_best_is_written(unit: UnitCheckpoints) -> None:
+    unit.run(0)
     with files_no_larger_than(4096), pytest.raises(TrainingError, match=r"best-0001.*could not be written"):
-        kept.checkpoints.save_best(1, {"w": torch.ones(9000)}, {"probability": torch.ones(1)})
-    assert kept.names() == ["best-0000", named(0)]
+        unit.checkpoints.save_best(1, {"w": torch.ones(9000)}, {"probability": torch.ones(1)})
+    assert unit.names() == ["best-0000", named(0)]
 
 
 class Code:
@@ -188,66 +188,66 @@ class Code:
         return print, ("code ran",)
 
 
-def test_nothing_that_is_loaded_runs_code(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    kept.checkpoints.save(Cursor(0), {"code": Code()}, keep_best=0)
+def test_nothing_that_is_loaded_runs_code(unit: UnitCheckpoints, capsys: pytest.CaptureFixture[str]) -> None:
+    unit.checkpoints.save(Cursor(0), {"code": Code()}, keep_best=0)
     with pytest.raises(TrainingError, match="more than tensors and plain values"):
-        kept.newest()
+        unit.newest()
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_the_last_good_one_is_never_deleted(kept: Kept) -> None:
-    kept.run(0, 1, 2)
-    flip_a_bit(kept.folder / named(2) / "state.pt")
-    kept.run(3)
-    assert kept.names() == ["best-0000", named(1), named(3)]
-    flip_a_bit(kept.folder / named(3) / "state.pt")
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == 1
-    kept.run(2)  # it goes on from there, and 3 comes later than what is saved now
-    assert kept.names() == ["best-0000", named(1), named(2)]
+def test_the_last_good_one_is_never_deleted(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1, 2)
+    flip_a_bit(unit.folder / named(2) / "state.pt")
+    unit.run(3)
+    assert unit.names() == ["best-0000", named(1), named(3)]
+    flip_a_bit(unit.folder / named(3) / "state.pt")
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    unit.run(2)  # the unit resumed from 1, so checkpoint 3 is later than this one
+    assert unit.names() == ["best-0000", named(1), named(2)]
 
 
-def test_falling_back_finds_what_that_state_calls_its_best(kept: Kept) -> None:
-    kept.run(0, best=0)
-    kept.run(1, best=0)
-    kept.run(2, best=2)
-    kept.run(3, best=3)
-    assert kept.names() == ["best-0002", "best-0003", named(2), named(3)]
-    flip_a_bit(kept.folder / named(3) / "state.pt")
-    kept.run(4, best=4)  # 2 is the one to fall back on, and 3 is of no use
-    assert kept.names() == ["best-0002", "best-0004", named(2), named(4)]
+def test_falling_back_finds_the_best_epoch_of_that_state(unit: UnitCheckpoints) -> None:
+    unit.run(0, best=0)
+    unit.run(1, best=0)
+    unit.run(2, best=2)
+    unit.run(3, best=3)
+    assert unit.names() == ["best-0002", "best-0003", named(2), named(3)]
+    flip_a_bit(unit.folder / named(3) / "state.pt")
+    unit.run(4, best=4)  # 2 is the fallback, and 3 is corrupt
+    assert unit.names() == ["best-0002", "best-0004", named(2), named(4)]
 
 
-def test_a_kill_while_one_is_replaced_leaves_the_old_one(kept: Kept) -> None:
-    kept.run(0, 1)
-    (kept.folder / named(1)).rename(kept.folder / f".{named(1)}.old")
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == 1
-    kept.run(2)
-    assert kept.names() == ["best-0000", named(1), named(2)]
+def test_a_kill_while_one_is_replaced_leaves_the_old_one(unit: UnitCheckpoints) -> None:
+    unit.run(0, 1)
+    (unit.folder / named(1)).rename(unit.folder / f".{named(1)}.old")
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    unit.run(2)
+    assert unit.names() == ["best-0000", named(1), named(2)]
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(kept: Kept) -> None:
+def test_a_clock_that_goes_backwards_changes_nothing(unit: UnitCheckpoints) -> None:
     for epoch in range(4):
-        kept.run(epoch)
-        os.utime(kept.folder / named(epoch), (1000 - epoch, 1000 - epoch))
-    assert kept.names() == ["best-0000", named(2), named(3)]
-    found = kept.newest()
-    assert found is not None
-    assert found["epoch"] == 3
+        unit.run(epoch)
+        os.utime(unit.folder / named(epoch), (1000 - epoch, 1000 - epoch))
+    assert unit.names() == ["best-0000", named(2), named(3)]
+    loaded = unit.newest()
+    assert loaded is not None
+    assert loaded["epoch"] == 3
 
 
-def test_old_ones_that_cannot_be_deleted_do_not_fail_a_save(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.run(0, 1)
+def test_a_failed_deletion_does_not_fail_a_save(unit: UnitCheckpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit.run(0, 1)
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(atomic, "remove_folder", refuse)
-    kept.run(2)
+    unit.run(2)
     monkeypatch.undo()
-    assert kept.names() == ["best-0000", named(0), named(1), named(2)]
-    kept.run(3)
-    assert kept.names() == ["best-0000", named(2), named(3)]
+    assert unit.names() == ["best-0000", named(0), named(1), named(2)]
+    unit.run(3)
+    assert unit.names() == ["best-0000", named(2), named(3)]

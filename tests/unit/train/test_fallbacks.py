@@ -1,4 +1,4 @@
-"""Too little memory, damaged images: what is fallbacks is written down, and the unit goes on alike ever after."""
+"""Out of memory, corrupt images: a fallback is written to the unit's folder and holds for the rest of the unit."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ def records(unit: Unit) -> list[dict[str, Any]]:
 @contextmanager
 def memory_for(images: int) -> Iterator[list[int]]:
     """Simulate a device with memory for ``images`` at once; yields the sizes of the batches that it gets."""
-    forward, seen = Classifier.forward, []
+    forward, batches = Classifier.forward, []
 
     def limited(model: Classifier, batch: torch.Tensor) -> torch.Tensor:
-        seen.append(len(batch))
+        batches.append(len(batch))
         if len(batch) > images:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(model, batch)
 
     Classifier.forward = limited  # type: ignore[method-assign]
     try:
-        yield seen
+        yield batches
     finally:
         Classifier.forward = forward  # type: ignore[method-assign]
 
@@ -89,13 +89,13 @@ def memory_for(images: int) -> Iterator[list[int]]:
 def test_the_micro_batch_is_halved_until_it_fits_and_the_batch_stays(dataset: Dataset, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "halved", dataset, small_config())
     configured = unit_in(tmp_path / "configured", dataset, small_config(accumulate=4))
-    with memory_for(2) as seen:
+    with memory_for(2) as batches:
         fallbacks, events = train_as_the_command_does(unit)
     assert [why.rpartition("into ")[2] for why in fallbacks] == [
         "2 micro-batches, for want of memory",
         "4 micro-batches, for want of memory",
     ]
-    assert seen[:3] == [8, 4, 2]
+    assert batches[:3] == [8, 4, 2]
     assert Note(FOLD, "splits each rank's batch into 4 micro-batches, for want of memory") in events
     assert [record["accumulate"] for record in records(unit)] == [4, 4]
     train_unit(configured, World(), lambda event: None)
@@ -141,9 +141,9 @@ def test_a_device_too_small_for_the_smallest_micro_batch_ends_the_fold(
 
 def test_configured_micro_batches_hold_at_least_two_images(dataset: Dataset, tmp_path: Path) -> None:
     unit = unit_in(tmp_path / "run", dataset, small_config(head_norm="batch", accumulate=7))
-    with memory_for(8) as seen:
+    with memory_for(8) as batches:
         train_as_the_command_does(unit)
-    assert seen[:4] == [2, 2, 2, 2]
+    assert batches[:4] == [2, 2, 2, 2]
 
 
 def test_evaluation_batches_are_no_larger_than_micro_batches() -> None:
@@ -212,7 +212,7 @@ def test_a_corrupt_fallbacks_file_is_refused(content: str, dataset: Dataset, tmp
         read_fallbacks(unit.folder)
 
 
-@pytest.mark.parametrize("error", [TrainingError("NaN"), DataError("gone"), RuntimeError("a rank died")], ids=repr)
+@pytest.mark.parametrize("error", [TrainingError("NaN"), DataError("missing"), RuntimeError("a rank died")], ids=repr)
 def test_other_errors_have_no_fallback(error: Exception, dataset: Dataset, tmp_path: Path) -> None:
     assert fall_back(error, unit_in(tmp_path / "run", dataset, small_config())) is None
 

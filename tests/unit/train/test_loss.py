@@ -19,13 +19,13 @@ def loss(**values: object) -> MaskedLoss:
 
 def test_it_is_pytorchs_on_known_entries_and_blind_elsewhere() -> None:
     logits = LOGITS.clone().requires_grad_()
-    found = loss(class_weights="none")(logits, torch.from_numpy(TARGETS))
+    value = loss(class_weights="none")(logits, torch.from_numpy(TARGETS))
     known = ~np.isnan(TARGETS)
     reference = LOGITS[known].requires_grad_()
     expected = torch.nn.BCEWithLogitsLoss(reduction="sum")(reference, torch.from_numpy(TARGETS[known]))
-    found.backward()
+    value.backward()
     expected.backward()
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
     assert logits.grad is not None
     assert (logits.grad[~known] == 0).all()
     assert torch.allclose(logits.grad[known], reference.grad)  # type: ignore[arg-type]
@@ -37,11 +37,11 @@ def test_focal_loss_without_focus_is_cross_entropy() -> None:
 
 
 def test_focal_loss_is_the_papers() -> None:
-    found = loss(loss="focal", focal_gamma=2.0, class_weights="none")(LOGITS, torch.from_numpy(TARGETS))
+    value = loss(loss="focal", focal_gamma=2.0, class_weights="none")(LOGITS, torch.from_numpy(TARGETS))
     known = ~np.isnan(TARGETS)
     probability = 1 / (1 + np.exp(-LOGITS.numpy()[known].astype(np.float64)))
     right = np.where(TARGETS[known] == 1, probability, 1 - probability)
-    assert found.item() == pytest.approx(-((1 - right) ** 2 * np.log(right)).sum(), rel=1e-5)
+    assert value.item() == pytest.approx(-((1 - right) ** 2 * np.log(right)).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 2.0])

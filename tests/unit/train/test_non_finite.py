@@ -1,4 +1,4 @@
-"""A step whose gradient is not finite leaves no trace: the training goes on as if it had never been computed."""
+"""A step whose gradient is not finite leaves no trace: training continues as if it had never been computed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def spoilt(number: int) -> TrainingBatch:
     return replace(batch(number), images=images)
 
 
-def state(mine: TrainStep) -> dict[str, Any]:
+def state(step: TrainStep) -> dict[str, Any]:
     """All that a step changes, but for the number of batches that norms have seen, which nothing is computed from."""
-    kept = {"own": mine.rank_state()["buffers"], "loss": torch.tensor(mine.running_loss()), **mine.state_dict()}
-    return {key: value.clone() for key, value in flat(kept).items() if not key.endswith("num_batches_tracked")}
+    tensors = {"own": step.rank_state()["buffers"], "loss": torch.tensor(step.running_loss()), **step.state_dict()}
+    return {key: value.clone() for key, value in flat(tensors).items() if not key.endswith("num_batches_tracked")}
 
 
 def flat(tree: Any, name: str = "") -> dict[str, torch.Tensor]:
@@ -44,35 +44,35 @@ def flat(tree: Any, name: str = "") -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("spoil_at", [0, 2])
 def test_a_skipped_step_leaves_no_trace(optimizer: str, accumulate: int, spoil_at: int) -> None:
-    mine = train_step(tiny(optimizer=optimizer, accumulate=accumulate, **CHOICES))
-    mine.begin_epoch(frozen=False)
+    step = train_step(tiny(optimizer=optimizer, accumulate=accumulate, **CHOICES))
+    step.begin_epoch(frozen=False)
     for number in range(spoil_at):
-        mine.step(batch(number), number, 0.01)
-    before = state(mine)
-    mine.step(spoilt(spoil_at), spoil_at, 0.01)
-    after = state(mine)
+        step.step(batch(number), number, 0.01)
+    before = state(step)
+    step.step(spoilt(spoil_at), spoil_at, 0.01)
+    after = state(step)
     moments = {key for key in after if key.startswith(".optimizer")} - set(before)  # made in the first step
     assert all((after[key] == 0).all() for key in moments)
     assert all(after[key].equal(value) for key, value in before.items())
-    assert mine.skipped() == 1
-    mine.step(batch(spoil_at + 1), spoil_at + 1, 0.01)
-    assert not state(mine)[".model.linear.weight"].equal(before[".model.linear.weight"])
+    assert step.skipped() == 1
+    step.step(batch(spoil_at + 1), spoil_at + 1, 0.01)
+    assert not state(step)[".model.linear.weight"].equal(before[".model.linear.weight"])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_a_training_goes_on_as_if_the_skipped_step_had_not_been(optimizer: str) -> None:
     config = tiny(optimizer=optimizer, **{**CHOICES, "dropout": 0.0})
     with_it, without = train_step(config), train_step(config)
-    for mine, second in ((with_it, spoilt(9)), (without, None)):
-        mine.begin_epoch(frozen=False)
-        mine.step(batch(0), 0, 0.01)
+    for step, second in ((with_it, spoilt(9)), (without, None)):
+        step.begin_epoch(frozen=False)
+        step.step(batch(0), 0, 0.01)
         if second is not None:
-            mine.step(second, 1, 0.01)
-        mine.step(batch(2), 2, 0.01)
-        mine.step(batch(3), 3, 0.01)
-    found, expected = state(with_it), state(without)
-    assert found.keys() == expected.keys()
-    assert all(found[key].equal(value) for key, value in expected.items())
+            step.step(second, 1, 0.01)
+        step.step(batch(2), 2, 0.01)
+        step.step(batch(3), 3, 0.01)
+    actual, expected = state(with_it), state(without)
+    assert actual.keys() == expected.keys()
+    assert all(actual[key].equal(value) for key, value in expected.items())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -91,33 +91,33 @@ def test_fused_optimizers_are_those_that_pytorch_documents(optimizer: str) -> No
                 parameter.grad = torch.randn(parameter.shape, generator=drawn)
             set_rates(each, 0.01)
             each.step()
-    for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    for step, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(step, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
-    mine = train_step(tiny(max_skipped_steps=2))
-    mine.begin_epoch(frozen=False)
+    step = train_step(tiny(max_skipped_steps=2))
+    step.begin_epoch(frozen=False)
     for number in range(3):
-        mine.check_skipped()
-        mine.step(spoilt(number), number + 1, 0.01)
+        step.check_skipped()
+        step.step(spoilt(number), number + 1, 0.01)
     with pytest.raises(TrainingError, match=r"3 steps of one epoch, lastly step 4, .*At most 2 .*max-skipped-steps"):
-        mine.check_skipped()
-    mine.end_epoch()
-    mine.check_skipped()
-    mine.step(batch(0), 4, 0.01)
-    mine.step(spoilt(1), 5, 0.01)
+        step.check_skipped()
+    step.end_epoch()
+    step.check_skipped()
+    step.step(batch(0), 4, 0.01)
+    step.step(spoilt(1), 5, 0.01)
     with pytest.raises(TrainingError, match=r"at most 0"):
-        mine.check_skipped(most=0)
+        step.check_skipped(most=0)
 
 
 def test_a_long_epoch_ends_long_before_its_end() -> None:
-    mine = train_step(tiny(max_skipped_steps=10))
-    mine.begin_epoch(frozen=False)
+    step = train_step(tiny(max_skipped_steps=10))
+    step.begin_epoch(frozen=False)
     for number in range(1, 50):
-        mine.step(spoilt(number), number, 0.01)
+        step.step(spoilt(number), number, 0.01)
     with pytest.raises(TrainingError, match="max-skipped-steps"):
-        mine.step(batch(50), 50, 0.01)
+        step.step(batch(50), 50, 0.01)
 
 
 def test_a_restored_learner_remembers_what_was_skipped() -> None:

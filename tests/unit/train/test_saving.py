@@ -1,4 +1,4 @@
-"""A storage that refuses: the training goes on, nothing that is owed is forgotten, and patience ends."""
+"""A storage that refuses: training continues, a refused best epoch is saved later, and patience ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFUSALS = [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS]
 
 
 class Storage:
-    """A storage that refuses as often as it is told to, beside a clock that only moves when it is told to."""
+    """A storage that refuses ``refusals`` times, and a clock that only the test moves."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.refusals, self.code, self.now = folder, 0, errno.EIO, 1000.0
@@ -65,13 +65,13 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
 
 
 @pytest.mark.parametrize("code", REFUSALS)
-def test_a_refused_save_is_told_and_tried_again_after_a_wait(storage: Storage, code: int) -> None:
+def test_a_refused_save_is_reported_and_retried_after_a_wait(storage: Storage, code: int) -> None:
     assert storage.save(1)
     storage.refusals, storage.code = 2, code
     assert not storage.save(2)
     assert os.strerror(code) in storage.warnings[0]
     assert "earlier ones are intact" in storage.warnings[0]
-    assert "The training goes on" in storage.warnings[0]
+    assert "Training continues" in storage.warnings[0]
     assert storage.newest() == 1
     assert not storage.saver.due()
     assert not storage.save(3)  # too early
@@ -82,7 +82,7 @@ def test_a_refused_save_is_told_and_tried_again_after_a_wait(storage: Storage, c
     storage.now += 30.1
     assert storage.save(5)
     assert storage.newest() == 5
-    assert storage.warnings[-1] == "The storage takes what is saved again, after 2 refusals."
+    assert storage.warnings[-1] == "The storage accepts files again, after 2 refusals."
     assert not storage.saver.due()
     assert storage.attempts == 4
 
@@ -102,7 +102,7 @@ def test_an_urgent_save_does_not_wait_for_its_time(storage: Storage) -> None:
     assert storage.newest() == 2
 
 
-def test_patience_ends_after_so_many_refusals_and_says_what_is_intact(storage: Storage) -> None:
+def test_patience_ends_after_too_many_refusals_and_names_the_last_checkpoint(storage: Storage) -> None:
     storage.save(1)
     storage.refusals = 100
     for _ in range(PATIENCE.failures - 1):
@@ -113,11 +113,11 @@ def test_patience_ends_after_so_many_refusals_and_says_what_is_intact(storage: S
     message = str(raised.value)
     assert "The storage has refused 5 times in 4 minutes" in message
     assert os.strerror(errno.EIO) in message
-    assert f"The last checkpoint, {Cursor(1).name}, is intact. Make room or mend the storage" in message
+    assert f"The last checkpoint, {Cursor(1).name}, is intact. Free space or fix the storage" in message
     assert storage.newest() == 1
 
 
-def test_patience_ends_after_so_long(storage: Storage) -> None:
+def test_patience_ends_after_its_time(storage: Storage) -> None:
     storage.refusals = 100
     assert not storage.save(1)
     storage.now += PATIENCE.longest_s
@@ -125,7 +125,7 @@ def test_patience_ends_after_so_long(storage: Storage) -> None:
         storage.save(2)
 
 
-def test_patience_begins_anew_after_a_success(storage: Storage) -> None:
+def test_patience_starts_again_after_a_success(storage: Storage) -> None:
     for epoch in range(1, 20):
         storage.refusals = 1
         assert not storage.save(epoch)
@@ -133,7 +133,7 @@ def test_patience_begins_anew_after_a_success(storage: Storage) -> None:
         assert storage.save(epoch)
 
 
-def test_what_a_resumed_training_may_lose_is_named_too(storage: Storage) -> None:
+def test_a_resumed_training_names_its_last_checkpoint(storage: Storage) -> None:
     storage.save(3)
     storage.checkpoints = Checkpoints(storage.folder, print)
     storage.saver = Saver(storage.checkpoints, print, Patience(failures=1))
@@ -182,18 +182,18 @@ def test_the_end_of_a_training_waits_for_its_storage(storage: Storage) -> None:
         storage.saver.retry_until_done(write)
 
 
-def test_what_is_no_fault_of_the_storage_is_not_tried_again(storage: Storage) -> None:
+def test_an_error_outside_the_storage_is_not_retried(storage: Storage) -> None:
     def wrong() -> None:
-        raise TrainingError("damaged")
+        raise TrainingError("corrupt")
 
-    with pytest.raises(TrainingError, match=r"^damaged$"):
+    with pytest.raises(TrainingError, match=r"^corrupt$"):
         storage.saver.retry_until_done(wrong)
     assert storage.slept == []
 
 
 def test_a_real_read_only_folder_is_a_refusal(tmp_path: Path) -> None:
     place = tmp_path / "file"
-    place.write_text("no folder can be made below a file")
+    place.write_text("a file has no folders")
     warnings: list[str] = []
     saver = Saver(Checkpoints(place / "checkpoints", print), warnings.append, PATIENCE)
     assert not saver.save(Cursor(1), {}, keep_best=0)

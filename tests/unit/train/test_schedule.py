@@ -33,12 +33,12 @@ def test_the_plateau_rule_is_pytorchs(aucs: list[float], patience: int, factor: 
 
 
 def rates(scheduler: LRScheduler, steps: int) -> list[float]:
-    found = []
+    rates = []
     for _ in range(steps):
-        found.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
         scheduler.optimizer.step()
         scheduler.step()
-    return found
+    return rates
 
 
 def test_cosine_is_pytorchs_after_a_linear_rise() -> None:
@@ -55,12 +55,12 @@ def test_onecycle_is_pytorchs(warmup: float) -> None:
     scheduler = OneCycleLR(
         optimizer(), max_lr=1.0, total_steps=40, pct_start=(8 * warmup + 1) / 40, cycle_momentum=False
     )
-    found = [float(scheduler.optimizer.param_groups[0]["lr"])]
+    rates = [float(scheduler.optimizer.param_groups[0]["lr"])]
     for _ in range(39):
         scheduler.optimizer.step()
         scheduler.step()
-        found.append(float(scheduler.optimizer.param_groups[0]["lr"]))
-    assert ours == pytest.approx(found, abs=1e-7)
+        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+    assert ours == pytest.approx(rates, abs=1e-7)
 
 
 def test_constant_stays() -> None:

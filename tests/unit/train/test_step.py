@@ -35,11 +35,11 @@ def batch(number: int) -> TrainingBatch:
     return TrainingBatch(IMAGES[rows], torch.from_numpy(TARGETS[rows]), rows, known)
 
 
-def train(mine: TrainStep, *numbers: int, frozen: bool = False) -> TrainStep:
-    mine.begin_epoch(frozen)
+def train(step: TrainStep, *numbers: int, frozen: bool = False) -> TrainStep:
+    step.begin_epoch(frozen)
     for number in numbers:
-        mine.step(batch(number), number, 0.01)
-    return mine
+        step.step(batch(number), number, 0.01)
+    return step
 
 
 def snapshot(module: torch.nn.Module) -> State:
@@ -49,36 +49,36 @@ def snapshot(module: torch.nn.Module) -> State:
 @pytest.mark.parametrize("backbone", ["test_vit", "test_convnext"])
 def test_micro_batches_take_the_same_steps(backbone: str) -> None:
     whole, pieces = (train(train_step(tiny(backbone=backbone, accumulate=n)), 0, 1, 2) for n in (1, 4))
-    begun = train_step(tiny(backbone=backbone)).model.state_dict()
+    initial = train_step(tiny(backbone=backbone)).model.state_dict()
     other = pieces.model.state_dict()
     for key, value in whole.model.state_dict().items():
         assert (value - other[key]).abs().max() < 1e-6, key
-    assert any(not value.equal(whole.model.state_dict()[key]) for key, value in begun.items())
+    assert any(not value.equal(whole.model.state_dict()[key]) for key, value in initial.items())
     assert whole.running_loss() == pytest.approx(pieces.running_loss(), rel=1e-5)
 
 
 def test_a_frozen_trunk_does_not_change_and_thaws() -> None:
-    mine = train_step(tiny(backbone="test_resnet", head_norm="batch", weight_decay=0.1, optimizer="adamw"))
-    before = snapshot(mine.model)
-    after = snapshot(train(mine, 0, 1, frozen=True).model)
+    step = train_step(tiny(backbone="test_resnet", head_norm="batch", weight_decay=0.1, optimizer="adamw"))
+    before = snapshot(step.model)
+    after = snapshot(train(step, 0, 1, frozen=True).model)
     assert all(after[key].equal(value) for key, value in before.items() if key.startswith("trunk."))
     assert not after["linear.weight"].equal(before["linear.weight"])
     assert not after["norm.running_mean"].equal(before["norm.running_mean"])
-    thawed = snapshot(train(mine, 2, 3).model)
+    thawed = snapshot(train(step, 2, 3).model)
     changed = [key for key, value in after.items() if key.startswith("trunk.") and not thawed[key].equal(value)]
     assert any("running_mean" in key for key in changed)
     assert any(key.endswith("weight") for key in changed)
 
 
 def test_the_moving_average_is_what_predicts() -> None:
-    mine = train(train_step(tiny(ema_decay=0.99, lr=0.1)), *range(6))
-    assert mine.average is not None
+    step = train(train_step(tiny(ema_decay=0.99, lr=0.1)), *range(6))
+    assert step.average is not None
     batches = [(IMAGES[each.samples], each) for each in evaluation_batches(40, 16, 0, 1)]
-    found = mine.predict(batches, 40)
+    actual = step.predict(batches, 40)
     with torch.inference_mode():
-        averaged, latest = (torch.sigmoid(model.eval()(IMAGES)).numpy() for model in (mine.average.module, mine.model))
-    assert np.abs(found - averaged).max() < 1e-6
-    assert np.abs(found - latest).max() > 1e-4
+        averaged, latest = (torch.sigmoid(model.eval()(IMAGES)).numpy() for model in (step.average.module, step.model))
+    assert np.abs(actual - averaged).max() < 1e-6
+    assert np.abs(actual - latest).max() > 1e-4
 
 
 def test_an_evaluation_that_misses_a_sample_is_refused() -> None:
@@ -97,9 +97,9 @@ def test_a_restored_step_continues_identically(optimizer: str) -> None:
     expected = train(first, 3, 4).state_dict()
     other = train_step(config)
     other.load_state_dict(saved)
-    found = train(other, 3, 4).state_dict()
+    actual = train(other, 3, 4).state_dict()
     for part in ("model", "average"):
-        assert all(value.equal(found[part][key]) for key, value in expected[part].items())
+        assert all(value.equal(actual[part][key]) for key, value in expected[part].items())
 
 
 @pytest.mark.parametrize("pooling", ["avg", "gem"])
@@ -120,17 +120,17 @@ def test_every_learnable_parameter_is_in_one_group_with_its_share(backbone: str,
     learnable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == learnable
-    found: dict[str, dict[str, Any]] = {}
+    actual: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         for group in groups:
             if any(parameter is each for each in group["params"]):
-                found[name] = group
+                actual[name] = group
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            group = found[name]
+            group = actual[name]
             assert (group["factor"] == 7.0) == (not name.startswith("trunk."))
             assert group["weight_decay"] == 0 or parameter.ndim > 1
-    shares = [group["factor"] for name, group in found.items() if name.startswith("trunk.")]
+    shares = [group["factor"] for name, group in actual.items() if name.startswith("trunk.")]
     assert max(shares) == 1.0
     assert min(shares) < 0.6
     assert shares[0] == min(shares)  # the stem is the lowest layer

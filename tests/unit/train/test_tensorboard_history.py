@@ -23,7 +23,7 @@ def write(folder: Path, *steps: int, name: str = "") -> None:
             writer.add_scalar("rate", -float(step), step)
 
 
-def seen(folder: Path) -> list[tuple[int, float]]:
+def scalars(folder: Path) -> list[tuple[int, float]]:
     return [(each.step, each.value) for each in EventAccumulator(str(folder)).Reload().Scalars("loss")]
 
 
@@ -36,9 +36,9 @@ def test_what_was_lost_with_the_process_goes_and_the_rest_is_there_once(tmp_path
     write(tmp_path, 1, 2, 3, 4, 5)
     tensorboard_history.rewrite(tmp_path, 3)
     write(tmp_path, 4, 5, 6)
-    assert seen(tmp_path) == [(step, float(step)) for step in range(1, 7)]
+    assert scalars(tmp_path) == [(step, float(step)) for step in range(1, 7)]
     tensorboard_history.rewrite(tmp_path, 5)
-    assert seen(tmp_path) == [(step, float(step)) for step in range(1, 6)]
+    assert scalars(tmp_path) == [(step, float(step)) for step in range(1, 6)]
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -47,7 +47,7 @@ def test_half_a_record_at_the_end_of_a_killed_process(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     tensorboard_history.rewrite(tmp_path, 9)
-    assert seen(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]  # of step 3, the rate alone was torn
+    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0), (3, 3.0)]  # of step 3, the rate alone was torn
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**62, 2**64 - 1])
@@ -58,7 +58,7 @@ def test_what_is_no_event_ends_what_is_read(tmp_path: Path, length: int) -> None
     record = head + struct.pack("<I", masked_crc32c(head)) + b"\xff" + struct.pack("<I", masked_crc32c(b"\xff"))
     file.write_bytes(file.read_bytes() + record)
     tensorboard_history.rewrite(tmp_path, 9)
-    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
+    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_clock_that_went_backwards_changes_no_order(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_clock_that_went_backwards_changes_no_order(tmp_path: Path) -> None:
     file.rename(tmp_path / "events.out.tfevents.9999999999.later")
     write(tmp_path, 3, 4)
     tensorboard_history.rewrite(tmp_path, 4)
-    assert [step for step, _ in seen(tmp_path)] == [1, 2, 3, 4]
+    assert [step for step, _ in scalars(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_a_kill_before_the_old_files_are_gone_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_a_kill_before_the_old_files_are_gone_doubles_nothing(tmp_path: Path, mo
     monkeypatch.undo()
     assert len(list(tmp_path.iterdir())) == 2
     tensorboard_history.rewrite(tmp_path, 2)
-    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
+    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_kill_while_the_new_file_is_written_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +98,8 @@ def test_a_kill_while_the_new_file_is_written_changes_nothing(tmp_path: Path, mo
     left = [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
     tensorboard_history.rewrite(tmp_path, 2)
     assert left
-    assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.0000000000.kept"]
-    assert seen(tmp_path) == [(1, 1.0), (2, 2.0)]
+    assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.0000000000.merged"]
+    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +135,6 @@ def test_figures_of_an_epoch_that_is_validated_again_go(tmp_path: Path) -> None:
             writer.add_scalar("train/loss_running", float(step), step)
             writer.add_scalar("train/loss", float(step), step)
     tensorboard_history.rewrite(tmp_path, 5, validated=False)
-    kept = EventAccumulator(str(tmp_path)).Reload()
-    assert [each.step for each in kept.Scalars("train/loss_running")] == [4, 5]
-    assert [each.step for each in kept.Scalars("train/loss")] == [4]
+    merged = EventAccumulator(str(tmp_path)).Reload()
+    assert [each.step for each in merged.Scalars("train/loss_running")] == [4, 5]
+    assert [each.step for each in merged.Scalars("train/loss")] == [4]

@@ -25,7 +25,7 @@ NEWEST = Cursor(1).name
 
 
 class Trained:
-    """Two checkpoints of one small model, and what was warned of when one was looked for."""
+    """Two checkpoints of one small model, and the warnings of the last search for the newest."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def cuts(path: Path) -> Iterator[int]:
-    """The file without its end, at every block from the last to the first; whole again afterwards."""
+    """Truncate the file at every block, from the last to the first; restore it afterwards."""
     whole = path.read_bytes()
     for size in range((len(whole) - 1) // BLOCK * BLOCK, -1, -BLOCK):
         os.truncate(path, size)
@@ -62,7 +62,7 @@ def cuts(path: Path) -> Iterator[int]:
 
 
 def flips(path: Path) -> Iterator[int]:
-    """The file with one bit turned, at random bits; whole again afterwards."""
+    """Flip one bit of the file, at random bits; restore it afterwards."""
     whole = path.read_bytes()
     for bit in np.random.default_rng(0).integers(8 * len(whole), size=FLIPS).tolist():
         turned = bytearray(whole)
@@ -72,30 +72,30 @@ def flips(path: Path) -> Iterator[int]:
     path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("damages", [cuts, flips])
+@pytest.mark.parametrize("corruptions", [cuts, flips])
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json", "best.txt"])
-def test_no_damaged_state_is_loaded(trained: Trained, file: str, damages: Any) -> None:
+def test_no_corrupt_state_is_loaded(trained: Trained, file: str, corruptions: Any) -> None:
     count = 0
-    for where in damages(trained.folder / NEWEST / file):
+    for where in corruptions(trained.folder / NEWEST / file):
         assert trained.newest() == 0, where
         assert len(trained.warnings) == 1
-        assert f"{NEWEST} is damaged" in trained.warnings[0]
+        assert f"{NEWEST} is corrupt" in trained.warnings[0]
         count += 1
-    assert count >= (FLIPS if damages is flips else 1)
+    assert count >= (FLIPS if corruptions is flips else 1)
     assert trained.newest() == 1
     assert trained.warnings == []
 
 
-@pytest.mark.parametrize("damages", [cuts, flips])
+@pytest.mark.parametrize("corruptions", [cuts, flips])
 @pytest.mark.parametrize("file", ["model.safetensors", "validation.safetensors", "manifest.json"])
-def test_no_damaged_weights_are_taken(trained: Trained, file: str, damages: Any) -> None:
-    for _ in damages(trained.folder / "best-0001" / file):
-        with pytest.raises(TrainingError, match="best-0001 is damaged"):
+def test_no_corrupt_weights_are_loaded(trained: Trained, file: str, corruptions: Any) -> None:
+    for _ in corruptions(trained.folder / "best-0001" / file):
+        with pytest.raises(TrainingError, match="best-0001 is corrupt"):
             trained.checkpoints.best(1)
     assert trained.checkpoints.best(1)[0].is_file()
 
 
-@pytest.mark.parametrize("told", [
+@pytest.mark.parametrize("files", [
     {f"../{NEWEST}/state.pt": DIGEST},
     {"/etc/passwd": DIGEST},
     {f"{number}": DIGEST for number in range(20_000)},
@@ -103,18 +103,18 @@ def test_no_damaged_weights_are_taken(trained: Trained, file: str, damages: Any)
     {"best.txt": DIGEST},
     ["state.pt"],
 ])  # fmt: skip
-def test_a_manifest_that_cannot_be_ours_is_damage(trained: Trained, told: Any) -> None:
+def test_a_foreign_manifest_is_corrupt(trained: Trained, files: Any) -> None:
     place = trained.folder / NEWEST / "manifest.json"
     whole = place.read_bytes()
-    place.write_text(json.dumps({"files": told}))
+    place.write_text(json.dumps({"files": files}))
     try:
         assert trained.newest() == 0
-        assert f"{NEWEST} is damaged (manifest.json" in trained.warnings[0]
+        assert f"{NEWEST} is corrupt (manifest.json" in trained.warnings[0]
     finally:
         place.write_bytes(whole)
 
 
-def test_a_manifest_without_the_state_does_not_vouch_for_it(trained: Trained) -> None:
+def test_a_manifest_must_name_the_state(trained: Trained) -> None:
     place = trained.folder / NEWEST
     whole = (place / "manifest.json").read_bytes()
     (place / "manifest.json").write_text(json.dumps({"files": {"best.txt": atomic.sha256(place / "best.txt")}}))
