@@ -12,7 +12,7 @@ import torch
 from melanoma_dist.train.background import Background, copy_to_cpu
 
 
-def test_what_is_copied_does_not_change_with_the_training() -> None:
+def test_a_copy_does_not_change_with_the_training() -> None:
     weights, history = torch.ones(3), [{"epoch": 1}]
     state: dict[str, Any] = {"model": {"w": weights}, "moments": [weights, (weights, 3)], "history": history, "n": None}
     copy = copy_to_cpu(state)
@@ -45,7 +45,7 @@ def test_one_piece_of_work_is_done_after_the_other() -> None:
     background.close()
 
 
-@pytest.mark.parametrize("ask", ["busy", "settle", "start"])
+@pytest.mark.parametrize("ask", ["busy", "wait", "start"])
 def test_an_error_reaches_the_training_once(ask: str) -> None:
     background = Background()
 
@@ -53,8 +53,8 @@ def test_an_error_reaches_the_training_once(ask: str) -> None:
         raise OSError("no space left")
 
     background.start(fail)
-    concurrent.futures.wait([background._work])
-    questions = {"busy": background.busy, "settle": background.wait, "start": lambda: background.start(int)}
+    concurrent.futures.wait([background._job])
+    questions = {"busy": background.busy, "wait": background.wait, "start": lambda: background.start(int)}
     with pytest.raises(OSError, match="no space left"):
         questions[ask]()
     background.wait()

@@ -60,7 +60,7 @@ def test_a_skipped_step_leaves_no_trace(optimizer: str, accumulate: int, spoil_a
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_training_goes_on_as_if_the_skipped_step_had_not_been(optimizer: str) -> None:
+def test_training_continues_as_if_the_skipped_step_had_not_been(optimizer: str) -> None:
     config = tiny(optimizer=optimizer, **{**CHOICES, "dropout": 0.0})
     with_it, without = train_step(config), train_step(config)
     for step, second in ((with_it, spoilt(9)), (without, None)):
@@ -91,8 +91,8 @@ def test_fused_optimizers_are_those_that_pytorch_documents(optimizer: str) -> No
                 parameter.grad = torch.randn(parameter.shape, generator=drawn)
             set_rates(each, 0.01)
             each.step()
-    for step, theirs in zip(*(model.parameters() for model in models), strict=True):
-        torch.testing.assert_close(step, theirs, rtol=1e-5, atol=1e-6)
+    for fused_value, plain_value in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(fused_value, plain_value, rtol=1e-5, atol=1e-6)
 
 
 def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
@@ -120,7 +120,7 @@ def test_a_long_epoch_ends_long_before_its_end() -> None:
         step.step(batch(50), 50, 0.01)
 
 
-def test_a_restored_learner_remembers_what_was_skipped() -> None:
+def test_a_restored_step_remembers_the_skipped_ones() -> None:
     first = train_step(tiny())
     first.begin_epoch(frozen=False)
     first.step(spoilt(0), 0, 0.01)

@@ -32,7 +32,7 @@ def test_nothing_is_made_where_nothing_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_lost_with_the_process_goes_and_the_rest_is_there_once(tmp_path: Path) -> None:
+def test_lost_steps_are_dropped_and_each_other_value_is_there_once(tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3, 4, 5)
     tensorboard_history.rewrite(tmp_path, 3)
     write(tmp_path, 4, 5, 6)
@@ -51,7 +51,7 @@ def test_half_a_record_at_the_end_of_a_killed_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**62, 2**64 - 1])
-def test_what_is_no_event_ends_what_is_read(tmp_path: Path, length: int) -> None:
+def test_a_corrupt_event_ends_the_reading(tmp_path: Path, length: int) -> None:
     write(tmp_path, 1, 2)
     (file,) = tmp_path.iterdir()
     head = struct.pack("<Q", length)
@@ -91,7 +91,7 @@ def test_a_kill_while_the_new_file_is_written_changes_nothing(tmp_path: Path, mo
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atomic, "_flush", killed)
+    monkeypatch.setattr(atomic, "_fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         tensorboard_history.rewrite(tmp_path, 2)
     monkeypatch.undo()
@@ -109,7 +109,7 @@ def test_a_refused_write_leaves_the_old_files(tmp_path: Path, monkeypatch: pytes
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic, "_flush", full)
+    monkeypatch.setattr(atomic, "_fsync", full)
     with pytest.raises(OSError, match="No space left"):
         tensorboard_history.rewrite(tmp_path, 2)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -128,8 +128,8 @@ def test_whatever_is_there_is_rewritten(tmp_path: Path) -> None:
     fuzz_reader(rewritten, file.read_bytes())
 
 
-def test_figures_of_an_epoch_that_is_validated_again_go(tmp_path: Path) -> None:
-    """A checkpoint may lie between an epoch's last step, where its figures stand, and its end."""
+def test_metrics_of_an_epoch_to_validate_again_are_dropped(tmp_path: Path) -> None:
+    """A checkpoint may lie between an epoch's last step, where its metrics are, and its end."""
     with SummaryWriter(str(tmp_path)) as writer:
         for step in (4, 5):
             writer.add_scalar("train/loss_running", float(step), step)
