@@ -1,4 +1,4 @@
-"""The place of a rank in its unit. ``distributed.world`` builds it once; everything else receives it."""
+"""The place of a rank in its unit. ``train.device`` builds it once; everything else receives it."""
 
 from __future__ import annotations
 

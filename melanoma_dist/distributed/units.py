@@ -268,7 +268,7 @@ def _rank(settings: _RankSettings) -> None:
     """The function of every rank of a unit."""
     from ray.train.torch import get_device
 
-    from melanoma_dist.distributed.world import detect
+    from melanoma_dist.train.device import detect
     from melanoma_dist.train.loop import train_unit
 
     unit, layout = settings["unit"], settings["layout"]

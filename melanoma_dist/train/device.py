@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.world import World
@@ -26,3 +27,10 @@ def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
         return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
     names = ("amp", "channels_last", "compile", "sync_batchnorm")
     return {"device": "GPU", **{name: getattr(hardware, name) for name in names}}
+
+
+def detect(gpu: int | None, threads: int) -> World:
+    """The world of this process, on GPU ``gpu`` or the CPU. Makes the GPU current, sets threads and determinism."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    configure_device(gpu, threads)
+    return World(rank, size, gpu, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -83,3 +84,5 @@ class Note:
 
 
 Event = StepDone | Validating | EpochDone | UnitDone | Paused | Note
+Report = Callable[[Event], str | None]
+"""Takes an event. Answers an ``EpochDone`` with the reason to stop the unit there, or None."""

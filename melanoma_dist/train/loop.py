@@ -1,7 +1,7 @@
 """The training of one unit: load, train an epoch, validate, save, stop early, write the result.
 
 Knows neither Ray nor the task. The caller gives the rank's ``World``, a callable to report events to, and a callable
-that tells whether to pause; ``task`` knows what is learnt.
+that returns whether to pause; ``task`` knows what is learnt.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from melanoma_dist.train.clock import Clock, Speed
 from melanoma_dist.train.collective import broadcast_value, gather_objects, sum_over_ranks
 from melanoma_dist.train.coordinator import Request, StepCoordinator
 from melanoma_dist.train.device import arithmetic
-from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
-from melanoma_dist.train.fallbacks import Fallbacks, read_fallbacks
-from melanoma_dist.train.memory import convert_memory_errors
+from melanoma_dist.train.events import EpochDone, Note, Paused, Report, StepDone, UnitDone, Validating
+from melanoma_dist.train.fallbacks import Fallbacks, convert_memory_errors, read_fallbacks
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.saving import Best
 from melanoma_dist.train.schedule import Progress, schedule_factor
@@ -31,8 +30,6 @@ from melanoma_dist.train.task import Validation, build_task
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
-Report = Callable[[Event], str | None]
-"""Takes an event. Answers an ``EpochDone`` with the reason to stop the unit there, or None."""
 _POINTS_PER_EPOCH = 50  # of the curves over steps
 
 
@@ -68,9 +65,7 @@ class FoldTrainer:
             self._note(text)
         self._task = build_task(unit, world, self._note, fallbacks.corrupt)
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
-        self._artifact_writer: ArtifactWriter | None = None
-        if world.is_main:
-            self._artifact_writer = ArtifactWriter(unit, self._checkpoints, self._note)
+        self._artifact_writer = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None
         self._cursor, self._progress = Cursor(), Progress()
         self._history: list[EpochRecord] = []
         self._clock = Clock(self._config.input.batch_size)
@@ -113,7 +108,14 @@ class FoldTrainer:
         ranks, size = state["ranks"], self._world.size
         resized = len(ranks) != size
         if resized:
-            self._require_resize(len(ranks))
+            if not self._config.fault_tolerance.allow_resize:
+                raise ResumeError(
+                    f"Fold {self._unit.fold} cannot be resumed identically on another number of ranks: {len(ranks)} "
+                    f"then, {size} now. Type --gpus-per-unit (with --gpus 0: --ranks-per-unit) {len(ranks)}, or "
+                    "--allow-resize: each global batch then holds the same images, and metrics differ in their last "
+                    "digits."
+                )
+            self._note(f"resumes on another number of ranks: {len(ranks)} then, {size} now (--allow-resize)")
             ranks = redistribute_state(ranks, size)
         self._require_arithmetic(state["arithmetic"], resized)
         self._cursor = Cursor(**state["cursor"])
@@ -122,15 +124,6 @@ class FoldTrainer:
         self._progress = Progress(**state["progress"])
         self._history = [EpochRecord(**record) for record in state["history"]]
         self._clock = Clock(self._config.input.batch_size, state["clock"])
-
-    def _require_resize(self, ranks: int) -> None:
-        if not self._config.fault_tolerance.allow_resize:
-            raise ResumeError(
-                f"Fold {self._unit.fold} cannot be resumed identically on another number of ranks: {ranks} then, "
-                f"{self._world.size} now. Type --gpus-per-unit (with --gpus 0: --ranks-per-unit) {ranks}, or "
-                "--allow-resize: each global batch then holds the same images, and metrics differ in their last digits."
-            )
-        self._note(f"resumes on another number of ranks: {ranks} then, {self._world.size} now (--allow-resize)")
 
     def _require_arithmetic(self, before: dict[str, object], resized: bool) -> None:
         now = arithmetic(self._config.hardware, self._world)
@@ -271,8 +264,8 @@ class FoldTrainer:
             self._artifact_writer.tensorboard.step(self._step(), loss, self._rate(self._step() - 1), speed)
 
     def _rate(self, step: int) -> float:
-        steps, reduction = self._task.steps, self._progress.reduction
-        return self._config.optimizer.lr * schedule_factor(self._config.schedule, step, steps, reduction)
+        factor = schedule_factor(self._config.schedule, step, self._task.steps, self._progress.reduction)
+        return self._config.optimizer.lr * factor
 
     def _validate(self, predictions: Predictions) -> Validation:
         """Compute the metrics on the main rank and broadcast them: every rank must stop after the same epoch."""

@@ -27,7 +27,7 @@ from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import EvaluationBatch, step_seed
 from melanoma_dist.models.backbones import TrunkModel
 from melanoma_dist.train.collective import average_buffers, broadcast_buffers
-from melanoma_dist.train.memory import max_micro_batches
+from melanoma_dist.train.fallbacks import max_micro_batches
 from melanoma_dist.train.non_finite import NonFiniteGuard
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
 from melanoma_dist.train.predict import autocast, predict, to_device, uses_amp
