@@ -77,5 +77,5 @@ def write_decision_rules(folder: Path, rules: DecisionRules) -> None:
 
 
 def read_decision_rules(folder: Path) -> DecisionRules:
-    """Read ``decision_rules.json``. Raises DataError for a file that is missing, damaged, or of another version."""
+    """Read ``decision_rules.json``. Raises DataError for a file that is missing, corrupt, or of another version."""
     return read_record(folder / DECISION_RULES, DecisionRules, REFINALIZE, (SCHEMA,))

@@ -119,7 +119,7 @@ def write_evaluation(folder: Path, record: EvaluationRecord) -> None:
 
 
 def read_evaluation(folder: Path) -> EvaluationRecord:
-    """Read ``evaluation.json``. Raises DataError for a file that is missing or damaged.
+    """Read ``evaluation.json``. Raises DataError for a file that is missing or corrupt.
 
     A record of an earlier version has no ``results``: it logs the evaluation, and that counts.
     """
@@ -149,9 +149,9 @@ def _upgrade(tree: dict[str, Any]) -> dict[str, Any]:
             for each in earlier
         ]
     # The first version compared whole sets of images, and had no ``seen_before``.
-    seen = data.get("images") if earlier and isinstance(data, dict) else 0
+    evaluated = data.get("images") if earlier and isinstance(data, dict) else 0
     logged = {name: value for name, value in renamed.items() if name in _LOGGED}
-    return {"seen_before": seen, "labels_absent": {}, **logged, "earlier": earlier}
+    return {"seen_before": evaluated, "labels_absent": {}, **logged, "earlier": earlier}
 
 
 _LOGGED = set(EvaluationRecord.__dataclass_fields__) - {"results"}

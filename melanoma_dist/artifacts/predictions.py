@@ -1,4 +1,4 @@
-"""The table that every figure is computed from: what a model said of an image, beside what is true.
+"""The table of predictions and true labels. Every metric is computed from it.
 
 image_id, group, fold     keys
 MEL, NV, ...              float32, probability of each label
@@ -45,10 +45,10 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a table. Raises DataError for one that is missing or damaged."""
+    """Read a table. Raises DataError for one that is missing or corrupt."""
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: the predictions cannot be read ({error}). Delete the fold's folder to train it anew."
+            f"{path}: the predictions cannot be read ({error}). Delete the fold's folder to train it again."
         ) from error

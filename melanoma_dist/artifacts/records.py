@@ -1,6 +1,6 @@
 """Read and write the JSON records of a run: one frozen dataclass per file.
 
-A file may have been edited, damaged or written by another version. Reading checks every field, so that the rest of the
+A file may have been edited, corrupt or written by another version. Reading checks every field, so that the rest of the
 program works on types alone.
 """
 
@@ -82,10 +82,10 @@ def parse_record(
 
 def require_keys(path: Path, remedy: str, expected: Iterable[object], **mappings: Mapping[Any, object]) -> None:
     """Raise DataError unless each of the mappings, which are named by their fields, has exactly these keys."""
-    wanted = set(expected)
+    required = set(expected)
     for field, mapping in mappings.items():
-        if set(mapping) != wanted:
-            keys = (", ".join(sorted(map(str, each))) or "nothing" for each in (mapping, wanted))
+        if set(mapping) != required:
+            keys = (", ".join(sorted(map(str, each))) or "nothing" for each in (mapping, required))
             raise DataError(f"{path}: {field} is about {next(keys)}, must be about {next(keys)}. {remedy}")
 
 

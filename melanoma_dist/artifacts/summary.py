@@ -26,7 +26,7 @@ REFINALIZE = (
     "Bring the file back, or delete summary.json and run the run's own training command again: it computes the metrics "
     "from the folds' own predictions, and trains nothing."
 )
-"""What to do where the files of a finished run are damaged, or written by an earlier version."""
+"""What to do where the files of a finished run are corrupt, or written by an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def write_summary(folder: Path, summary: RunSummary) -> None:
 
 
 def read_summary(folder: Path) -> RunSummary:
-    """Read ``summary.json`` of a run. Raises DataError for a file that is missing, damaged, or of another version."""
+    """Read ``summary.json`` of a run. Raises DataError for a file that is missing, corrupt, or of another version."""
     path = folder / SUMMARY
     summary = read_record(path, RunSummary, REFINALIZE, (SCHEMA,))
     _require_labels(path, summary)

@@ -1,1 +1,1 @@
-"""A finished run judged: out of fold, on unseen images, beside other runs."""
+"""Evaluation of a finished run: out of fold, on a holdout, and compared with other runs."""

@@ -1,4 +1,4 @@
-"""What went otherwise than asked for while a run was trained, as sentences: a reader of its figures has to know."""
+"""Incidents of a run's training, as sentences. A reader of its metrics must know them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from melanoma_dist.train.fallbacks import read_fallbacks
 
 def incidents(config: RunConfig, folder: RunFolder) -> list[str]:
     """Of every fold of every seed: steps that were skipped, micro-batches that were halved, images left out."""
-    found = []
+    sentences = []
     for seeded, place in trainings(config, folder):
         seed = "" if seeded.seed == config.seed else f"seed {seeded.seed} "
         for fold in range(config.data.folds):
-            found += [f"{seed}fold {fold} {text}" for text in _of_fold(place / f"fold-{fold}", config)]
-    return found
+            sentences += [f"{seed}fold {fold} {text}" for text in _of_fold(place / f"fold-{fold}", config)]
+    return sentences
 
 
 def _of_fold(folder: Path, config: RunConfig) -> list[str]:
@@ -34,11 +34,11 @@ def _skipped(epochs: list[EpochRecord]) -> list[str]:
 
 
 def _halved(epochs: list[EpochRecord], config: RunConfig) -> list[str]:
-    asked = config.optimizer.accumulate
-    pieces = {each.accumulate: each.epoch for each in reversed(epochs) if each.accumulate != asked}
+    configured = config.optimizer.accumulate
+    pieces = {each.accumulate: each.epoch for each in reversed(epochs) if each.accumulate != configured}
     return [
-        f"computed each rank's share of a step in {count} micro-batches instead of {asked} from epoch {first} on, for "
-        "want of memory."
+        f"computed each rank's share of a step in {count} micro-batches instead of {configured} from epoch {first} on, "
+        "for want of memory."
         for count, first in sorted(pieces.items())
     ]
 

@@ -170,8 +170,8 @@ def _plus_minus(spread: FoldSpread) -> str:
 
 def check_truth(table: pd.DataFrame, truth: np.ndarray[Any, Any], labels: tuple[str, ...]) -> None:
     """Raise DataError unless the truth in a table is the manifest's, [n, L]."""
-    found = table[[label + TRUE for label in labels]].to_numpy(dtype=np.float32)
-    if not np.array_equal(found, truth, equal_nan=True):
+    stored = table[[label + TRUE for label in labels]].to_numpy(dtype=np.float32)
+    if not np.array_equal(stored, truth, equal_nan=True):
         raise DataError(
             "The truth in the predictions differs from the data set's. Delete the run's folder and train again."
         )

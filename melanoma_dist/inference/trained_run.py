@@ -109,7 +109,7 @@ def open_trained_run(path: Path) -> TrainedRun:
         remedy = f"Finish it first: {console.program()} --config {path / 'config.yaml'} resumes it."
         raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
     if "data" not in folder.identity:
-        raise DataError(f"{record}: does not say which data the run was trained on: it is damaged. Bring it back.")
+        raise DataError(f"{record}: does not say which data the run was trained on: it is corrupt. Bring it back.")
     config = saved_config(path / "config.yaml")
     _refuse_another_config(folder, config)
     summary, rules = read_summary(path), read_decision_rules(path)

@@ -1,1 +1,1 @@
-"""The numbers of an evaluation: figures, intervals, calibration, operating points. Arrays in, numbers out."""
+"""Metrics, intervals, calibration and operating points. Functions take arrays and return numbers."""

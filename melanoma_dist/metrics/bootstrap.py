@@ -164,11 +164,11 @@ def evidence(
     fewer = np.where(both, np.minimum(positive, negative), known)
     means = {"brier": known, "calibration_error": known}
     of_figure = {"sensitivity": positive, "specificity": negative, "precision": calls, **means}
-    found = []
+    fewest_groups = []
     for row, figure in columns:
         counts = of_figure.get(figure, fewer)
-        found.append(counts[rows.index(row)] if row in rows else counts[counts > 0].min(initial=len(group)))
-    return np.array(found)
+        fewest_groups.append(counts[rows.index(row)] if row in rows else counts[counts > 0].min(initial=len(group)))
+    return np.array(fewest_groups)
 
 
 def strata_of(truth: Floats, group: Ints) -> Ints:

@@ -45,8 +45,8 @@ class Temperature:
             scaled = logits * np.exp(-log_temperature)
             return float(np.mean(np.logaddexp(0, scaled) - actual * scaled))
 
-        found = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-8})
-        return cls(float(np.exp(found.x)))
+        solution = minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-8})
+        return cls(float(np.exp(solution.x)))
 
     def apply(self, probability: Floats) -> Floats:
         """Calibrated probabilities, in any shape."""
@@ -83,8 +83,8 @@ class Logistic:
             return float(value), np.array([np.mean(gradient * logits), np.mean(gradient)])
 
         bounds = [(1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]), _SHIFTS]
-        found = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B", options=_EXACT)
-        return cls(float(found.x[0]), float(found.x[1]))
+        solution = minimize(loss, np.array([1.0, 0.0]), jac=True, bounds=bounds, method="L-BFGS-B", options=_EXACT)
+        return cls(float(solution.x[0]), float(solution.x[1]))
 
     def apply(self, probability: Floats) -> Floats:
         """Calibrated probabilities, in any shape."""
@@ -166,11 +166,11 @@ def expected_calibration_error(truth: Floats, probability: Floats, bins: int = 1
     Bins of equal width of the label's own probability (Naeini, Cooper and Hauskrecht 2015; not of the greatest class's,
     as Guo et al. 2017 for many classes). It grows when bins are poorly filled, even if calibration is perfect.
     """
-    found = reliability(truth, probability, bins)
-    if not found.images:
+    curve = reliability(truth, probability, bins)
+    if not curve.images:
         return None
-    gaps = np.abs(np.subtract(found.predicted, found.observed))
-    return float(np.average(gaps, weights=found.images))
+    gaps = np.abs(np.subtract(curve.predicted, curve.observed))
+    return float(np.average(gaps, weights=curve.images))
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ def fold_spread(values: Sequence[float | None]) -> FoldSpread:
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
     """Compare two configurations by their figures of the same k >= 2 folds: ``over_folds`` of the differences."""
-    found = over_folds([first[fold] - second[fold] for fold in first])
-    return Comparison(found.mean, found.low, found.high)
+    differences = over_folds([first[fold] - second[fold] for fold in first])
+    return Comparison(differences.mean, differences.low, differences.high)
 
 
 def variance_components(values: Sequence[Sequence[float]]) -> VarianceComponents:

@@ -67,8 +67,8 @@ def classes_of(truth: Floats) -> npt.NDArray[np.int_]:
     A known 1 is enough, as one image has one diagnosis; two of them are a contradiction, and unknown.
     """
     ones = (truth == 1).sum(axis=1)
-    found = np.where(ones == 1, np.argmax(truth == 1, axis=1), UNKNOWN)
-    return np.where((truth == 0).all(axis=1), NONE_OF_THESE, found)
+    classes = np.where(ones == 1, np.argmax(truth == 1, axis=1), UNKNOWN)
+    return np.where((truth == 0).all(axis=1), NONE_OF_THESE, classes)
 
 
 def decided(probability: Floats) -> npt.NDArray[np.int_]:

@@ -73,10 +73,10 @@ def subgroups(
     truth, probability = table[label + TRUE].to_numpy(), table[label].to_numpy()
     group = np.asarray(pd.factorize(table["group"].to_numpy(), sort=True)[0])
     weights = list(draws(strata_of(truth[:, None], group), resamples, seed))
-    found = []
+    entries = []
     for attribute, value, inside in _members(about.loc[table["image_id"]]):
         side, rest = (_Side(truth[rows], probability[rows], group[rows], weights) for rows in (inside, ~inside))
-        found.append(
+        entries.append(
             Subgroup(
                 attribute,
                 value,
@@ -89,7 +89,7 @@ def subgroups(
                 gap=_gap(side, rest),
             )
         )
-    return _flagged(found)
+    return _flagged(entries)
 
 
 def attributes(about: pd.DataFrame) -> pd.DataFrame:
@@ -166,17 +166,17 @@ def _gap(side: _Side, rest: _Side) -> Gap | Undefined:
         return Undefined(f"it or the rest has fewer than {FEWEST} lesions with the label, or without it")
     (first, of_first), (second, of_second) = side.resampled, rest.resampled
     samples = of_first - of_second
-    found = interval(first - second, samples, fewest)
-    if isinstance(found, Undefined):
-        return found
+    gap = interval(first - second, samples, fewest)
+    if isinstance(gap, Undefined):
+        return gap
     deviation = float(np.nanstd(samples, ddof=1))
     p = float(2 * norm.sf(abs(first - second) / deviation)) if deviation > 0 else 1.0
-    return Gap(found.estimate, found.low, found.high, p, flagged=False)
+    return Gap(gap.estimate, gap.low, gap.high, p, flagged=False)
 
 
-def _flagged(found: list[Subgroup]) -> tuple[Subgroup, ...]:
+def _flagged(entries: list[Subgroup]) -> tuple[Subgroup, ...]:
     """With corrected p values, and flags."""
-    corrected = iter(holm([entry.gap.p for entry in found if isinstance(entry.gap, Gap)]))
+    corrected = iter(holm([entry.gap.p for entry in entries if isinstance(entry.gap, Gap)]))
 
     def flag(gap: Gap | Undefined) -> Gap | Undefined:
         if isinstance(gap, Undefined):
@@ -184,7 +184,7 @@ def _flagged(found: list[Subgroup]) -> tuple[Subgroup, ...]:
         p = next(corrected)
         return replace(gap, p=p, flagged=p < SIGNIFICANT and (gap.low > 0 or gap.high < 0))
 
-    return tuple(replace(entry, gap=flag(entry.gap)) for entry in found)
+    return tuple(replace(entry, gap=flag(entry.gap)) for entry in entries)
 
 
 def _lacks(truth: Floats) -> str:

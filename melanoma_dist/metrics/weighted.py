@@ -48,8 +48,8 @@ class Weighted:
         self._ranks = [Ranks(truth[:, at], probability[:, at], group, self.groups) for at in range(len(labels))]
         self._micro = Ranks(truth.ravel(), probability.ravel(), np.repeat(group, len(labels)), self.groups)
         ones = np.ones((self.groups, 1), dtype=np.float32)
-        judged = ((truth == 1).any(axis=0) & (truth == 0).any(axis=0))[:, None, None]
-        self._defined = np.isfinite(self._of_labels(ones, self._label_sums(ones))) & judged
+        both_classes = ((truth == 1).any(axis=0) & (truth == 0).any(axis=0))[:, None, None]
+        self._defined = np.isfinite(self._of_labels(ones, self._label_sums(ones))) & both_classes
 
     def of(self, weights: npt.NDArray[np.float32]) -> Floats:
         """Every column's figure under every weighting, [C, B] and NaN where not defined, for weights [G, B].
@@ -65,13 +65,13 @@ class Weighted:
 
     def _label_sums(self, weights: npt.NDArray[np.float32]) -> Floats:
         """[L, S, B]."""
-        found = self._sums @ weights.astype(np.float64)
-        return np.reshape(found, (*self._shape, weights.shape[1]))
+        values = self._sums @ weights.astype(np.float64)
+        return np.reshape(values, (*self._shape, weights.shape[1]))
 
     def _of_labels(self, weights: npt.NDArray[np.float32], sums: Floats) -> Floats:
         """[L, F, B]."""
         each = zip(self._ranks, sums, self._prevalences, strict=True)
-        return np.stack([_stack({**ranks.of(weights), **_of_sums(mine, share)}) for ranks, mine, share in each])
+        return np.stack([_stack({**ranks.of(weights), **_of_sums(sums, share)}) for ranks, sums, share in each])
 
     def _macro(self, each: Floats) -> Floats:
         count = self._defined.sum(axis=0)
@@ -83,9 +83,9 @@ class Weighted:
         if set(OF_2017) <= set(self._labels):
             rows.append(np.mean([each[self._labels.index(label), METRICS.index("auc")] for label in OF_2017], axis=0))
         if self._multiclass:
-            images, found = np.split(self._classes @ weights.astype(np.float64), 2)
+            images, values = np.split(self._classes @ weights.astype(np.float64), 2)
             with np.errstate(invalid="ignore"):
-                recall = (found / images).mean(axis=0) if len(images) else np.full(weights.shape[1], np.nan)
+                recall = (values / images).mean(axis=0) if len(images) else np.full(weights.shape[1], np.nan)
             rows += [recall] * len(self._multiclass)
         return np.reshape(rows, (-1, weights.shape[1]))
 
@@ -108,8 +108,8 @@ def _class_terms(truth: Floats, probability: Floats) -> Floats:
     """For each class with images: its images, then its images that the arg max finds, [2 classes, n]."""
     actual, predicted = classes_of(truth), decided(probability)
     present = np.unique(actual[actual != UNKNOWN])
-    mine = actual == present[:, None]
-    return np.concatenate([mine, mine & (predicted == present[:, None])]).astype(np.float64)
+    members = actual == present[:, None]
+    return np.concatenate([members, members & (predicted == present[:, None])]).astype(np.float64)
 
 
 def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
@@ -118,7 +118,7 @@ def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
     images = positives + negatives
     with np.errstate(invalid="ignore", divide="ignore"):
         sensitivity, specificity = true / positives, (negatives - false) / negatives
-        found = {
+        values = {
             "precision": true / (true + false),
             "sensitivity": sensitivity,
             "specificity": specificity,
@@ -130,8 +130,8 @@ def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
         share = np.nan if prevalence is None else prevalence
         hits, alarms = sensitivity * share, (1 - specificity) * (1 - share)
         spared, missed = specificity * (1 - share), (1 - sensitivity) * share
-        return found | {"ppv": hits / (hits + alarms), "npv": spared / (spared + missed)}
+        return values | {"ppv": hits / (hits + alarms), "npv": spared / (spared + missed)}
 
 
-def _stack(found: dict[str, Floats]) -> Floats:
-    return np.stack([found[figure] for figure in METRICS])
+def _stack(values: dict[str, Floats]) -> Floats:
+    return np.stack([values[figure] for figure in METRICS])

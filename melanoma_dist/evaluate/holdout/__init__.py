@@ -1,1 +1,1 @@
-"""A finished run judged by images that none of its folds has seen: which, their proof, the record of the look."""
+"""Evaluation of a finished run on a holdout: image selection, contamination check, access log and metrics."""

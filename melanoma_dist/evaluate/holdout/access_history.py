@@ -25,7 +25,7 @@ IMAGES = "images.parquet"
 PREDICTIONS = "predictions.parquet"
 _IDENTIFY = ["image_id", "source_sha256"]
 Key = tuple[str, int, str | None]
-"""Run, number and start: what tells one evaluation from another."""
+"""Run, number and start identify an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class AccessHistory:
     """Of the new evaluation among those of its run; numbers of deleted ones are not used again."""
     earlier: tuple[EarlierEvaluation, ...]
     """By time, those of unknown time last."""
-    seen: int
-    """How many of the images any existing record says were evaluated."""
+    seen_before: int
+    """How many of the images appear in any existing record."""
 
 
 def read_history(run: Path, images: Images) -> AccessHistory:
@@ -61,13 +61,13 @@ def read_history(run: Path, images: Images) -> AccessHistory:
     """
     stored = read_evaluations(run.parent.glob(f"*/{EVALUATIONS}/*/{EVALUATION}"))
     masks = [(each, seen_in(each, images)) for each in stored]
-    same = [(each, seen) for each, seen in masks if seen.any()]
-    earlier = [EarlierEvaluation(*each.key, images=int(seen.sum())) for each, seen in same]
+    same = [(each, evaluated) for each, evaluated in masks if evaluated.any()]
+    earlier = [EarlierEvaluation(*each.key, images=int(evaluated.sum())) for each, evaluated in same]
     earlier += _deleted([each for each, _ in same], stored, run.parent)
     number = _next_number(run, stored)
     listed = {(each.run, each.number) for each in earlier}
     earlier += [_unknown(run.name, gap, None) for gap in _gaps(run, number) if (run.name, gap) not in listed]
-    union = np.logical_or.reduce([np.zeros(len(images.rows), dtype=bool), *(seen for _, seen in same)])
+    union = np.logical_or.reduce([np.zeros(len(images.rows), dtype=bool), *(evaluated for _, evaluated in same)])
     return AccessHistory(number, tuple(sorted(earlier, key=_by_time)), int(union.sum()))
 
 
@@ -90,11 +90,11 @@ def seen_in(evaluation: StoredEvaluation, images: Images) -> Bools:
     table, record = images.table, evaluation.record
     if not (evaluation.folder / IMAGES).is_file() and record.images_sha256 == images.sha256():
         return np.ones(len(table), dtype=bool)
-    seen = np.zeros(len(table), dtype=bool)
+    evaluated = np.zeros(len(table), dtype=bool)
     for column, values in _identities(evaluation).items():
         known = {value for value in values if value}
-        seen |= table[column].isin(known).to_numpy()
-    return seen
+        evaluated |= table[column].isin(known).to_numpy()
+    return evaluated
 
 
 def _identities(evaluation: StoredEvaluation) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
         images_sha256=images.sha256(),
         models=models,
         earlier=history.earlier,
-        seen_before=history.seen,
+        seen_before=history.seen_before,
         labels=run.labels,
         labels_absent=absent_labels(images, run.labels),
     )

@@ -1,4 +1,4 @@
-"""The proof that images are unseen: none of them, of their lesions or of their copies was trained on."""
+"""Refuse images that a run was trained on: the images themselves, their lesions, their patients or copies of them."""
 
 from __future__ import annotations
 
@@ -13,49 +13,56 @@ from melanoma_dist.inference.images import Images
 from melanoma_dist.storage.images import open_image
 
 _SHOWN = 5
-_SAME = {
+_SHARED = {
     "image_id": "it was trained on itself",
     "source_sha256": "its file was, as {other}",
     "lesion_id": "its lesion {value} was, on {other}",
+    "patient_id": "its patient {value} was, on {other}",
     "group": "its group {value} was, with {other}",
 }
-"""What two images may share, and what is told then; ``other`` is an image that was trained on."""
+"""The columns that identify two images as related, and the reason to show. ``other`` is an image of the training."""
 
 
-def refuse_trained(unseen: Images, trained: Images) -> None:
-    """Raise DataError, with the first few and why, unless no image of ``unseen`` was seen in training.
+def refuse_trained(images: Images, trained: Images) -> None:
+    """Raise DataError, with the first few images and the reasons, if any of ``images`` is related to ``trained``.
 
-    Images count as seen with their whole group, in the data set that they come from: a copy of a trained image gives
-    its lesion's other photographs away too.
+    An image is refused with its whole group: a copy of a trained image also gives away the other photographs of its
+    lesion. Therefore the check covers the groups of ``images`` in their own data set, not only ``images``.
     """
-    manifest = unseen.dataset.manifest
-    groups = set(unseen.table["group"])
-    around = Images.of(unseen.dataset, manifest["group"].isin(groups).to_numpy())
-    seen = _over_groups(around.table, {**_near(around, trained), **_same(around.table, trained.table)})
-    found = [(name, seen[name]) for name in unseen.table["image_id"] if name in seen]
-    if found:
-        told = "; ".join(f"{name} ({why})" for name, why in found[:_SHOWN])
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    manifest = images.dataset.manifest
+    groups = set(images.table["group"])
+    around = Images.of(images.dataset, manifest["group"].isin(groups).to_numpy())
+    reasons = _over_groups(around.table, {**_copies(around, trained), **_shared_identity(around.table, trained.table)})
+    refused = [(name, reasons[name]) for name in images.table["image_id"] if name in reasons]
+    if refused:
+        examples = "; ".join(f"{name} ({why})" for name, why in refused[:_SHOWN])
+        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
         raise DataError(
-            f"{len(found)} of {len(unseen.rows)} images are not unseen, for the run was trained on them, on their "
-            f"lesions or on copies of them: {told}{more}. Figures on them would say nothing. Nothing was looked "
-            "at. Name a holdout, or a data set without them."
+            f"{len(refused)} of {len(images.rows)} images are not unseen, for the run was trained on them, on their "
+            f"lesions, on their patients or on copies of them: {examples}{more}. Metrics on them would mean nothing. "
+            "No image was scored. Name a holdout, or a data set without them."
         )
 
 
-def _same(table: pd.DataFrame, trained: pd.DataFrame) -> dict[str, str]:
-    """Why images were seen, by id: what they share with an image that was trained on, the plainest reason of each."""
-    found: dict[str, str] = {}
-    for column, reason in _SAME.items():
+def _shared_identity(table: pd.DataFrame, trained: pd.DataFrame) -> dict[str, str]:
+    """Map the ids of images that share an identity with a trained image to the plainest reason.
+
+    Both tables are rows of a manifest. An optional column counts where both have it. Blank and missing values are
+    unknown, and equal nothing.
+    """
+    reasons: dict[str, str] = {}
+    for column, reason in _SHARED.items():
+        if column not in table or column not in trained:
+            continue
         known = dict(zip(trained[column], trained["image_id"], strict=True))
         for name, value in zip(table["image_id"], table[column], strict=True):
-            if name not in found and not pd.isna(value) and value in known:
-                found[name] = reason.format(value=value, other=known[value])
-    return found
+            if name not in reasons and not pd.isna(value) and value != "" and value in known:
+                reasons[name] = reason.format(value=value, other=known[value])
+    return reasons
 
 
-def _near(around: Images, trained: Images) -> dict[str, str]:
-    """Why images were seen, by id: a picture that was trained on is a copy of it, as `data prepare` finds them."""
+def _copies(around: Images, trained: Images) -> dict[str, str]:
+    """Map the ids of copies of trained images to the reason. `data prepare` recognises copies in the same way."""
     sides = (around, trained)
     readers = [ShardReader(side.dataset) for side in sides]
     table = pd.concat([side.table for side in sides], ignore_index=True)
@@ -74,11 +81,11 @@ def _near(around: Images, trained: Images) -> dict[str, str]:
     }
 
 
-def _over_groups(table: pd.DataFrame, seen: dict[str, str]) -> dict[str, str]:
-    """The same, with every other image of the groups that were seen."""
-    spread = dict(seen)
-    first = table[table["image_id"].isin(seen)].drop_duplicates("group").set_index("group")["image_id"]
+def _over_groups(table: pd.DataFrame, reasons: dict[str, str]) -> dict[str, str]:
+    """Add a reason for every other image in the groups of the images with reasons."""
+    spread = dict(reasons)
+    first = table[table["image_id"].isin(reasons)].drop_duplicates("group").set_index("group")["image_id"]
     for name, group in zip(table["image_id"], table["group"], strict=True):
-        if name not in seen and group in first.index:
-            spread[name] = f"it shares a lesion with {first[group]}, of which {seen[first[group]]}"
+        if name not in reasons and group in first.index:
+            spread[name] = f"it is in the group of {first[group]}: {reasons[first[group]]}"
     return spread

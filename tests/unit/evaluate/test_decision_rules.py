@@ -104,30 +104,30 @@ def test_a_file_without_rules_is_refused(labels: object, tmp_path: Path) -> None
 
 def test_cross_fitting_never_calibrates_a_fold_by_itself() -> None:
     table = predictions()
-    made = cross_fitted(table, "MEL")
+    calibrated = cross_fitted(table, "MEL")
     for fold in range(FOLDS):
-        others, mine = table[table["fold"] != fold], (table["fold"] == fold).to_numpy()
+        others, own = table[table["fold"] != fold], (table["fold"] == fold).to_numpy()
         fitted = Logistic.fit(others["MEL_true"].to_numpy(), others["MEL"].to_numpy())
-        np.testing.assert_allclose(made[mine], fitted.apply(table["MEL"].to_numpy()[mine]), rtol=1e-6)
+        np.testing.assert_allclose(calibrated[own], fitted.apply(table["MEL"].to_numpy()[own]), rtol=1e-6)
     spoilt = table.assign(MEL_true=table["MEL_true"].where(table["fold"] != 0, 1 - table["MEL_true"]))
-    mine = (table["fold"] == 0).to_numpy()
-    np.testing.assert_array_equal(cross_fitted(spoilt, "MEL")[mine], made[mine])
+    own = (table["fold"] == 0).to_numpy()
+    np.testing.assert_array_equal(cross_fitted(spoilt, "MEL")[own], calibrated[own])
 
 
 def test_the_quality_is_scikit_learns_and_better_after() -> None:
     table = predictions()
-    found = calibration(table, ("MEL",)).labels["MEL"]
-    assert isinstance(found, LabelCalibration)
-    assert set(found.after) == set(KINDS)
-    for quality, score in ((found.before, table["MEL"]), (found.after[USED], cross_fitted(table, "MEL"))):
+    result = calibration(table, ("MEL",)).labels["MEL"]
+    assert isinstance(result, LabelCalibration)
+    assert set(result.after) == set(KINDS)
+    for quality, score in ((result.before, table["MEL"]), (result.after[USED], cross_fitted(table, "MEL"))):
         truth = table["MEL_true"].astype(int)
         assert quality.brier == pytest.approx(brier_score_loss(truth, np.asarray(score, dtype=float)))
         assert quality.log_loss == pytest.approx(log_loss(truth, np.asarray(score, dtype=float)))
         assert sum(quality.reliability.images) == len(table)
     for metric in ("brier", "log_loss", "calibration_error"):
-        logistic = getattr(found.after["logistic"], metric)
-        assert logistic < getattr(found.before, metric)
-        assert logistic < getattr(found.after["temperature"], metric)
+        logistic = getattr(result.after["logistic"], metric)
+        assert logistic < getattr(result.before, metric)
+        assert logistic < getattr(result.after["temperature"], metric)
 
 
 def test_points_are_evaluated_on_other_images_with_intervals_over_groups() -> None:
@@ -160,10 +160,10 @@ def test_images_without_the_label_define_no_sensitivity() -> None:
 
 def test_a_decision_curve_needs_known_truths() -> None:
     table = predictions()
-    found = decision_curve(table["MEL_true"].to_numpy(), table["MEL"].to_numpy())
-    assert found is not None
-    assert found.thresholds[0] == 0.01
-    assert len(found.model) == len(found.call_all) == len(found.thresholds) == 60
+    result = decision_curve(table["MEL_true"].to_numpy(), table["MEL"].to_numpy())
+    assert result is not None
+    assert result.thresholds[0] == 0.01
+    assert len(result.model) == len(result.call_all) == len(result.thresholds) == 60
     assert decision_curve(np.full(3, np.nan), np.full(3, 0.5)) is None
 
 

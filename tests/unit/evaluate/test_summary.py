@@ -31,13 +31,13 @@ def folds() -> pd.DataFrame:
 def tables(folds: pd.DataFrame) -> list[pd.DataFrame]:
     """What each fold predicts, in an order of its own; a tenth of the answers is unknown."""
     rng = np.random.default_rng(2)
-    made = []
+    predicted = []
     for fold, images in folds.groupby("fold"):
         images = images.sample(frac=1, random_state=0)
         truth = rng.choice([0, 1, np.nan], (len(images), 2), p=[0.5, 0.4, 0.1]).astype(np.float32)
         probability = rng.random((len(images), 2)).astype(np.float32)
-        made.append(predictions_table(images, int(str(fold)), LABELS, probability, truth))
-    return made
+        predicted.append(predictions_table(images, int(str(fold)), LABELS, probability, truth))
+    return predicted
 
 
 def summed(table: pd.DataFrame) -> OutOfFold:

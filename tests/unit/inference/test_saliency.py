@@ -19,33 +19,33 @@ def model_of(backbone: str, **options: object) -> Classifier:
     ("backbone", "grid"), [("test_resnet", (2, 2)), ("test_mambaout", (2, 2)), ("test_vit", (4, 4))]
 )
 def test_maps_of_convolutions_channels_last_and_tokens(backbone: str, grid: tuple[int, int]) -> None:
-    found, why = grad_cam(model_of(backbone), IMAGES, 1)
+    maps, why = grad_cam(model_of(backbone), IMAGES, 1)
     assert why == ""
-    assert found is not None
-    assert found.shape == (2, *grid)
-    assert ((found >= 0) & (found <= 1)).all()
-    assert all(image.max() in (0.0, 1.0) for image in found)
+    assert maps is not None
+    assert maps.shape == (2, *grid)
+    assert ((maps >= 0) & (maps <= 1)).all()
+    assert all(image.max() in (0.0, 1.0) for image in maps)
 
 
 def test_it_is_the_gradient_of_the_label_by_autograd_through_the_whole_model() -> None:
     """Against the definition (eq. 1 and 2 of the paper), the gradient taken by a hook on the trunk's last stage."""
     model = model_of("test_resnet")
-    kept: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
     def keep(_: object, __: object, output: torch.Tensor) -> None:
         output.retain_grad()
-        kept.append(output)
+        outputs.append(output)
 
     handle = list(model.trunk.children())[-3].register_forward_hook(keep)  # the last stage; pooling and fc are empty
     model(IMAGES)[:, 2].sum().backward()
     handle.remove()
-    (features,) = kept
+    (features,) = outputs
     assert features.grad is not None
     weights = features.grad.mean((2, 3))
     expected = torch.einsum("bc,bchw->bhw", weights, features.detach()).relu()
     expected = expected / expected.amax((1, 2), keepdim=True).clamp(min=1e-38)
-    found, _ = grad_cam(model, IMAGES, 2)
-    torch.testing.assert_close(found, expected)
+    maps, _ = grad_cam(model, IMAGES, 2)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_evidence_against_a_label_is_that_for_its_negated_logit() -> None:

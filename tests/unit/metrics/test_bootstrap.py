@@ -13,7 +13,7 @@ from melanoma_dist.metrics.delong import delong
 from melanoma_dist.metrics.intervals import Interval, MetricInterval, tail
 from melanoma_dist.metrics.weighted import ISIC_SCORES
 
-from .made import binary, exclusive, metric_of
+from .samples import binary, exclusive, metric_of
 
 LABELS = ("MEL", "BKL")
 MADE = exclusive(2, 300, 150, seed=5)
@@ -40,7 +40,7 @@ def test_every_resample_is_the_figures_of_the_lesions_drawn() -> None:
     for at in range(4):
         times = weights[MADE.group, at].astype(int)
         slow = compute_metrics(np.repeat(MADE.truth, times, 0), np.repeat(MADE.probability, times, 0), LABELS, SETTINGS)
-        for column, value in zip(result.columns, result.samples[:, at], strict=True):
+        for column, value in zip(result.columns, result.drawn[:, at], strict=True):
             expected = metric_of(slow, *column)
             assert value == pytest.approx(np.nan if expected is None else expected, rel=1e-6, nan_ok=True), column
 
@@ -52,7 +52,7 @@ def test_an_interval_is_made_of_quantiles_around_scikit_learns_estimate() -> Non
     assert set(intervals.rows) == {"MEL", "BKL", "macro", "micro"}
     assert set(intervals.isic_scores) == {"isic2017"}
     assert len(result.columns) == 4 * len(METRICS) + 1
-    for (row, metric), samples, groups in zip(result.columns, result.samples, result.groups, strict=True):
+    for (row, metric), drawn, groups in zip(result.columns, result.drawn, result.groups, strict=True):
         entry = intervals.isic_scores[metric] if row == ISIC_SCORES else intervals.rows[row].of(metric)
         expected = metric_of(whole, row, metric)
         if expected is None:
@@ -61,8 +61,8 @@ def test_an_interval_is_made_of_quantiles_around_scikit_learns_estimate() -> Non
         share = tail(0.9, int(groups))
         assert share < 0.05
         assert entry.estimate == pytest.approx(expected, rel=1e-6)
-        assert [entry.low, entry.high] == pytest.approx(np.nanquantile(samples, [share, 1 - share]).tolist())
-        assert entry.undefined_resamples == np.isnan(samples).sum()
+        assert [entry.low, entry.high] == pytest.approx(np.nanquantile(drawn, [share, 1 - share]).tolist())
+        assert entry.undefined_resamples == np.isnan(drawn).sum()
     assert_inside(intervals.rows["MEL"].auc)
 
 
@@ -101,10 +101,10 @@ def test_resamples_that_do_not_define_a_figure_are_counted() -> None:
     score = np.full((60, 1), 0.1, dtype=np.float32)
     score[7] = 0.9
     truth = (np.arange(60) < 20).astype(np.float32)[:, None]
-    told = bootstrap(truth, score, np.arange(60), ("MEL",), Settings(), resamples=600).intervals().rows["MEL"]
-    assert 0.3 < told.precision.undefined_resamples / 600 < 0.44  # (1 - 1/20)^20 = 0.36
-    assert (told.precision.low, told.precision.high) == pytest.approx((0.025, 1))  # 1 lesion of 1
-    assert told.auc.undefined_resamples == 0
+    intervals = bootstrap(truth, score, np.arange(60), ("MEL",), Settings(), resamples=600).intervals().rows["MEL"]
+    assert 0.3 < intervals.precision.undefined_resamples / 600 < 0.44  # (1 - 1/20)^20 = 0.36
+    assert (intervals.precision.low, intervals.precision.high) == pytest.approx((0.025, 1))  # 1 lesion of 1
+    assert intervals.auc.undefined_resamples == 0
 
 
 def test_the_stratum_is_the_rarest_label_that_an_image_of_the_group_has() -> None:
@@ -129,8 +129,8 @@ def test_a_seed_decides_everything_and_names_of_groups_nothing() -> None:
         bootstrap(MADE.truth, MADE.probability, group, LABELS, SETTINGS, resamples=70, seed=seed)
         for group, seed in ((MADE.group, 1), (names, 1), (MADE.group, 2))
     )
-    np.testing.assert_array_equal(first.samples, second.samples)
-    assert not np.array_equal(first.samples, other.samples, equal_nan=True)
+    np.testing.assert_array_equal(first.drawn, second.drawn)
+    assert not np.array_equal(first.drawn, other.drawn, equal_nan=True)
 
 
 def test_a_paired_difference_is_narrower_than_its_parts_and_zero_of_itself() -> None:
@@ -168,10 +168,12 @@ def test_nothing_is_refused() -> None:
 
 
 def test_one_image_has_figures_but_no_spread() -> None:
-    told = bootstrap(MADE.truth[:1], MADE.probability[:1], MADE.group[:1], LABELS, SETTINGS, resamples=3).intervals()
-    brier = told.rows["micro"].brier
+    intervals = bootstrap(
+        MADE.truth[:1], MADE.probability[:1], MADE.group[:1], LABELS, SETTINGS, resamples=3
+    ).intervals()
+    brier = intervals.rows["micro"].brier
     assert brier.low == brier.estimate == brier.high
-    assert told.rows["MEL"].auc.estimate is None
+    assert intervals.rows["MEL"].auc.estimate is None
 
 
 @pytest.mark.slow
@@ -184,16 +186,16 @@ def test_intervals_of_lesions_cover_the_truth_where_those_of_images_fall_short()
     true = norm.cdf(1.5 / np.sqrt(2 * (0.9**2 + 0.5**2)))
     hits: dict[str, list[bool]] = {"lesions": [], "images": [], "Obuchowski": [], "DeLong": []}
     for number in range(1000):
-        made = binary(240, rng)
-        groups = {"lesions": made.group} | ({"images": np.arange(len(made.group))} if number < 200 else {})
+        drawn = binary(240, rng)
+        groups = {"lesions": drawn.group} | ({"images": np.arange(len(drawn.group))} if number < 200 else {})
         for name, group in groups.items():
-            told = bootstrap(made.truth, made.probability, group, ("MEL",), Settings(), 600, number).intervals()
-            auc = told.rows["MEL"].auc
+            rows = bootstrap(drawn.truth, drawn.probability, group, ("MEL",), Settings(), 600, number).intervals().rows
+            auc = rows["MEL"].auc
             assert auc.low is not None
             assert auc.high is not None
             hits[name].append(auc.low <= true <= auc.high)
-        for name, clusters in (("Obuchowski", made.group), ("DeLong", None)):
-            low, high = delong(made.truth[:, 0], made.probability[:, 0], clusters).interval()
+        for name, clusters in (("Obuchowski", drawn.group), ("DeLong", None)):
+            low, high = delong(drawn.truth[:, 0], drawn.probability[:, 0], clusters).interval()
             hits[name].append(low <= true <= high)
     coverage = {name: float(np.mean(hit)) for name, hit in hits.items()}
     print(coverage)
@@ -208,9 +210,9 @@ def test_a_share_of_1_has_an_interval_too() -> None:
     truth = np.array([1.0] * 10 + [0.0] * 30, dtype=np.float32)
     probability = np.where(truth == 1, 0.9, np.linspace(0.1, 0.6, 40)).astype(np.float32)
     group = np.arange(40) // 2
-    found = bootstrap(truth[:, None], probability[:, None], group, ("MEL",), Settings(), 200).intervals().rows["MEL"]
+    row = bootstrap(truth[:, None], probability[:, None], group, ("MEL",), Settings(), 200).intervals().rows["MEL"]
     exact = binomtest(5, 5).proportion_ci(0.95)  # 5 lesions have it
-    assert (found.sensitivity.low, found.sensitivity.high) == pytest.approx((exact.low, exact.high))
+    assert (row.sensitivity.low, row.sensitivity.high) == pytest.approx((exact.low, exact.high))
     parts = {"share": (np.zeros(40, dtype=bool), truth == 0)}
     none = ratios(parts, group, list(draws(strata_of(truth[:, None], group), 200, 0)))["share"]
     exact = binomtest(0, 15).proportion_ci(0.95)

@@ -54,7 +54,7 @@ class Case:
         probability.iloc[::-1].to_csv(folder / f"{name}-prediction.csv", index_label="image")
 
 
-def made(challenge: str, images: int, seed: int, digits: int = 6, classes: int | None = None, none: int = 0) -> Case:
+def draw(challenge: str, images: int, seed: int, digits: int = 6, classes: int | None = None, none: int = 0) -> Case:
     """Every class has an image; ``none`` images have none of them; with ``classes`` the last ones have no image."""
     rng = np.random.default_rng(seed)
     labels = LABEL_SETS[challenge]
@@ -71,22 +71,22 @@ def weighted() -> Case:
 
     In the order of their names, as it sorts the answers but not their weights.
     """
-    whole = made("isic2018", 300, seed=4)
+    whole = draw("isic2018", 300, seed=4)
     names = (*(f"ISIC_{number:07d}" for number in range(299)), NEVER_SCORED)
     return Case(whole.labels, whole.truth, whole.probability, (np.arange(300) % 3 > 0).astype(float), names)
 
 
 CASES = {
-    "2018": made("isic2018", 400, seed=0),
-    "2018 with ties": made("isic2018", 400, seed=1, digits=1),
-    "2019 with UNK": made("isic2019", 500, seed=2, none=60),
-    "2019 with ties and UNK": made("isic2019", 500, seed=3, digits=1, none=60),
-    "2019 without UNK": made("isic2019", 300, seed=5),
-    "2018, two classes absent": made("isic2018", 200, seed=6, digits=2, classes=5),
-    "2018, one image each": made("isic2018", 7, seed=7),
+    "2018": draw("isic2018", 400, seed=0),
+    "2018 with ties": draw("isic2018", 400, seed=1, digits=1),
+    "2019 with UNK": draw("isic2019", 500, seed=2, none=60),
+    "2019 with ties and UNK": draw("isic2019", 500, seed=3, digits=1, none=60),
+    "2019 without UNK": draw("isic2019", 300, seed=5),
+    "2018, two classes absent": draw("isic2018", 200, seed=6, digits=2, classes=5),
+    "2018, one image each": draw("isic2018", 7, seed=7),
     "weights": weighted(),
-    "2017": made("isic2017", 300, seed=8, none=150),
-    "2017 with ties": made("isic2017", 300, seed=9, digits=1, none=150),
+    "2017": draw("isic2017", 300, seed=8, none=150),
+    "2017 with ties": draw("isic2017", 300, seed=9, digits=1, none=150),
 }
 REPORTED = ["2018", "2018 with ties", "2019 with UNK", "2019 with ties and UNK"]
 
@@ -116,8 +116,8 @@ def scored(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     command = [python, "-W", "ignore", HERE / "challenge_scorer.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    scores: dict[str, Any] = json.loads(done.stdout)
+    return scores
 
 
 def ours(case: Case) -> Metrics:
@@ -138,11 +138,11 @@ def test_the_normalised_multi_class_accuracy(scored: dict[str, Any], name: str) 
 @pytest.mark.parametrize("name", REPORTED)
 def test_the_figures_of_every_class(scored: dict[str, Any], name: str) -> None:
     """A figure that is not defined (a precision without a call) is 1 there, and None here."""
-    case, told = CASES[name], ours(CASES[name]).labels
+    case, metrics = CASES[name], ours(CASES[name]).labels
     undefined = 0
-    for theirs, mine in SAME.items():
+    for theirs, metric in SAME.items():
         for label in case.labels:
-            value = told[label].value(mine)
+            value = metrics[label].value(metric)
             undefined += value is None
             expected = scored[name]["score"]["per_category"][theirs][label]
             assert (1 if value is None else value) == pytest.approx(expected, rel=1e-9), (theirs, label)
@@ -152,26 +152,26 @@ def test_the_figures_of_every_class(scored: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", REPORTED)
 def test_accuracy_and_predictive_values_follow_from_ours(scored: dict[str, Any], name: str) -> None:
     """Its PPV and NPV are those at the prevalence of the data; its accuracy is the mean of all calls."""
-    case, told = CASES[name], ours(CASES[name]).labels
+    case, metrics = CASES[name], ours(CASES[name]).labels
     theirs = scored[name]["score"]["per_category"]
     for label in case.labels:
-        mine = told[label]
-        right = mine.sensitivity * mine.positives + mine.specificity * mine.negatives
+        entry = metrics[label]
+        right = entry.sensitivity * entry.positives + entry.specificity * entry.negatives
         assert right / len(case.truth) == pytest.approx(theirs["accuracy"][label], rel=1e-9)
-        assert mine.npv == pytest.approx(theirs["npv"][label], rel=1e-6)
-        assert (1 if mine.ppv is None else mine.ppv) == pytest.approx(theirs["ppv"][label], rel=1e-6)
+        assert entry.npv == pytest.approx(theirs["npv"][label], rel=1e-6)
+        assert (1 if entry.ppv is None else entry.ppv) == pytest.approx(theirs["ppv"][label], rel=1e-6)
 
 
 @pytest.mark.parametrize("name", REPORTED)
 def test_its_area_above_a_sensitivity_reaches_down_to_the_axis(scored: dict[str, Any], name: str) -> None:
     """``auc_sens_80`` is our partial AUC and the rectangle below it: 0.8 times the specificity of the curve there."""
-    case, told = CASES[name], ours(CASES[name]).labels
+    case, metrics = CASES[name], ours(CASES[name]).labels
     for column, label in enumerate(case.labels):
         false, true, _ = roc_curve(case.truth[:, column], case.probability[:, column], drop_intermediate=False)
         first = int(np.argmax(true >= 0.8))
         there = np.interp(0.8, true[first - 1 : first + 1], false[first - 1 : first + 1])
         expected = scored[name]["score"]["per_category"]["auc_sens_80"][label]
-        assert told[label].partial_auc_80 + 0.8 * (1 - there) == pytest.approx(expected, rel=1e-9), label
+        assert metrics[label].partial_auc_80 + 0.8 * (1 - there) == pytest.approx(expected, rel=1e-9), label
 
 
 def test_its_macro_mean_has_every_class_of_the_file(scored: dict[str, Any]) -> None:
@@ -185,8 +185,8 @@ def test_an_absent_class_breaks_its_report_but_not_its_score(scored: dict[str, A
     for name in ("2018, two classes absent", "2019 without UNK"):
         assert scored[name]["score"] is None
         assert 0 < scored[name]["balanced"] < 1
-    told = ours(CASES["2018, two classes absent"]).labels
-    assert [told[label].auc for label in LABEL_SETS["isic2018"][5:]] == [None, None]
+    metrics = ours(CASES["2018, two classes absent"]).labels
+    assert [metrics[label].auc for label in LABEL_SETS["isic2018"][5:]] == [None, None]
 
 
 def test_the_threshold_of_one_half_itself_is_called_here_and_not_there(scored: dict[str, Any]) -> None:
@@ -201,19 +201,19 @@ def test_the_threshold_of_one_half_itself_is_called_here_and_not_there(scored: d
 def test_an_image_without_weight_is_left_out_as_is_one_of_2018(scored: dict[str, Any]) -> None:
     """We have no weights: who wants a challenge's own figure evaluates the images that have one."""
     case = CASES["weights"]
-    kept = (case.weight == 1) & (np.array(case.names) != NEVER_SCORED)
-    told = ours(Case(case.labels, case.truth[kept], case.probability[kept]))
-    assert told.isic_scores["isic2018"] == pytest.approx(scored["weights"]["balanced"])
+    counted = (case.weight == 1) & (np.array(case.names) != NEVER_SCORED)
+    metrics = ours(Case(case.labels, case.truth[counted], case.probability[counted]))
+    assert metrics.isic_scores["isic2018"] == pytest.approx(scored["weights"]["balanced"])
     for label in case.labels:
         theirs = {figure: values[label] for figure, values in scored["weights"]["score"]["per_category"].items()}
         for figure in ("auc", "average_precision", "sensitivity", "specificity"):
             expected = theirs["ap" if figure == "average_precision" else figure]
-            assert told.labels[label].value(figure) == pytest.approx(expected, rel=1e-9)
+            assert metrics.labels[label].value(figure) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["2017", "2017 with ties"])
 def test_the_mean_auc_of_2017(scored: dict[str, Any], name: str) -> None:
     """The scorer is younger than 2017; asked to rank by AUC, it takes the mean of those of the file's columns."""
     case = CASES[name]
-    found = isic_scores(case.truth, case.probability, case.labels)
-    assert found == {"isic2017": pytest.approx(scored[name]["auc"], rel=1e-12)}
+    scores = isic_scores(case.truth, case.probability, case.labels)
+    assert scores == {"isic2017": pytest.approx(scored[name]["auc"], rel=1e-12)}

@@ -17,7 +17,7 @@ from melanoma_dist.metrics.classification import (
     predictive_values,
 )
 
-from .made import exclusive
+from .samples import exclusive
 
 LABELS = ("A", "B", "C")
 SETTINGS = Settings(thresholds=(0.3, 0.5, 0.6), prevalences=(0.02, 0.3, 0.5), bins=10)
@@ -149,8 +149,8 @@ def test_what_is_no_probability_is_refused(value: float) -> None:
 def test_a_label_that_no_image_has_is_in_no_macro_mean() -> None:
     truth = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], dtype=np.float32)
     score = np.array([[0.9, 0.8], [0.2, 0.1], [0.4, 0.2], [0.1, 0.9]], dtype=np.float32)
-    found = compute_metrics(truth, score, ("MEL", "BKL"), Settings())
+    result = compute_metrics(truth, score, ("MEL", "BKL"), Settings())
     for metric in METRICS:
-        assert found.macro.value(metric) == found.labels["MEL"].value(metric)
-    assert found.labels["BKL"].specificity == 0.5
-    assert found.macro.label_counts.specificity == 1
+        assert result.macro.value(metric) == result.labels["MEL"].value(metric)
+    assert result.labels["BKL"].specificity == 0.5
+    assert result.macro.label_counts.specificity == 1

@@ -11,11 +11,11 @@ from melanoma_dist.metrics.cross_validation import compare, over_folds, variance
 
 def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> None:
     values = [0.82, 0.85, 0.80, 0.84, 0.83]
-    found = over_folds(values)
+    result = over_folds(values)
     naive = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.mean, found.sd) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
-    assert found.high - found.low == pytest.approx(1.5 * (naive.high - naive.low))  # sqrt((1/5 + 1/4) / (1/5))
-    assert found.high + found.low == pytest.approx(2 * found.mean)
+    assert (result.mean, result.sd) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert result.high - result.low == pytest.approx(1.5 * (naive.high - naive.low))  # sqrt((1/5 + 1/4) / (1/5))
+    assert result.high + result.low == pytest.approx(2 * result.mean)
     twice = over_folds([*values, *values], repeats=2)
     factor = np.std([*values, *values], ddof=1) * np.sqrt(1 / 10 + 1 / 4)
     assert twice.high - twice.low == pytest.approx(2 * student.ppf(0.975, 9) * factor)
@@ -27,43 +27,43 @@ def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> N
 def test_the_interval_of_a_difference_is_wider_than_that_of_independent_folds() -> None:
     first = {0: 0.82, 1: 0.85, 2: 0.80, 3: 0.84, 4: 0.83}
     second = {0: 0.81, 1: 0.83, 2: 0.80, 3: 0.82, 4: 0.82}
-    found = compare(first, second)
+    result = compare(first, second)
     differences = [first[fold] - second[fold] for fold in first]
     naive = ttest_1samp(differences, 0.0).confidence_interval(0.95)
-    assert found.difference == pytest.approx(0.012)
+    assert result.difference == pytest.approx(0.012)
     # Nadeau and Bengio's factor for 5 folds: sqrt((1/5 + 1/4) / (1/5)) = 1.5.
-    assert found.high - found.low == pytest.approx(1.5 * (naive.high - naive.low))
-    assert not found.separable
+    assert result.high - result.low == pytest.approx(1.5 * (naive.high - naive.low))
+    assert not result.separable
     assert compare(first, {fold: auc - 0.02 for fold, auc in second.items()}).separable
     assert not compare(first, {fold: auc + 0.01 * (-1) ** fold for fold, auc in first.items()}).separable
 
 
 def test_components_by_the_table_of_the_analysis_of_variance() -> None:
     """3 folds and 2 seeds by hand: sums of squares 6 (folds, 2 df), 1.5 (seeds, 1 df), 1 (remainder, 2 df)."""
-    found = variance_components([[1, 3], [2, 2], [3, 5]])
+    result = variance_components([[1, 3], [2, 2], [3, 5]])
     table = np.array([[1, 3], [2, 2], [3, 5]], dtype=float)
     by_fold, by_seed, mean = table.mean(axis=1), table.mean(axis=0), table.mean()
     of_folds = 2 * ((by_fold - mean) ** 2).sum() / 2
     of_seeds = 3 * ((by_seed - mean) ** 2).sum() / 1
     rest = ((table - mean) ** 2).sum() - 2 * of_folds - of_seeds
-    assert found.mean == pytest.approx(mean)
-    assert found.remainder == pytest.approx(rest / 2)
-    assert found.folds == pytest.approx((of_folds - rest / 2) / 2)
-    assert found.seeds == pytest.approx((of_seeds - rest / 2) / 3)
+    assert result.mean == pytest.approx(mean)
+    assert result.remainder == pytest.approx(rest / 2)
+    assert result.folds == pytest.approx((of_folds - rest / 2) / 2)
+    assert result.seeds == pytest.approx((of_seeds - rest / 2) / 3)
 
 
 def test_components_are_found_again_on_average() -> None:
     rng = np.random.default_rng(0)
-    found = [
+    result = [
         variance_components(
             (rng.normal(0, 0.03, (5, 1)) + rng.normal(0, 0.02, (1, 4)) + rng.normal(0, 0.01, (5, 4))).tolist()
         )
         for _ in range(4000)
     ]
-    assert np.mean([one.folds for one in found]) == pytest.approx(0.03**2, rel=0.05)
-    assert np.mean([one.seeds for one in found]) == pytest.approx(0.02**2, rel=0.05)
-    assert np.mean([one.remainder for one in found]) == pytest.approx(0.01**2, rel=0.05)
-    assert np.mean([one.within_fold for one in found]) == pytest.approx(0.02**2 + 0.01**2, rel=0.05)
+    assert np.mean([one.folds for one in result]) == pytest.approx(0.03**2, rel=0.05)
+    assert np.mean([one.seeds for one in result]) == pytest.approx(0.02**2, rel=0.05)
+    assert np.mean([one.remainder for one in result]) == pytest.approx(0.01**2, rel=0.05)
+    assert np.mean([one.within_fold for one in result]) == pytest.approx(0.02**2 + 0.01**2, rel=0.05)
 
 
 def test_folds_alone_and_seeds_alone() -> None:

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.delong import delong
 
-from .made import binary
+from .samples import binary
 
 # 113 patients with a subarachnoid haemorrhage: WFNS grade, NDKA, S100B and whether the outcome was poor. Turck et al.
 # 2010, Intensive Care Medicine 36(1), doi:10.1007/s00134-009-1641-y; the values are those of the data set aSAH of the R
@@ -63,23 +63,23 @@ def test_the_figures_that_proc_publishes_of_its_patients() -> None:
 
     The AUC of S100B stands in none of these: it is that of WFNS less their difference, the middle of its interval.
     """
-    found = delong(ASAH[:, 3], ASAH[:, :3])
+    result = delong(ASAH[:, 3], ASAH[:, :3])
     between = 0.0104061769564846, 0.174214419249478
     expected = [0.823678861788618, 0.611957994579946, 0.823678861788618 - sum(between) / 2]
-    assert found.auc.tolist() == pytest.approx(expected, rel=1e-12)
+    assert result.auc.tolist() == pytest.approx(expected, rel=1e-12)
     wfns, ndka, s100b = 0.00146991470882363, 0.0031908105493913, 0.00266868245717244
     pairs = -0.000532967856762438, 0.00119615567376754, -0.000756164938056579
     covariance = np.array([[wfns, *pairs[:2]], [pairs[0], ndka, pairs[2]], [pairs[1], pairs[2], s100b]])
-    np.testing.assert_allclose(found.covariance, covariance, rtol=1e-12)
+    np.testing.assert_allclose(result.covariance, covariance, rtol=1e-12)
     for first, second, z, p, interval in (
         (0, 2, 2.20898359144091, 0.0271757822291882, between),
         (0, 1, 2.79777591868904, 0.00514557970691098, (0.0634011709339876, 0.3600405634833566)),
         (1, 2, -1.39077002573558, 0.164295175223054, (-0.2876917446341914, 0.0488706064228094)),
     ):
-        told = found.difference(first, second)
-        assert told.difference / told.standard_error == pytest.approx(z, rel=1e-12)
-        assert told.p == pytest.approx(p, rel=1e-10)
-        assert (told.low, told.high) == pytest.approx(interval, rel=1e-12)
+        difference = result.difference(first, second)
+        assert difference.difference / difference.standard_error == pytest.approx(z, rel=1e-12)
+        assert difference.p == pytest.approx(p, rel=1e-10)
+        assert (difference.low, difference.high) == pytest.approx(interval, rel=1e-12)
 
 
 def test_the_worked_example_of_delong() -> None:
@@ -88,10 +88,10 @@ def test_the_worked_example_of_delong() -> None:
     The cases were compared with the guide; its printed results were not at hand and are quoted from memory. What the
     covariance rests on is pROC, above, and the loop over all pairs, below.
     """
-    found = delong(CASES[:, 3], np.stack([CASES[:, 0], -CASES[:, 2], CASES[:, 1]], axis=1))
-    assert found.auc.round(4).tolist() == [0.7366, 0.7258, 0.6478]
-    assert np.sqrt(np.diag(found.covariance)).round(4).tolist() == [0.0927, 0.1028, 0.1000]
-    albumin, protein = found.difference(0, 1), found.difference(2, 1)
+    result = delong(CASES[:, 3], np.stack([CASES[:, 0], -CASES[:, 2], CASES[:, 1]], axis=1))
+    assert result.auc.round(4).tolist() == [0.7366, 0.7258, 0.6478]
+    assert np.sqrt(np.diag(result.covariance)).round(4).tolist() == [0.0927, 0.1028, 0.1000]
+    albumin, protein = result.difference(0, 1), result.difference(2, 1)
     assert [round(value, 4) for value in (albumin.difference, albumin.standard_error, albumin.p)] == [
         *(0.0108, 0.0953, 0.9102)
     ]
@@ -100,8 +100,8 @@ def test_the_worked_example_of_delong() -> None:
         *(-0.0780, 0.1046, 0.4561)
     ]
     contrasts = np.array([[1, -1, 0], [0, -1, 1]])
-    gaps = contrasts @ found.auc
-    statistic = gaps @ np.linalg.solve(contrasts @ found.covariance @ contrasts.T, gaps)
+    gaps = contrasts @ result.auc
+    statistic = gaps @ np.linalg.solve(contrasts @ result.covariance @ contrasts.T, gaps)
     assert (round(statistic, 4), round(float(chi2.sf(statistic, 2)), 4)) == (2.5340, 0.2817)
 
 
@@ -140,22 +140,22 @@ def test_mid_ranks_and_pairs_agree(seed: int, digits: int) -> None:
     truth = np.concatenate([[0, 0, 1, 1], rng.integers(2, size=16)])
     scores = (rng.normal(size=(20, 2)) + truth[:, None]).round(digits - 1)
     for group in (np.arange(20), np.concatenate([np.arange(4), rng.integers(8, size=16)])):
-        found = delong(truth.astype(float), scores, group)
+        result = delong(truth.astype(float), scores, group)
         auc, covariance = by_pairs(truth, scores, group)
-        np.testing.assert_allclose(found.auc, auc, atol=1e-12)
-        np.testing.assert_allclose(found.covariance, covariance, atol=1e-12)
+        np.testing.assert_allclose(result.auc, auc, atol=1e-12)
+        np.testing.assert_allclose(result.covariance, covariance, atol=1e-12)
     alone = delong(truth.astype(float), scores)
     np.testing.assert_allclose(alone.covariance, delong(truth.astype(float), scores, np.arange(20)).covariance)
 
 
 def test_unknown_truths_do_not_count_even_in_groups() -> None:
-    made = binary(60, np.random.default_rng(0))
-    truth, score = made.truth[:, 0].copy(), made.probability[:, 0]
+    drawn = binary(60, np.random.default_rng(0))
+    truth, score = drawn.truth[:, 0].copy(), drawn.probability[:, 0]
     truth[::5] = np.nan
     known = ~np.isnan(truth)
-    found, expected = delong(truth, score, made.group), delong(truth[known], score[known], made.group[known])
-    assert found.auc[0] == pytest.approx(roc_auc_score(truth[known], score[known]))
-    np.testing.assert_allclose(found.covariance, expected.covariance)
+    result, expected = delong(truth, score, drawn.group), delong(truth[known], score[known], drawn.group[known])
+    assert result.auc[0] == pytest.approx(roc_auc_score(truth[known], score[known]))
+    np.testing.assert_allclose(result.covariance, expected.covariance)
 
 
 def test_the_variance_is_that_of_many_data_sets() -> None:
@@ -166,10 +166,10 @@ def test_the_variance_is_that_of_many_data_sets() -> None:
         [delong(m.truth[:, 0], m.probability[:, 0], g) for m, g in zip(sets, groups, strict=True)]
         for groups in ([m.group for m in sets], [None] * 400)
     )
-    true = np.std([found.auc[0] for found in clustered])
-    assert np.mean([found.covariance[0, 0] ** 0.5 for found in clustered]) == pytest.approx(true, rel=0.1)
+    true = np.std([result.auc[0] for result in clustered])
+    assert np.mean([result.covariance[0, 0] ** 0.5 for result in clustered]) == pytest.approx(true, rel=0.1)
     assert (
-        np.mean([found.covariance[0, 0] ** 0.5 for found in plain]) < 0.8 * true
+        np.mean([result.covariance[0, 0] ** 0.5 for result in plain]) < 0.8 * true
     )  # images are no independent evidence
 
 
@@ -187,12 +187,12 @@ def test_intervals_and_tests_at_the_edges() -> None:
 
 def test_an_interval_lies_within_0_and_1_and_around_the_auc() -> None:
     truth = np.array([0.0] * 20 + [1] * 4)
-    found = delong(truth, np.concatenate([np.arange(20), [18.5, 30, 31, 32]]))
-    low, high = found.interval()
-    assert 0 < low < found.auc[0] < high < 1
-    assert found.interval(level=0.5)[0] > low
-    auc, error = found.auc[0], np.sqrt(found.covariance[0, 0])
-    logits = student(found.groups - 1, logit(auc), error / (auc * (1 - auc))).interval(0.95)
+    result = delong(truth, np.concatenate([np.arange(20), [18.5, 30, 31, 32]]))
+    low, high = result.interval()
+    assert 0 < low < result.auc[0] < high < 1
+    assert result.interval(level=0.5)[0] > low
+    auc, error = result.auc[0], np.sqrt(result.covariance[0, 0])
+    logits = student(result.groups - 1, logit(auc), error / (auc * (1 - auc))).interval(0.95)
     assert (low, high) == pytest.approx(expit(logits))
 
 

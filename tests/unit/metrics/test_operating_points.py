@@ -52,9 +52,9 @@ def test_no_other_threshold_is_better_and_no_higher_one_as_good(seed: int, rule:
     assert all_merits[point.threshold] == best
     same_calls = [t for t, value in all_merits.items() if value == best and t > point.threshold]
     assert not same_calls
-    judged = apply(truth, score, point.threshold)
-    assert judged.sensitivity == pytest.approx(point.sensitivity)
-    assert judged.specificity == pytest.approx(point.specificity)
+    counts = apply(truth, score, point.threshold)
+    assert counts.sensitivity == pytest.approx(point.sensitivity)
+    assert counts.specificity == pytest.approx(point.specificity)
 
 
 def test_a_frozen_point_survives_json_and_judges_others() -> None:
@@ -64,16 +64,16 @@ def test_a_frozen_point_survives_json_and_judges_others() -> None:
     point = choose(truth, score, fixed_sensitivity(0.9))
     again = TypeAdapter(OperatingPoint).validate_json(json.dumps(asdict(point)), strict=True)
     assert again == point
-    judged = apply(other, unseen, again.threshold)
+    counts = apply(other, unseen, again.threshold)
     called = unseen >= np.float32(again.threshold)
-    assert judged.sensitivity == pytest.approx(recall_score(other, called))
-    assert judged.specificity == pytest.approx(recall_score(other, called, pos_label=0))
-    assert judged.precision == pytest.approx(precision_score(other, called))
+    assert counts.sensitivity == pytest.approx(recall_score(other, called))
+    assert counts.specificity == pytest.approx(recall_score(other, called, pos_label=0))
+    assert counts.precision == pytest.approx(precision_score(other, called))
 
 
 def test_what_is_not_defined_is_none() -> None:
-    judged = apply(np.array([0.0, np.nan]), np.array([0.1, 0.9]), 0.5)
-    assert (judged.sensitivity, judged.specificity, judged.precision) == (None, 1.0, None)
+    counts = apply(np.array([0.0, np.nan]), np.array([0.1, 0.9]), 0.5)
+    assert (counts.sensitivity, counts.specificity, counts.precision) == (None, 1.0, None)
     nothing = apply(np.array([np.nan]), np.array([0.9]), 0.5)
     assert (nothing.sensitivity, nothing.specificity, nothing.precision) == (None, None, None)
 

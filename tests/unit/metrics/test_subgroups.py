@@ -104,15 +104,15 @@ def test_an_attribute_that_all_share_makes_no_subgroups() -> None:
 def test_bands_and_metadata() -> None:
     images = about(6, age=[np.nan, 0.0, 30.0, 69.0, 70.0, 85.0], source_width=[400, 1000, 2000, 6000, 6000, 6000])
     images = images.assign(source_height=500, sex=[None, *["male"] * 5], site=[None, None, *["torso"] * 4])
-    made = attributes(images)
-    assert made["age"].tolist() == [
+    columns = attributes(images)
+    assert columns["age"].tolist() == [
         "unknown", "0 to below 30 years", "30 to below 50 years", "50 to below 70 years", "70 years and more",
         "70 years and more",
     ]  # fmt: skip
-    assert made["image size"].tolist()[:3] == [
+    assert columns["image size"].tolist()[:3] == [
         "0 to below 0.5 megapixels", "0.5 to below 2 megapixels", "0.5 to below 2 megapixels",
     ]  # fmt: skip
-    assert made["metadata"].tolist()[:3] == ["none", "in part", "complete"]
+    assert columns["metadata"].tolist()[:3] == ["none", "in part", "complete"]
 
 
 def test_no_resamples_are_refused() -> None:

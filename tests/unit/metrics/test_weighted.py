@@ -17,7 +17,7 @@ from melanoma_dist.metrics.classification import LabelMetrics, Metrics, Settings
 from melanoma_dist.metrics.ranks import Ranks
 from melanoma_dist.metrics.weighted import ISIC_SCORES, Weighted
 
-from .made import exclusive, metric_of
+from .samples import exclusive, metric_of
 
 SETTINGS = Settings(thresholds=(0.4,), prevalences=(0.1,))
 
@@ -61,10 +61,10 @@ def has_both(entry: LabelMetrics) -> bool:
 @pytest.mark.parametrize("name", ["isic2017", "isic2018", "isic2019"])
 def test_it_is_scikit_learn_on_repeated_images(name: str, digits: int | None) -> None:
     labels = LABEL_SETS[name]
-    made = exclusive(len(labels), 900, 500, digits=digits)
+    drawn = exclusive(len(labels), 900, 500, digits=digits)
     weights = np.random.default_rng(1).integers(0, 4, (500, 4)).astype(np.float32)
     weights[:, 0] = 1
-    assert_same(made.truth, made.probability, made.group, weights, labels)
+    assert_same(drawn.truth, drawn.probability, drawn.group, weights, labels)
 
 
 @given(st.data())
@@ -82,12 +82,16 @@ def test_it_is_scikit_learn_on_whatever_occurs(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("digits", [None, 1])
 def test_ranks_are_scikit_learns_with_sample_weights(digits: int | None) -> None:
-    made = exclusive(1, 600, 300, seed=3, digits=digits)
-    known = ~np.isnan(made.truth[:, 0])
+    drawn = exclusive(1, 600, 300, seed=3, digits=digits)
+    known = ~np.isnan(drawn.truth[:, 0])
     weights = np.random.default_rng(4).random((300, 3)).astype(np.float32)
-    fast = Ranks(made.truth[:, 0], made.probability[:, 0], made.group, 300).of(weights)
+    fast = Ranks(drawn.truth[:, 0], drawn.probability[:, 0], drawn.group, 300).of(weights)
     for at in range(3):
-        actual, score, weight = made.truth[known, 0], made.probability[known, 0], weights[made.group[known], at]
+        actual, score, weight = (
+            drawn.truth[known, 0],
+            drawn.probability[known, 0],
+            weights[drawn.group[known], at],
+        )
         assert fast["auc"][at] == pytest.approx(metrics.roc_auc_score(actual, score, sample_weight=weight), rel=1e-5)
         assert fast["average_precision"][at] == pytest.approx(
             metrics.average_precision_score(actual, score, sample_weight=weight), rel=1e-5
@@ -97,10 +101,10 @@ def test_ranks_are_scikit_learns_with_sample_weights(digits: int | None) -> None
 @given(st.integers(0, 1000), st.integers(1, 5))
 @settings(max_examples=25, deadline=None)
 def test_equal_weights_change_nothing_and_order_neither(seed: int, times: int) -> None:
-    made = exclusive(2, 80, 40, seed=seed, digits=1)
+    drawn = exclusive(2, 80, 40, seed=seed, digits=1)
     order = np.random.default_rng(seed).permutation(80)
-    first = Weighted(made.truth, made.probability, made.group, ("MEL", "BKL"), SETTINGS)
-    second = Weighted(made.truth[order], made.probability[order], made.group[order], ("MEL", "BKL"), SETTINGS)
+    first = Weighted(drawn.truth, drawn.probability, drawn.group, ("MEL", "BKL"), SETTINGS)
+    second = Weighted(drawn.truth[order], drawn.probability[order], drawn.group[order], ("MEL", "BKL"), SETTINGS)
     ones = np.ones((40, 1), dtype=np.float32)
     np.testing.assert_allclose(first.of(ones), second.of(times * ones), rtol=1e-5, atol=1e-6)
 
@@ -124,9 +128,9 @@ def test_a_macro_mean_is_not_defined_where_a_label_is_lost() -> None:
 
 @pytest.mark.parametrize("digits", [None, 1])
 def test_the_auc_alone_is_the_same_auc(digits: int | None) -> None:
-    made = exclusive(1, 300, 150, digits=digits)
-    ranks = Ranks(made.truth[:, 0], made.probability[:, 0], made.group, 150)
+    drawn = exclusive(1, 300, 150, digits=digits)
+    ranks = Ranks(drawn.truth[:, 0], drawn.probability[:, 0], drawn.group, 150)
     weights = np.random.default_rng(2).integers(0, 3, (150, 8)).astype(np.float32)
     np.testing.assert_array_equal(ranks.auc(weights), ranks.of(weights)["auc"])
-    nobody = Ranks(np.zeros(300), made.probability[:, 0], made.group, 150)
+    nobody = Ranks(np.zeros(300), drawn.probability[:, 0], drawn.group, 150)
     assert np.isnan(nobody.auc(weights)).all()

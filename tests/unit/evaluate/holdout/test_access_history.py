@@ -24,7 +24,7 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 
 from ...data.conftest import rewrite
-from .asked import record, said
+from .commands import record, run_evaluate
 
 STARTED = "2026-01-0{}T00:00:00+00:00"
 
@@ -77,16 +77,16 @@ def test_one_image_in_common_is_an_earlier_evaluation(first: Path, data: Dataset
         entry("a", 1, 1),
         entry("b", 2, 2),
     )
-    assert (history.number, history.seen) == (1, 2)
+    assert (history.number, history.seen_before) == (1, 2)
     assert read_history(first, of(data, 7)).earlier == ()
 
 
 def test_a_file_under_another_name_is_the_same_image(first: Path, data: Dataset) -> None:
     folder = write(first.parent / "a", 1, of(data, 0, 1))
-    kept = pd.read_parquet(folder / "images.parquet")
-    kept.assign(image_id=["X", "Y"]).to_parquet(folder / "images.parquet")
+    listed = pd.read_parquet(folder / "images.parquet")
+    listed.assign(image_id=["X", "Y"]).to_parquet(folder / "images.parquet")
     assert read_history(first, of(data, 1, 2)).earlier == (entry("a", 1, 1),)
-    kept.assign(image_id=["X", "Y"], source_sha256="").to_parquet(folder / "images.parquet")
+    listed.assign(image_id=["X", "Y"], source_sha256="").to_parquet(folder / "images.parquet")
     assert read_history(first, of(data, 1, 2)).earlier == ()
 
 
@@ -124,7 +124,7 @@ def test_deleted_evaluations_are_known_by_other_records_and_by_numbers(first: Pa
         ("first", 1, True), ("first", 2, False), ("gone", 3, True), ("first", 4, True), ("a", 5, False),
         ("first", 3, True),
     ]  # fmt: skip
-    assert (history.number, history.seen) == (5, 2)
+    assert (history.number, history.seen_before) == (5, 2)
 
 
 def test_a_renamed_run_and_a_record_that_came_back_are_not_deleted(first: Path, data: Dataset) -> None:
@@ -152,22 +152,24 @@ def test_a_part_of_the_images_of_an_interrupted_evaluation(
 
     with monkeypatch.context() as patched:
         patched.setattr(Ensemble, "predict", interrupted)
-        said(capfd, run, "--data", other_data.folder, code=130)
-    kept = pd.read_parquet(run / "evaluations/001-elsewhere/images.parquet")
-    assert kept["image_id"].tolist() == other_data.manifest["image_id"].tolist()
+        run_evaluate(capfd, run, "--data", other_data.folder, code=130)
+    listed = pd.read_parquet(run / "evaluations/001-elsewhere/images.parquet")
+    assert listed["image_id"].tolist() == other_data.manifest["image_id"].tolist()
     part = Path(shutil.copytree(other_data.folder, tmp_path / "part"))
     rewrite(part, MANIFEST, other_data.manifest.iloc[:20].reset_index(drop=True))
-    assert "This is evaluation 2 on these images: 20 of 20 were evaluated before" in said(capfd, run, "--data", part)
-    found = record(run, "002-part")
-    assert (found.earlier[0].images, found.seen_before) == (20, 20)
+    assert "This is evaluation 2 on these images: 20 of 20 were evaluated before" in run_evaluate(
+        capfd, run, "--data", part
+    )
+    logged = record(run, "002-part")
+    assert (logged.earlier[0].images, logged.seen_before) == (20, 20)
     assert "(evaluation 2, look 2)" in (run / "report.html").read_text()
 
 
 def test_a_deleted_folder(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    said(capfd, run, "--holdout", "holdout")
-    said(capfd, run, "--holdout", "holdout")
+    run_evaluate(capfd, run, "--holdout", "holdout")
+    run_evaluate(capfd, run, "--holdout", "holdout")
     shutil.rmtree(run / "evaluations/001-holdout")
-    text = said(capfd, run, "--holdout", "holdout")
+    text = run_evaluate(capfd, run, "--holdout", "holdout")
     assert "This is evaluation 3 on these images" in text
     assert "Records deleted or moved away: evaluation 1 of first." in text
     assert record(run, "003-holdout").earlier[0].deleted

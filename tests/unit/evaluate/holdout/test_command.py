@@ -21,7 +21,7 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import METRICS
 from melanoma_dist.metrics.intervals import Undefined
 
-from .asked import record, results, said
+from .commands import record, results, run_evaluate
 from .conftest import FOLDS
 
 
@@ -36,29 +36,29 @@ def calibrated(run: Path, label: str, probability: np.ndarray) -> np.ndarray:  #
 
 
 def test_an_evaluation_on_a_holdout(run: Path, data: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
-    text = said(capfd, run, "--holdout", "holdout", "--prevalence", "0.02")
+    text = run_evaluate(capfd, run, "--holdout", "holdout", "--prevalence", "0.02")
     assert "No record in this folder of runs has an earlier evaluation on any of these images" in text
     assert "SYNTHETIC DATA" in text
     assert "MEL, fold 1 alone" in text
     assert "a miss costs 20 false alarms" in text
-    kept = data.manifest[data.manifest["split"] == "holdout"]
-    logged, found = record(run, "001-holdout"), results(run, "001-holdout")
+    images = data.manifest[data.manifest["split"] == "holdout"]
+    logged, outcome = record(run, "001-holdout"), results(run, "001-holdout")
     assert (logged.number, logged.kind, logged.tta, logged.earlier) == (1, "holdout", 1, ())
-    assert logged.data.images == len(kept) == found.ensemble.images
-    assert logged.started <= found.finished
+    assert logged.data.images == len(images) == outcome.ensemble.images
+    assert logged.started <= outcome.finished
     together = pd.read_parquet(run / "evaluations/001-holdout/predictions.parquet")
     alone = pd.read_parquet(run / "evaluations/001-holdout/folds.parquet")
-    assert together["image_id"].tolist() == kept["image_id"].tolist()
+    assert together["image_id"].tolist() == images["image_id"].tolist()
     assert (together["fold"] == -1).all()
-    assert alone["fold"].tolist() == [fold for fold in range(FOLDS) for _ in range(len(kept))]
+    assert alone["fold"].tolist() == [fold for fold in range(FOLDS) for _ in range(len(images))]
     for label in DIAGNOSES:
         each = [calibrated(run, label, rows[label].to_numpy()) for _, rows in alone.groupby("fold")]
         assert together[label].to_numpy() == pytest.approx(np.mean(each, axis=0), abs=1e-6)
-        assert np.array_equal(together[f"{label}_true"], kept[label])
+        assert np.array_equal(together[f"{label}_true"], images[label])
     for fold, rows in alone.groupby("fold"):
-        entry = found.folds[int(str(fold))].labels["MEL"]
+        entry = outcome.folds[int(str(fold))].labels["MEL"]
         truth = rows["MEL_true"].to_numpy()
-        threshold = np.float32(found.ensemble.thresholds["MEL"])
+        threshold = np.float32(outcome.ensemble.thresholds["MEL"])
         score = calibrated(run, "MEL", rows["MEL"].to_numpy()).astype(np.float32)
         assert entry.auc == pytest.approx(metrics.roc_auc_score(truth, rows["MEL"]))
         assert entry.sensitivity == pytest.approx(metrics.recall_score(truth, score >= threshold))
@@ -66,10 +66,10 @@ def test_an_evaluation_on_a_holdout(run: Path, data: Dataset, capfd: pytest.Capt
 
 
 def test_the_results_of_an_evaluation(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    said(capfd, run, "--holdout", "holdout", "--prevalence", "0.02", "--tta", "2")
-    found = results(run, "001-holdout")
+    run_evaluate(capfd, run, "--holdout", "holdout", "--prevalence", "0.02", "--tta", "2")
+    outcome = results(run, "001-holdout")
     together = pd.read_parquet(run / "evaluations/001-holdout/predictions.parquet")
-    entry = found.ensemble.by_image.labels
+    entry = outcome.ensemble.by_image.labels
     sensitivity, specificity = entry["MEL"].sensitivity, entry["MEL"].specificity
     assert sensitivity is not None
     assert specificity is not None
@@ -77,23 +77,23 @@ def test_the_results_of_an_evaluation(run: Path, capfd: pytest.CaptureFixture[st
         ppv = sensitivity * 0.02 / (sensitivity * 0.02 + (1 - specificity) * 0.98)
         assert entry["MEL"].ppv == pytest.approx(ppv)
     assert entry["NV"].ppv is None
-    rules, evaluated = read_decision_rules(run), found.operating_points["MEL"]
+    rules, evaluated = read_decision_rules(run), outcome.operating_points["MEL"]
     assert isinstance(evaluated, tuple)
     for point, on_holdout in zip(rules.points("MEL"), evaluated, strict=True):
         assert on_holdout.threshold == point.threshold
         called = together["MEL"] >= np.float32(point.threshold)
         assert on_holdout.counts.true_positives == (called & (together["MEL_true"] == 1)).sum()
     assert set(record(run, "001-holdout").models) == set(range(FOLDS))
-    assert {subgroup.attribute for subgroup in found.subgroups} <= {"sex", "age", "site", "year", "image size"}
-    assert sum(found.calibration["MEL"].after.reliability.images) == len(together)
-    curve = found.decision_curve["MEL"]
+    assert {subgroup.attribute for subgroup in outcome.subgroups} <= {"sex", "age", "site", "year", "image size"}
+    assert sum(outcome.calibration["MEL"].after.reliability.images) == len(together)
+    curve = outcome.decision_curve["MEL"]
     assert curve is not None
     assert len(curve.model) == len(curve.thresholds)
 
 
 def test_a_second_evaluation_is_marked(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    said(capfd, run, "--holdout", "holdout")
-    text = said(capfd, run, "--holdout", "holdout")
+    run_evaluate(capfd, run, "--holdout", "holdout")
+    text = run_evaluate(capfd, run, "--holdout", "holdout")
     first, second = record(run, "001-holdout"), record(run, "002-holdout")
     count = first.data.images
     assert f"This is evaluation 2 on these images: {count} of {count} were evaluated before" in text
@@ -116,33 +116,33 @@ def test_evaluations_of_other_runs_and_interrupted_ones_count(
 
     with monkeypatch.context() as patched:
         patched.setattr(Ensemble, "predict", interrupted)
-        assert "RUN/evaluations" in said(capfd, other, "--holdout", "holdout", code=130)
+        assert "RUN/evaluations" in run_evaluate(capfd, other, "--holdout", "holdout", code=130)
     assert not (other / "evaluations/001-holdout/predictions.parquet").exists()
-    assert "This is evaluation 2 on these images" in said(capfd, run, "--holdout", "holdout")
+    assert "This is evaluation 2 on these images" in run_evaluate(capfd, run, "--holdout", "holdout")
     interrupted_one = record(other, "001-holdout")
     earlier = EarlierEvaluation("second", 1, interrupted_one.started, interrupted_one.data.images)
     assert record(run, "001-holdout").earlier == (earlier,)
     (other / "evaluations/001-holdout/evaluation.json").write_text("{")
-    assert "It records an evaluation on a holdout" in said(capfd, run, "--holdout", "holdout", code=2)
+    assert "It records an evaluation on a holdout" in run_evaluate(capfd, run, "--holdout", "holdout", code=2)
     assert not (run / "evaluations/002-holdout").exists()
 
 
 def test_another_data_set_that_lacks_labels(run: Path, other_data: Dataset, capfd: pytest.CaptureFixture[str]) -> None:
-    text = said(capfd, run, "--data", other_data.folder)
-    logged, found = record(run, "001-elsewhere"), results(run, "001-elsewhere")
+    text = run_evaluate(capfd, run, "--data", other_data.folder)
+    logged, outcome = record(run, "001-elsewhere"), results(run, "001-elsewhere")
     assert logged.kind == "data"
     assert logged.data.fingerprint == other_data.fingerprint
     assert logged.labels_absent["BKL"] == "no image has this label"
     assert not {"MEL", "NV"} & set(logged.labels_absent)
     for label, why in logged.labels_absent.items():
-        entry = found.ensemble.by_image.labels[label]
+        entry = outcome.ensemble.by_image.labels[label]
         assert [metric for metric in METRICS if entry.value(metric) is not None] == []
         assert entry.unknown == logged.data.images - entry.positives - entry.negatives
-        assert found.ensemble.by_lesion.intervals[label].specificity.low is None
-        assert found.ensemble.by_lesion.delong[label] == Undefined(why)
-        assert found.folds[0].labels[label].precision is None
+        assert outcome.ensemble.by_lesion.intervals[label].specificity.low is None
+        assert outcome.ensemble.by_lesion.delong[label] == Undefined(why)
+        assert outcome.folds[0].labels[label].precision is None
         assert f"{label}: not evaluated" in text
-    assert found.ensemble.by_image.labels["MEL"].auc is not None
+    assert outcome.ensemble.by_image.labels["MEL"].auc is not None
 
 
 def test_help_tells_the_fields(capfd: pytest.CaptureFixture[str]) -> None:

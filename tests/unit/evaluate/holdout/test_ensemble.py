@@ -34,27 +34,27 @@ def test_a_fold_predicts_its_validation_images_to_the_bit_as_in_training(finishe
     fold_of = data.manifest["image_id"].map(folds)
     for fold in range(FOLDS):
         images = Images.of(data, (fold_of == fold).to_numpy())
-        found = ensemble.predict(images).raw[fold]
+        probability = ensemble.predict(images).raw[fold]
         before = pd.read_parquet(finished / f"fold-{fold}" / "predictions.parquet")
         assert before["image_id"].tolist() == images.table["image_id"].tolist()
-        assert np.array_equal(found, before[list(ensemble.labels)].to_numpy())
-        assert len(np.unique(found)) > 50
+        assert np.array_equal(probability, before[list(ensemble.labels)].to_numpy())
+        assert len(np.unique(probability)) > 50
 
 
 def test_orientations_are_averaged(finished: Path, data: Dataset) -> None:
     ensemble = Ensemble.load(finished, threads=1)
     images = Images(data, np.arange(5, dtype=np.int64))
-    found = ensemble.predict(images, tta=3, batch_size=5).raw
+    probability = ensemble.predict(images, tta=3, batch_size=5).raw
     pictures = plain_pictures(images, input_format_of(ensemble.units[0]))
     for fold in range(FOLDS):
         model = ensemble.fold_model(fold)
         with torch.inference_mode():
-            seen = [
+            orientations = [
                 torch.sigmoid(model.eval()(torch.from_numpy(view.copy()))).numpy()
                 for view in (pictures, pictures[..., ::-1], pictures[..., ::-1, :])
             ]
-        assert np.abs(found[fold] - np.mean(seen, axis=0)).max() < 1e-5
-        assert np.abs(seen[0] - seen[1]).max() > 1e-4
+        assert np.abs(probability[fold] - np.mean(orientations, axis=0)).max() < 1e-5
+        assert np.abs(orientations[0] - orientations[1]).max() > 1e-4
 
 
 def test_a_photograph_is_predicted_like_the_same_image_of_the_data_set(finished: Path, data: Dataset) -> None:

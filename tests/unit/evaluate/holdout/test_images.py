@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from melanoma_dist.data.labels import DIAGNOSES
@@ -71,9 +72,9 @@ def test_the_same_file_under_another_id_is_refused(raw: Raw, trained: Images) ->
     number = number_of(trained)
     raw.image_2019(400, "NV")
     write_photograph(raw, 400, like=number)
-    told = refused(raw, trained)
-    assert told.startswith("1 of 4 images are not unseen")
-    assert f"ISIC_0000400 (its file was, as ISIC_{number:07d})" in told
+    message = refused(raw, trained)
+    assert message.startswith("1 of 4 images are not unseen")
+    assert f"ISIC_0000400 (its file was, as ISIC_{number:07d})" in message
 
 
 def test_another_photograph_of_a_lesion_is_refused(raw: Raw, trained: Images) -> None:
@@ -89,10 +90,33 @@ def test_a_copy_and_the_other_photographs_of_its_lesion_are_refused(raw: Raw, tr
     raw.image_2019(400, "NV", lesion="LESION_NEW")
     write_photograph(raw, 400, like=number, quality=70)
     raw.image_2019(401, "NV", lesion="LESION_NEW", size=(64, 48))
-    told = refused(raw, trained)
-    assert told.startswith("2 of 5 images")
-    assert f"ISIC_0000400 (a copy of it was, ISIC_{number:07d}; details correlate at 0.9" in told
-    assert "ISIC_0000401 (it shares a lesion with ISIC_0000400, of which a copy of it was" in told
+    message = refused(raw, trained)
+    assert message.startswith("2 of 5 images")
+    assert f"ISIC_0000400 (a copy of it was, ISIC_{number:07d}; details correlate at 0.9" in message
+    assert "ISIC_0000401 (it is in the group of ISIC_0000400: a copy of it was" in message
+
+
+def with_patients(images: Images, patients: list[str | None]) -> Images:
+    """The images, in a data set that knows patients. The other images of the data set have none."""
+    column = pd.Series(None, index=images.dataset.manifest.index, dtype="str")
+    column.iloc[images.rows] = patients
+    return Images(replace(images.dataset, manifest=images.dataset.manifest.assign(patient_id=column)), images.rows)
+
+
+def test_an_image_of_a_patient_who_was_trained_on_is_refused(trained: Images, other_data: Dataset) -> None:
+    count = len(other_data.manifest)
+    images = Images(other_data, np.arange(count, dtype=np.int64))
+    known = with_patients(trained, ["P1", None, ""] + [f"T{at}" for at in range(3, len(trained.rows))])
+    with pytest.raises(DataError, match=rf"^1 of {count} images are not unseen") as error:
+        refuse_trained(with_patients(images, ["P1", None, ""] + [f"U{at}" for at in range(3, count)]), known)
+    reason = f"{images.image_ids[0]} (its patient P1 was, on {trained.image_ids[0]})"
+    assert reason in str(error.value)
+
+
+def test_patients_count_only_where_both_data_sets_know_them(trained: Images, other_data: Dataset) -> None:
+    images = Images(other_data, np.arange(len(other_data.manifest), dtype=np.int64))
+    refuse_trained(with_patients(images, ["P1"] * len(images.rows)), trained)
+    refuse_trained(images, with_patients(trained, ["P1"] * len(trained.rows)))
 
 
 def test_holdouts_are_those_of_the_splits_and_of_the_official_lists(tmp_path: Path) -> None:
@@ -116,11 +140,11 @@ def test_a_data_set_without_holdouts(other_data: Dataset) -> None:
 
 def test_images_of_which_nothing_is_known_are_left_out(data: Dataset) -> None:
     manifest = data.manifest.copy()
-    kept = np.flatnonzero(manifest["split"] == "holdout")
-    manifest.loc[kept[:2], list(DIAGNOSES)] = np.float32(np.nan)
+    rows = np.flatnonzero(manifest["split"] == "holdout")
+    manifest.loc[rows[:2], list(DIAGNOSES)] = np.float32(np.nan)
     selection = select_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
-    assert (len(selection.images.rows), selection.unlabelled) == (len(kept) - 2, 2)
-    manifest.loc[kept, list(DIAGNOSES)] = np.float32(np.nan)
+    assert (len(selection.images.rows), selection.unlabelled) == (len(rows) - 2, 2)
+    manifest.loc[rows, list(DIAGNOSES)] = np.float32(np.nan)
     with pytest.raises(DataError, match="so they cannot evaluate it"):
         select_holdout(replace(data, manifest=manifest), "holdout", DIAGNOSES)
 

@@ -20,7 +20,7 @@ from melanoma_dist.data.manifest import MANIFEST, Dataset
 from melanoma_dist.data.shards import ShardReader
 
 from ...data.conftest import rewrite
-from .asked import record, said
+from .commands import record, run_evaluate
 
 Hurt = Callable[[Path], object]
 
@@ -116,7 +116,7 @@ def test_a_run_that_cannot_be_evaluated(
     hurt: Hurt, expected: str, run: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hurt(run)
-    assert expected in said(capfd, run, "--holdout", "holdout", code=2)
+    assert expected in run_evaluate(capfd, run, "--holdout", "holdout", code=2)
     assert not list(run.glob("evaluations/*"))
 
 
@@ -137,12 +137,14 @@ def test_a_run_that_cannot_be_evaluated(
     ],
 )
 def test_mistakes(flags: list[str], expected: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert expected in said(capfd, run, *flags, code=2)
+    assert expected in run_evaluate(capfd, run, *flags, code=2)
     assert not list(run.glob("evaluations/*"))
 
 
 def test_a_file_in_the_place_of_a_run(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "record.json: is a file. Name the folder" in said(capfd, run / "record.json", "--holdout", "x", code=2)
+    assert "record.json: is a file. Name the folder" in run_evaluate(
+        capfd, run / "record.json", "--holdout", "x", code=2
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -155,13 +157,13 @@ def test_no_gpu(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_data_the_run_was_trained_on(
     run: Path, data: Dataset, other_data: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert "images are not unseen" in said(capfd, run, "--data", data.folder, code=2)
-    told = said(capfd, run, "--holdout", "holdout", "--dataset", other_data.folder, code=2)
-    assert "what the run has seen cannot be told" in told
+    assert "images are not unseen" in run_evaluate(capfd, run, "--data", data.folder, code=2)
+    message = run_evaluate(capfd, run, "--holdout", "holdout", "--dataset", other_data.folder, code=2)
+    assert "what the run has seen cannot be told" in message
     assert not list(run.glob("evaluations/*"))
     moved = shutil.copytree(data.folder, tmp_path / "moved")
     edit_config(run, "data: /", "data: /nowhere/")
-    said(capfd, run, "--holdout", "holdout", "--dataset", moved)
+    run_evaluate(capfd, run, "--holdout", "holdout", "--dataset", moved)
     assert record(run, "001-holdout").data.folder == "moved"
 
 
@@ -169,8 +171,8 @@ def test_a_damaged_shard(run: Path, data: Dataset, tmp_path: Path, capfd: pytest
     folder = Path(shutil.copytree(data.folder, tmp_path / "damaged"))
     image = data.manifest[data.manifest["split"] == "holdout"].iloc[0]
     change_bytes(folder / image["shard"], image["offset"] + image["length"] // 2)
-    told = said(capfd, run, "--holdout", "holdout", "--dataset", folder, code=2)
-    assert f"the bytes of {image['image_id']} are not those that were prepared" in told
+    message = run_evaluate(capfd, run, "--holdout", "holdout", "--dataset", folder, code=2)
+    assert f"the bytes of {image['image_id']} are not those that were prepared" in message
     assert not list(run.glob("evaluations/*"))
 
 
@@ -188,18 +190,18 @@ def test_an_image_that_cannot_be_decoded(
     shard.write_bytes(bytes(content))
     table.loc[0, "crc32"] = crc32(bytes(len(jpeg)))
     rewrite(folder, MANIFEST, table)
-    told = said(capfd, run, "--data", folder, code=2)
-    assert f"can no longer be decoded: {table.loc[0, 'image_id']}" in told
+    message = run_evaluate(capfd, run, "--data", folder, code=2)
+    assert f"can no longer be decoded: {table.loc[0, 'image_id']}" in message
     assert record(run, "001-broken").results is None
 
 
 def test_weights_that_changed_after_an_evaluation(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     forget_checkpoints(run)
-    said(capfd, run, "--holdout", "holdout")
+    run_evaluate(capfd, run, "--holdout", "holdout")
     with safe_open(model(run), "pt") as file:
         about = file.metadata()
     weights = load_file(model(run))
     save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model(run), about)
-    told = said(capfd, run, "--holdout", "holdout", code=2)
-    assert "the weights differ from those of evaluation 1 of" in told
+    message = run_evaluate(capfd, run, "--holdout", "holdout", code=2)
+    assert "the weights differ from those of evaluation 1 of" in message
     assert [path.name for path in run.glob("evaluations/[!.]*")] == ["001-holdout"]

@@ -11,15 +11,15 @@ from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResul
 from melanoma_dist.cli import main
 
 
-def said(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 0) -> str:
+def run_evaluate(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 0) -> str:
     """What `evaluate` says, which must end with ``code``."""
     try:
-        found = main(["evaluate", *map(str, flags), "--gpus", "0", "--decode-threads", "1"])
+        status = main(["evaluate", *map(str, flags), "--gpus", "0", "--decode-threads", "1"])
     except SystemExit as stop:  # the parser's way
-        found = int(str(stop.code))
+        status = int(str(stop.code))
     captured = capfd.readouterr()
     text = re.sub(r"[│\s]+", " ", captured.out + captured.err)
-    assert found == code, text
+    assert status == code, text
     assert "Traceback" not in text
     return text
 
@@ -29,6 +29,6 @@ def record(run: Path, name: str) -> EvaluationRecord:
 
 
 def results(run: Path, name: str) -> EvaluationResults:
-    found = record(run, name).results
-    assert found is not None
-    return found
+    status = record(run, name).results
+    assert status is not None
+    return status
