@@ -38,7 +38,7 @@ def read_back(assessment: Assessment) -> Assessment:
 
 def test_every_metric_is_computed_per_image_and_per_lesion_with_intervals() -> None:
     rows = table()
-    assessment = assess(rows, LABELS, Settings(), redrawn=200)
+    assessment = assess(rows, LABELS, Settings(), resamples=200)
     assert (assessment.images, assessment.lesions) == (300, rows["group"].nunique())
     known = rows[rows["MEL_true"].notna()]
     assert assessment.by_image.labels["MEL"].auc == pytest.approx(roc_auc_score(known["MEL_true"], known["MEL"]))
@@ -66,7 +66,7 @@ def test_odd_predictions_give_a_value_or_a_reason(case: str) -> None:
         rows["MEL"] = np.float32(0.3)
     else:
         rows = rows.iloc[:1]
-    assessment = assess(rows, LABELS, Settings(), redrawn=20)
+    assessment = assess(rows, LABELS, Settings(), resamples=20)
     auc, delong = assessment.by_image.labels["MEL"].auc, assessment.by_image.delong["MEL"]
     if case == "constant":
         assert isinstance(delong, DelongInterval)
@@ -81,4 +81,4 @@ def test_odd_predictions_give_a_value_or_a_reason(case: str) -> None:
 
 def test_no_predictions_are_refused() -> None:
     with pytest.raises(DataError, match="no predictions"):
-        assess(table().iloc[:0], LABELS, Settings(), redrawn=20)
+        assess(table().iloc[:0], LABELS, Settings(), resamples=20)
