@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # which take a tenth of a second to build
+_OTHER_VERSION = "Open the run with that version, which its record.json names, or train it again under another --name."
 _LONGEST = 60  # characters of a value that a message shows
 
 
@@ -69,7 +70,7 @@ def parse_record(
         tree = upgrade(tree)
     if schemas and tree.get("schema") not in schemas:
         numbers = f"has schema {_short(tree.get('schema'))}, must be {' or '.join(map(str, schemas))}"
-        raise DataError(f"{path}: {numbers}: another version of this program wrote it. {remedy}")
+        raise DataError(f"{path}: {numbers}: another version of this program wrote it. {_OTHER_VERSION}")
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = TypeAdapter(kind)
     try:

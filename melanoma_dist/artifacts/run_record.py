@@ -21,7 +21,7 @@ _PACKAGE = Path(melanoma_dist.__file__).parent
 Scalar = str | int | float | bool | None
 Identity = dict[str, Scalar]
 """Everything the result of a run depends on: dotted fields of its configuration, data fingerprint, hash of weights."""
-_REMEDY = "Choose another --name, or bring the file back."
+_REMEDY = "Bring the file back. Choose another --name to train anew."
 _LIBRARIES = (
     "torch", "torchvision", "timm", "ray", "nvidia-dali-cuda130", "numpy", "pandas", "scikit-learn", "pyarrow",
     "pillow",

@@ -26,7 +26,7 @@ REFINALIZE = (
     "Bring the file back, or delete summary.json and run the run's own training command again: it computes the metrics "
     "from the folds' own predictions, and trains nothing."
 )
-"""What to do where the files of a finished run are corrupt, or written by an earlier version."""
+"""The remedy for corrupt or missing files of a finished run."""
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,6 @@ def test_a_record_is_written_whole_or_not_at_all(path: Path) -> None:
         ({"parts": [{}]}, "has no parts.0.low"),
         ({"parts": 7}, "parts is 7, must be a valid array"),
         ({"by_fold": {"first": 1.0}}, "by_fold.first"),
-        ({"schema": 1}, "has schema 1, must be 2: another version of this program wrote it"),
-        ({"schema": None}, "has schema null, must be 2"),
     ],
     ids=str,
 )
@@ -71,6 +69,13 @@ def test_a_wrong_field_is_named_with_its_value_and_the_remedy(
     assert message in str(refusal.value)
     assert str(refusal.value).startswith(str(path))
     assert str(refusal.value).endswith("Delete it.")
+
+
+@pytest.mark.parametrize(("schema", "text"), [(1, "1"), (None, "null")])
+def test_a_file_of_another_version_is_named_as_that(schema: int | None, text: str, path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
+    with pytest.raises(DataError, match=rf"has schema {text}, must be 2: another version .*another --name\.$"):
+        read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"\xff", b"[" * 100_000, b'{"name": NaN}'])

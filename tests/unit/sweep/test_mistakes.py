@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from melanoma_dist.artifacts.run_record import RunRecord, current_environment, write_run_record
 from melanoma_dist.data.manifest import Dataset
 
 from ..test_mistakes import message_of
@@ -97,6 +97,6 @@ def test_a_folder_with_other_files_is_left_alone(
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("mine")
     assert "holds other files" in message_of(capfd, *good, "--name", "mine")
-    (folder / "sweep.json").write_text(json.dumps({"identity": {"scheduler": "median"}}))
+    write_run_record(folder / "sweep.json", RunRecord({"scheduler": "median"}, current_environment(), "2026-01-01"))
     assert "scheduler: 'median' there, 'asha' now" in message_of(capfd, *good, "--name", "mine")
     assert (folder / "notes.txt").read_text() == "mine"
