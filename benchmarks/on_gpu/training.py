@@ -41,13 +41,13 @@ def training(backbone: str, settings: Settings) -> Iterator[Row]:
     as_in_a_run(settings)
     trained = train_step(backbone, settings, HardwareConfig())
     batch = synthetic(size, settings)
-    yield measured("Learner.step, images on the device", stepper(trained, lambda: batch), settings, remark)
+    yield measured("TrainStep.step, images on the device", stepper(trained, lambda: batch), settings, remark)
     if not DALI:
         yield Row("end to end: skipped", "-", "DALI cannot be imported here")
         return
     batches = endless(loader(samples(settings), backbone, "dermoscopy", settings))
     remark += f", policy dermoscopy, {settings.world.threads} DALI threads"
-    yield measured("end to end, DALI + Learner.step", stepper(trained, lambda: next(batches)), settings, remark)
+    yield measured("end to end, DALI + TrainStep.step", stepper(trained, lambda: next(batches)), settings, remark)
 
 
 def _plain_timm(backbone: str, settings: Settings) -> Step:

@@ -81,9 +81,9 @@ class TrainedRun:
             ) from error
         if dataset.fingerprint != self.fingerprint:
             raise DataError(
-                f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, and {self.folder.path} was trained on "
-                f"{self.fingerprint[:12]}: what the run has seen cannot be told from this one. Name the data set "
-                "that it was trained on with --dataset."
+                f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, but {self.folder.path} was trained on "
+                f"{self.fingerprint[:12]}. Give the data set that it was trained on with --dataset: it shows which "
+                "images the run has seen."
             )
         return dataset
 

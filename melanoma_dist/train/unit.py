@@ -40,7 +40,7 @@ class Unit:
 
     @property
     def model(self) -> Path:
-        """File of the weights of the best epoch. Its metadata tells how to use them."""
+        """File of the weights of the best epoch. Its metadata describes how to use them."""
         return self.run / "model" / f"fold-{self.fold}.safetensors"
 
     @property

@@ -1,1 +1,1 @@
-"""Finished runs side by side: whether their difference can be told from chance, and what each cost."""
+"""Compare finished runs: whether they differ by more than chance, and what each cost."""

@@ -64,7 +64,7 @@ def difference_plot(comparison: Comparison) -> PageFigure | None:
 
 
 def cost_plot(comparison: Comparison) -> PageFigure | None:
-    """The headline AUC with its interval against device-hours; None unless all runs tell hours of the same device."""
+    """The headline AUC with its interval against device-hours; None unless all runs have hours of the same device."""
     runs = _with_auc(comparison)
     devices = {run.cost.device for run in comparison.runs}
     points = [(run.name, run.cost.device_hours, auc) for run, auc in runs if run.cost.device_hours]

@@ -159,7 +159,7 @@ def test_the_data_the_run_was_trained_on(
 ) -> None:
     assert "images are not unseen" in run_evaluate(capfd, run, "--data", data.folder, code=2)
     message = run_evaluate(capfd, run, "--holdout", "holdout", "--dataset", other_data.folder, code=2)
-    assert "what the run has seen cannot be told" in message
+    assert "Give the data set that it was trained on with --dataset" in message
     assert not list(run.glob("evaluations/*"))
     moved = shutil.copytree(data.folder, tmp_path / "moved")
     edit_config(run, "data: /", "data: /nowhere/")
