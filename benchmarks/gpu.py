@@ -11,8 +11,8 @@ Sections, the most important first:
     resume      one fold without Ray, left twice in the middle of an epoch, against one that never was
     checkpoint  how long a checkpoint stalls a training, and the share of the time that this is
     memory      a batch that does not fit into the GPU's memory
-    train       each backbone at its own input size: images/s from end to end (DALI + TrainStep.step), of TrainStep.step on
-                images that already lie on the GPU, and of a plain timm loop
+    train       each backbone at its own input size: images/s from end to end (DALI + TrainStep.step), of
+                TrainStep.step on images that already lie on the GPU, and of a plain timm loop
     input       images/s of the input graph alone
     nccl        all GPUs: sums, bandwidth, gradients of DistributedDataParallel against one process
     modes       bfloat16, channels-last, deterministic kernels, each against without
