@@ -1,4 +1,4 @@
-"""A page in headless Chromium: what it measures of itself, and what it looks like."""
+"""Measure and print a page in headless Chromium."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ document.getElementById("measured").textContent = JSON.stringify(
 
 
 def browser() -> str:
-    """The browser's program; skips the test where there is none."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
+    """Return the browser's program; skip the test if none is installed."""
+    program = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if program is None:
         pytest.skip(f"none of {', '.join(NAMES)} is installed")
-    return found
+    return program
 
 
 def measure(page: Path, widths: tuple[int, ...], folder: Path) -> list[dict[str, Any]]:
-    """``width``, ``needed`` width, ``height`` and too ``wide`` elements of a page in windows of so many pixels.
+    """Return ``width``, ``needed`` width, ``height`` and too ``wide`` elements of a page, for each width in pixels.
 
-    The page is put into frames, since a headless window is never narrower than 500 pixels.
+    Frames hold the page, since a headless window is never narrower than 500 pixels.
     """
     frames = "".join(f'<iframe src="{page.as_uri()}" width="{width}" height="800" style="border:0"></iframe>'
                      for width in widths)  # fmt: skip
@@ -44,13 +44,13 @@ def measure(page: Path, widths: tuple[int, ...], folder: Path) -> list[dict[str,
     (folder / "frames.html").write_text(f"<!doctype html><body>{frames}{script}</body>")
     flags = ["--allow-file-access-from-files", "--virtual-time-budget=5000", "--dump-dom"]
     text = _run(folder, *flags, (folder / "frames.html").as_uri())
-    found = re.search(r'<pre id="measured">(.+?)</pre>', text, re.DOTALL)
-    assert found is not None, text[-2000:]
-    return list(json.loads(unescape(found[1])))
+    match = re.search(r'<pre id="measured">(.+?)</pre>', text, re.DOTALL)
+    assert match is not None, text[-2000:]
+    return list(json.loads(unescape(match[1])))
 
 
 def paper(page: Path, folder: Path) -> bytes:
-    """The page as a PDF."""
+    """Return the page as a PDF."""
     _run(folder, "--no-pdf-header-footer", f"--print-to-pdf={folder / 'page.pdf'}", page.as_uri())
     return (folder / "page.pdf").read_bytes()
 
@@ -63,5 +63,5 @@ def _run(folder: Path, *flags: str) -> str:
         "--hide-scrollbars",
         f"--user-data-dir={folder / 'profile'}",
     ]
-    done = subprocess.run([browser(), *fixed, *flags], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
+    process = subprocess.run([browser(), *fixed, *flags], capture_output=True, text=True, timeout=120, check=True)
+    return process.stdout

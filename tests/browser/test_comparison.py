@@ -30,11 +30,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nothing_overflows_from_a_phone_to_a_desktop(page: Path, tmp_path: Path) -> None:
-    for found, width in zip(measure(page, (390, 768, 1280), tmp_path), (390, 768, 1280), strict=True):
-        assert found["width"] == width
-        assert found["wide"] == []
-        assert found["needed"] <= width
-        assert found["height"] > 2000  # it has been laid out
+    for layout, width in zip(measure(page, (390, 768, 1280), tmp_path), (390, 768, 1280), strict=True):
+        assert layout["width"] == width
+        assert layout["wide"] == []
+        assert layout["needed"] <= width
+        assert layout["height"] > 2000  # it has been laid out
 
 
 def test_it_prints(page: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from melanoma_dist.evaluate.report.run_results import read_run_results
 
 from ..unit.evaluate.report.folder import write_evaluation, write_run
 
-# A frame has the width of a phone; a window cannot be made so narrow everywhere.
+# A frame can be as narrow as a phone; on some systems a window cannot.
 _MEASURE = """<!doctype html><title>measure</title>
 <iframe src="{page}" style="width:{width}px;height:900px;border:0" onload="
   const d = this.contentDocument, e = d.documentElement;
@@ -28,10 +28,10 @@ _MEASURE = """<!doctype html><title>measure</title>
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = shutil.which("chromium")
-    if found is None:
+    program = shutil.which("chromium")
+    if program is None:
         pytest.skip("chromium is not on PATH")
-    return found
+    return program
 
 
 @pytest.fixture(scope="module")

@@ -40,9 +40,9 @@ _NOTE = (
 
 
 def write_error_gallery(
-    folder: Path, ensemble: Ensemble, dataset: Dataset, table: pd.DataFrame, threshold: float, shown: int = SHOWN
+    folder: Path, ensemble: Ensemble, dataset: Dataset, table: pd.DataFrame, threshold: float, limit: int = SHOWN
 ) -> None:
-    """Write RUN/gallery/: the most confident missed melanomas and false alarms, ``shown`` of each.
+    """Write RUN/gallery/: the most confident missed melanomas and false alarms, up to ``limit`` of each.
 
     ``table`` has the out-of-fold predictions of ``folder``'s run; errors are relative to ``threshold``. Replaces an
     earlier gallery. Computes on the CPU: a dozen images. Raises DataError for corrupt shards.
@@ -50,21 +50,21 @@ def write_error_gallery(
     place = folder / GALLERY
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    errors = _errors(table, threshold, shown)
+    errors = _errors(table, threshold, limit)
     album = _Album(dataset, place)
     images = {image.image_id: image for image in _with_pictures(ensemble, album, pd.concat(errors.values()))}
     kinds = [GalleryKind(title, tuple(images[name] for name in rows["image_id"])) for title, rows in errors.items()]
     write_gallery(folder, Gallery(_NOTE, tuple(kinds)))
 
 
-def _errors(table: pd.DataFrame, threshold: float, shown: int) -> dict[str, pd.DataFrame]:
+def _errors(table: pd.DataFrame, threshold: float, limit: int) -> dict[str, pd.DataFrame]:
     called = table[HEADLINE] >= np.float32(threshold)
     truth = table[HEADLINE + TRUE]
     missed = table[(truth == 1) & ~called].sort_values([HEADLINE, "image_id"])
     alarms = table[(truth == 0) & called].sort_values([HEADLINE, "image_id"], ascending=[False, True])
     kinds = {f"Missed: {HEADLINE} with the lowest probabilities": missed,
              f"False alarms: others with the highest probabilities of {HEADLINE}": alarms}  # fmt: skip
-    return {title: rows.drop_duplicates("group").head(shown) for title, rows in kinds.items()}
+    return {title: rows.drop_duplicates("group").head(limit) for title, rows in kinds.items()}
 
 
 class _Album:

@@ -40,28 +40,28 @@ _FEW_FOLDS = "fewer than two folds define it"
 
 
 def metrics_table(
-    assessment: Assessment, unit: Unit, shown: Sequence[str], absent: Mapping[str, str], where: str
+    assessment: Assessment, unit: Unit, columns: Sequence[str], absent: Mapping[str, str], where: str
 ) -> Table:
     """Return metrics with bootstrap intervals, a row per label, macro and micro.
 
     ``absent`` has the labels without known truth and the reasons. A table with the AUC has its DeLong interval and the
     counts of images, too.
     """
-    metrics, counted = _of_unit(assessment, unit), "auc" in shown
+    metrics, counted = _of_unit(assessment, unit), "auc" in columns
     parts: dict[str, MetricValues] = {**metrics.labels}
     if len(parts) > 1:
         parts |= {"macro": metrics.macro, "micro": metrics.micro}
     rows = []
     for name, entry in parts.items():
         if name in absent:
-            rows.append([plain(name), *[undefined(absent[name])] * (len(shown) + 3 * counted)])
+            rows.append([plain(name), *[undefined(absent[name])] * (len(columns) + 3 * counted)])
             continue
-        cells = [_metric(metric, entry, metrics.intervals[name]) for metric in shown]
+        cells = [_metric(metric, entry, metrics.intervals[name]) for metric in columns]
         if counted:
             cells.insert(1, _delong(metrics.delong.get(name)))
             cells += _counts(entry)
         rows.append([plain(name), *cells])
-    header = ["", *(NAMES[name] for name in shown)]
+    header = ["", *(NAMES[name] for name in columns)]
     if counted:
         header = [*header[:2], "AUC, DeLong interval", *header[2:], "positives of known", "unknown"]
     further = "" if counted else ", further metrics"

@@ -79,8 +79,8 @@ def about(table: pd.DataFrame) -> pd.DataFrame:
         },
         index=names,
     )
-    found = of_lesion.loc[table["group"]].set_index(table["image_id"])
-    return found.assign(source_width=1024, source_height=768)
+    rows = of_lesion.loc[table["group"]].set_index(table["image_id"])
+    return rows.assign(source_width=1024, source_height=768)
 
 
 def write_run(

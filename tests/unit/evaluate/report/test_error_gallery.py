@@ -38,14 +38,14 @@ def table(dataset: Dataset, config: RunConfig) -> pd.DataFrame:
     folds = make_folds(dataset.manifest, LABELS, 2, 0)
     images = dataset.manifest.set_index("image_id").loc[folds["image_id"]]
     probability = np.random.default_rng(0).random((len(folds), len(LABELS))).astype(np.float32)
-    made = predictions_table(folds, 0, LABELS, probability, targets(images, LABELS))
-    made["fold"] = folds["fold"].astype(np.int32)
-    return made
+    predictions = predictions_table(folds, 0, LABELS, probability, targets(images, LABELS))
+    predictions["fold"] = folds["fold"].astype(np.int32)
+    return predictions
 
 
 def read(folder: Path) -> dict[str, list[dict[str, object]]]:
-    told = json.loads((folder / "gallery" / "gallery.json").read_text())
-    return {kind["title"].split(":")[0]: kind["errors"] for kind in told["kinds"]}
+    gallery = json.loads((folder / "gallery" / "gallery.json").read_text())
+    return {kind["title"].split(":")[0]: kind["errors"] for kind in gallery["kinds"]}
 
 
 def size_of(folder: Path, name: object) -> tuple[int, int]:
@@ -69,19 +69,19 @@ def test_the_most_confident_errors_are_kept_with_pictures_and_saliency(
     dataset: Dataset, config: RunConfig, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     save_models(tmp_path, config, dataset)
-    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5, shown=4)
-    found = read(tmp_path)
+    write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5, limit=4)
+    errors = read(tmp_path)
     missed = table[(table["MEL_true"] == 1) & (table["MEL"] < 0.5)].sort_values("MEL")
     alarms = table[(table["MEL_true"] == 0) & (table["MEL"] >= 0.5)].sort_values("MEL", ascending=False)
     for title, rows in (("Missed", missed), ("False alarms", alarms)):
         expected = rows.drop_duplicates("group").head(4)
-        assert [each["image_id"] for each in found[title]] == expected["image_id"].tolist()
-        assert [each["fold"] for each in found[title]] == expected["fold"].tolist()
-        assert [each["probability"] for each in found[title]] == expected["MEL"].astype(float).tolist()
-    assert all(each["diagnosis"] == "MEL" for each in found["Missed"])
-    assert all("MEL" not in str(each["diagnosis"]) for each in found["False alarms"])
+        assert [each["image_id"] for each in errors[title]] == expected["image_id"].tolist()
+        assert [each["fold"] for each in errors[title]] == expected["fold"].tolist()
+        assert [each["probability"] for each in errors[title]] == expected["MEL"].astype(float).tolist()
+    assert all(each["diagnosis"] == "MEL" for each in errors["Missed"])
+    assert all("MEL" not in str(each["diagnosis"]) for each in errors["False alarms"])
     sized = dataset.manifest.set_index("image_id")
-    for each in found["Missed"] + found["False alarms"]:
+    for each in errors["Missed"] + errors["False alarms"]:
         size = size_of(tmp_path, each["picture"])
         assert size == (each["width"], each["height"])
         about = sized.loc[str(each["image_id"])]
@@ -90,7 +90,7 @@ def test_the_most_confident_errors_are_kept_with_pictures_and_saliency(
             assert each["why"] == f"nothing in the image speaks {each['speaks']} melanoma"
         else:
             assert size_of(tmp_path, each["saliency"]) == size
-    assert any(each["saliency"] for each in found["Missed"] + found["False alarms"])
+    assert any(each["saliency"] for each in errors["Missed"] + errors["False alarms"])
 
 
 def test_without_weights_the_pictures_say_why_they_have_no_saliency(
@@ -106,7 +106,7 @@ def test_without_weights_the_pictures_say_why_they_have_no_saliency(
     assert all(picture["alt"] for picture in pictures)
 
 
-def test_a_gallery_is_made_anew_and_may_be_empty(
+def test_a_new_gallery_replaces_the_old_one_and_may_be_empty(
     dataset: Dataset, config: RunConfig, table: pd.DataFrame, tmp_path: Path
 ) -> None:
     write_error_gallery(tmp_path, ensemble_of(tmp_path, config, dataset), dataset, table, 0.5)

@@ -31,8 +31,8 @@ def test_the_plots_of_the_report_and_the_ends_of_intervals_are_shown(reported: R
     results = replace(read_run_results(reported.folder), folder=tmp_path, histories={})
     write_run_events(results)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
-    shown = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "fold_spread", "seeds"}
-    assert {f"out_of_fold/{name}" for name in shown} == set(events.Tags()["images"])
+    names = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "fold_spread", "seeds"}
+    assert {f"out_of_fold/{name}" for name in names} == set(events.Tags()["images"])
     auc = reported.summary.out_of_fold.by_image.intervals["MEL"].auc
     for name, value in (("", auc.estimate), ("_low", auc.low), ("_high", auc.high)):
         (event,) = events.Scalars(f"out_of_fold_auc{name}/MEL")
