@@ -1,7 +1,9 @@
-"""The bootstrap over lesions: images of one lesion are not independent evidence, so they are drawn together.
+"""Bootstrap metrics over lesions.
 
-The predictions stay as they are. So an interval covers the choice of lesions, not the variance between trainings: see
-``cross_validation`` for that.
+Images of one lesion are not independent, so a resample draws whole groups: drawing images would make intervals too
+narrow. It draws within strata of the diagnosis, so that a rare label keeps its number of groups in every resample.
+The predictions are fixed. An interval thus covers the choice of lesions, not the variance between trainings, which
+``cross_validation`` estimates.
 
 Shapes: n images, L labels, G groups, R resamples, C columns.
 """
@@ -35,7 +37,7 @@ class BootstrapIntervals:
     """The intervals of one set of predictions."""
 
     rows: dict[str, PerMetric[MetricInterval]]
-    """By label, and of ``macro`` and ``micro``."""
+    """By label, then ``macro`` and ``micro``."""
     isic_scores: dict[str, MetricInterval]
     """By challenge."""
 
@@ -53,12 +55,12 @@ class Bootstrap:
     groups: Ints
     """How many groups each row rests on, [C] (see ``evidence``)."""
     drawn: str
-    """Fingerprint of truth, groups and draws: two with the same are paired, resample by resample."""
+    """Fingerprint of truth, groups and draws. Two bootstraps with the same one are paired, resample by resample."""
     differences: bool = False
     """Whether these are the differences of two sets of predictions."""
 
     def intervals(self, level: float = LEVEL) -> BootstrapIntervals:
-        """Percentile intervals over the resamples that define the metric, expanded as ``intervals.tail`` describes."""
+        """Return percentile intervals of the defined resamples, expanded as ``intervals.tail`` describes."""
         if not 0 < level < 1:
             raise ConfigError.of("level", level, "must be above 0 and below 1")
         rows: dict[str, dict[str, MetricInterval]] = defaultdict(dict)
@@ -91,8 +93,8 @@ def bootstrap(
     """Resample groups within their strata (see ``strata_of``), and compute all metrics each time.
 
     Truth and probability are [n, L], ``group`` [n] any names. The same truth, groups and seed draw the same groups,
-    whatever the probabilities. Prevalence is that of the data, as strata keep it. Raises ConfigError for no resamples
-    and DataError for no images.
+    whatever the probabilities. Strata keep the prevalence of the data. Raises ConfigError for no resamples and
+    DataError for no images.
     """
     if not len(truth):
         raise DataError("There are no predictions to resample.")
@@ -113,7 +115,7 @@ def ratios(
     weights: Sequence[npt.NDArray[np.float32]],
     level: float = LEVEL,
 ) -> dict[str, Interval | Undefined]:
-    """Shares of images with their intervals over groups, by name.
+    """Return shares of images with their intervals over groups, by name.
 
     ``parts``: for each name the images in the numerator and in the denominator, bool [n] both. ``group`` [n] numbers
     the groups, ``weights`` are the blocks of ``draws``. A share is undefined where the denominator is empty, or empty
@@ -132,9 +134,9 @@ def ratios(
 
 
 def difference(first: Bootstrap, second: Bootstrap) -> Bootstrap:
-    """First less second, resample by resample: the paired bootstrap of two sets of predictions of the same images.
+    """Subtract the second from the first, resample by resample: the paired bootstrap of two sets of predictions.
 
-    Raises DataError unless both drew the same groups and have the same figures.
+    Raises DataError unless both drew the same groups and have the same metrics.
     """
     if first.drawn != second.drawn or first.columns != second.columns:
         raise DataError("Only predictions of the same images, labels and resamples can be compared in pairs.")
@@ -149,11 +151,11 @@ def evidence(
     labels: tuple[str, ...],
     columns: tuple[tuple[str, str], ...],
 ) -> Ints:
-    """How many groups each column rests on, [C], for truth and calls [n, L] and numbers of groups [n].
+    """Count the groups that each column rests on, [C], for truth and calls [n, L] and numbers of groups [n].
 
-    Those with positives for a sensitivity, with negatives for a specificity, with calls for a precision, all for what
-    is a mean over images (Brier score, calibration error), the fewer of positives and negatives for any other figure. A
-    mean over labels rests on those of its rarest label.
+    A sensitivity rests on the groups with positives, a specificity on those with negatives, a precision on those with
+    calls, and a mean over images (Brier score, calibration error) on all. Any other metric rests on the groups with
+    positives or with negatives, whichever are fewer, and a mean over labels on the groups of its rarest label.
     """
     rows = (*labels, "micro")
     positive, negative, known, calls = (
@@ -163,20 +165,20 @@ def evidence(
     both = (positive > 0) & (negative > 0)
     fewer = np.where(both, np.minimum(positive, negative), known)
     means = {"brier": known, "calibration_error": known}
-    of_figure = {"sensitivity": positive, "specificity": negative, "precision": calls, **means}
+    by_metric = {"sensitivity": positive, "specificity": negative, "precision": calls, **means}
     fewest_groups = []
-    for row, figure in columns:
-        counts = of_figure.get(figure, fewer)
+    for row, metric in columns:
+        counts = by_metric.get(metric, fewer)
         fewest_groups.append(counts[rows.index(row)] if row in rows else counts[counts > 0].min(initial=len(group)))
     return np.array(fewest_groups)
 
 
 def strata_of(truth: Floats, group: Ints) -> Ints:
-    """The stratum of each group, [G], for truth [n, L] and numbers of groups [n].
+    """Return the stratum of each group, [G], for truth [n, L] and numbers of groups [n]; -1 for groups without a label.
 
-    A group lies in the stratum of the rarest label that one of its images has (rarest by groups; the first of equally
-    rare ones), or in that of none. So where each lesion has one diagnosis, a resample has as many lesions of each as
-    the data. A stratum of one group is drawn as it is: its label's figures vary with the others alone.
+    The stratum is the rarest label of the group's images (rarest by groups; the first of equally rare ones). Where each
+    lesion has one diagnosis, a resample thus has as many lesions of each diagnosis as the data. A stratum of one group
+    always draws that group: the metrics of its label vary with the other groups alone.
     """
     groups = int(group.max()) + 1
     present = np.zeros((groups, truth.shape[1]), dtype=bool)
@@ -186,7 +188,7 @@ def strata_of(truth: Floats, group: Ints) -> Ints:
 
 
 def draws(strata: Ints, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float32]]:
-    """The weights of all resamples, [G, up to BLOCK] at a time. Raises ConfigError for no resamples."""
+    """Yield the weights of all resamples, [G, up to BLOCK] at a time. Raises ConfigError for no resamples."""
     if resamples < 1:
         raise ConfigError.of("resamples", resamples, "must be at least 1")
     for at, start in enumerate(range(0, resamples, BLOCK)):
@@ -194,7 +196,7 @@ def draws(strata: Ints, resamples: int, seed: int) -> Iterator[npt.NDArray[np.fl
 
 
 def draw(strata: Ints, resamples: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """How often each group is drawn in each resample, [G, R]: with replacement, as many of each stratum as it has."""
+    """Draw groups with replacement, as many as each stratum has; return each group's count per resample, [G, R]."""
     weights = np.empty((len(strata), resamples), dtype=np.float32)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

@@ -1,7 +1,8 @@
-"""Whether probabilities mean what they say, and what makes them.
+"""Calibrate probabilities, and measure how well they are calibrated.
 
-Calibrators are fitted on out-of-fold predictions only: on images that the model learnt from, every model looks well
-calibrated. Each label has its own. They are plain numbers, so that a run keeps them as JSON.
+Fit calibrators on out-of-fold predictions only: every model looks well calibrated on the images that it trained on.
+Measure them cross-fitted, each fold by a calibrator that was fitted on the other folds: on the predictions that fitted
+it, a calibrator looks better than it is. Each label has its own calibrator, plain numbers that a run stores as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sklearn.metrics import log_loss
 from melanoma_dist.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
-_NEAREST = 1e-7  # to 0 and 1: the logit of either is infinite, and float32 rounds to them
+_NEAREST = 1e-7  # to 0 and 1, whose logits are infinite: float32 rounds to them
 _TEMPERATURES = (0.01, 100.0)
 _SHIFTS = (-20.0, 20.0)  # of logits
 _EXACT = {"ftol": 1e-14, "gtol": 1e-10, "maxiter": 1000}
@@ -27,14 +28,14 @@ _EXACT = {"ftol": 1e-14, "gtol": 1e-10, "maxiter": 1000}
 
 @dataclass(frozen=True)
 class Temperature:
-    """Logits divided by a number above 0; ranks stay (Guo et al. 2017, "On calibration of modern neural networks")."""
+    """Divide logits by a number above 0; ranks stay (Guo et al. 2017, "On calibration of modern neural networks")."""
 
     temperature: float
     kind: Literal["temperature"] = "temperature"
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Temperature:
-        """The temperature of 0.01 to 100 with the least log loss, for truth and out-of-fold probability [n].
+        """Return the temperature of 0.01 to 100 with the least log loss, for truth and out-of-fold probability [n].
 
         Raises DataError unless positives and negatives are known.
         """
@@ -49,13 +50,13 @@ class Temperature:
         return cls(float(np.exp(solution.x)))
 
     def apply(self, probability: Floats) -> Floats:
-        """Calibrated probabilities, in any shape."""
+        """Return calibrated probabilities, in any shape."""
         return np.asarray(expit(_logits(probability) / self.temperature))
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """Logits scaled and shifted; ranks stay (Platt 1999, "Probabilistic outputs for support vector machines").
+    """Scale and shift logits; ranks stay (Platt 1999, "Probabilistic outputs for support vector machines").
 
     Unlike a temperature it can undo class weights, which move all logits of a label by about the same amount.
     """
@@ -66,10 +67,10 @@ class Logistic:
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Logistic:
-        """Scale (0.01 to 100) and shift with the least log loss, for truth and out-of-fold probability [n].
+        """Fit scale (0.01 to 100) and shift with the least log loss, for truth and out-of-fold probability [n].
 
-        Against Platt's targets, (P + 1) / (P + 2) for the P positives and 1 / (N + 2) for the N negatives, so that
-        predictions that separate the classes have a finite answer. Raises DataError unless both are known.
+        Uses Platt's targets, (P + 1) / (P + 2) for the P positives and 1 / (N + 2) for the N negatives. They keep the
+        solution finite for predictions that separate the classes. Raises DataError unless both are known.
         """
         actual, score = _known(truth, probability)
         logits = _logits(score)
@@ -87,7 +88,7 @@ class Logistic:
         return cls(float(solution.x[0]), float(solution.x[1]))
 
     def apply(self, probability: Floats) -> Floats:
-        """Calibrated probabilities, in any shape."""
+        """Return calibrated probabilities, in any shape."""
         return np.asarray(expit(self.scale * _logits(probability) + self.shift))
 
 
@@ -95,18 +96,18 @@ class Logistic:
 class Isotonic:
     """The increasing piecewise linear function nearest to the truth (Zadrozny and Elkan 2002).
 
-    It makes ties, which change an AUC; outside the probabilities it was fitted on it is constant.
+    It creates ties, which change an AUC. It is constant outside the probabilities that fitted it.
     """
 
     raw: tuple[float, ...]
     """Raw probabilities where the pieces meet, rising."""
     calibrated: tuple[float, ...]
-    """What each of them becomes."""
+    """The calibrated probability of each."""
     kind: Literal["isotonic"] = "isotonic"
 
     @classmethod
     def fit(cls, truth: Floats, probability: Floats) -> Isotonic:
-        """By scikit-learn, for truth and out-of-fold probability [n].
+        """Fit by scikit-learn, for truth and out-of-fold probability [n].
 
         Raises DataError unless positives and negatives are known.
         """
@@ -115,12 +116,12 @@ class Isotonic:
         return cls(tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
 
     def apply(self, probability: Floats) -> Floats:
-        """Calibrated probabilities, in any shape."""
+        """Return calibrated probabilities, in any shape."""
         return np.asarray(np.interp(probability, self.raw, self.calibrated))
 
 
 Calibrator = Temperature | Logistic | Isotonic
-"""Turns a raw probability into a calibrated one."""
+"""Turn a raw probability into a calibrated one."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Reliability:
 
 
 def reliability(truth: Floats, probability: Floats, bins: int = 15, equal_counts: bool = False) -> Reliability:
-    """The diagram of one label, for truth and probability [n]; unknown truths do not count.
+    """Return the diagram of one label, for truth and probability [n]; unknown truths do not count.
 
     Bins have equal widths, [0, 1/bins), [1/bins, 2/bins), ... with 1 in the last; or, with ``equal_counts``, borders at
     the quantiles of the probabilities (fewer bins where quantiles are equal).
@@ -156,15 +157,15 @@ def reliability(truth: Floats, probability: Floats, bins: int = 15, equal_counts
 
 
 def bin_of(probability: Floats, bins: int) -> npt.NDArray[np.int_]:
-    """The number of the bin of equal width in which each probability lies."""
+    """Return the number of each probability's bin, for bins of equal width."""
     return np.asarray(np.minimum((probability.astype(np.float64) * bins).astype(int), bins - 1))
 
 
 def expected_calibration_error(truth: Floats, probability: Floats, bins: int = 15) -> float | None:
-    """Mean over the images of | mean probability - share of positives | of their bin, 0 to 1; None without images.
+    """Average | mean probability - share of positives | of each image's bin, 0 to 1; None without images.
 
-    Bins of equal width of the label's own probability (Naeini, Cooper and Hauskrecht 2015; not of the greatest class's,
-    as Guo et al. 2017 for many classes). It grows when bins are poorly filled, even if calibration is perfect.
+    Bins have equal widths and hold the label's own probability (Naeini, Cooper and Hauskrecht 2015), not that of the
+    most probable class (Guo et al. 2017). The error grows when bins hold few images, even if calibration is perfect.
     """
     curve = reliability(truth, probability, bins)
     if not curve.images:
@@ -175,7 +176,7 @@ def expected_calibration_error(truth: Floats, probability: Floats, bins: int = 1
 
 @dataclass(frozen=True)
 class CalibrationQuality:
-    """How well probabilities are calibrated. None: no truth is known."""
+    """How well probabilities are calibrated. Values are None if no truth is known."""
 
     brier: float | None
     log_loss: float | None
@@ -185,10 +186,10 @@ class CalibrationQuality:
 
 
 def quality(truth: Floats, probability: Floats) -> CalibrationQuality:
-    """The quality of probabilities [n] against the truth [n].
+    """Measure the calibration of probabilities [n] against the truth [n].
 
-    The diagram has ten points of about as many images each: bins of equal width are all but empty where few images are
-    called probable, and their points jump.
+    The diagram has ten points of about as many images each. Bins of equal width would be almost empty at high
+    probabilities, where images are few, and their points would jump.
     """
     known = ~np.isnan(truth)
     actual, score = truth[known].astype(int), probability[known].astype(np.float64)

@@ -1,4 +1,4 @@
-"""How far a figure spreads over folds and seeds, and what that allows to say."""
+"""Estimate how a metric varies over folds and seeds: intervals, paired comparisons, variance components."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from melanoma_dist.errors import ConfigError
 
 @dataclass(frozen=True)
 class OverFolds:
-    """A figure over folds with its 95 % interval."""
+    """The mean of a metric over folds with its 95 % interval."""
 
     mean: float
     sd: float
@@ -25,7 +25,7 @@ class OverFolds:
 
 @dataclass(frozen=True)
 class FoldSpread:
-    """A metric over the folds that define it. Fewer than two have no deviation and no interval."""
+    """A metric over the folds that define it. Fewer than two folds give no deviation and no interval."""
 
     mean: float | None
     sd: float | None
@@ -45,13 +45,13 @@ class Comparison:
 
     @property
     def separable(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class VarianceComponents:
-    """Where the variance of a figure comes from. Each is a variance, of the figure's square, not below 0."""
+    """The sources of a metric's variance. Each is a variance, in the metric's squared unit, at least 0."""
 
     mean: float
     folds: float
@@ -59,21 +59,21 @@ class VarianceComponents:
     seeds: float
     """Between seeds, in all folds alike."""
     remainder: float
-    """What is left: a seed that helps in one fold and harms in another. Repeating a training of one fold with another
-    seed changes its figure by a variance of ``seeds + remainder``."""
+    """The rest: a seed helps in one fold and harms in another. Training one fold with another seed varies its metric by
+    ``seeds + remainder``."""
 
     @property
     def within_fold(self) -> float:
-        """Variance of one fold's figure over seeds."""
+        """Variance of one fold's metric over seeds."""
         return self.seeds + self.remainder
 
 
 def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
-    """Mean, standard deviation and corrected resampled t interval of a figure of k >= 2 folds, in any order.
+    """Return mean, standard deviation and corrected resampled t interval of a metric of k >= 2 folds, in any order.
 
-    The correction of Nadeau and Bengio (2003, "Inference for the generalization error"): training sets of folds
-    overlap, so the variance of the mean is that of the n values times (1/n + 1/(k - 1)), the latter being the share of
-    validation to training images. With ``repeats`` R of the cross-validation n = k R (Bouckaert and Frank 2004,
+    Training sets of folds overlap, so 1/n of the variance of the n values underestimates that of their mean. Nadeau and
+    Bengio (2003, "Inference for the generalization error") multiply it by 1/n + 1/(k - 1); the second term is the ratio
+    of validation to training images. With ``repeats`` R of the cross-validation n = k R (Bouckaert and Frank 2004,
     "Evaluating the replicability of significance tests for comparing learning algorithms"). Raises ConfigError for
     fewer than two folds.
     """
@@ -86,7 +86,7 @@ def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
 
 
 def fold_spread(values: Sequence[float | None]) -> FoldSpread:
-    """``over_folds`` of the values that are defined."""
+    """Apply ``over_folds`` to the values that are defined."""
     defined = [value for value in values if value is not None]
     mean = statistics.fmean(defined) if defined else None
     if len(defined) < 2:
@@ -96,17 +96,17 @@ def fold_spread(values: Sequence[float | None]) -> FoldSpread:
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:
-    """Compare two configurations by their figures of the same k >= 2 folds: ``over_folds`` of the differences."""
+    """Compare two configurations by a metric of the same k >= 2 folds: ``over_folds`` of the differences."""
     differences = over_folds([first[fold] - second[fold] for fold in first])
     return Comparison(differences.mean, differences.low, differences.high)
 
 
 def variance_components(values: Sequence[Sequence[float]]) -> VarianceComponents:
-    """Folds against seeds, for the figures [k folds, R seeds] of R trainings of each of the same k folds.
+    """Separate fold variance from seed variance, for a metric [k folds, R seeds] of R trainings of the same k folds.
 
-    Two-way random effects without replication, by the estimators of the analysis of variance (Searle, Casella and
+    Fits two-way random effects without replication by the estimators of the analysis of variance (Searle, Casella and
     McCulloch 1992, "Variance components"): the expected mean squares are remainder + R folds, remainder + k seeds, and
-    remainder. A negative estimate is told as 0. Raises ConfigError for fewer than two folds or seeds, or a ragged
+    remainder. A negative estimate becomes 0. Raises ConfigError for fewer than two folds or seeds, or a ragged
     table.
     """
     if len({len(row) for row in values}) != 1 or len(values) < 2 or len(values[0]) < 2:

@@ -1,4 +1,4 @@
-"""The variance of AUCs, and whether two of the same images differ, without resampling.
+"""Estimate the variance of AUCs, and test whether two AUCs of the same images differ, without resampling.
 
 DeLong, DeLong and Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver operating
 characteristic curves"; by mid-ranks, so that time grows with n log n (Sun and Xu 2014, "Fast implementation of DeLong's
@@ -36,11 +36,11 @@ class Aucs:
     """Groups with positives or groups with negatives, whichever are fewer."""
 
     def interval(self, which: int = 0, level: float = 0.95) -> tuple[float, float]:
-        """The interval of one AUC, by Student's t on its logit, which keeps it within 0 and 1.
+        """Return the interval of one AUC, by Student's t on its logit, which keeps it within 0 and 1.
 
-        DeLong's has the normal distribution, which is too narrow where groups are few: with 6 positive lesions and an
-        AUC of 0.90 it covered 86 % instead of 95 % of simulated truths, and t, with one degree of freedom less than
-        ``groups``, 95 %. An AUC of 0 or 1 has no such interval (its estimated variance is 0): both ends are the AUC.
+        DeLong uses the normal distribution, which is too narrow if groups are few: with 6 positive lesions and an AUC
+        of 0.90 it covered 86 % instead of 95 % of simulated truths. Student's t with ``groups`` - 1 degrees of freedom
+        covered 95 %. An AUC of 0 or 1 has no such interval (its estimated variance is 0): both ends are the AUC.
         """
         auc, deviation = float(self.auc[which]), math.sqrt(self.covariance[which, which])
         if auc <= 0 or auc >= 1:
@@ -52,7 +52,7 @@ class Aucs:
         return float(student.ppf((1 + level) / 2, self.groups - 1))
 
     def difference(self, first: int = 0, second: int = 1, level: float = 0.95) -> AucDifference:
-        """The AUC of ``first`` less that of ``second``, with its interval and two-sided test."""
+        """Return the AUC of ``first`` minus that of ``second``, with its interval and two-sided test."""
         mean = float(self.auc[first] - self.auc[second])
         at = np.ix_([first, second], [first, second])
         deviation = math.sqrt(max(float(np.array([1, -1]) @ self.covariance[at] @ np.array([1, -1])), 0.0))
@@ -75,10 +75,10 @@ class AucDifference:
 
 
 def delong(truth: Floats, probability: Floats, group: npt.NDArray[Any] | None = None) -> Aucs:
-    """AUCs and covariance for truth [n] (1, 0, NaN) and K predictions of the same images [n, K] (or one, [n]).
+    """Return AUCs and covariance for truth [n] (1, 0, NaN) and K predictions of the same images [n, K] (or one, [n]).
 
     With ``group`` [n], any names, images of a group may depend on each other. Raises DataError for fewer than two
-    groups with positives or with negatives, of which no variance follows.
+    groups with positives or with negatives, which define no variance.
     """
     known = ~np.isnan(truth)
     _, number = np.unique(np.arange(len(truth)) if group is None else group, return_inverse=True)
@@ -90,19 +90,21 @@ def delong(truth: Floats, probability: Floats, group: npt.NDArray[Any] | None = 
     scores = np.reshape(probability[known], (len(positive), -1)).T
     of_positives, of_negatives = _placements(positive, scores)
     auc = of_positives.mean(axis=1)
-    # What each group's positives (negatives) have more than is expected of so many, [K, groups].
+    # The sum over each group of its positives' (negatives') placements minus the AUC, [K, groups]. The variance sums
+    # products of these sums over groups, not over images: groups are independent, images of one group are not.
     above = _sum_by(number[positive], of_positives - auc[:, None], number.max() + 1)
     below = _sum_by(number[~positive], of_negatives - auc[:, None], number.max() + 1)
     above, below = above / positive.sum(), below / (~positive).sum()
+    # A lesion can have positives and negatives, which then vary together; 0 if every group has one kind.
     mixed = above @ below.T * _unbiased(int(number.max()) + 1)
     covariance = above @ above.T * _unbiased(clusters[0]) + below @ below.T * _unbiased(clusters[1]) + mixed + mixed.T
     return Aucs(auc, covariance, min(clusters))
 
 
 def _placements(positive: npt.NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
-    """For each positive the share of negatives below it, [K, P], for each negative that of positives above it, [K, N].
+    """Return the share of negatives below each positive, [K, P], and of positives above each negative, [K, N].
 
-    Ties count half. An image's rank among all less its rank among its own kind counts those of the other kind below.
+    Ties count half. An image's rank among all minus its rank among its own kind counts the other kind below it.
     """
     overall = rankdata(scores, axis=1)
     positives, negatives = overall[:, positive], overall[:, ~positive]

@@ -1,9 +1,9 @@
-"""All that ``figures`` computes, of many weightings of the same groups at once: what a bootstrap asks for.
+"""Compute the metrics of ``classification`` for many weightings of the same groups at once, as a bootstrap needs.
 
-Shapes: n images, L labels, G groups, B weightings, S sums, F figures, C columns. A group's weight is how often it was
-drawn, and all its images have it. Calls, Brier scores and the bins of a calibration error are sums over images, so all
-of them, of all weightings, are one product of a matrix [sums, G] with the weights [G, B]; it is a sparse one, because
-BLAS starts threads, which took 20 times the CPU time on a busy machine. ``ranks`` has the rest.
+Shapes: n images, L labels, G groups, B weightings, S sums, F metrics, C columns. A group's weight is how often a
+resample drew it, and holds for all its images. Calls, Brier scores and the bins of a calibration error are sums over
+images, so one product of a matrix [S, G] with the weights [G, B] gives them for all weightings. The matrix is sparse,
+because BLAS starts threads, which took 20 times the CPU time on a busy machine. ``ranks`` computes the other metrics.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _COUNTS = 5  # positives, called positives, negatives, called negatives, squared
 
 
 class Weighted:
-    """Predictions made ready: ``columns`` names the figures by (label, macro, micro or official; figure)."""
+    """Predictions summed by group. ``columns`` names each metric by its row (label, macro, micro, scores) and name."""
 
     def __init__(
         self, truth: Floats, probability: Floats, group: Ints, labels: tuple[str, ...], settings: Settings
     ) -> None:
-        """Truth and probability [n, L]; ``group`` [n] numbers the groups from 0. Errors are those of ``figures``."""
+        """Truth and probability [n, L]; ``group`` [n] numbers the groups from 0. Raises as ``compute_metrics``."""
         check_probabilities(probability)
         self.groups = int(group.max()) + 1
-        self.columns = [(row, figure) for row in (*labels, "macro", "micro") for figure in METRICS]
+        self.columns = [(row, metric) for row in (*labels, "macro", "micro") for metric in METRICS]
         self._labels, self._prevalences = labels, settings.prevalence_of(labels)
         self._multiclass = multiclass_names(labels)
         self.columns += [(ISIC_SCORES, "isic2017")] if set(OF_2017) <= set(labels) else []
@@ -52,10 +52,10 @@ class Weighted:
         self._defined = np.isfinite(self._of_labels(ones, self._label_sums(ones))) & both_classes
 
     def of(self, weights: npt.NDArray[np.float32]) -> Floats:
-        """Every column's figure under every weighting, [C, B] and NaN where not defined, for weights [G, B].
+        """Return every metric under every weighting, [C, B], NaN where not defined, for weights [G, B].
 
-        A macro mean is over the labels that count for it when every group has weight 1, and not defined where one of
-        these has lost it, so that it always means the same.
+        A macro mean averages the labels that define the metric when every group has weight 1. It is not defined where
+        a weighting does not define one of them, so that all resamples average the same labels.
         """
         sums = self._label_sums(weights)
         each = self._of_labels(weights, sums)
@@ -64,12 +64,12 @@ class Weighted:
         return np.concatenate([rows, self._macro(each), micro, self._official(weights, each)])
 
     def _label_sums(self, weights: npt.NDArray[np.float32]) -> Floats:
-        """[L, S, B]."""
+        """Return the sums of each label, [L, S, B]."""
         values = self._sums @ weights.astype(np.float64)
         return np.reshape(values, (*self._shape, weights.shape[1]))
 
     def _of_labels(self, weights: npt.NDArray[np.float32], sums: Floats) -> Floats:
-        """[L, F, B]."""
+        """Return the metrics of each label, [L, F, B]."""
         each = zip(self._ranks, sums, self._prevalences, strict=True)
         return np.stack([_stack({**ranks.of(weights), **_of_sums(sums, share)}) for ranks, sums, share in each])
 
@@ -90,13 +90,13 @@ class Weighted:
         return np.reshape(rows, (-1, weights.shape[1]))
 
     def _per_group(self, terms: Floats, group: Ints) -> sparse.csr_matrix:
-        """Sums over the images of each group, [S, G], of terms [S, n]."""
+        """Sum terms [S, n] over the images of each group, [S, G]."""
         sums = [np.bincount(group, row, minlength=self.groups) for row in terms]
         return sparse.csr_matrix(np.reshape(sums, (-1, self.groups)))
 
 
 def _terms(truth: Floats, probability: Floats, called: npt.NDArray[np.bool_], bins: int) -> Floats:
-    """What the images of one label add to its sums, [_COUNTS + bins, n]; nothing where the truth is unknown."""
+    """Return what each image adds to the sums of one label, [_COUNTS + bins, n]; 0 where the truth is unknown."""
     positive, negative = truth == 1, truth == 0
     error = np.where(positive | negative, probability.astype(np.float64) - truth, 0)
     binned = np.where(bin_of(probability, bins) == np.arange(bins)[:, None], error, 0)
@@ -105,7 +105,7 @@ def _terms(truth: Floats, probability: Floats, called: npt.NDArray[np.bool_], bi
 
 
 def _class_terms(truth: Floats, probability: Floats) -> Floats:
-    """For each class with images: its images, then its images that the arg max finds, [2 classes, n]."""
+    """Mark the images of each class that has any, then those of them that the arg max calls right, [2 classes, n]."""
     actual, predicted = classes_of(truth), decided(probability)
     present = np.unique(actual[actual != UNKNOWN])
     members = actual == present[:, None]
@@ -113,7 +113,7 @@ def _class_terms(truth: Floats, probability: Floats) -> Floats:
 
 
 def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
-    """The figures that follow from the sums [_COUNTS + bins, B] of one label, [B] each."""
+    """Compute the metrics that follow from the sums [_COUNTS + bins, B] of one label, [B] each."""
     positives, true, negatives, false, squares = sums[:_COUNTS]
     images = positives + negatives
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -134,4 +134,4 @@ def _of_sums(sums: Floats, prevalence: float | None) -> dict[str, Floats]:
 
 
 def _stack(values: dict[str, Floats]) -> Floats:
-    return np.stack([values[figure] for figure in METRICS])
+    return np.stack([values[metric] for metric in METRICS])

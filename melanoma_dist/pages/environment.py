@@ -14,7 +14,7 @@ from melanoma_dist.pages.svg import svg
 def render(template: str, **contents: object) -> str:
     """Render a template, named by its path below the package: ``sweep/page.html.j2``.
 
-    Escapes every text in HTML. Raises jinja2.UndefinedError for a name that ``contents`` lacks.
+    Escapes every text in HTML. Raises jinja2.UndefinedError for a name that is not in ``contents``.
     """
     return _environment().get_template(template).render(**contents)
 
@@ -23,7 +23,7 @@ def render(template: str, **contents: object) -> str:
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("melanoma_dist", "."),
-        # Markdown is no HTML: its templates escape the cells of tables with the filter below.
+        # Markdown is not HTML: its templates escape the cells of tables with the filter below.
         autoescape=select_autoescape(enabled_extensions=("html.j2",), disabled_extensions=("md.j2",), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -35,15 +35,15 @@ class Table(NamedTuple):
 
 
 def plain(value: object, kind: Kind = "") -> Cell:
-    """A cell with text, or with a count and its thousands separators."""
+    """Return a cell with text, or with a count and its thousands separators."""
     return Cell(f"{value:,}" if isinstance(value, Integral) and not isinstance(value, bool) else str(value), "", kind)
 
 
 def undefined(reason: str = "") -> Cell:
-    """A cell for a number that the data does not define: an en dash and the reason."""
+    """Return a cell for a number that the data does not define: an en dash and the reason."""
     return Cell(UNDEFINED, reason, "undefined")
 
 
 def measured(value: float | None, reason: str = "", low: float | None = None, high: float | None = None) -> Cell:
-    """A cell with a number and its interval, or an en dash and the reason."""
+    """Return a cell with a number and its interval, or an en dash and the reason."""
     return undefined(reason) if value is None else Cell(number(value), span(low, high))

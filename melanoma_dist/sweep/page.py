@@ -110,7 +110,7 @@ def _ledger(ledger: Ledger) -> Table:
 
 
 def _value(value: object) -> Cell:
-    """A searched value or a cost with four significant digits."""
+    """Return a cell with a searched value or a cost, in four significant digits."""
     if value is None:
         return Cell(UNDEFINED)
     return Cell(f"{value:.4g}" if isinstance(value, float) else str(value))

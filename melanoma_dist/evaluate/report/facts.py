@@ -1,4 +1,4 @@
-"""The head of a report: the headline AUCs and what each is worth, and what was trained on what."""
+"""Build the head of a report: the headline AUCs with their cautions, and what was trained on what."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Headline(NamedTuple):
     where: str
     value: str
     interval: str
-    """In words; empty where there is none."""
+    """In words; empty if the AUC has no interval."""
     note: str
     warning: str
 
@@ -30,7 +30,7 @@ class Headline(NamedTuple):
 
 
 def headlines(results: RunResults) -> list[Headline]:
-    """Return the AUC of melanoma of the leading evaluation, then out of fold, each with what it is worth."""
+    """Return the AUC of melanoma of the leading evaluation, then out of fold, each with its cautions."""
     own = results.summary.out_of_fold
     note = f"{_counts(own)}, each predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
     out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), NOT_BY_DATA), note, "")

@@ -69,7 +69,7 @@ def subgroup_figure(
 
 
 def _sets(results: RunResults) -> tuple[list[ScoredImages], list[Missing]]:
-    """The predictions of the headline label by their origin, out of fold first."""
+    """Return the predictions of the headline label by their origin, out of fold first."""
     tables = {OUT_OF_FOLD: results.table} | {each.title: each.table for each in results.evaluations}
     sets = {name: scored_images(name, table, HEADLINE) for name, table in tables.items() if HEADLINE in table}
     missing = [

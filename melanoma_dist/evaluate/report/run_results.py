@@ -1,4 +1,4 @@
-"""What a report is written from: the results of a finished run and of its evaluations."""
+"""Read what a report shows: the results of a finished run and of its evaluations."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RunResults:
     evaluations: tuple[Evaluation, ...]
     """By number."""
     gallery: Gallery | None
-    """None where no pictures were stored."""
+    """None if the run stored no pictures."""
 
     @property
     def synthetic(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a report states in words: leakage, repeated evaluations, subgroups, limits of use."""
+"""State in words what a report claims: leakage, repeated evaluations, subgroups, limits of use."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def history(evaluation: Evaluation) -> str:
 
 
 def _date(earlier: EarlierEvaluation) -> str:
-    """The day of an earlier evaluation, and whether its record was deleted."""
+    """Return the day of an earlier evaluation, and whether its record was deleted."""
     day = "at an unknown time" if earlier.started is None else earlier.started[:10]
     return f"{day}, its record was deleted: its images are unknown" if earlier.deleted else day
 
 
 def subgroup_attributes(subgroups: Sequence[Subgroup]) -> str:
-    """Name the attributes that made subgroups, and those that made none."""
+    """Name the attributes with subgroups, and those without."""
     present = {each.attribute for each in subgroups}
     names = ", ".join(name for name in ATTRIBUTES if name in present) or "no attribute"
     absent = [name for name in ATTRIBUTES if name not in present]

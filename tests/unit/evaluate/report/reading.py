@@ -1,4 +1,4 @@
-"""A page as a browser would find it: balanced elements, tables by caption, what it refers to."""
+"""Read a page as a browser does: balanced elements, tables by caption, what it refers to."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
     def column(self, caption: str, name: str) -> dict[str, str]:
-        """The cells of a table below one name of its header, by the name of their row."""
+        """Return the cells of a table below one name of its header, by the name of their row."""
         header, *rows = self.tables[caption]
         return {row[0]: row[header.index(name)] for row in rows}

@@ -237,7 +237,7 @@ def test_only_synthetic_data_is_called_synthetic(reported: ReportedRun, tmp_path
 
 
 def test_an_undefined_metric_has_a_dash_and_its_reason(tmp_path: Path) -> None:
-    """A fold without melanomas, a label that no image has, and images of which nothing is known."""
+    """A fold without melanomas, a label without positives, and a label without known truth."""
     table = predictions(1, 240, ("MEL", "NV", "BKL"), 3, "ISIC")
     table.loc[(table["fold"] == 0) & (table["MEL_true"] == 1), "MEL_true"] = 0
     table["NV_true"] = np.where(table["NV_true"] == 1, 0, table["NV_true"]).astype(np.float32)
