@@ -162,7 +162,7 @@ def test_a_part_of_the_images_of_an_interrupted_evaluation(
     )
     logged = record(run, "002-part")
     assert (logged.earlier[0].images, logged.seen_before) == (20, 20)
-    assert "(evaluation 2, look 2)" in (run / "report.html").read_text()
+    assert "(evaluation 2, repeated)" in (run / "report.html").read_text()
 
 
 def test_a_deleted_folder(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
