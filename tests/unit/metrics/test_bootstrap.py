@@ -40,7 +40,7 @@ def test_every_resample_is_the_figures_of_the_lesions_drawn() -> None:
     for at in range(4):
         times = weights[MADE.group, at].astype(int)
         slow = compute_metrics(np.repeat(MADE.truth, times, 0), np.repeat(MADE.probability, times, 0), LABELS, SETTINGS)
-        for column, value in zip(result.columns, result.drawn[:, at], strict=True):
+        for column, value in zip(result.columns, result.samples[:, at], strict=True):
             expected = metric_of(slow, *column)
             assert value == pytest.approx(np.nan if expected is None else expected, rel=1e-6, nan_ok=True), column
 
@@ -52,7 +52,7 @@ def test_an_interval_is_made_of_quantiles_around_scikit_learns_estimate() -> Non
     assert set(intervals.rows) == {"MEL", "BKL", "macro", "micro"}
     assert set(intervals.isic_scores) == {"isic2017"}
     assert len(result.columns) == 4 * len(METRICS) + 1
-    for (row, metric), drawn, groups in zip(result.columns, result.drawn, result.groups, strict=True):
+    for (row, metric), drawn, groups in zip(result.columns, result.samples, result.groups, strict=True):
         entry = intervals.isic_scores[metric] if row == ISIC_SCORES else intervals.rows[row].of(metric)
         expected = metric_of(whole, row, metric)
         if expected is None:
@@ -129,8 +129,8 @@ def test_a_seed_decides_everything_and_names_of_groups_nothing() -> None:
         bootstrap(MADE.truth, MADE.probability, group, LABELS, SETTINGS, resamples=70, seed=seed)
         for group, seed in ((MADE.group, 1), (names, 1), (MADE.group, 2))
     )
-    np.testing.assert_array_equal(first.drawn, second.drawn)
-    assert not np.array_equal(first.drawn, other.drawn, equal_nan=True)
+    np.testing.assert_array_equal(first.samples, second.samples)
+    assert not np.array_equal(first.samples, other.samples, equal_nan=True)
 
 
 def test_a_paired_difference_is_narrower_than_its_parts_and_zero_of_itself() -> None:
