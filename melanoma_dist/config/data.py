@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from melanoma_dist.config.address import split_address
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.rules import between, check
-from melanoma_dist.config.run import LabelSet
 from melanoma_dist.errors import ConfigError
 
 BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges"

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.rules import at_least, between, check, check_url, optional_between
 
-LabelSet = Literal["isic2019", "isic2018", "isic2017", "melanoma"]
 Augmentation = Literal["none", "light", "dermoscopy"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
 HeadNorm = Literal["batch", "none"]

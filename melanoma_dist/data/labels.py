@@ -1,4 +1,4 @@
-"""Labels, and the label sets that a training can predict.
+"""The labels of images, and which label sets a data set supports.
 
 Every label is independent, with three values: 1, 0 and NaN for unknown. Unknown is not rare: 2018 has AKIEC where 2019
 distinguishes actinic keratosis (AK) from squamous cell carcinoma (SCC).
@@ -10,24 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist.config.label_sets import DIAGNOSES as DIAGNOSES
+from melanoma_dist.config.label_sets import LABEL_SETS as LABEL_SETS
 from melanoma_dist.errors import ConfigError, DataError, nearest
-
-DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
-"""The eight diagnoses of 2019: melanoma, nevus, basal cell carcinoma, actinic keratosis, benign keratosis,
-dermatofibroma, vascular lesion, squamous cell carcinoma."""
 
 LABEL_COLUMNS = (*DIAGNOSES, "AKIEC")
 """The label columns of a manifest. AKIEC, a class of 2018, means AK or SCC and may be known where both are not."""
 
 TRUE = "_true"
 """Suffix of the columns that hold the truth of a label, beside the column of its probability."""
-LABEL_SETS: dict[str, tuple[str, ...]] = {
-    "isic2019": DIAGNOSES,
-    "isic2018": ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
-    "isic2017": ("MEL", "BKL"),
-    "melanoma": ("MEL",),
-}
-"""The outputs of a model by the name of ``--labels``. `config.run.LabelSet` lists the same names; a test compares."""
 
 
 def targets(manifest: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:

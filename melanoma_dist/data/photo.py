@@ -81,7 +81,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
                 pixels = _prepared(image, orientation, job.size)
             image_hash, jpeg = perceptual_hash(pixels), _encode(pixels)
         except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
-            failures.append((path, _reason(error)))
+            failures.append((path, describe_failure(error)))
             continue
         mask = _prepare_mask(job.mask, orientation, pixels.size, failures)
         return Photo(
@@ -129,7 +129,7 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
             with open_image(read_bytes(path, MAX_BYTES)) as image:
                 areas[path] = image.width * image.height
         except Exception as error:  # as above
-            failures.append((path, _reason(error)))
+            failures.append((path, describe_failure(error)))
     return sorted(areas, key=lambda path: -areas[path])
 
 
@@ -185,14 +185,14 @@ def _prepare_mask(
         with open_image(read_bytes(path, MAX_BYTES)) as image:
             mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
     except Exception as error:  # as above
-        failures.append((path, _reason(error)))
+        failures.append((path, describe_failure(error)))
         return None
     buffer = io.BytesIO()
     Image.fromarray(np.where(np.asarray(mask) >= 128, 255, 0).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _reason(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """A decoder's message in one line, without the memory address that Pillow puts into it."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"

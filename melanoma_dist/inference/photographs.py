@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist.data.photo import prepare_bytes
+from melanoma_dist.data.photo import describe_failure, prepare_bytes
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import MAX_BYTES
 from melanoma_dist.storage.untrusted import read_bytes
@@ -32,6 +32,8 @@ class Photographs:
 
         Raises DataError for the first that cannot be read, and ConfigError for none at all.
         """
+        if isinstance(photographs, str | Path | bytes):
+            raise ConfigError("predict: give a list of images, also for one: predict([image]).")
         if not photographs:
             raise ConfigError("predict: name at least one image.")
         names, jpegs, sizes = [], [], []
@@ -40,8 +42,10 @@ class Photographs:
             try:
                 data = photograph if isinstance(photograph, bytes) else read_bytes(Path(photograph), MAX_BYTES)
                 pixels, jpeg = prepare_bytes(data, size)
+            except FileNotFoundError as error:
+                raise DataError(f"{name}: no such file.") from error
             except Exception as error:  # decoders fail in a dozen ways on corrupt bytes
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = describe_failure(error)
                 raise DataError(f"{name}: cannot be read as an image ({reason}). Give a JPEG or PNG file.") from error
             names.append(name)
             jpegs.append(jpeg)

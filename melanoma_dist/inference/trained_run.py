@@ -39,6 +39,9 @@ class TrainedRun:
     summary: RunSummary
     decision_rules: DecisionRules
 
+    def __repr__(self) -> str:
+        return f"TrainedRun({str(self.folder.path)!r})"
+
     @property
     def synthetic(self) -> bool:
         """Whether it was trained on images that the program drew."""
@@ -103,7 +106,9 @@ def open_trained_run(path: Path) -> TrainedRun:
     if path.is_file():
         raise ConfigError(f"{path}: is a file. Name the folder of a run, such as the one that it lies in.")
     if not record.is_file():
-        raise ConfigError(f"{path}: is not the folder of a run. Runs lie in `runs`, or where --runs said.")
+        raise ConfigError(
+            f"{path}: is not the folder of a run. Runs are folders in `runs`, or in the folder of --runs."
+        )
     folder = RunFolder(path, read_run_record(record).identity)
     if not folder.finished():
         remedy = f"Finish it first: {console.program()} --config {path / 'config.yaml'} resumes it."

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.config.run import LabelSet
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.data.labels import (
     LABEL_COLUMNS,
     LABEL_SETS,
@@ -36,12 +36,13 @@ def test_counts_distinguish_unknown_and_negative() -> None:
 
 def test_an_unlearnable_set_names_the_missing_labels_and_the_supported_sets() -> None:
     manifest = table(MEL=[1, 0, 0], BKL=[0, 1, 0], NV=[0, 0, 1])
-    assert supported_label_sets(manifest) == ["isic2017", "melanoma"]
+    supported = [name for name, labels in LABEL_SETS.items() if set(labels) <= {"MEL", "BKL", "NV"}]
+    assert supported_label_sets(manifest) == supported
     check_label_set(manifest, "isic2017")
     with pytest.raises(DataError) as caught:
         check_label_set(manifest, "isic2018")
     assert "BCC 0 yes / 3 no; AKIEC 0 yes / 3 no" in str(caught.value)
-    assert "supports: isic2017, melanoma" in str(caught.value)
+    assert f"supports: {', '.join(supported)}" in str(caught.value)
 
 
 def test_a_label_without_negatives_is_refused() -> None:

@@ -96,6 +96,10 @@ def test_what_cannot_be_predicted_is_refused_by_name(finished: Path, tmp_path: P
         ensemble.predict([page])
     with pytest.raises(DataError, match="image 0: cannot be read"):
         ensemble.predict([b""])
+    with pytest.raises(DataError, match=r"none\.jpg: no such file"):
+        ensemble.predict([tmp_path / "none.jpg"])
+    with pytest.raises(ConfigError, match="give a list of images"):
+        ensemble.predict(str(page))
     with pytest.raises(ConfigError, match="at least one image"):
         ensemble.predict([])
     with pytest.raises(ConfigError, match="tta"):
@@ -106,6 +110,7 @@ def test_a_run_opens_with_its_predictions_and_summary(finished: Path) -> None:
     run = melanoma_dist.load_run(str(finished))
     pd.testing.assert_frame_equal(run.predictions(), pd.read_parquet(finished / "predictions.parquet"))
     assert run.config.data.folds == FOLDS
+    assert repr(run) == f"TrainedRun({str(finished)!r})"
     with pytest.raises(ConfigError, match="not the folder of a run"):
         melanoma_dist.load_run(finished / "model")
 
