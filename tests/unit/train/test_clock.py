@@ -5,7 +5,7 @@ import time
 import pytest
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
-from melanoma_dist.train.clock import CheckpointInterval, Clock
+from melanoma_dist.train.clock import CheckpointInterval, Clock, Speed
 
 
 @pytest.fixture
@@ -61,4 +61,4 @@ def test_time_before_an_interruption_counts_and_the_interruption_does_not(now: l
     clock = Clock(8, state)
     now[0] += 2
     assert clock.seconds() == 4.0
-    assert clock.speed(5) == {"images_per_s": 10.0, "wait_share": 0.0}
+    assert clock.speed(5) == Speed(images_per_s=10.0, wait_share=0.0)
