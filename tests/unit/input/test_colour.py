@@ -38,8 +38,8 @@ def twisted(images: npt.NDArray[np.uint8], **chosen: npt.NDArray[np.float32]) ->
     @pipeline_def(batch_size=COUNT, num_threads=1, device_id=None)
     def color_twist() -> object:
         source = lambda: (images, *chosen.values())  # noqa: E731
-        images, *values = fn.external_source(source=source, num_outputs=1 + len(chosen), batch=True)
-        return fn.color_twist(images, dtype=types.FLOAT, **dict(zip(chosen, values, strict=True)))
+        image, *values = fn.external_source(source=source, num_outputs=1 + len(chosen), batch=True)
+        return fn.color_twist(image, dtype=types.FLOAT, **dict(zip(chosen, values, strict=True)))
 
     (twisted,) = color_twist().run()
     return np.asarray(twisted.as_array(), dtype=np.float64)

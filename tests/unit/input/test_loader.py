@@ -42,9 +42,9 @@ def test_an_epoch_sees_every_sample_with_its_targets(samples: Samples) -> None:
     batches = epoch(loader, 0)
     n = len(samples.rows)
     assert len(batches) == loader.steps == -(-n // BATCH)
-    samples = np.concatenate([batch.samples for batch in batches])
-    assert set(samples) == set(range(n))
-    assert len(samples) < n + BATCH
+    drawn = np.concatenate([batch.samples for batch in batches])
+    assert set(drawn) == set(range(n))
+    assert len(drawn) < n + BATCH
     for batch in batches:
         assert batch.images.shape == (BATCH, 3, FRAME.size, FRAME.size)
         expected = samples.targets[batch.samples]

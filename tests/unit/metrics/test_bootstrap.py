@@ -199,9 +199,9 @@ def test_intervals_of_lesions_cover_the_truth_where_those_of_images_fall_short()
             hits[name].append(low <= true <= high)
     coverage = {name: float(np.mean(hit)) for name, hit in hits.items()}
     print(coverage)
-    assert 0.93 <= coverage.lesions <= 0.97
+    assert 0.93 <= coverage["lesions"] <= 0.97
     assert 0.93 <= coverage["Obuchowski"] <= 0.97
-    assert coverage.images < 0.88
+    assert coverage["images"] < 0.88
     assert coverage["DeLong"] < 0.88
 
 
