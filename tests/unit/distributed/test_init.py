@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -26,11 +27,31 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def other_thread() -> Iterator[int]:
+    """A thread that does not block the signals, as Ray's and PyTorch's threads do not."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    assert thread.ident is not None
+    yield thread.ident
+    end.set()
+    thread.join()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_during_the_start_of_ray_interrupts(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("receiver", ["main", "other"])
+def test_a_signal_during_the_start_of_ray_interrupts(
+    number: signal.Signals, receiver: str, other_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def init(**_: object) -> None:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as Ray does
-        os.kill(os.getpid(), number)
+        if receiver == "main":  # blocked here: pending until the mask is restored
+            signal.pthread_kill(threading.get_ident(), number)
+        else:
+            signal.pthread_kill(other_thread, number)
+            for _ in range(1000):  # until the handler raises; a signal to another thread ends no sleep of this one
+                time.sleep(0.01)
 
     monkeypatch.setattr(ray, "init", init)
     signals.install_handlers()
