@@ -16,7 +16,9 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -26,6 +28,7 @@ from rich.text import Text
 T = TypeVar("T")
 
 _PLAIN_INTERVAL_S = 10.0
+_BRIEF_S = 1.0  # a phase that is over sooner leaves no line of its time
 _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 
 stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
@@ -77,6 +80,31 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             last = time.monotonic()
             rate = (done - 1) / (last - start)
             info(f"{what}: {done}/{total}, {rate:.0f}/s, {(total - done) / rate:.0f} s left")
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Show what the program does and for how long: a running clock in a terminal, a line at each end in a pipe."""
+    start = time.monotonic()
+    if stdout.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=stdout, transient=True) as progress:
+            progress.add_task(printable(what), total=None)
+            yield
+    else:
+        info(f"{what} ...")
+        yield
+    if (seconds := time.monotonic() - start) >= _BRIEF_S:
+        info(f"{what}: {duration(seconds)}")
+
+
+def duration(seconds: float) -> str:
+    """Format a time for people: ``48 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def size(count: float) -> str:
