@@ -12,9 +12,10 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import ExifTags, Image
 
-from melanoma_dist.storage.images import MAX_BYTES, open_image
+from melanoma_dist.storage.images import MAX_BYTES, PHOTOGRAPHS, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 HASH_SIDE = 16
@@ -25,6 +26,11 @@ _QUALITY = 92
 _SUBSAMPLING = "4:2:0"
 
 _LONGEST_SIDE = 65_500  # pixels; the limit of libjpeg
+_SHORTEST_SIDE = 32  # pixels; the smallest input of a network
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
+_DARKEST = 16  # of 255: colours that are all below it are of 12 bits in 16, or show nothing
+_DARKEST_OF_16_BITS = 64  # the same for 14 bits in 16
+_FLATTEST = 8  # levels of 255 between the darkest and the brightest value of a picture
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -66,19 +72,19 @@ class Photo:
 
 
 def prepare_photo(job: PhotoJob) -> Photo:
-    """Decode the largest readable file of an image and re-encode it. Never raises for bad files.
+    """Decode the largest file of an image that shows something and re-encode it. Never raises for bad files.
 
     The result is RGB, upright, its shorter side at most ``job.size`` (never enlarged), a baseline JPEG of quality 92.
-    Colour profiles are ignored, not applied: few of these cameras embed one.
+    Colour profiles are ignored, not applied: few of these cameras embed one. A file with several pictures gives its
+    first.
     """
     failures: list[tuple[Path, str]] = []
     for path in _largest_first(job.files, failures):
         try:
             data = read_bytes(path, MAX_BYTES)
-            with open_image(data) as image:
+            with open_image(data, PHOTOGRAPHS) as image:
                 source_width, source_height = image.size
-                orientation = _orientation(image)
-                pixels = _prepared(image, orientation, job.size)
+                pixels, orientation = _prepared(image, job.size)
             image_hash, jpeg = perceptual_hash(pixels), _encode(pixels)
         except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
             failures.append((path, describe_failure(error)))
@@ -105,13 +111,35 @@ def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:
 
     Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
     """
-    with open_image(data) as image:
-        pixels = _prepared(image, _orientation(image), size)
+    with open_image(data, PHOTOGRAPHS) as image:
+        pixels, _ = _prepared(image, size)
     return pixels, _encode(pixels)
 
 
-def _prepared(image: Image.Image, orientation: int, size: int) -> Image.Image:
-    return _shrink(_upright(_as_rgb(image), orientation), size)
+def _prepared(image: Image.Image, size: int) -> tuple[Image.Image, int]:
+    """Decode an image, turn it upright, shrink it and judge its pixels. Returns its orientation in the file too.
+
+    Raises ValueError for an image that is tiny or shows nothing.
+    """
+    if min(image.size) < _SHORTEST_SIDE:
+        raise ValueError(f"{image.width}x{image.height} pixels, too small: at least {_SHORTEST_SIDE} per side")
+    darkest = _DARKEST_OF_16_BITS if ";16" in str(getattr(image, "tile", ())) else _DARKEST
+    orientation = _orientation(image)
+    image.load()
+    # The orientation is read again: Pillow turns TIFF images while it loads them, and no others.
+    pixels = _shrink(_upright(_as_rgb(image), _orientation(image)), size)
+    _refuse_blank(pixels, darkest)
+    return pixels, orientation
+
+
+def _refuse_blank(image: Image.Image, darkest: int) -> None:
+    """Raise ValueError for an image without a visible picture."""
+    low, high = zip(*image.getextrema(), strict=True)
+    if max(high) < darkest:
+        raise ValueError(f"too dark: its brightest value is {max(high)} of 255")
+    spread = max(top - bottom for top, bottom in zip(high, low, strict=True))
+    if spread < _FLATTEST:
+        raise ValueError(f"it shows nothing: its values differ by {spread} of 255")
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -126,7 +154,7 @@ def _largest_first(files: tuple[Path, ...], failures: list[tuple[Path, str]]) ->
     areas: dict[Path, int] = {}
     for path in files:
         try:
-            with open_image(read_bytes(path, MAX_BYTES)) as image:
+            with open_image(read_bytes(path, MAX_BYTES), PHOTOGRAPHS) as image:
                 areas[path] = image.width * image.height
         except Exception as error:  # as above
             failures.append((path, describe_failure(error)))
@@ -141,14 +169,29 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Decode an image to RGB, without the copy that ``convert`` makes of an RGB image."""
-    image.load()
-    if image.mode.startswith("I;16"):  # Pillow would clip: all values above 255 of 65535 would become white
-        deep = np.asarray(image).astype(np.uint32)
-        deep += 128  # in place: a bomb of 64 million pixels must not take a gigabyte
-        deep //= 257
-        image = Image.fromarray(deep.astype(np.uint8))
+    """The pixels of a decoded image as RGB, without the copy that ``convert`` makes of an RGB image."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, of which none means white: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # Pillow would clip: all values above 255 would become white
+        image = _from_deep(np.asarray(image))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_deep(grey: npt.NDArray[np.integer]) -> Image.Image:
+    """Grey values of up to 16 bits as 8 bits.
+
+    Files keep 12 bits in 16 without saying so. White is therefore the largest number of the smallest usual depth (8,
+    10, 12, 14 or 16 bits) that holds the brightest value.
+    """
+    brightest = int(grey.max())
+    if grey.min() < 0 or brightest >= 2 ** _DEPTHS[-1]:
+        raise ValueError(f"its values are {grey.min()} to {brightest}, not 0 to 65535: save it with 8 or 16 bits")
+    white = next(2**depth - 1 for depth in _DEPTHS if brightest < 2**depth)
+    deep = grey.astype(np.uint32)
+    deep *= 255  # in place: a bomb of 64 million pixels must not take a gigabyte
+    deep += white // 2
+    deep //= white
+    return Image.fromarray(deep.astype(np.uint8))
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -182,7 +225,7 @@ def _prepare_mask(
     if path is None:
         return None
     try:
-        with open_image(read_bytes(path, MAX_BYTES)) as image:
+        with open_image(read_bytes(path, MAX_BYTES), PHOTOGRAPHS) as image:
             mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
     except Exception as error:  # as above
         failures.append((path, describe_failure(error)))
@@ -193,7 +236,5 @@ def _prepare_mask(
 
 
 def describe_failure(error: Exception) -> str:
-    """A decoder's message in one line, without the memory address that Pillow puts into it."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
+    """A decoder's message in one line."""
     return " ".join(str(error).split()) or type(error).__name__

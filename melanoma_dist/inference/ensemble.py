@@ -146,7 +146,7 @@ class Ensemble:
     def predict(
         self, images: Images | Sequence[Photograph], tta: int = 1, batch_size: int | None = None
     ) -> EnsemblePredictions:
-        """Predict images of a data set, or photographs: paths of files or their bytes, JPEG or PNG.
+        """Predict images of a data set, or photographs: paths of image files or their bytes.
 
         ``tta`` averages the first 1 to 8 orientations of each image. On the CPU, with validation's batch size and as
         many threads, a fold predicts for its validation images to the bit what it predicted in training. Raises

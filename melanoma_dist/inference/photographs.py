@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from melanoma_dist.data.photo import describe_failure, prepare_bytes
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.storage.images import MAX_BYTES
+from melanoma_dist.storage.images import FORMATS, MAX_BYTES
 from melanoma_dist.storage.untrusted import read_bytes
 
 Photograph = str | Path | bytes
@@ -46,7 +46,7 @@ class Photographs:
                 raise DataError(f"{name}: no such file.") from error
             except Exception as error:  # decoders fail in a dozen ways on corrupt bytes
                 reason = describe_failure(error)
-                raise DataError(f"{name}: cannot be read as an image ({reason}). Give a JPEG or PNG file.") from error
+                raise DataError(f"{name}: cannot be read as an image ({reason}). Formats: {FORMATS}.") from error
             names.append(name)
             jpegs.append(jpeg)
             sizes.append(pixels.size)

@@ -1,15 +1,16 @@
-"""Open untrusted images: JPEG or PNG whatever the file name says, of a size that can be decoded.
+"""Open untrusted images: of the formats listed here whatever the file name says, of a size that can be decoded.
 
 Pillow goes by the bytes and knows some forty formats. One of them (EPS) starts another program, and a file called
-``.jpg`` may hold any of them; so all but two are switched off.
+``.jpg`` may hold any of them; so all others are switched off.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Collection
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 """No dermoscope makes more; a header that claims more is a decompression bomb."""
@@ -17,21 +18,72 @@ MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
 """Largest file; the largest of the challenges has 20 MiB."""
 
-_FORMATS = ("JPEG", "PNG")
+PHOTOGRAPHS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "JPEG2000": (".jp2", ".j2k"),
+}
+"""The formats of photographs that others made, by Pillow's names, with the suffixes of their files."""
+SUFFIXES = tuple(suffix for suffixes in PHOTOGRAPHS.values() for suffix in suffixes)
+"""The suffixes of files that may hold a photograph, in lower case."""
+FORMATS = ", ".join(PHOTOGRAPHS)
+"""The formats of photographs, for a message."""
+
+_STORED = ("JPEG", "PNG")  # formats that the program writes itself
 _SCAN = b"\xff\xda"
 _MAX_SCANS = 200  # a progressive JPEG has about ten; each costs a pass over all pixels and may take a few bytes
+_START = 1024  # bytes that tell what a file is
+_PAGE = "as servers send in place of a file: get the file again"
+_KINDS = (
+    (0, b"version https://git-lfs", "a Git LFS pointer: fetch the image with `git lfs pull`"),
+    (0, b"<!doctype html", f"an HTML page, {_PAGE}"),
+    (0, b"<html", f"an HTML page, {_PAGE}"),
+    (0, b"<?xml", f"an XML text, {_PAGE}"),
+    (0, b"pk\x03\x04", "a ZIP archive: unpack it"),
+    (0, b"%pdf", "a PDF: save its picture as JPEG or PNG"),
+    (128, b"dicm", "a DICOM file: save its picture as JPEG or PNG"),
+    (4, b"ftyp", "an HEIC or AVIF image, or a film: save it as JPEG or PNG"),
+)
+"""What a file is that holds no image of a known format: position and lower-case bytes that tell it."""
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes, formats: Collection[str] = _STORED) -> Image.Image:
     """Read the header of an image without decoding it.
 
-    Raises OSError unless it is JPEG or PNG, and ValueError if decoding would take absurd time or memory.
+    Raises OSError, with what it is instead, unless it has one of the formats, and ValueError if decoding would take
+    absurd time or memory.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        try:
+            image = Image.open(io.BytesIO(data), formats=tuple(formats))
+        except UnidentifiedImageError:
+            raise OSError(_kind(data, formats)) from None
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
-    if image.format != "PNG" and data.count(_SCAN) > _MAX_SCANS:
+    if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
         raise ValueError(f"a JPEG of {data.count(_SCAN)} scans, more than {_MAX_SCANS}")
     return image
+
+
+def _kind(data: bytes, formats: Collection[str]) -> str:
+    """What a file is whose header Pillow cannot read as one of the formats."""
+    if not data:
+        return "an empty file"
+    if not data.strip(b"\0"):
+        return "a file of zero bytes alone, as an interrupted copy leaves it"
+    for name in formats:
+        if (accepts := Image.OPEN[name][1]) and accepts(data[:16]) is True:
+            return f"a corrupt {name} image"
+    start = data[:_START].lower()
+    if b"annex/objects/" in start:
+        return "not an image, but a git-annex pointer: fetch the image with `git annex get`"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for position, sign, kind in _KINDS:
+        if start.startswith(sign, position) or text.startswith(sign, position):
+            return f"not an image, but {kind}"
+    return "not an image"
