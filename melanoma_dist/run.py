@@ -109,6 +109,8 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
         + "; checked: folds disjoint, complete, no lesion or copy in two of them or in a holdout"
     )
+    for text in dataset.incomplete_tables:
+        console.info(text)
     if dataset.synthetic:
         console.info(SYNTHETIC)
     labels = LABEL_SETS[config.data.labels]

@@ -44,6 +44,8 @@ class TrainedData:
     kept_out: int
     """Images in holdouts, or excluded."""
     years: tuple[str, ...]
+    incomplete_tables: tuple[str, ...] = ()
+    """Tables that were accepted although they leave out images or lesions, and what is unknown for it."""
 
 
 @dataclass(frozen=True)

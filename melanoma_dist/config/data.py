@@ -51,15 +51,18 @@ class PrepareConfig:
     """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
 
     raw: Path
-    """Folder of the collections' folders (2017, 2018, 2019), each with the challenge's files."""
+    """Folder with the tables and images of the collections, in any folders below it."""
     out: Path
     """Folder of the data set: a new one, or the folder of an unfinished run of the same command."""
     years: tuple[str, ...]
-    """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years."""
+    """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years, and the names
+    of data sources of your own."""
     size: int = 512
     """Shorter side in pixels, 32 to 4096. Larger images are reduced to it, smaller ones keep their size."""
     allow_missing: bool = False
     """Leave out labelled images without a file instead of refusing."""
+    allow_incomplete_tables: bool = False
+    """Accept tables that leave out images or lesions. The data set's record, its audit and every report repeat it."""
     conflicts: Literal["refuse", "newest", "unknown"] = "refuse"
     """What to do if two years contradict each other about a label: refuse, take the newer year's, or mark it
     unknown."""
@@ -75,7 +78,7 @@ class PrepareConfig:
         check(self, "holdout", 0 <= self.holdout <= 0.5, "must be a share of 0 to 0.5")
         between(self, "seed", 0, _MOST_SEED)
         if not self.years:
-            raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
+            raise ConfigError("--years: name at least one collection, such as 2019.")
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ class AuditConfig:
 
     data: str
     """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use."""
-    labels: LabelSet = "isic2019"
-    """Label set of the folds to check: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
+    labels: LabelSet | Literal["largest"] = "largest"
+    """Label set of the folds to check: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL), melanoma (MEL), or the
+    largest that the data supports."""
     folds: int = 5
     """Number of cross-validation folds to check, 2 to 20."""
     seed: int = 0

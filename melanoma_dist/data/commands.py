@@ -27,6 +27,7 @@ def _prepare(config: PrepareConfig) -> None:
         collections=config.years,
         size=config.size,
         allow_missing=config.allow_missing,
+        allow_incomplete_tables=config.allow_incomplete_tables,
         conflicts=config.conflicts,
         holdout=config.holdout,
         seed=config.seed,

@@ -33,6 +33,22 @@ def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = LABEL_COLUMNS
     return pd.DataFrame({name: hits.sum(axis=0) for name, hits in counts.items()}, index=list(labels))
 
 
+def has_two_diagnoses(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows with more than one diagnosis, bool [rows]."""
+    diagnosed = targets(table, DIAGNOSES) == 1
+    # AKIEC beside one of the six others contradicts it, even where AK and SCC are unknown.
+    others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
+    wrong: npt.NDArray[np.bool_] = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (table["AKIEC"] == 1).to_numpy())
+    return wrong
+
+
+def contradicts_akiec(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Rows where AKIEC is not what AK and SCC say, bool [rows]. Unknown contradicts nothing."""
+    narrow, wide = targets(table, ("AK", "SCC")), table["AKIEC"].to_numpy()
+    wrong: npt.NDArray[np.bool_] = ((narrow == 1).any(axis=1) & (wide == 0)) | ((narrow == 0).all(axis=1) & (wide == 1))
+    return wrong
+
+
 def supported_label_sets(manifest: pd.DataFrame) -> list[str]:
     """The label sets whose labels all have at least one positive and one negative image."""
     return [name for name, labels in LABEL_SETS.items() if not _unlearnable(manifest, labels)]
@@ -57,7 +73,7 @@ def check_label_set(manifest: pd.DataFrame, name: str) -> None:
     raise DataError(
         f"--labels {name}: each label needs at least one positive and one negative image, "
         f"but among these {len(manifest)} images there are: {details}. "
-        f"Label sets this data supports: {supported}. Choose one of them, or prepare more years."
+        f"Label sets this data supports: {supported}. Choose one of them, or prepare more images."
     )
 
 

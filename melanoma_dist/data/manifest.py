@@ -78,13 +78,17 @@ COLUMNS = (*_TEXT, *_NUMBERS, *_STORAGE)
 OPTIONAL = tuple(OPTIONAL_RULES)
 
 _SIDE_TABLES = {JOINS: JOINS_RULES, MISSING: MISSING_RULES, QUARANTINE: QUARANTINE_RULES}
+_TEXTS: tuple[str, Callable[[Any], bool]] = (
+    "a list of texts",
+    lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
+)
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "synthetic": ("true or false", lambda value: isinstance(value, bool)),
     "fingerprint": ("text", lambda value: isinstance(value, str)),
     "size": ("a whole number from 1 on", lambda value: type(value) is int and value >= 1),
     # Names of collections; earlier versions wrote years as numbers.
     "years": ("a list of years", lambda value: isinstance(value, list) and all(type(y) in (int, str) for y in value)),
-    "notes": ("a list of texts", lambda value: isinstance(value, list) and all(isinstance(n, str) for n in value)),
+    **dict.fromkeys(("notes", "incomplete_tables"), _TEXTS),
     "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_SIDE_TABLES)),
 }
 """The fields of ``dataset.json`` that the program reads, each with its rule in words and as a test."""
@@ -102,6 +106,8 @@ class Dataset:
     """sha256 of the manifest's content; see `fingerprint`."""
     size: int
     """Largest shorter side of an image, in pixels."""
+    incomplete_tables: tuple[str, ...] = ()
+    """Tables that were accepted although they say too little about their images, and what is unknown for it."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class Description:
     years: list[str]
     notes: list[str]
     """Warnings of the preparation: images left out, facts unknown."""
+    incomplete_tables: list[str]
+    """See `Dataset`; none for a data set of an earlier version."""
     tables: dict[str, str]
     """The sha256 of each table beside the manifest, by file name."""
     request: str
@@ -158,7 +166,8 @@ def load_dataset(folder: Path) -> Dataset:
             f"{description.fingerprint[:12]}: one of them is corrupt or edited. {AGAIN}"
         )
     _check_shards(folder, manifest)
-    return Dataset(folder, manifest, description.synthetic, actual, description.size)
+    incomplete = tuple(description.incomplete_tables)
+    return Dataset(folder, manifest, description.synthetic, actual, description.size, incomplete)
 
 
 def read_side_table(dataset: Dataset, name: str) -> pd.DataFrame:
@@ -211,7 +220,7 @@ def read_description(folder: Path) -> Description:
 def parse_description(content: bytes, path: str) -> Description:
     """Parse a ``dataset.json`` that was read from ``path``. Raises DataError if it is invalid."""
     try:
-        tree = parse_json(content)
+        tree = {"incomplete_tables": [], **parse_json(content)}
         version = tree["format"]
         missing = set(_FIELDS) - set(tree)
     except (ValueError, KeyError, TypeError) as error:

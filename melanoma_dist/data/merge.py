@@ -60,11 +60,17 @@ def known_values(collections: Sequence[Collection], column: str) -> pd.DataFrame
 
 
 def merge_files(collections: Sequence[Collection]) -> dict[str, tuple[Path, ...]]:
-    """The image files of the selected collections by image id, earlier collections first."""
+    """The image files of the selected collections by image id, earlier collections first.
+
+    A file in a folder of no collection counts only if no collection has one.
+    """
     merged: dict[str, tuple[Path, ...]] = {}
     for each in collections:
         for image_id, paths in each.files.items() if each.selected else ():
             merged[image_id] = (*merged.get(image_id, ()), *paths)
+    for each in collections:
+        for image_id, paths in each.elsewhere.items() if each.selected else ():
+            merged.setdefault(image_id, paths)
     return merged
 
 

@@ -21,8 +21,9 @@ from melanoma_dist.data.manifest import Dataset, load_dataset, read_description,
 from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
 from melanoma_dist.data.output import output_folder, remove_unfinished
 from melanoma_dist.data.photo import PhotoJob
+from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.data.sources.registry import read_collections, warnings_about
+from melanoma_dist.data.sources.registry import accepted_gaps, read_collections, warnings_about
 from melanoma_dist.data.sources.source import Collection
 from melanoma_dist.data.store import read_results, store_images
 from melanoma_dist.errors import DataError
@@ -41,6 +42,8 @@ class Request:
     """Largest shorter side of an image, in pixels."""
     allow_missing: bool = False
     """Leave out labelled images without a file."""
+    allow_incomplete_tables: bool = False
+    """Accept tables that do not say of every image what they should."""
     conflicts: Conflicts = "refuse"
     holdout: float = 0.0
     """Share of the training pool's groups to keep out, 0 to 0.5."""
@@ -77,7 +80,7 @@ def prepare(request: Request, out: Path) -> Dataset:
     digest = _digest(request, inputs)
     if (out / manifest.DESCRIPTION).is_file():
         return _open_finished(out, digest)
-    _refuse_missing(inputs, request.allow_missing)
+    _refuse_missing(inputs, request)
     with output_folder(out), open_journal(out) as journal:
         if journal.resume(digest):
             console.info(f"resuming {out}: {journal.finished} of {len(inputs.jobs)} images are finished.")
@@ -113,7 +116,7 @@ def plan(request: Request, out: Path) -> pd.DataFrame:
 def _read(request: Request) -> Inputs:
     if request.size < 1:
         raise DataError(f"--size {request.size}: the shorter side must be at least 1 pixel. The default is 512.")
-    collections = read_collections(request.raw, request.collections)
+    collections = read_collections(request.raw, request.collections, request.allow_incomplete_tables)
     table = merge_collections(collections, request.conflicts)
     files, masks = merge_files(collections), merge_masks(collections)
     jobs = [
@@ -121,6 +124,8 @@ def _read(request: Request) -> Inputs:
         for name in table.loc[table["selected"], "image_id"]
         if name in files
     ]
+    if not request.synthetic:
+        summary.show_inputs(request.raw, collections, [path for job in jobs for path in job.files])
     return Inputs(collections, table, jobs)
 
 
@@ -159,14 +164,16 @@ def _open_finished(out: Path, digest: str) -> Dataset:
     return dataset
 
 
-def _refuse_missing(inputs: Inputs, allow_missing: bool) -> None:
+def _refuse_missing(inputs: Inputs, request: Request) -> None:
     missing, labelled = inputs.missing, int(inputs.table["selected"].sum())
     if not inputs.jobs:
         raise DataError(
-            f"nothing to prepare: {len(missing)} images are labelled, and none of their files is on the disk. "
-            "Get the images with `data download`, or unpack their archives beside the tables."
+            f"nothing to prepare: {len(missing)} images are labelled ({', '.join(missing['image_id'].head(3))}, ...), "
+            f"and none of their files lies below --raw {request.raw}. Images found there: "
+            f"{RawFolder(request.raw).describe_images()}. "
+            "Get the images with `data download`, or put their archives' content anywhere below that folder."
         )
-    if len(missing) and not allow_missing:
+    if len(missing) and not request.allow_missing:
         by_year = missing.groupby("years")["image_id"]
         counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
         raise DataError(
@@ -200,9 +207,15 @@ def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal,
         "years": sorted(set(request.collections)),
         "conflicts": request.conflicts,
         "holdout": {"share": request.holdout, "seed": request.seed},
-        "counts": {"images": len(images), "groups": images["group"].nunique(), "missing": len(missing)},
+        "counts": {
+            "images": len(images),
+            "groups": images["group"].nunique(),
+            "missing": len(missing),
+            "lesion_unknown": int(images["lesion_id"].isna().sum()),
+        },
         "quarantined": len(quarantine),
         "notes": [] if request.synthetic else warnings_about(inputs.collections),
+        "incomplete_tables": accepted_gaps(inputs.collections, images),
         "request": digest,
         "tables": manifest.hash_tables(out),
     }

@@ -12,8 +12,17 @@ from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.groups import NEAR
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.data.sources.registry import warnings_about
+from melanoma_dist.data.raw_folder import count_by_folder
+from melanoma_dist.data.sources.registry import accepted_gaps, warnings_about
 from melanoma_dist.data.sources.source import Collection
+
+
+def show_inputs(raw: Path, collections: Sequence[Collection], images: Sequence[Path]) -> None:
+    """Print which files were taken for what."""
+    for each in collections:
+        for remark in each.remarks:
+            console.info(f"{each.name}{'' if each.selected else ' (only lesions and official splits)'}: {remark}")
+    console.info(f"images: {count_by_folder(raw, images)}.")
 
 
 def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
@@ -42,7 +51,7 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
         console.info(f"quarantined {row['source']}: {row['reason']}")
     if len(quarantine):
         console.info(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
-    for text in warnings_about(collections):
+    for text in (*warnings_about(collections), *accepted_gaps(collections, images)):
         console.info(text)
     console.info(
         f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. "
@@ -60,15 +69,12 @@ def show_plan(plan: pd.DataFrame, collections: Sequence[Collection], path: Path)
         rows.append((name, len(part), on_disk, groups, lesions.nunique(), len(lesions)))
     header = ("year", "labelled", "on disk", "groups", "lesions", "images with lesion id")
     console.table("Images", header, rows)
-    for each in collections:
-        for remark in each.remarks if each.selected else ():
-            console.info(f"{each.name}: {remark}")
     console.table(*counts.labels(plan))
     overlaps = counts.overlaps(plan)
     if overlaps.rows:
         console.table(*overlaps)
     _show_splits(plan)
-    for text in warnings_about(collections):
+    for text in (*warnings_about(collections), *accepted_gaps(collections, plan)):
         console.info(text)
     console.info(f"plan: {path}. It does not contain copies, which only pixels show.")
 

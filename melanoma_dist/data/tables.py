@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from melanoma_dist.data.rows import read_rows
+from melanoma_dist.data.rows import read_header, read_rows
 from melanoma_dist.errors import DataError
+from melanoma_dist.storage.images import SUFFIXES
 
 Column = Literal["lesion_id", "patient_id", "age", "sex", "site"]
 """A column of metadata."""
@@ -29,7 +30,9 @@ VOCABULARY = {
 _ABSENT = {"", "unknown", "nan", "na", "n/a"}
 _OLDEST_YEARS = 120
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?")
+_INDEX = re.compile(r"(Unnamed: [0-9]+)?")  # as pandas writes and reads the column of row numbers
 _SHOWN = 40
+_ALSO_SHOWN = 3  # further entries with the same cause
 _LONGEST_SHOWN = 200  # characters of a wrong entry
 
 
@@ -45,80 +48,116 @@ class IdColumn(NamedTuple):
 
 @dataclass
 class Problems:
-    """The wrong entries so far."""
+    """The wrong entries so far, by their cause: the table, the column and the rule."""
 
-    entries: list[str] = field(default_factory=list)
-    """Messages of the first ones."""
-    count: int = 0
+    causes: dict[tuple[Path, str, str], dict[int, str]] = field(default_factory=dict)
+    """The wrong values of each cause by line. A table that is read twice counts once."""
+    remarks: dict[str, None] = field(default_factory=dict)
+    """Observations about tables that were read although they are unusual, each once."""
 
     def add(self, path: Path, line: int, column: str, value: object, rule: str) -> None:
         """Record one wrong entry: its place, its value and the rule that it breaks."""
-        self.count += 1
-        if len(self.entries) < _SHOWN:
-            text = repr(value)
-            text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-            self.entries.append(f"{path} line {line}: {column} {text}: {rule}")
+        text = repr(value)
+        text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+        self.causes.setdefault((path, column, rule), {}).setdefault(line, text)
+
+    def remark(self, path: Path, text: str) -> None:
+        """Record an observation about a table that calls for no action."""
+        self.remarks[f"{path}: {text}."] = None
+
+    @property
+    def count(self) -> int:
+        """The number of wrong entries."""
+        return sum(map(len, self.causes.values()))
 
     def raise_any(self) -> None:
-        """Raise one DataError with the first 40 entries and the number of the others. Does nothing without entries."""
-        if not self.entries:
+        """Raise one DataError with the first 40 causes and the number of the others. Does nothing without entries."""
+        if not self.causes:
             return
-        hidden = self.count - len(self.entries)
-        lines = self.entries + ([f"... and {hidden} more"] if hidden > 0 else [])
+        lines = [_describe(*cause, values) for cause, values in self.causes.items()]
+        hidden = [f"... and {len(lines) - _SHOWN} more causes"] if len(lines) > _SHOWN else []
         raise DataError(
-            f"{self.count} wrong entries in the tables:\n  " + "\n  ".join(lines) + "\n"
-            "Get the tables again with `data download`, or correct these lines."
+            f"{self.count} wrong entries in the tables:\n  " + "\n  ".join(lines[:_SHOWN] + hidden) + "\n"
+            "Correct these lines, or get the table again from where it came "
+            "(`data download` has the official tables of the challenges)."
         )
 
 
-def read_table(
-    path: Path, ids: IdColumn, columns: tuple[str, ...], problems: Problems, exactly: bool = False
-) -> pd.DataFrame:
+def _describe(path: Path, column: str, rule: str, values: dict[int, str]) -> str:
+    """One cause in one line: its first entry, and where else it occurs."""
+    (line, value), *others = values.items()
+    also = [f"line {line} {value}" for line, value in others[:_ALSO_SHOWN]]
+    if len(others) > _ALSO_SHOWN:
+        also.append(f"{len(others) - _ALSO_SHOWN} more")
+    return f"{path} line {line}: {column} {value}: {rule}" + (f" (also {', '.join(also)})" if also else "")
+
+
+def read_table(path: Path, ids: IdColumn, columns: tuple[str, ...], problems: Problems) -> pd.DataFrame:
     """The named columns of a CSV as text, with ``line``, ``image_id`` and the ``entry`` that the id was parsed from.
 
-    Further columns are ignored, or a problem if ``exactly`` these are expected. Rows with a wrong or repeated id are
-    problems and left out.
+    Further columns and empty rows are ignored. Rows with a wrong or repeated id are problems and left out.
     """
-    needed = (ids.name, *columns)
-    nothing = pd.DataFrame(columns=["line", "image_id", "entry", *columns])
-    try:
-        rows = read_rows(path, strict=True)
-    except (OSError, ValueError) as error:
-        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
-        return nothing
-    header = [name.strip() for name in rows[0][1]] if rows else []
-    missing = [name for name in needed if name not in header]
-    if rows and missing:
-        problems.add(path, 1, "header", ",".join(header), f"the columns {', '.join(missing)} are missing")
-        return nothing
-    if len(rows) < 2:
-        rule = "the table is empty" + (": it has no row below its header" if rows else "")
-        problems.add(path, 1, "file", path.name, rule)
-        return nothing
-    times = Counter(header)
-    extra = [name for name in header if times[name] > 1 or (exactly and name not in needed)]
-    if extra:
-        problems.add(path, 1, "header", ",".join(header), f"has unexpected columns: {', '.join(extra)}")
-    positions = [header.index(name) for name in needed]
+    rows = _rows(path, (ids.name, *columns), problems)
     records: list[tuple[int | str, ...]] = []
-    lines: dict[str, int] = {}
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            problems.add(path, line, "row", ",".join(row), f"has {len(row)} fields, the header has {len(header)}")
-            continue
-        entry, *values = (row[position].strip() for position in positions)
+    image_ids: set[str] = set()
+    file_names = 0
+    for line, (entry, *values) in rows:
         if strange := next((value for value in values if not value.isprintable()), None):
             problems.add(path, line, "row", strange, "contains a character that is not printable")
             continue
-        image_id = ids.parse(entry)
+        name = next((entry[: -len(each)] for each in SUFFIXES if entry.lower().endswith(each)), entry)
+        file_names += name != entry
+        image_id = ids.parse(name)
         if image_id is None:
             problems.add(path, line, ids.name, entry, ids.rule)
-        elif image_id in lines:
-            problems.add(path, line, ids.name, entry, f"is in line {lines[image_id]} already")
+        elif image_id in image_ids:
+            problems.add(path, line, ids.name, entry, "is in an earlier line already")
         else:
-            lines[image_id] = line
-            records.append((line, image_id, entry, *values))
+            image_ids.add(image_id)
+            records.append((line, image_id, name, *values))
+    if file_names:
+        problems.remark(path, f"read {file_names} file names in the column {ids.name} as image ids")
     return pd.DataFrame(records, columns=["line", "image_id", "entry", *columns])
+
+
+def _rows(path: Path, needed: tuple[str, ...], problems: Problems) -> list[tuple[int, list[str]]]:
+    """The needed fields of each row of a table that is not empty, with its line; none if the table is unusable."""
+    try:
+        rows, delimiter = read_rows(path, strict=True)
+    except (OSError, ValueError) as error:
+        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
+        return []
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    times = Counter(header)
+    names = ",".join(header)
+    if rows and (missing := [name for name in needed if not times[name]]):
+        problems.add(path, 1, "header", names, f"the columns {', '.join(missing)} are missing")
+        return []
+    if repeated := [name for name in needed if times[name] > 1]:
+        problems.add(path, 1, "header", names, f"has several columns named {', '.join(repeated)}")
+        return []
+    filled = [(line, row) for line, row in rows[1:] if any(field.strip() for field in row)]
+    if not filled:
+        rule = "the table is empty" + (": it has no row below its header" if rows else "")
+        problems.add(path, 1, "file", path.name, rule)
+        return []
+    _remark_spreadsheet(path, header, delimiter, len(rows) - 1 - len(filled), problems)
+    for line, row in filled:
+        if len(row) != len(header):
+            problems.add(path, line, "row", ",".join(row), f"has {len(row)} fields, the header has {len(header)}")
+    positions = [header.index(name) for name in needed]
+    return [(line, [row[place].strip() for place in positions]) for line, row in filled if len(row) == len(header)]
+
+
+def _remark_spreadsheet(path: Path, header: list[str], delimiter: str, empty: int, problems: Problems) -> None:
+    """Remark what a spreadsheet or pandas added to a table."""
+    if delimiter != ",":
+        name = {";": "semicolons", "\t": "tabs"}[delimiter]
+        problems.remark(path, f"read {name} between the fields, and decimal commas as points")
+    if unnamed := sum(_INDEX.fullmatch(name) is not None for name in header):
+        problems.remark(path, f"ignored {unnamed} columns without a name")
+    if empty:
+        problems.remark(path, f"ignored {empty} empty rows")
 
 
 def read_labels(
@@ -126,9 +165,11 @@ def read_labels(
 ) -> pd.DataFrame:
     """``image_id``, ``entry`` and the label columns, 0.0 or 1.0. One of them is 1, or none if ``unlabelled_rows``.
 
-    An unknown column is a problem: a diagnosis would be lost.
+    Further columns are remarked: they might be diagnoses.
     """
-    table = read_table(path, ids, columns, problems, exactly=True)
+    table = read_table(path, ids, columns, problems)
+    if extra := [name for name in read_header(path) if name not in (ids.name, *columns) and not _INDEX.fullmatch(name)]:
+        problems.remark(path, f"does not use the columns {', '.join(extra)}")
     labels = pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in columns})
     valid = labels.isin([0.0, 1.0])
     for position, column in zip(*(~valid.to_numpy()).nonzero(), strict=True):

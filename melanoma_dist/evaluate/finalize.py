@@ -91,6 +91,7 @@ def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
         lesions=int(folds["group"].nunique()),
         kept_out=len(dataset.manifest) - len(folds),
         years=tuple(sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})),
+        incomplete_tables=dataset.incomplete_tables,
     )
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
-from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS, targets
+from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.data.shards import ShardReader
@@ -62,8 +61,8 @@ def manifest_checks(images: pd.DataFrame, joins: pd.DataFrame) -> list[Check]:
         Check("no copy of a file lies in another group", tuple(_in_two_groups(images, "source_sha256"))),
         Check("joined images lie in one group", tuple(_separated_joins(images, joins))),
         Check("labels are 0, 1 or unknown", tuple(_wrong_labels(images))),
-        Check("no image has two diagnoses", _two_diagnoses(images)),
-        Check("AKIEC means AK or SCC", _wrong_akiec(images)),
+        Check("no image has two diagnoses", _listed(images["image_id"][has_two_diagnoses(images)], "images")),
+        Check("AKIEC means AK or SCC", _listed(images["image_id"][contradicts_akiec(images)], "images contradict it")),
     ]
 
 
@@ -166,20 +165,6 @@ def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
         wrong = images["image_id"][values.notna() & ~values.isin([0, 1])]
         if len(wrong):
             yield f"{label} of {len(wrong)} images is another value: {_some(wrong)}"
-
-
-def _two_diagnoses(images: pd.DataFrame) -> tuple[str, ...]:
-    diagnosed = targets(images, DIAGNOSES) == 1
-    # AKIEC beside one of the six others contradicts it, even where AK and SCC are unknown.
-    others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
-    wrong = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (images["AKIEC"] == 1).to_numpy())
-    return _listed(images["image_id"][wrong], "images")
-
-
-def _wrong_akiec(images: pd.DataFrame) -> tuple[str, ...]:
-    narrow, wide = targets(images, ("AK", "SCC")), images["AKIEC"].to_numpy()
-    wrong = ((narrow == 1).any(axis=1) & (wide == 0)) | ((narrow == 0).all(axis=1) & (wide == 1))
-    return _listed(images["image_id"][wrong], "images contradict it")
 
 
 def _coverage(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:

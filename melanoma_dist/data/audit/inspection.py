@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from melanoma_dist.data.audit.counts import CountTable
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION, PATIENT
-from melanoma_dist.data.labels import LABEL_SETS, check_label_set
+from melanoma_dist.data.labels import LABEL_SETS, check_label_set, supported_label_sets
 from melanoma_dist.data.manifest import Dataset, Description, read_description, read_side_table
 from melanoma_dist.errors import UserError
 
@@ -49,6 +49,8 @@ def inspect(request: AuditConfig) -> Inspection:
     """
     dataset = open_dataset(request.data)
     images = dataset.manifest
+    if request.labels == "largest":  # without any, the check of the folds says why
+        request = replace(request, labels=next(iter(supported_label_sets(images)), "isic2019"))
     joins, missing, quarantine = (
         read_side_table(dataset, name) for name in (manifest.JOINS, manifest.MISSING, manifest.QUARANTINE)
     )
@@ -79,7 +81,7 @@ def show(inspection: Inspection) -> None:
     for title, header, rows in inspection.tables:
         if rows:
             console.table(title, header, rows)
-    for note in inspection.description.notes:
+    for note in (*inspection.description.notes, *inspection.description.incomplete_tables):
         console.info(note)
     results = [(check.name, "passed" if check.passed else "FAILED") for check in inspection.checks]
     console.table("Checks", ("check", "result"), results)
@@ -87,7 +89,7 @@ def show(inspection: Inspection) -> None:
 
 def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable], list[Check]]:
     """Counts and checks of the folds that a training with these labels, folds and seed would use."""
-    name = f"{request.folds} folds can be made for --labels {request.labels}"
+    name = "folds can be made"
     try:
         check_label_set(images, request.labels)
         labels = LABEL_SETS[request.labels]

@@ -89,7 +89,7 @@ def _render(inspection: Inspection) -> str:
         name=dataset.folder.resolve().name,
         synthetic=SYNTHETIC if dataset.synthetic else "",
         facts=_facts(inspection),
-        notes=inspection.description.notes,
+        notes=[*inspection.description.notes, *inspection.description.incomplete_tables],
         checks=inspection.checks,
         failed=sum(not check.passed for check in inspection.checks),
         tables=[_table(table) for table in inspection.tables],
@@ -140,7 +140,7 @@ def _facts(inspection: Inspection) -> list[tuple[str, str]]:
         ("fingerprint", inspection.dataset.fingerprint),
         ("folds", f"{request.folds} of labels {request.labels}, seed {request.seed}"),
     ]
-    hidden = ("fingerprint", "notes", "tables")
+    hidden = ("fingerprint", "notes", "incomplete_tables", "tables")
     return facts + [(key, _words(value)) for key, value in about.content.items() if key not in hidden]
 
 

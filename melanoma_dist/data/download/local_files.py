@@ -17,8 +17,9 @@ from melanoma_dist.data.download.archive import CorruptArchive, FolderSize, fold
 from melanoma_dist.data.download.catalogue import OfficialFile
 from melanoma_dist.data.download.partial_file import PartialFile, write_json
 from melanoma_dist.data.download.transfer import BASE_URL_HINT
+from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.rows import read_rows
-from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
+from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE
 from melanoma_dist.errors import DataError, DownloadError
 from melanoma_dist.storage.untrusted import read_json
 
@@ -105,24 +106,28 @@ def _require_unchanged(file: OfficialFile, place: Path, entry: DownloadRecord) -
 def _describe_provided(place: Path, file: OfficialFile) -> str:
     """Describe what is there of a file without a record; "" for nothing. Counts what `data prepare` reads."""
     if file.part == "labels":
-        return "1 table" if find_table(place.parent, file.stem) else ""
-    count = _count_files(place.parent, file.stem, file.part)
+        return "1 table" if _find_table(place.parent, file.stem) else ""
+    count = _count_files(place.parent / file.stem, file.part)
     short = f", {file.count} expected" if count != file.count else ""
     return f"{count} {file.part}{short}" if count else ""
 
 
-def _count_files(folder: Path, name: str, part: str) -> int:
+def _count_files(folder: Path, part: str) -> int:
     """Count the images or masks (``part``) in an unpacked archive, as `data prepare` finds them."""
-    return len(find_files(folder, name, _PATTERNS[part]))
+    return len(RawFolder(folder).files(_PATTERNS[part])) if folder.is_dir() else 0
+
+
+def _find_table(folder: Path, name: str) -> Path | None:
+    places = (folder / f"{name}.csv", folder / name / f"{name}.csv")
+    return next((path for path in places if path.is_file()), None)
 
 
 def require_complete(file: OfficialFile, folder: Path) -> None:
     """Raise DownloadError if an unpacked archive holds fewer files than the catalogue lists."""
     if file.part == "labels":
-        require_rows(file, find_table(folder, file.stem) or folder / f"{file.stem}.csv")
+        require_rows(file, _find_table(folder, file.stem) or folder / f"{file.stem}.csv")
         return
-    # If the archive holds a file beside its folder, that folder is kept.
-    count = _count_files(folder.parent, folder.name, file.part) or _count_files(folder, file.stem, file.part)
+    count = _count_files(folder, file.part)
     if count < file.count:
         raise DownloadError(
             f"{file.label}: holds {count} {file.part}, {file.count} are expected, from {file.url}. It was deleted. "
@@ -137,7 +142,7 @@ def require_rows(file: OfficialFile, path: Path) -> None:
     `data prepare` checks the values.
     """
     try:
-        header, *rows = (row for _, row in read_rows(path))
+        header, *rows = (row for _, row in read_rows(path).rows)
     except (FileNotFoundError, ValueError):  # ValueError: not UTF-8, or not even a header
         header, rows = [], []
     if "image" not in ",".join(header):

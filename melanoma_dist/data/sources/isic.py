@@ -1,10 +1,11 @@
 """The ISIC challenges of 2017 to 2019: how they are read. What differs between the years stands in one file per year.
 
-A year is a folder (``2017``, ``2018``, ``2019``) with the challenge's files under their own names.
+A table is found by its official name, or by its columns and the words train, validation or test in its path.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,34 +15,53 @@ from typing import NamedTuple
 import pandas as pd
 
 from melanoma_dist.data.groups import TRAIN
-from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE, find_files, find_table
+from melanoma_dist.data.raw_folder import Files, RawFolder, TableFile
+from melanoma_dist.data.sources.coverage import Official, count_gap, count_note, coverage_gap
+from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection
 from melanoma_dist.data.tables import Column, IdColumn, Problems, read_labels, read_metadata
 from melanoma_dist.errors import DataError
 
 _SUFFIX = "_downsampled"
+_SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
+_YEAR = re.compile(r"201[789]")
 
 
 class Part(NamedTuple):
-    """One split of a year: the folder of its images and the names of its tables, without ``.csv``."""
+    """One split of a year: its counts, the folder of its images and the names of its tables, without ``.csv``."""
 
     split: str
+    official: Official
     images: str
     labels: str
     metadata: str
 
 
-def make_parts(prefix: str, splits: dict[str, str], *tables: str) -> tuple[Part, ...]:
+def make_parts(prefix: str, splits: dict[str, tuple[str, Official]], *tables: str) -> tuple[Part, ...]:
     """The parts of a year whose names differ only in the split: ``splits`` has the challenge's name of each split."""
-    return tuple(Part(split, *(f"{prefix}_{name}_{table}" for table in tables)) for split, name in splits.items())
+    return tuple(
+        Part(split, official, *(f"{prefix}_{name}_{table}" for table in tables))
+        for split, (name, official) in splits.items()
+    )
 
 
 class _Content(NamedTuple):
     """The content of a part; ``records`` is None if it has no table of labels."""
 
     records: pd.DataFrame | None
-    files: dict[str, tuple[Path, ...]]
+    files: Files
     notes: list[str]
+    remarks: list[str]
+    gaps: list[str]
+
+
+class Metadata(NamedTuple):
+    """A table with facts about the images of a part."""
+
+    path: Path
+    ids: IdColumn
+    columns: dict[Column, str]
+    """Our metadata columns, and the table's names for them."""
 
 
 def base_id(text: str) -> str | None:
@@ -83,52 +103,101 @@ class IsicChallenge(ABC):
         """The splits of the parts other than the training set."""
         return frozenset(part.split for part in self.parts) - {TRAIN}
 
-    def has_labels(self, raw: Path) -> bool:
-        """Whether any part's labels lie in the year's folder."""
-        return any(find_table(raw / self.name, part.labels) for part in self.parts)
+    @property
+    def ids(self) -> IdColumn:
+        """The column of image ids."""
+        return IdColumn(self.id_column, base_id, "must be ISIC_ and seven digits")
 
-    def read(self, raw: Path, selected: bool, problems: Problems) -> Collection:
-        """Read the year's folder."""
-        folder = raw / self.name
-        tables = ", ".join(f"{part.labels}.csv" for part in self.parts)
-        remedy = "Get them with `data download`, or leave the year out of --years."
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder. ISIC {self.name} ({tables}) should be there. {remedy}")
+    def has_labels(self, raw: RawFolder) -> bool:
+        """Whether any part's labels lie in the raw folder."""
+        return any(self.labels_table(raw, part) for part in self.parts)
+
+    def read(self, raw: RawFolder, selected: bool, problems: Problems) -> Collection:
+        """Read the year's tables, and find its images and masks."""
         if not self.has_labels(raw):
-            raise DataError(f"{folder}: no labels of ISIC {self.name} here: looked for {tables}. {remedy}")
-        contents = [self._read_part(folder, part, selected, problems) for part in self.parts]
+            raise DataError(self._no_labels(raw))
+        contents = [self._read_part(raw, part, selected, problems) for part in self.parts]
         files: dict[str, tuple[Path, ...]] = {}
         for content in contents:
             files |= {image_id: (*files.get(image_id, ()), *paths) for image_id, paths in content.files.items()}
-        masks = {
-            image_id: paths[0] for name in self.masks for image_id, paths in find_files(folder, name, MASK_FILE).items()
-        }
         records = pd.concat([content.records for content in contents if content.records is not None], ignore_index=True)
+        labelled = set(records["image_id"])
         suffixed = int(records.pop("entry").str.lower().str.endswith(_SUFFIX).sum())
-        remarks = (f"{suffixed} ids carry the suffix {_SUFFIX}, which is no part of the id.",) if suffixed else ()
-        notes = tuple(note for content in contents for note in content.notes)
-        return Collection(self.name, records, files, masks, notes, remarks, selected)
+        remarks = [f"{suffixed} ids carry the suffix {_SUFFIX}, which is no part of the id."] if suffixed else []
+        return Collection(
+            self.name,
+            records,
+            files,
+            masks={image_id: paths[0] for image_id, paths in raw.files(MASK_FILE, self.masks).items()},
+            elsewhere={image_id: paths for image_id, paths in raw.files(IMAGE_FILE).items() if image_id in labelled},
+            notes=tuple(note for content in contents for note in content.notes),
+            remarks=(*(remark for content in contents for remark in content.remarks), *remarks),
+            gaps=tuple(gap for content in contents for gap in content.gaps),
+            selected=selected,
+        )
 
-    def _read_part(self, folder: Path, part: Part, selected: bool, problems: Problems) -> _Content:
-        images = find_files(folder, part.images, IMAGE_FILE)
-        path = find_table(folder, part.labels)
-        if path is None:
-            note = f"{len(images)} images in {part.images} have no labels: no {part.labels}.csv"
-            return _Content(None, {}, [note] if images else [])
-        ids = IdColumn(self.id_column, base_id, "must be ISIC_ and seven digits")
-        labels = read_labels(path, ids, self.label_columns, self.unlabelled_rows, problems)
-        records = pd.concat([labels[["image_id", "entry"]], self.map_labels(labels)], axis=1)
+    def labels_table(self, raw: RawFolder, part: Part) -> TableFile | None:
+        """The table of a part's labels."""
+        return raw.table(part.labels, (self.id_column, *self.label_columns), self._unnamed(raw, part))
+
+    def read_labels(self, path: Path, problems: Problems) -> pd.DataFrame:
+        """``image_id``, ``entry`` and the year's label columns of the table that `labels_table` found."""
+        return read_labels(path, self._ids(), self.label_columns, self.unlabelled_rows, problems)
+
+    def metadata_table(self, raw: RawFolder, part: Part) -> Metadata | None:
+        """The table with facts about a part's images."""
         # The metadata of 2019's test set does not name lesions.
-        columns = {ours: theirs for ours, theirs in self.metadata.items() if part.split == TRAIN or ours != "lesion_id"}
-        metadata = find_table(folder, part.metadata, part.images)
-        if metadata is not None:
-            records = records.merge(read_metadata(metadata, ids, columns, problems), on="image_id", how="left")
-        elif selected and "lesion_id" in columns:
-            raise DataError(
-                f"{folder / part.metadata}.csv: is missing, and it alone says which images show one lesion. "
-                "Without it lesions would lie in two folds. Get it with `data download --parts labels`."
-            )
+        columns = {
+            ours: theirs for ours, theirs in self.metadata.items() if part.official.lesions or ours != "lesion_id"
+        }
+        table = raw.table(part.metadata, (self.id_column, *columns.values()), self._unnamed(raw, part))
+        return Metadata(table.path, self._ids(), columns) if table and columns else None
+
+    def _ids(self) -> IdColumn:
+        return IdColumn(self.id_column, base_id, "must be ISIC_ and seven digits")
+
+    def _unnamed(self, raw: RawFolder, part: Part) -> list[TableFile]:
+        """The tables that may be a part's under another name: their path speaks of this split, and of no other year."""
+        split = part.split.removeprefix(f"{self.name}-")
+        return [
+            table
+            for table in raw.tables
+            if set(_YEAR.findall(raw.name(table.path))) <= {self.name}
+            and split.startswith(tuple(_SPLIT.findall(raw.name(table.path).lower())[-1:]))
+        ]
+
+    def _no_labels(self, raw: RawFolder) -> str:
+        columns = (self.id_column, *self.label_columns)
+        return (
+            f"--raw {raw.folder}: holds no labels of ISIC {self.name}. "
+            f"Looked for {', '.join(f'{part.labels}.csv' for part in self.parts)}, and for tables with the columns "
+            f"{', '.join(columns)} and the word train, validation or test in their name or folder. "
+            f"Tables found: {raw.describe_tables(columns)}. Images found: {raw.describe_images()}. "
+            f"Get the tables with `data download --years {self.name} --parts labels`, or leave the year out of --years."
+        )
+
+    def _read_part(self, raw: RawFolder, part: Part, selected: bool, problems: Problems) -> _Content:
+        files = raw.files(IMAGE_FILE, (part.images,))
+        table = self.labels_table(raw, part)
+        if table is None:
+            note = f"{len(files)} images in {part.images} have no labels: no {part.labels}.csv"
+            return _Content(None, {}, [note] if files else [], [], [])
+        labels, metadata = self.read_labels(table.path, problems), self.metadata_table(raw, part)
+        records = pd.concat([labels[["image_id", "entry"]], self.map_labels(labels)], axis=1)
+        taken, gap = [f"labels from {raw.name(table.path)}"], ""
+        if metadata:
+            about = read_metadata(*metadata, problems)
+            taken.append(f"{' '.join(metadata.columns)} from {raw.name(metadata.path)}")
+            gap = coverage_gap(records, about)
+            records = records.merge(about, on="image_id", how="left")
         records = records.assign(split=part.split).reindex(columns=["entry", *RECORD_COLUMNS])
-        unlabelled = len(images.keys() - set(records["image_id"]))
-        note = f"{unlabelled} images in {part.images} have no row in {path.name}"
-        return _Content(records, images, [note] if unlabelled else [])
+        if metadata or selected:
+            gap = gap or count_gap(records, part.official)
+        ids = set(records["image_id"])
+        unlabelled = len(files.keys() - ids)
+        notes = [f"{unlabelled} images in {part.images} have no row in {table.path.name}"] if unlabelled else []
+        if note := count_note(records, part.official):
+            notes.append(f"{raw.name(table.path)}: {note}")
+        remark = f"{part.split}: {'; '.join(taken)}."
+        lesions = raw.name(metadata.path) if metadata else f"{part.metadata}.csv is missing"
+        return _Content(records, files, notes, [remark], [f"{lesions}: {gap}"] if gap else [])

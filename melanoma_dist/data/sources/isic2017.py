@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.sources.coverage import Official
 from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
 from melanoma_dist.data.sources.source import Collection, Source
 
@@ -30,13 +31,17 @@ class _Isic2017(IsicChallenge):
         ]
 
 
-_SPLITS = {"train": "Training", "2017-validation": "Validation", "2017-test": "Test_v2"}
+_SPLITS = {
+    "train": ("Training", Official(2_000)),
+    "2017-validation": ("Validation", Official(150)),
+    "2017-test": ("Test_v2", Official(600)),
+}
 SOURCE: Source = _Isic2017(
     year=2017,
     id_column="image_id",
     label_columns=("melanoma", "seborrheic_keratosis"),
     parts=make_parts("ISIC-2017", _SPLITS, "Data", "Part3_GroundTruth", "Data_metadata"),
     metadata={"age": "age_approximate", "sex": "sex"},
-    masks=tuple(f"ISIC-2017_{name}_Part1_GroundTruth" for name in _SPLITS.values()),
+    masks=tuple(f"ISIC-2017_{name}_Part1_GroundTruth" for name, _ in _SPLITS.values()),
     unlabelled_rows=True,
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
+from melanoma_dist.data.sources.coverage import Official
 from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
 from melanoma_dist.data.sources.source import Collection, Source
 
@@ -31,10 +32,11 @@ class _Isic2019(IsicChallenge):
         return [text for split, text in texts.items() if split not in splits]
 
 
+_SPLITS = {"train": ("Training", Official(25_331, 23_247, 11_847)), "2019-test": ("Test", Official(8_238))}
 SOURCE: Source = _Isic2019(
     year=2019,
     id_column="image",
     label_columns=(*DIAGNOSES, "UNK"),
-    parts=make_parts("ISIC_2019", {"train": "Training", "2019-test": "Test"}, "Input", "GroundTruth", "Metadata"),
+    parts=make_parts("ISIC_2019", _SPLITS, "Input", "GroundTruth", "Metadata"),
     metadata={"lesion_id": "lesion_id", "age": "age_approx", "sex": "sex", "site": "anatom_site_general"},
 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 
 from melanoma_dist.data.groups import TRAIN
-from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses
+from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
 from melanoma_dist.data.tables import Problems
 from melanoma_dist.errors import DataError
@@ -28,14 +29,18 @@ class Collection:
     label columns (1, 0 or NaN for unknown), lesion_id, patient_id, age (years), sex, site; blank where unknown."""
     files: Mapping[str, tuple[Path, ...]]
     """Image files by image id; several if an id has more than one file."""
-    masks: Mapping[str, Path]
+    masks: Mapping[str, Path] = field(default_factory=dict)
     """Lesion masks by image id. Their images may belong to other collections."""
+    elsewhere: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Files in other folders than the collection's own, for images of which no collection has a file."""
     notes: tuple[str, ...] = ()
     """Warnings: what was left out."""
     remarks: tuple[str, ...] = ()
-    """Observations that call for no action; only a plan shows them."""
+    """Observations that call for no action, such as what was read for what."""
     selected: bool = True
     """False if the request does not name it: then only its lesions, patients and official splits count."""
+    gaps: tuple[str, ...] = ()
+    """Tables that say too little about their images. They are refused unless the request accepts them."""
 
 
 class Source(Protocol):
@@ -53,10 +58,10 @@ class Source(Protocol):
     def holdouts(self) -> frozenset[str]:
         """The official validation and test splits, such as "2017-test"."""
 
-    def has_labels(self, raw: Path) -> bool:
+    def has_labels(self, raw: RawFolder) -> bool:
         """Whether a table of labels lies in the raw folder."""
 
-    def read(self, raw: Path, selected: bool, problems: Problems) -> Collection:
+    def read(self, raw: RawFolder, selected: bool, problems: Problems) -> Collection:
         """Read tables and list files. Wrong rows go into ``problems``; raises DataError if tables are missing."""
 
     def cautions(self, collections: Sequence[Collection]) -> list[str]:
@@ -75,6 +80,8 @@ def check_collection(source: Source, collection: Collection) -> None:
         (ids[ids.duplicated()], "an image id must be unique"),
         (set(records["split"]) - splits, f"a split must be one of {', '.join(sorted(splits))}"),
         (ids[~(labels.isna() | labels.isin([0, 1])).all(axis=1)], "labels must be 0, 1 or unknown"),
+        (ids[has_two_diagnoses(labels)], "an image must have at most one diagnosis"),
+        (ids[contradicts_akiec(labels)], "AKIEC must be 1 where AK or SCC is, 0 where both are 0, else unknown or 1"),
     ):
         if len(wrong):
             example = min(wrong, key=str)

@@ -93,7 +93,7 @@ def _of_data(results: RunResults) -> dict[str, str]:
         "partitions": f"{folds} folds of whole lesions, stratified by labels and year, drawn by the run's seed; unseen "
         f"images evaluated: {unseen}",
         "disjoint": "known lesion, with the copies of images that the search finds joined to one lesion; not patient: "
-        "the tables of these challenges have none",
+        "the tables of these challenges have none" + "".join(f"; {text}" for text in data.incomplete_tables),
         "counts": f"{data.images:,} images of {data.lesions:,} lesions in the folds, {data.kept_out:,} images "
         "kept out; the tables have no patients",
         "characteristics": f"{statements.subgroup_attributes(results.summary.subgroups)}, with counts: "

@@ -73,6 +73,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
             f"{data.kept_out:,} images (holdouts, and images that share a known lesion or a copy with them)",
         ),
         ("years", ", ".join(data.years)),
+        *(("incomplete tables", text) for text in data.incomplete_tables),
         ("data", f"{data.folder}, fingerprint {data.fingerprint}"),
         ("seeds", ", ".join(map(str, seeds))),
     ]

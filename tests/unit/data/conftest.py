@@ -54,7 +54,11 @@ class Raw:
         classes = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
         if part == "Training":
             header = "image,lesion_id,diagnosis_confirm_type"
-            self.row("2018/ISIC2018_Task3_Training_LesionGroupings.csv", header, f"{name},{lesion},histopathology")
+            self.row(
+                "2018/ISIC2018_Task3_Training_LesionGroupings.csv",
+                header,
+                f"{name},{lesion or f'HAM_{number:07d}'},histopathology",
+            )
         self.row(f"2018/{table}/{table}.csv", ",".join(("image", *classes)), self._hot(name, label, classes))
         return self._image(f"2018/ISIC2018_Task3_{part}_Input/{name}.jpg", number, options)
 

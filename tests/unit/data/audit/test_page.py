@@ -179,7 +179,7 @@ def test_leaking_data_exits_with_code_2_and_the_page_shows_the_failure(
 def test_impossible_folds_are_a_failed_check(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert audit("--data", data, "--folds", 9, "--html", tmp_path / "audit.html") == 2
     captured = capfd.readouterr()
-    assert re.search(r"9 folds can be made for --labels isic2019\W+FAILED", captured.out)
+    assert re.search(r"folds can be made\W+FAILED", captured.out)
     assert "the data has only 5 melanoma lesions" in captured.err
 
 

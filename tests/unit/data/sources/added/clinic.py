@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection, Source
 from melanoma_dist.data.tables import IdColumn, Problems, read_labels, read_metadata
 
@@ -15,14 +15,14 @@ from melanoma_dist.data.tables import IdColumn, Problems, read_labels, read_meta
 class Clinic:
     name, year, holdouts = "clinic", 2024, frozenset({"clinic-test"})
 
-    def has_labels(self, raw: Path) -> bool:
-        return (raw / "clinic/labels.csv").is_file()
+    def has_labels(self, raw: RawFolder) -> bool:
+        return (raw.folder / "clinic/labels.csv").is_file()
 
     def cautions(self, collections: Sequence[Collection]) -> list[str]:
         return ["clinic: photographs of one camera."]
 
-    def read(self, raw: Path, selected: bool, problems: Problems) -> Collection:
-        folder, ids = raw / "clinic", IdColumn("photo", lambda text: text or None, "must not be empty")
+    def read(self, raw: RawFolder, selected: bool, problems: Problems) -> Collection:
+        folder, ids = raw.folder / "clinic", IdColumn("photo", lambda text: text or None, "must not be empty")
         labels = read_labels(folder / "labels.csv", ids, ("melanoma", "nevus"), False, problems)
         about = read_metadata(folder / "patients.csv", ids, {"lesion_id": "lesion", "patient_id": "patient"}, problems)
         records = labels.merge(about, on="image_id", how="left")
