@@ -107,7 +107,7 @@ def test_too_many_skipped_steps_of_an_epoch_end_it() -> None:
     step.check_skipped()
     step.step(batch(0), 4, 0.01)
     step.step(spoilt(1), 5, 0.01)
-    with pytest.raises(TrainingError, match=r"at most 0"):
+    with pytest.raises(TrainingError, match=r"At most 0"):
         step.check_skipped(most=0)
 
 
