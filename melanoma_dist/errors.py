@@ -6,6 +6,7 @@
     │   ├── DataError            images, labels, a prepared data set
     │   │   └── CorruptImages    prepared images whose bytes changed
     │   └── ResumeError          a unit that would resume in other conditions
+    ├── ClusterError             Ray that does not start on this machine
     ├── DownloadError            a file that did not arrive: the network, or the server
     ├── TrainingError            a unit that cannot train, and would fail again
     │   ├── OutOfMemory          too little memory on a device for the micro-batch
@@ -63,6 +64,10 @@ class CorruptImages(DataError):
     def image_ids(self) -> tuple[str, ...]:
         """All corrupt training images of the unit."""
         return tuple(self.args[1])
+
+
+class ClusterError(MelanomaDistError):
+    """Ray did not start on this machine."""
 
 
 class DownloadError(MelanomaDistError):

@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,10 +22,11 @@ from ray.exceptions import AuthenticationError
 
 from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.distributed.busy_start import busy, patience
 from melanoma_dist.distributed.folder import own_folder
 from melanoma_dist.distributed.plan import Machines
 from melanoma_dist.distributed.token import check_token_files, make_own_token
-from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.errors import ClusterError, ConfigError
 from melanoma_dist.signals import defer_interrupt, install_handlers, record_signal, stop_requested
 
 _RAY = {
@@ -33,10 +36,11 @@ _RAY = {
     # By default Ray gives up on its own processes if a busy machine does not start them within half a minute.
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
+    "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_maximum_startup_concurrency": "16",  # processes may start side by side, on few cores too
 }
 _BLOCKED = {signal.SIGTERM, signal.SIGUSR1}  # in the cluster's processes; Ray itself blocks Ctrl-C there
-_STARTS = 3
+_PAUSES = (5, 20, 60)  # seconds before another try to start Ray
 _PROBE_S = 5.0
 _JOIN_REMEDY = (
     "Set RAY_AUTH_MODE=token, put the cluster's token into ~/.ray/auth_token or into the file RAY_AUTH_TOKEN_PATH, and "
@@ -54,19 +58,26 @@ _WORKER_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLE
 def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     """Join the cluster at ``hardware.address``, or start a private one. Leave or stop it at the end.
 
-    Raises ConfigError if the cluster cannot be reached, accepts unauthenticated requests or has too few GPUs.
+    If a private one does not start, units of one CPU rank do without: then Ray is not initialized in the context.
+
+    Raises ConfigError if the cluster cannot be reached, accepts unauthenticated requests or has too few GPUs, and
+    ClusterError if a private one does not start.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY.items()})
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
-    with _private(environment) if hardware.address is None else _shared(hardware.address, environment):
-        machines = alive_machines()
+    needed = hardware.gpus != 0 or (hardware.ranks_per_unit or 1) > 1
+    with _private(environment, needed) if hardware.address is None else _shared(hardware.address, environment):
+        machines = alive_machines() if ray.is_initialized() else Machines((0,), (cores(),))
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
 
 
 @contextmanager
-def _private(environment: dict[str, str]) -> Iterator[None]:
-    """A private cluster with its own token and folder, so that several of them run side by side on a machine."""
+def _private(environment: dict[str, str], needed: bool) -> Iterator[None]:
+    """A private cluster with its own token and folder, so that several of them run side by side on a machine.
+
+    ``needed``: its failure to start is an error.
+    """
     if address := os.environ.pop("RAY_ADDRESS", None):
         console.info(f"RAY_ADDRESS={address} is ignored: without --address, a run starts its own cluster.")
     os.environ.update(environment)  # inherited by the processes, which need no runtime environment then
@@ -74,7 +85,12 @@ def _private(environment: dict[str, str]) -> Iterator[None]:
     private: dict[str, object] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     with own_folder() as folder:
         try:
-            _start(folder, num_cpus=cores(), **private, **_OPTIONS)
+            try:
+                _start(folder, _PAUSES if needed else (), num_cpus=cores(), **private, **_OPTIONS)
+            except ClusterError as error:
+                if needed:
+                    raise
+                console.info(f"{error} One CPU rank needs no cluster: the folds train without Ray.")
             yield
         finally:
             _leave(private=True)
@@ -90,20 +106,22 @@ def _shared(address: str, environment: dict[str, str]) -> Iterator[None]:
         _leave(private=False)
 
 
-def _start(folder: Path, **options: object) -> None:
-    """Start a private cluster in three tries: Ray waits only 30 s for its processes, too short on a busy machine.
+def _start(folder: Path, pauses: tuple[int, ...], **options: object) -> None:
+    """Start a private cluster. Tries again after each of the ``pauses``, in seconds, then raises ClusterError.
 
     Every try has its own place in ``folder``, because the one before may remove its files late.
     """
-    for attempt in range(_STARTS):
+    for pause in (*pauses, None):
         try:
-            _init(_temp_dir=str(folder / str(attempt)), **options)
+            with patience():
+                _init(_temp_dir=tempfile.mkdtemp(dir=folder), **options)
             return
         except Exception as error:  # Ray raises no specific class here
             _leave(private=True)  # stops processes that would block the next try
-            if attempt == _STARTS - 1:
-                raise MelanomaDistError(f"Ray did not start on this machine: {error}") from error
-            console.info(f"Ray did not start in time ({error}); trying again")
+            if pause is None:
+                raise ClusterError(f"Ray did not start on this machine: {error} {busy()}".strip()) from error
+            console.info(f"Ray did not start ({error}). {busy()} The next try is in {pause} s.")
+            time.sleep(pause)
 
 
 def _init(**options: object) -> None:

@@ -25,7 +25,7 @@ def own_folder() -> Iterator[Path]:
     """A folder that other users cannot enter. (Ray opens its own folders to everybody.)
 
     It is removed at the end, or by the next command on this machine if this one is killed. After an error that is not
-    the user's, it stays for Ray's logs, and a message names it.
+    the user's, it stays for Ray's logs until the next command, and a message names it.
     """
     base = Path(temporary_base())
     for leftover in base.glob(f"{_PREFIX}*"):
@@ -33,17 +33,18 @@ def own_folder() -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     with lock_folder(folder, MelanomaDistError(f"{folder}: another process holds it")):
-        mark = folder / _MARK
-        mark.write_text(socket.gethostname())  # after the lock, so that no other command takes it for abandoned
+        # After the lock, so that no other command takes it for abandoned.
+        (folder / _MARK).write_text(socket.gethostname())
+        keep = False
         try:
             yield folder
         except Exception as error:
-            if not isinstance(error, UserError):
-                mark.unlink(missing_ok=True)
-                console.info(f"Ray's logs: {folder}")
+            keep = not isinstance(error, UserError)
             raise
         finally:
-            if mark.exists():
+            if keep:
+                console.info(f"Ray's logs, until the next command here: {folder}")
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

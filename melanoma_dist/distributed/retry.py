@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ray.exceptions import RayActorError
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
+from melanoma_dist.distributed.workers import ProcessDied
 from melanoma_dist.errors import MelanomaDistError, RankError
 
 
@@ -49,3 +50,11 @@ def _of_node(error: BaseException) -> bool:
     return isinstance(error, RayActorError) and (
         error.preempted or "node has died" in str(error) or "node was terminated" in str(error)
     )
+
+
+def brief(error: BaseException) -> str:
+    """An error in one line. For a dead process, Ray's text is a paragraph of possible causes."""
+    if isinstance(error, RayActorError | ProcessDied):
+        return "its process is gone: killed, or short of memory"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -127,7 +127,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
     ("library", "allowed"),
     [
         ("ray", ("distributed.", "sweep.")),
-        ("ray.train", ("distributed.units",)),
+        ("ray.train", ("distributed.ray_workers",)),
         ("ray.tune", ("sweep.search",)),
         ("nvidia", ("input.graph",)),
         ("timm", ("models.", "train.optimizer", "train.step")),

@@ -13,8 +13,6 @@ CHAOS_TRACE    a folder. Before each step, a training appends "process step seco
 
 A named function must exist: otherwise the process prints its name and exits with code 70 (EX_SOFTWARE), so that a
 renamed function cannot turn a fault into a test of nothing.
-
-Ray gives its own processes 30 s to start, too short on a busy machine. Here it waits a little longer.
 """
 
 import collections
@@ -30,7 +28,6 @@ import time
 
 FAULTS = json.loads(os.environ.get("CHAOS_FAULTS", "[]"))
 TRACE = os.environ.get("CHAOS_TRACE")
-RAY, RAY_STARTS_S = "ray._private.services", 60
 LOOP, STEP = "melanoma_dist.train.loop", "melanoma_dist.train.step"
 PHASES = {
     "melanoma_dist.run:train": "start",
@@ -154,21 +151,6 @@ def phased(function, phase):
     return wrapped
 
 
-def patient(get_node):
-    @functools.wraps(get_node)
-    def wrapped(*args):
-        limit = time.monotonic() + RAY_STARTS_S
-        while True:
-            try:
-                return get_node(*args)
-            except RuntimeError:
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(0.5)
-
-    return wrapped
-
-
 def recording_place(init):
     @functools.wraps(init)
     def wrapped(self, unit, world, *args, **kwargs):
@@ -198,8 +180,6 @@ def patch(module):
         name, _, path = at.partition(":")
         if name == module.__name__:
             replace(module, path, phased, phase)
-    if module.__name__ == RAY:
-        replace(module, "get_node", patient)
     if module.__name__ == LOOP:
         replace(module, "FoldTrainer.__init__", recording_place)
     if module.__name__ == STEP and TRACE:
@@ -212,7 +192,7 @@ def patch(module):
 
 current = Phase()
 PLACES = [*PHASES, *(fault["at"] for fault in FAULTS)]
-MODULES = {RAY, LOOP, STEP, *(at.partition(":")[0] for at in PLACES)}
+MODULES = {LOOP, STEP, *(at.partition(":")[0] for at in PLACES)}
 
 
 class Finder(importlib.abc.MetaPathFinder):

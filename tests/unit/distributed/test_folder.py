@@ -44,7 +44,7 @@ def test_only_the_user_can_enter_it_and_it_is_removed_at_the_end(temporary: Path
     assert list(temporary.iterdir()) == []
 
 
-def test_it_stays_after_a_failure_but_not_after_a_mistake_of_the_user(
+def test_it_stays_after_a_failure_until_the_next_command_but_not_after_a_mistake_of_the_user(
     temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ConfigError), own_folder():
@@ -53,8 +53,9 @@ def test_it_stays_after_a_failure_but_not_after_a_mistake_of_the_user(
     with pytest.raises(TrainingError), own_folder() as folder:
         raise TrainingError("a fold died")
     assert folder.name in capsys.readouterr().out.replace("\n", "")
-    with own_folder():
-        assert folder.is_dir(), "its logs are for a person to read"
+    assert folder.is_dir(), "its logs are for a person to read"
+    with own_folder() as following:
+        assert list(temporary.iterdir()) == [following]
 
 
 def test_the_next_command_removes_the_folder_of_a_killed_one_and_of_no_other(temporary: Path) -> None:

@@ -1,0 +1,186 @@
+"""Units as Ray Train jobs. The only module that imports ray.train.
+
+Every job has its own driving actor, which is killed after a failure. What Ray Train failed to release (a placement
+group, a controller) goes with the actor, so that no unit blocks another one.
+
+On GPUs, and for several ranks, Ray Train starts a worker group. A single CPU rank trains in Ray Train's local mode, in
+the driving actor itself, which then holds the cores: a worker group takes a minute to start, the training only two.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from typing import Any, Self, TypedDict, cast
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from melanoma_dist.distributed.capacity import Capacity
+from melanoma_dist.distributed.cluster import alive_machines
+from melanoma_dist.distributed.event_queue import EventQueue, Reporter
+from melanoma_dist.distributed.plan import Layout
+from melanoma_dist.errors import MelanomaDistError, RankError
+from melanoma_dist.train.events import Event
+from melanoma_dist.train.unit import SCRATCH, Unit
+
+_NODE_LOSS_S = 20.0  # until Ray has noticed that a node is gone, and starts nothing there
+
+
+class RayWorkers:
+    """Runs units in the cluster that this process is connected to."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout, self._capacity = layout, Capacity(layout)
+        # The queue lives on this node, so that it is not lost with another one.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue = EventQueue.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._idle: list[ActorHandle[Any]] = []
+        self._drivers: dict[ObjectRef[None], ActorHandle[Any]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to do: the drivers end with the connection to the cluster."""
+
+    def capacity(self, running: int) -> int:
+        """See ``Workers``. Idle drivers make room if a lost node reduced it."""
+        units = self._capacity.units(waiting=not running)
+        while self._idle and running + len(self._idle) > units:
+            ray.kill(self._idle.pop())
+        return units
+
+    def start(self, unit: Unit) -> ObjectRef[None]:
+        """Start a unit in an idle driver or a new one."""
+        cores = self._layout.cores if _in_process(self._layout) else 0  # a worker group has its own resources
+        driver = self._idle.pop() if self._idle else _Driver.options(num_cpus=cores).remote()  # type: ignore[attr-defined]
+        job: ObjectRef[None] = driver.train.remote(unit, self._layout, self._queue)
+        self._drivers[job] = driver
+        return job
+
+    def wait(self, jobs: list[ObjectRef[None]], timeout_s: float) -> list[ObjectRef[None]]:
+        """See ``Workers``."""
+        ready: list[ObjectRef[None]] = ray.wait(jobs, timeout=timeout_s)[0]
+        return ready
+
+    def conclude(self, job: ObjectRef[None]) -> BaseException | None:
+        """See ``Workers``."""
+        driver, error = self._drivers.pop(job), _error_of(job)
+        if error is None:
+            self._idle.append(driver)
+            return None
+        # The same fault may have killed idle drivers, for example with their node.
+        for each in (driver, *self._idle):
+            ray.kill(each)
+        self._idle.clear()
+        self._capacity.invalidate()
+        return error
+
+    def pause_s(self, error: BaseException) -> float:
+        """Some time after a loss in a cluster: a unit that starts on a lost node would die too."""
+        return _NODE_LOSS_S if isinstance(error, RayActorError) and len(alive_machines().cores) > 1 else 0.0
+
+    def take_events(self) -> list[tuple[int | None, Unit, Event]]:
+        """See ``Workers``."""
+        events: list[tuple[int | None, Unit, Event]] = ray.get(self._queue.take_all.remote())
+        return events
+
+    def answer(self, ticket: int, answer: str | None) -> None:
+        """See ``Workers``."""
+        self._queue.answer.remote(ticket, answer)
+
+    def request_stop(self) -> None:
+        """See ``Workers``."""
+        self._queue.request_stop.remote()
+
+
+def _in_process(layout: Layout) -> bool:
+    return layout.ranks == 1 and not layout.gpu
+
+
+def _error_of(job: ObjectRef[None]) -> BaseException | None:
+    try:
+        ray.get(job)
+    except RayTaskError as error:
+        cause: BaseException = error.cause if isinstance(error.cause, Exception) else error
+        return cause
+    except RayError as error:
+        return cast(BaseException, error)
+    return None
+
+
+@ray.remote
+class _Driver:
+    """A process that runs one job after another."""
+
+    def train(self, unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
+        _fit(unit, layout, queue)
+
+
+class _RankSettings(TypedDict):
+    """What Ray Train passes to every rank."""
+
+    unit: Unit
+    layout: Layout
+    queue: ActorHandle[EventQueue]
+
+
+def _fit(unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    # Ray Train's own record covers one attempt and is deleted after it. Ours is in the checkpoints.
+    for leftover in unit.folder.glob(f"{SCRATCH}*"):  # of a killed attempt
+        shutil.rmtree(leftover, ignore_errors=True)
+    scratch = unit.folder / f"{SCRATCH}{uuid.uuid4().hex[:8]}"
+    scratch.mkdir(parents=True)
+    settings: _RankSettings = {"unit": unit, "layout": layout, "queue": queue}
+    trainer = TorchTrainer(
+        _rank,
+        train_loop_config=settings,
+        torch_config=TorchConfig(
+            backend="nccl" if layout.gpu else "gloo", timeout_s=unit.config.fault_tolerance.collective_timeout_s
+        ),
+        scaling_config=ScalingConfig(
+            num_workers=0 if _in_process(layout) else layout.ranks,
+            use_gpu=layout.gpu,
+            resources_per_worker={"CPU": layout.cores, **({"GPU": layout.gpu_share} if layout.gpu else {})},
+            placement_strategy="STRICT_PACK" if layout.ranks > 1 else "PACK",  # one node
+        ),
+        run_config=RunConfig(
+            name="attempt",
+            storage_path=str(scratch),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        causes = getattr(error, "worker_failures", {}).values()
+        # The ranks beside a failed one raise RankError, so any other error of ours is nearer to the cause.
+        own = sorted(
+            (cause for cause in causes if isinstance(cause, MelanomaDistError)),
+            key=lambda cause: isinstance(cause, RankError),
+        )
+        raise next(iter(own), error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _rank(settings: _RankSettings) -> None:
+    """The function of every rank of a unit."""
+    from ray.train.torch import get_device
+
+    from melanoma_dist.train.device import detect
+    from melanoma_dist.train.loop import train_unit
+
+    unit, layout = settings["unit"], settings["layout"]
+    # A rank may see all GPUs of its node. Ray Train knows which one belongs to the rank.
+    gpu = get_device().index if layout.gpu else None
+    reporter = Reporter(unit, settings["queue"])
+    threads = unit.config.hardware.decode_threads or layout.threads
+    train_unit(unit, detect(gpu, threads), reporter, reporter.stop_requested)
