@@ -166,20 +166,16 @@ def _open_finished(out: Path, digest: str) -> Dataset:
 
 def _refuse_missing(inputs: Inputs, request: Request) -> None:
     missing, labelled = inputs.missing, int(inputs.table["selected"].sum())
-    if not inputs.jobs:
-        raise DataError(
-            f"nothing to prepare: {len(missing)} images are labelled ({', '.join(missing['image_id'].head(3))}, ...), "
-            f"and none of their files lies below --raw {request.raw}. Images found there: "
-            f"{RawFolder(request.raw).describe_images()}. "
-            "Get the images with `data download`, or put their archives' content anywhere below that folder."
-        )
-    if len(missing) and not request.allow_missing:
-        by_year = missing.groupby("years")["image_id"]
-        counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
-        raise DataError(
-            f"{len(missing)} of {labelled} labelled images have no file on the disk: {counts}. "
-            "Get them with `data download`, or leave them out with --allow-missing."
-        )
+    if missing.empty or (inputs.jobs and request.allow_missing):
+        return
+    by_year = missing.groupby("years")["image_id"]
+    counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
+    leave_out = ", or leave them out with --allow-missing" if inputs.jobs else ""
+    raise DataError(
+        f"{len(missing)} of {labelled} labelled images have no file below --raw {request.raw}: {counts}. "
+        f"Images found there: {RawFolder(request.raw).describe_images()}. "
+        f"Get the images with `data download`, put them anywhere below that folder{leave_out}."
+    )
 
 
 def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal, digest: str) -> None:

@@ -104,8 +104,9 @@ class RawFolder:
         return {image_id: tuple(paths) for image_id, paths in files.items()}
 
     def describe_images(self) -> str:
-        """The number of images per folder, the largest first."""
-        return count_by_folder(self.folder, (path for path in self._paths() if path.suffix.lower() in SUFFIXES))
+        """The number of images per folder, the largest first, and the name of one."""
+        images = [path for path in self._paths() if path.suffix.lower() in SUFFIXES]
+        return count_by_folder(self.folder, images) + (f", such as {images[0].name}" if images else "")
 
     def describe_tables(self, columns: Collection[str]) -> str:
         """The tables that lie here, those that lack the fewest of ``columns`` first."""

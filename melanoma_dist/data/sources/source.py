@@ -81,8 +81,11 @@ def check_collection(source: Source, collection: Collection) -> None:
         (set(records["split"]) - splits, f"a split must be one of {', '.join(sorted(splits))}"),
         (ids[~(labels.isna() | labels.isin([0, 1])).all(axis=1)], "labels must be 0, 1 or unknown"),
         (ids[has_two_diagnoses(labels)], "an image must have at most one diagnosis"),
-        (ids[contradicts_akiec(labels)], "AKIEC must be 1 where AK or SCC is, 0 where both are 0, else unknown or 1"),
+        (ids[contradicts_akiec(labels)], "AKIEC must be 1 where AK or SCC is 1, and 0 where both are 0"),
     ):
         if len(wrong):
             example = min(wrong, key=str)
-            raise DataError(f"collection {source.name}: {rule}; {len(wrong)} are not, such as {example!r}.")
+            raise DataError(
+                f"collection {source.name}: {rule}; {len(wrong)} are not, such as {example!r}. "
+                f"Correct what the source's `read` returns."
+            )

@@ -103,7 +103,7 @@ def test_missing_files_need_allow_missing(raw: Raw, out: Path) -> None:
     assert not out.exists()
     assert len(prepare(Request(raw.folder, ("2017",), allow_missing=True), out).manifest) == 1
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000001.jpg").unlink()
-    with pytest.raises(DataError, match="nothing to prepare: 2 images are labelled"):
+    with pytest.raises(DataError, match=r"2 of 2 labelled images have no file .* Images found there: none"):
         prepare(Request(raw.folder, ("2017",), allow_missing=True), out.with_name("b"))
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from melanoma_dist.data.tables import IdColumn, Problems, read_table
 from melanoma_dist.errors import DataError
 
 from .conftest import Raw
@@ -22,6 +23,17 @@ def test_a_table_without_rows_is_called_empty(table: str, text: str, why: str, r
     path.write_text(text.format(header=path.read_text().splitlines()[0]))
     with pytest.raises(DataError, match=rf"ISIC_2019_Training_{table}\.csv line 1: .*{why}"):
         read(raw, 2019)
+
+
+def test_a_table_that_is_read_twice_counts_its_problems_once(raw: Raw) -> None:
+    raw.image_2019(1)
+    path = raw.folder / "2019/ISIC_2019_Training_Metadata.csv"
+    path.write_text(path.read_text() + "wrong,55,head/neck,,female\n")
+    problems = Problems()
+    for _ in range(2):
+        read_table(path, IdColumn("image", lambda text: text if text[0] == "I" else None, "is wrong"), (), problems)
+    with pytest.raises(DataError, match=r"^1 wrong entries in the tables:\n  .* line 3: image 'wrong': is wrong\n"):
+        problems.raise_any()
 
 
 @pytest.mark.parametrize("name", ["ISIC_000000٣", "ISIC_000000²", "ıSIC_0000001", "I\u017fIC_0000001"])

@@ -183,6 +183,22 @@ def test_impossible_folds_are_a_failed_check(data: Path, tmp_path: Path, capfd: 
     assert "the data has only 5 melanoma lesions" in captured.err
 
 
+def test_the_largest_label_set_that_the_data_supports_is_audited(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raw = Raw(tmp_path / "raw")
+    for number in range(8):
+        raw.image_2019(number, "MEL" if number % 2 else "NV", lesion=f"L{number}")
+    prepare(Preparation(raw.folder, ("2019",)), tmp_path / "prepared")
+    flags = ("--data", tmp_path / "prepared", "--folds", 2, "--html", tmp_path / "audit.html")
+    assert audit(*flags) == 0
+    assert "Folds of --labels melanoma --seed 0" in capfd.readouterr().out
+    assert audit(*flags, "--labels", "isic2018") == 2
+    error = capfd.readouterr().err
+    assert error.count("--labels isic2018") == 1
+    assert "Label sets this data supports: melanoma" in error
+
+
 @pytest.mark.parametrize(
     ("html", "rule"),
     [

@@ -116,6 +116,9 @@ def collection(**changes: object) -> Collection:
             "a split must be one of 2019-test, train; 1 are not",
         ),
         ({"MEL": [0.0, 0.5]}, "labels must be 0, 1 or unknown; 1 are not, such as 'b'"),
+        ({"MEL": [0.0, 1.0], "NV": 1.0}, "an image must have at most one diagnosis; 1 are not, such as 'b'"),
+        ({"SCC": [0.0, 1.0]}, "AKIEC must be 1 where AK or SCC is 1, and 0 where both are 0; 1 are not, such as 'b'"),
+        ({"AKIEC": [1.0, 0.0]}, "AKIEC must be .*; 1 are not, such as 'a'"),
     ],
 )
 def test_a_source_that_breaks_the_contract_is_named_with_the_rule(changes: dict[str, object], message: str) -> None:

@@ -12,7 +12,7 @@ from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI
 from melanoma_dist.evaluate.report.statements import ATTRIBUTES
 from melanoma_dist.metrics.subgroups import Gap, attributes
 
-from .conftest import ReportedRun, card_text
+from .conftest import ReportedRun, card_text, report_text
 from .folder import about, predictions, write_evaluation, write_run
 
 
@@ -62,6 +62,15 @@ def test_a_run_without_evaluations_says_so(tmp_path: Path) -> None:
     card = card_text(tmp_path)
     assert "**SYNTHETIC DATA" in card
     assert "| 33 | Testing on external data | none |" in card
+
+
+def test_report_and_card_repeat_that_tables_were_incomplete(tmp_path: Path) -> None:
+    text = "The lesion of 7 of 120 images is unknown: two folds may share lesions."
+    summary = write_run(tmp_path, labels=("MEL",), folds=2, images=120)
+    assert text not in report_text(tmp_path) + card_text(tmp_path)
+    write_summary(tmp_path, replace(summary, data=replace(summary.data, incomplete_tables=(text,))))
+    assert text in report_text(tmp_path)
+    assert text in card_text(tmp_path)
 
 
 def test_only_another_data_set_is_named_as_a_test_on_external_data(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.raw_folder import RawFolder
+from melanoma_dist.data.sources.coverage import coverage_gap
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection, Source
 from melanoma_dist.data.tables import IdColumn, Problems, read_labels, read_metadata
 
@@ -32,7 +33,9 @@ class Clinic:
             records["image_id"].str.startswith("test"), "clinic-test"
         )
         files = {path.stem: (path,) for path in sorted((folder / "photos").iterdir())}
-        return Collection(self.name, records.reindex(columns=list(RECORD_COLUMNS)), files, {}, selected=selected)
+        gap = coverage_gap(labels, about)
+        records = records.reindex(columns=list(RECORD_COLUMNS))
+        return Collection(self.name, records, files, selected=selected, gaps=(f"patients.csv: {gap}",) if gap else ())
 
 
 SOURCE: Source = Clinic()
