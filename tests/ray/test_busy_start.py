@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT, SMALL
 
 SLOW_AGENTS = """
@@ -76,41 +74,3 @@ def test_one_cpu_rank_trains_stops_and_resumes_without_ray_to_the_same_bytes(
     assert "the folds train without Ray" in " ".join(done.stdout.split())
     for name in ("predictions.parquet", "model/fold-0.safetensors", "model/fold-1.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (finished / name).read_bytes(), name
-
-
-FAULTY = """
-import os
-from pathlib import Path
-from melanoma_dist.errors import TrainingError
-from melanoma_dist.train import loop
-
-train_unit = loop.train_unit
-
-def fail(unit, *others):
-    {fault}
-    train_unit(unit, *others)
-
-loop.train_unit = fail
-"""
-KILL_ONCE = "(unit.run / 'killed').exists() or (unit.run / 'killed').touch() or os.kill(os.getpid(), 9)"
-RAISE = "raise TrainingError('the loss is not a number')"
-
-
-@pytest.mark.parametrize(
-    ("fault", "code", "text"),
-    [
-        (KILL_ONCE, 0, "its process is gone: killed, or short of memory; restart 1 of"),
-        (RAISE, 1, "the loss is not a number"),
-    ],
-)
-def test_a_process_that_dies_starts_again_and_an_error_ends_the_run(
-    fault: str, code: int, text: str, environment: dict[str, str], tmp_path: Path
-) -> None:
-    program = script(tmp_path, "without_ray.py", FAULTY.format(fault=fault) + WITHOUT_RAY)
-    command = [sys.executable, str(program), *SMALL, "--runs", str(tmp_path), "--name", "whole", "--epochs", "1"]
-    env = {**environment, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
-    output = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == code, output
-    assert text in output
-    assert "Traceback" not in output
