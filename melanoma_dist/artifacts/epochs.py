@@ -25,6 +25,8 @@ class EpochRecord:
 
     epoch: int  # from 1
     train_loss: float  # mean over the steps that were not skipped
+    validation_loss: float  # the same loss, of the validation images
+    gradient_norm: float  # before clipping; mean over the steps that were not skipped
     learning_rate: float  # of the last step, for the trunk
     images_per_s: float  # of all ranks together
     wait_share: float  # of the training time, spent waiting for input, 0 to 1

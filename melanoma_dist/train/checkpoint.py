@@ -173,14 +173,6 @@ class Checkpoints:
                 atomic.remove_folder(folder)
 
 
-def best_hashes(folder: Path) -> set[str]:
-    """Return the sha256 of the best epochs' weights in a unit's ``checkpoints``; empty without any."""
-    try:
-        return {atomic.read_manifest(best)[_MODEL] for best in atomic.committed_folders(folder, "best-*").values()}
-    except (OSError, ValueError, KeyError):
-        return set()
-
-
 def _best_name(epoch: int) -> str:
     return f"best-{epoch:04d}"
 

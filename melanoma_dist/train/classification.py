@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps
 from torch.utils.tensorboard import SummaryWriter
 
+from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
@@ -69,7 +70,8 @@ class ClassificationTask:
         score = metrics["labels"][HEADLINE]["auc"]
         if score is None:
             raise TrainingError(f"The validation images of {self._unit.name} do not define the AUC of {HEADLINE}.")
-        return Validation(score, metrics)
+        loss = self.build_loss().of_probabilities(predictions, targets)
+        return Validation(score, loss, metrics)
 
     def draw(
         self, writer: SummaryWriter, step: int, validation: Validation, predictions: Predictions, new_best: bool
@@ -116,10 +118,11 @@ class ClassificationTask:
         }
 
     def write_result(self, weights: Path, predictions: Predictions) -> None:
-        """Copy the weights below the run's ``model`` folder, then write the table of predictions."""
+        """Copy the weights below the run's ``model`` folder, then write their hash and the table of predictions."""
         unit, targets = self._unit, self._data.validation.targets
         unit.model.parent.mkdir(exist_ok=True)
         atomic.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
+        write_weights_hash(unit.folder, unit.model, atomic.sha256(weights))
         table = predictions_table(self._data.validation_images(), unit.fold, self._labels, predictions, targets)
         write_predictions(table, unit.predictions)
 

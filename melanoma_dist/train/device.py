@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.world import World
+
+
+class GpuLoad(NamedTuple):
+    """How much of a GPU a rank uses."""
+
+    memory_gb: float
+    """The most that PyTorch has reserved so far."""
+    utilization: float | None
+    """Share of the last moments in which the GPU computed, 0 to 1; None where the driver does not tell."""
+
+
+def gpu_load(gpu: int | None) -> GpuLoad | None:
+    """Measure the load of a GPU, without waiting for it; None without one."""
+    if gpu is None:
+        return None
+    utilization = None
+    with suppress(Exception):  # a slice of a GPU (MIG) has none; NVML's classes exist only where NVML is installed
+        utilization = torch.cuda.utilization(gpu) / 100
+    return GpuLoad(torch.cuda.max_memory_reserved(gpu) / 1e9, utilization)
 
 
 def configure_device(gpu: int | None, threads: int) -> None:

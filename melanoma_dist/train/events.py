@@ -39,6 +39,7 @@ class EpochDone:
     epoch: int  # from 1
     epochs: int  # at most
     train_loss: float
+    validation_loss: float
     score_name: str  # what the task calls its score, such as AUC
     score: float  # the higher the better
     best_score: float
@@ -51,8 +52,8 @@ class EpochDone:
     def of(cls, fold: int, epochs: int, record: EpochRecord) -> Self:
         """From the record of an epoch."""
         return cls(
-            fold, record.epoch, epochs, record.train_loss, record.score_name, record.score, record.best_score,
-            record.best_epoch, record.images_per_s, record.wait_share, record.seconds,
+            fold, record.epoch, epochs, record.train_loss, record.validation_loss, record.score_name, record.score,
+            record.best_score, record.best_epoch, record.images_per_s, record.wait_share, record.seconds,
         )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from melanoma_dist.train.checkpoint import Checkpoints, Cursor, State
 from melanoma_dist.train.clock import Clock, Speed
 from melanoma_dist.train.collective import broadcast_value, gather_objects, sum_over_ranks
 from melanoma_dist.train.coordinator import Request, StepCoordinator
-from melanoma_dist.train.device import arithmetic
+from melanoma_dist.train.device import arithmetic, gpu_load
 from melanoma_dist.train.events import EpochDone, Note, Paused, Report, StepDone, UnitDone, Validating
 from melanoma_dist.train.fallbacks import Fallbacks, convert_memory_errors, read_fallbacks
 from melanoma_dist.train.predict import Predictions
@@ -170,23 +170,26 @@ class FoldTrainer:
         epoch, steps = self._cursor.epoch, self._task.steps
         speed = self._clock.speed(steps)
         self._train_step.check_skipped(most=steps - 1)
-        skipped = self._train_step.skipped()
-        loss = sum_over_ranks(self._train_step.running_loss(), self._world) / (steps - skipped)
+        taken = steps - self._train_step.skipped()
+        loss = sum_over_ranks(self._train_step.running_loss(), self._world) / taken
+        norm = self._train_step.gradient_norm() / taken
         self._train_step.end_epoch()
         self._report(Validating(self._unit.fold, epoch + 1))
         self._train_step.sync_buffers()
         predictions = self._task.predict(self._train_step)
         validation = self._validate(predictions)
         self._progress = self._progress.after(epoch, validation.score, self._config.schedule)
-        self._history.append(self._record(loss, skipped, speed, validation))
+        self._history.append(self._record(loss, norm, steps - taken, speed, validation))
         self._save_epoch(validation, predictions)
         return self._report_epoch()
 
-    def _record(self, loss: float, skipped: int, speed: Speed, validation: Validation) -> EpochRecord:
+    def _record(self, loss: float, norm: float, skipped: int, speed: Speed, validation: Validation) -> EpochRecord:
         on_gpu = self._world.gpu is not None
         return EpochRecord(
             epoch=self._cursor.epoch + 1,
             train_loss=loss,
+            validation_loss=validation.loss,
+            gradient_norm=norm,
             learning_rate=self._rate(self._step() - 1),
             images_per_s=speed.images_per_s,
             wait_share=speed.wait_share,
@@ -261,7 +264,8 @@ class FoldTrainer:
         epoch, epochs = self._cursor.epoch + 1, self._config.schedule.epochs
         self._report(StepDone(self._unit.fold, epoch, epochs, done, steps, *speed, loss))
         if draw and self._artifact_writer is not None:
-            self._artifact_writer.tensorboard.step(self._step(), loss, self._rate(self._step() - 1), speed)
+            rate, load = self._rate(self._step() - 1), gpu_load(self._world.gpu)
+            self._artifact_writer.tensorboard.step(self._step(), loss, rate, speed, load)
 
     def _rate(self, step: int) -> float:
         factor = schedule_factor(self._config.schedule, step, self._task.steps, self._progress.reduction)
@@ -297,5 +301,4 @@ class FoldTrainer:
         progress = self._progress
         artifact_writer.finish(self._history, progress.best_epoch, self._task.write_result)
         reason = self._stop_reason() or ""
-        event = UnitDone(self._unit.fold, self._task.score_name, progress.best, progress.best_epoch + 1, reason)
-        self._report(event)
+        self._report(UnitDone(self._unit.fold, self._task.score_name, progress.best, progress.best_epoch + 1, reason))

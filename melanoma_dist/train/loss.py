@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from melanoma_dist.config.run import LossConfig
 
 _FOCAL_FLOOR = 1e-6
+_NEARLY = 1e-7  # the distance of a probability from 0 and 1, below which float32 does not resolve logits
 
 
 class MaskedLoss(nn.Module):
@@ -40,6 +41,11 @@ class MaskedLoss(nn.Module):
             loss = (1 - torch.exp(-loss)).clamp(min=_FOCAL_FLOOR).pow(self._gamma) * loss
         weight = torch.where(truth > 0.5, self.weights[1], self.weights[0])
         return (loss * weight * known).sum()
+
+    def of_probabilities(self, probability: npt.NDArray[np.float32], targets: npt.NDArray[np.float32]) -> float:
+        """Compute the mean over the known labels, from probabilities [n, L]: 1 and 0 count as nearly so."""
+        logits = torch.logit(torch.tensor(probability), eps=_NEARLY)
+        return float(self(logits, torch.tensor(targets))) / max(1, int((~np.isnan(targets)).sum()))
 
 
 def balanced_weights(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

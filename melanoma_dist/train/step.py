@@ -65,6 +65,7 @@ class TrainStep:
         self._loss_sum = torch.zeros(
             (), dtype=torch.float64, device=world.device
         )  # on the device: no step waits for it
+        self._norm_sum = torch.zeros_like(self._loss_sum)
 
     def begin_epoch(self, frozen: bool) -> None:
         """Prepare to train the whole model, or with ``frozen`` the head alone."""
@@ -89,6 +90,7 @@ class TrainStep:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
         skipped = self._non_finite.take(norm, number)
         self._loss_sum += torch.where(skipped, 0.0, loss)
+        self._norm_sum += torch.where(skipped, 0.0, norm)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.model, step=number)
@@ -98,6 +100,10 @@ class TrainStep:
     def running_loss(self) -> float:
         """This rank's part of the loss, summed over the steps of the epoch that were not skipped."""
         return float(self._loss_sum)
+
+    def gradient_norm(self) -> float:
+        """The norm of the gradient before clipping, summed like the loss; the same on every rank."""
+        return float(self._norm_sum)
 
     def skipped(self) -> int:
         """How many steps of the epoch were skipped; the same on every rank."""
@@ -109,8 +115,9 @@ class TrainStep:
         self._non_finite.require(allowed if most is None else min(allowed, most))
 
     def end_epoch(self) -> None:
-        """Reset the loss and the count of skipped steps."""
+        """Reset the sums and the count of skipped steps."""
         self._loss_sum.zero_()
+        self._norm_sum.zero_()
         self._non_finite.reset()
 
     def sync_buffers(self) -> None:
@@ -143,11 +150,12 @@ class TrainStep:
             self.average.module.load_state_dict(state["average"])
 
     def rank_state(self) -> dict[str, Any]:
-        """Return the state of this rank alone, on the CPU: its running statistics, its part of the loss."""
+        """Return the state of this rank alone, on the CPU: its running statistics, its sums of the epoch."""
         return {
             "buffers": _buffers(self.model),
             "average": {} if self.average is None else _buffers(self.average.module),
             "loss_sum": float(self._loss_sum),
+            "norm_sum": float(self._norm_sum),
             "skipping": self._non_finite.state_dict(),
         }
 
@@ -157,6 +165,7 @@ class TrainStep:
         if self.average is not None:
             _set_buffers(self.average.module, state["average"])
         self._loss_sum.fill_(state["loss_sum"])
+        self._norm_sum.fill_(state["norm_sum"])
         self._non_finite.load_state_dict(state["skipping"])
 
     def _warm_up(self, batch: TrainingBatch) -> None:
@@ -226,6 +235,7 @@ def redistribute_state(states: list[dict[str, Any]], ranks: int) -> list[dict[st
             for name, value in first.items()
         }
 
-    shared = {"buffers": mean("buffers"), "average": mean("average"), "skipping": states[0]["skipping"]}
+    same = {key: states[0][key] for key in ("norm_sum", "skipping")}
+    shared = {"buffers": mean("buffers"), "average": mean("average"), **same}
     losses = [math.fsum(state["loss_sum"] for state in states)] + [0.0] * (ranks - 1)
     return [{**shared, "loss_sum": loss} for loss in losses]

@@ -26,6 +26,8 @@ class Validation(NamedTuple):
 
     score: float
     """What early stopping, the plateau rule and the scheduler of a sweep watch. The higher the better."""
+    loss: float
+    """The loss of training, on the validation images."""
     metrics: Mapping[str, object]
 
 
@@ -50,7 +52,7 @@ class Task(Protocol):
         """Predict the validation images. Every rank calls it and gets all predictions."""
 
     def validate(self, predictions: Predictions) -> Validation:
-        """Compute score and metrics of finite predictions. Only the main rank calls it."""
+        """Compute score, loss and metrics of finite predictions. Only the main rank calls it."""
 
     def draw(
         self, writer: SummaryWriter, step: int, validation: Validation, predictions: Predictions, new_best: bool

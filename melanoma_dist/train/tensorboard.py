@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.train import tensorboard_history
 from melanoma_dist.train.clock import Speed
+from melanoma_dist.train.device import GpuLoad
 from melanoma_dist.train.unit import Unit
 
 P = ParamSpec("P")
@@ -50,8 +51,8 @@ class TensorBoardLogger:
         self._writer = SummaryWriter(str(self._folder))
 
     @_tolerant
-    def step(self, step: int, loss: float, rate: float, speed: Speed) -> None:
-        """Write the scalars of a training step."""
+    def step(self, step: int, loss: float, rate: float, speed: Speed, load: GpuLoad | None = None) -> None:
+        """Write the scalars of a training step; ``load`` of the main rank's GPU."""
         writer = self._writer
         if writer is None:
             return
@@ -59,12 +60,17 @@ class TensorBoardLogger:
         writer.add_scalar("train/learning_rate", rate, step)
         writer.add_scalar("input/images_per_s", speed.images_per_s, step)
         writer.add_scalar("input/wait_share", speed.wait_share, step)
+        for name, value in load._asdict().items() if load else ():
+            if value is not None:
+                writer.add_scalar(f"gpu/{name}", value, step)
 
     @_tolerant
     def epoch(self, step: int, record: EpochRecord, draw: Draw) -> None:
         """Write the scalars of a validated epoch, and what ``draw`` adds."""
         writer = self._writer = self._writer or SummaryWriter(str(self._folder))
         writer.add_scalar("train/loss", record.train_loss, step)
+        writer.add_scalar("validation/loss", record.validation_loss, step)
+        writer.add_scalar("train/gradient_norm", record.gradient_norm, step)
         writer.add_scalar("progress/epoch", record.epoch, step)
         writer.add_scalar("progress/seconds_per_epoch", record.seconds, step)
         writer.add_scalar("progress/images_per_s", record.images_per_s, step)

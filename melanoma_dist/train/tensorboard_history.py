@@ -22,7 +22,7 @@ from melanoma_dist.storage import atomic
 _FILES = "events.out.tfevents.*"
 _MERGED = "events.out.tfevents.0000000000.merged"  # sorts first, so it is read first
 _VERSION = "brain.Event:2"
-_OF_STEPS = ("train/loss_running", "train/learning_rate", "input/")
+_OF_STEPS = ("train/loss_running", "train/learning_rate", "input/", "gpu/")
 
 
 def rewrite(folder: Path, steps: int, validated: bool = True) -> None:

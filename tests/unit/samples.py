@@ -21,9 +21,10 @@ from .data.conftest import Raw
 
 FRAME = InputFormat(32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 EPOCH = EpochRecord(
-    epoch=1, train_loss=0.7, learning_rate=1e-4, images_per_s=40.0, wait_share=0.1, seconds=2.5, devices=2,
-    device="CPU core", skipped_steps=0, accumulate=1, corrupt_images=0, score_name="AUC", score=0.75, best_score=0.75,
-    best_epoch=1, validation={"images": 7, "labels": {"MEL": {"auc": 0.75, "precision": None}}},
+    epoch=1, train_loss=0.7, validation_loss=0.8, gradient_norm=2.5, learning_rate=1e-4, images_per_s=40.0,
+    wait_share=0.1, seconds=2.5, devices=2, device="CPU core", skipped_steps=0, accumulate=1, corrupt_images=0,
+    score_name="AUC", score=0.75, best_score=0.75, best_epoch=1,
+    validation={"images": 7, "labels": {"MEL": {"auc": 0.75, "precision": None}}},
 )  # fmt: skip
 _SIZES = ((64, 48), (48, 64), (40, 40), (91, 57), (33, 47))
 

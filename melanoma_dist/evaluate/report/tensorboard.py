@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from torch.utils.tensorboard.summary import hparams
 
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.figures import headline_figures, training_figures
 from melanoma_dist.evaluate.report.run_results import RunResults
-from melanoma_dist.evaluate.summary import SHOWN
+from melanoma_dist.evaluate.summary import header_by_label, rows_by_label
 from melanoma_dist.pages.svg import PageFigure
 
 _EXCLUDED = ("precision_recall", "learning")  # TensorBoard has its own views of them
+_FIRST = ("model.backbone", "optimizer.lr")  # columns of the hyperparameter view
 _VIEW = ".hparams"  # suffix of the hyperparameter view, which a sweep rewrites
 
 
@@ -29,15 +31,7 @@ def write_run_events(results: RunResults) -> None:
     _remove_events(folder)
     truth, probability = arrays(results.table, summary.labels)
     with SummaryWriter(str(folder)) as writer:
-        for label in summary.labels:
-            pooled, spread = summary.out_of_fold.by_image, summary.over_folds[label].auc
-            values = {f"out_of_fold_{metric}": pooled.labels[label].value(metric) for metric in SHOWN}
-            ends = pooled.intervals[label].auc
-            values |= {"out_of_fold_auc_low": ends.low, "out_of_fold_auc_high": ends.high}
-            values |= {f"over_folds_auc_{name}": getattr(spread, name) for name in ("mean", "sd", "low", "high")}
-            for name, value in values.items():
-                if value is not None:
-                    writer.add_scalar(f"{name}/{label}", value, 0)
+        writer.add_text("out_of_fold/metrics", _markdown([header_by_label(summary), *rows_by_label(summary)]), 0)
         for column, label in enumerate(summary.labels):
             known = ~np.isnan(truth[:, column])
             writer.add_pr_curve(f"out_of_fold/{label}", truth[known, column], probability[known, column], 0)
@@ -45,7 +39,7 @@ def write_run_events(results: RunResults) -> None:
             writer.add_figure(f"out_of_fold/{figure.name}", figure.figure, 0, close=False)  # not one of pyplot
         if summary.synthetic:
             writer.add_text("data", SYNTHETIC, 0)
-    write_hyperparameters(results.config.identity(), _metrics(summary), folder)
+    write_hyperparameters(_hyperparameters(results.config), _metrics(summary), folder)
 
 
 def write_hyperparameters(values: Mapping[str, object], metrics: Mapping[str, float | None], folder: Path) -> None:
@@ -62,6 +56,17 @@ def write_hyperparameters(values: Mapping[str, object], metrics: Mapping[str, fl
             file_writer.add_summary(part)
         for name, value in known.items():
             writer.add_scalar(name, value, 0)
+
+
+def _hyperparameters(config: RunConfig) -> dict[str, object]:
+    """Select what tells runs apart: backbone and learning rate, then the other fields that are not the defaults."""
+    identity = config.identity()
+    return {key: identity[key] for key in (*_FIRST, *differences(config)) if key in identity}
+
+
+def _markdown(rows: Iterable[Iterable[str]]) -> str:
+    header, *body = [list(row) for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body))
 
 
 def _figures(results: RunResults) -> list[PageFigure]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from melanoma_dist.config.run import LossConfig
@@ -29,6 +30,24 @@ def test_it_is_pytorchs_on_known_entries_and_blind_elsewhere() -> None:
     assert logits.grad is not None
     assert (logits.grad[~known] == 0).all()
     assert torch.allclose(logits.grad[known], reference.grad)  # type: ignore[arg-type]
+
+
+def test_the_loss_of_probabilities_is_scikit_learns() -> None:
+    probability = torch.sigmoid(LOGITS).numpy()
+    known = ~np.isnan(TARGETS)
+    expected = log_loss(TARGETS[known], probability[known].astype(np.float64))
+    assert loss(class_weights="none").of_probabilities(probability, TARGETS) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_probabilities_is_that_of_their_logits() -> None:
+    weighted = loss(loss="focal", class_weights="balanced")
+    expected = float(weighted(LOGITS, torch.from_numpy(TARGETS))) / (~np.isnan(TARGETS)).sum()
+    assert weighted.of_probabilities(torch.sigmoid(LOGITS).numpy(), TARGETS) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_certain_and_wrong_probabilities_is_finite() -> None:
+    certain = np.array([[1, 0, 1]], dtype=np.float32)
+    assert 10 < loss(class_weights="none").of_probabilities(certain, 1 - certain) < 20
 
 
 def test_focal_loss_without_focus_is_cross_entropy() -> None:

@@ -127,4 +127,5 @@ def test_a_restored_step_remembers_the_skipped_ones() -> None:
     second = train_step(tiny())
     second.load_rank_state(first.rank_state())
     assert second.skipped() == 1
+    assert second.gradient_norm() == 0  # that of the skipped step is no number
     assert second.rank_state()["skipping"] == {"count": 1, "last": 0}

@@ -57,6 +57,26 @@ def test_micro_batches_take_the_same_steps(backbone: str) -> None:
     assert whole.running_loss() == pytest.approx(pieces.running_loss(), rel=1e-5)
 
 
+def test_the_norm_of_the_gradient_is_summed_before_clipping_and_changes_nothing() -> None:
+    step = train_step(tiny(clip_norm=1e-3))
+    step.begin_epoch(frozen=False)
+    expected = 0.0
+    for number in range(3):
+        reference = train_step(tiny())
+        reference.model.load_state_dict(step.model.state_dict())
+        each = batch(number)
+        (reference.loss(reference.model(each.images), each.targets) / each.known).backward()
+        gradients = [parameter.grad.flatten() for parameter in reference.model.parameters()]  # type: ignore[union-attr]
+        expected += float(torch.cat(gradients).norm())
+        step.step(each, number, 0.01)
+        assert step.gradient_norm() == pytest.approx(expected, rel=1e-5)
+    other = train_step(tiny())
+    other.load_rank_state(step.rank_state())
+    assert other.gradient_norm() == step.gradient_norm()
+    step.end_epoch()
+    assert step.gradient_norm() == 0
+
+
 def test_a_frozen_trunk_does_not_change_and_thaws() -> None:
     step = train_step(tiny(backbone="test_resnet", head_norm="batch", weight_decay=0.1, optimizer="adamw"))
     before = snapshot(step.model)

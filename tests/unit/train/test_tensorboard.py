@@ -8,12 +8,36 @@ import time
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from melanoma_dist.train.clock import Speed
+from melanoma_dist.train.device import GpuLoad, gpu_load
 from melanoma_dist.train.tensorboard import TensorBoardLogger
 from melanoma_dist.train.unit import Unit
 
-from ..samples import tiny
+from ..samples import EPOCH, tiny
+
+LOAD = GpuLoad(memory_gb=3.5, utilization=None)
+
+
+def test_the_load_of_a_gpu_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
+    unit = Unit(tiny(), 0, "data", "fingerprint", tmp_path)
+    tensorboard = TensorBoardLogger(unit)
+    tensorboard.open(0, validated=True)
+    tensorboard.step(1, 0.5, 0.1, SPEED, LOAD)
+    tensorboard.step(2, 0.5, 0.1, SPEED, LOAD._replace(utilization=0.9))
+    tensorboard.epoch(2, EPOCH, lambda writer: None)
+    tensorboard.close()
+    events = EventAccumulator(str(unit.folder)).Reload()
+    assert [each.value for each in events.Scalars("gpu/memory_gb")] == [3.5, 3.5]
+    assert [(each.step, round(each.value, 6)) for each in events.Scalars("gpu/utilization")] == [(2, 0.9)]
+    assert events.Scalars("validation/loss")[0].value == pytest.approx(EPOCH.validation_loss)
+    assert events.Scalars("train/gradient_norm")[0].value == pytest.approx(EPOCH.gradient_norm)
+
+
+def test_without_a_gpu_there_is_no_load() -> None:
+    assert gpu_load(None) is None
+
 
 SPEED = Speed(images_per_s=1.0, wait_share=0.0)
 
