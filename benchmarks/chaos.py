@@ -84,7 +84,7 @@ class Chaos:
             *("--weights", "none", "--image-size", "64", "--augment", "light", "--lr", "1e-3", "--folds", "2"),
             *("--batch-size", "4", "--epochs", str(settings.epochs), "--patience", str(settings.epochs)),
             *("--checkpoint-every", str(_EVERY), "--max-restarts", "1000", "--max-preemptions", "1000"),
-            *("--runs", str(place / "runs")),
+            *("--runs", str(place / "runs"), "--keep-checkpoints"),
         ]
         self.until = time.monotonic() + 60 * settings.minutes
         self._hits: Counter[tuple[str, str]] = Counter()

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(f"error: {place}: {error.strerror}. Free space or repair the storage. {_remains(arguments)}")
         return MelanomaDistError.exit_code
     except KeyboardInterrupt:
-        console.error(signals.interrupt_message(_remains(arguments)))
+        console.error(signals.interrupt_message(_remains(arguments), console.command()))
         return signals.exit_code()
     return 0
 
@@ -127,4 +127,4 @@ def _remains(arguments: list[str]) -> str:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
     if arguments[:1] == ["compare"]:
         return "Nothing was saved. Run the same command again."
-    return "Checkpoints are kept. Run the same command again to resume from the last ones."
+    return f"Checkpoints are kept. The same command resumes from the last ones:\n{console.command()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
@@ -34,9 +35,19 @@ _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
+def is_live() -> bool:
+    """Whether the program may redraw what it has shown: on a terminal that can move its cursor."""
+    return stdout.is_terminal and not stdout.is_dumb_terminal
+
+
 def program() -> str:
     """The command that the user types: the installed one, or the script of a checkout."""
     return "melanoma-dist" if Path(sys.argv[0]).name == "melanoma-dist" else "python launch.py"
+
+
+def command() -> str:
+    """The command as the user may type it again."""
+    return f"{program()} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 def info(text: str = "") -> None:
@@ -66,7 +77,7 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Yield ``items`` and show progress towards ``total``: a bar in a terminal, a line every 10 s in a pipe."""
-    if stdout.is_terminal:
+    if is_live():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=stdout, transient=True) as bar:
             yield from bar.track(items, total=total, description=what)
@@ -86,7 +97,7 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 def phase(what: str) -> Iterator[None]:
     """Show what the program does and for how long: a running clock in a terminal, a line at each end in a pipe."""
     start = time.monotonic()
-    if stdout.is_terminal:
+    if is_live():
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=stdout, transient=True) as progress:
             progress.add_task(printable(what), total=None)
@@ -119,7 +130,7 @@ def size(count: float) -> str:
 @contextmanager
 def byte_progress(done: int, total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Yield a thread-safe function that takes numbers of new bytes. Shows progress, rate and time left."""
-    if stdout.is_terminal:
+    if is_live():
         columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=stdout, transient=True) as bar:
             task = bar.add_task(what, total=total, completed=done)

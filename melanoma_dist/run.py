@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, trainings
+from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
 from melanoma_dist.artifacts.summary import RunSummary, read_summary
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
@@ -24,9 +24,11 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.signals import mark_saved
 from melanoma_dist.storage.locks import LOCK, lock_file
+from melanoma_dist.train.events import EpochDone
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.distributed.plan import Layout, Machines
+    from melanoma_dist.evaluate.tracking import RunTracker
     from melanoma_dist.train.events import Event
     from melanoma_dist.train.unit import Unit
 
@@ -50,14 +52,23 @@ def train(config: RunConfig) -> None:
         console.info("This run is finished. Its metrics:")
         show_again(folder)
         with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
+            _remove_leftovers(config, folder)
             return
-    with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
-        start = time.monotonic()
-        _train_folds(config, dataset, folder)
-        _remove_scratch(folder)
-        from melanoma_dist.evaluate.finalize import finalize
+    from melanoma_dist.evaluate.tracking import open_tracker
 
-        summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
+    with (
+        lock_file(folder.path / LOCK, busy),
+        keep_mirrored(copies, console.info),
+        open_tracker(config, folder) as tracker,
+    ):
+        start = time.monotonic()
+        _train_folds(config, dataset, folder, tracker)
+        with console.phase("metrics, intervals and report"):
+            from melanoma_dist.evaluate.finalize import finalize
+
+            summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
+        _remove_leftovers(config, folder)
+        tracker.finish(summary, folder.report)
     _show(summary, folder)
 
 
@@ -119,7 +130,7 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
     )
 
 
-def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
+def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker: RunTracker) -> None:
     # Imported after all cheap checks: PyTorch and Ray take seconds to load.
     from melanoma_dist.distributed.cluster import joined
     from melanoma_dist.distributed.nodes import require_shared
@@ -140,8 +151,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
         for fold in range(config.data.folds)
     ]
     missing = [unit for unit in units if not unit.predictions.is_file()]
-    if len(missing) < len(units):
-        console.info(f"{len(units) - len(missing)} of {len(units)} folds are finished already.")
+    _tell_of_earlier_command(len(units), missing)
     if not missing:
         mark_saved()
         return
@@ -150,16 +160,29 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None
             require_shared(folder.path.resolve())
         # For all folds, finished or not: a resumed fold then has the same ranks and threads as before.
         layout = plan(config, machines, len(units))
+        start = time.monotonic()
         with Display(units=len(missing)) as display:
-            train_units(_Folds(missing, display), layout, config.fault_tolerance.grace_s)
+            train_units(_Folds(missing, display, tracker), layout, config.fault_tolerance.grace_s)
+        console.info(f"training: {console.duration(time.monotonic() - start)}")
 
 
-def _remove_scratch(folder: RunFolder) -> None:
-    """Remove Ray Train's files of an attempt that was killed after the predictions were written."""
+def _tell_of_earlier_command(units: int, missing: list[Unit]) -> None:
+    """Print how much an earlier command trained; each fold says itself where it resumes."""
+    resumable = sum(any(unit.folder.glob("checkpoints/epoch-*")) for unit in missing)
+    parts = [f"{units - len(missing)} of {units} folds are finished"] if len(missing) < units else []
+    parts += [f"{resumable} of {units} continue from their last checkpoint"] if resumable else []
+    if parts:
+        console.info(f"resume: {', '.join(parts)}")
+
+
+def _remove_leftovers(config: RunConfig, folder: RunFolder) -> None:
+    """Remove checkpoints, and Ray Train's files of an attempt that was killed after the predictions were written."""
     from melanoma_dist.train.unit import SCRATCH
 
-    for leftover in folder.path.glob(f"**/fold-*/{SCRATCH}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for fold in folder.path.glob("**/fold-*"):
+        remove_checkpoints(config, fold)
+        for leftover in fold.glob(f"{SCRATCH}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
@@ -181,14 +204,16 @@ def _layout(config: RunConfig, machines: Machines, units: int) -> Layout:
 class _Folds:
     """The folds of a run as a work source. The first failure ends the run."""
 
-    def __init__(self, units: list[Unit], display: Display) -> None:
-        self._units, self._display = units, display
+    def __init__(self, units: list[Unit], display: Display, tracker: RunTracker) -> None:
+        self._units, self._display, self._tracker = units, display, tracker
 
     def next_unit(self) -> Unit | None:
         return self._units.pop(0) if self._units else None
 
     def on_event(self, unit: Unit, event: Event) -> None:
         self._display.show(_title(unit), event)
+        if isinstance(event, EpochDone):
+            self._tracker.log_epoch(_title(unit), event)
 
     def on_exit(self, unit: Unit, seconds: float) -> None:
         """Nothing to do: the predictions of the fold are on the disk."""
@@ -225,9 +250,11 @@ def check_machine(config: RunConfig, units: int) -> None:
 
 def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
     """Build the model once and check the machine, so that errors come before anything is written."""
+    from melanoma_dist.evaluate.tracking import check_tracker
     from melanoma_dist.models.backbones import published_input
     from melanoma_dist.models.classifier import build_classifier
 
+    check_tracker(config)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
@@ -245,18 +272,15 @@ def show_again(folder: RunFolder) -> None:
 
 
 def _show(summary: RunSummary, folder: RunFolder) -> None:
-    from melanoma_dist.evaluate.summary import header_by_fold, header_by_label, rows_by_fold, rows_by_label
+    from melanoma_dist.evaluate.summary import conclusion, short_header, short_rows
 
-    mark = f" — {SYNTHETIC}" if summary.synthetic else ""
-    console.table(f"{summary.backbone}, melanoma, per fold{mark}", header_by_fold(summary), rows_by_fold(summary))
-    console.table(f"Out of fold, per label{mark}", header_by_label(summary), rows_by_label(summary))
-    speeds = [fold.images_per_s for fold in summary.training.values()]
-    waits = [fold.input_wait_share for fold in summary.training.values()]
-    console.info(
-        f"training speed per fold: {min(speeds):.0f} to {max(speeds):.0f} images/s; "
-        f"input wait {min(waits):.0%} to {max(waits):.0%}"
-    )
+    mark = " on SYNTHETIC DATA" if summary.synthetic else ""
+    title = f"{summary.backbone}{mark}, out of fold; sensitivity and specificity at probability {summary.threshold}"
+    console.table(title, short_header(), short_rows(summary))
     for incident in summary.incidents:
         console.info(f"note: {incident}")
-    console.info(f"metrics: {folder.summary}  predictions: {folder.predictions}  report: {folder.report}")
-    console.info(f"curves: tensorboard --logdir {folder.path.parent}")
+    console.info(conclusion(summary))
+    places = {"report": folder.report, "predictions": folder.path / "predictions.csv", "metrics": folder.summary}
+    for name, path in {**places, "models": folder.path / "model"}.items():
+        console.info(f"{name + ':':<13}{path}")
+    console.info(f"{'curves:':<13}tensorboard --logdir {folder.path.parent}")

@@ -73,13 +73,16 @@ def exit_code() -> int:
     return SAVED if _state.saved else TERMINATED
 
 
-def interrupt_message(remains: str) -> str:
-    """The last message after an interrupt. ``remains`` describes what is on the disk if not everything was saved."""
+def interrupt_message(remains: str, command: str) -> str:
+    """The last message after an interrupt.
+
+    ``remains`` describes what is on the disk if not everything was saved. ``command`` resumes.
+    """
     if not _state.saved:
         return f"{'interrupted' if exit_code() == INTERRUPTED else 'terminated'}. {remains}"
-    text = "saved and stopped: run the same command again to resume at this step."
+    text = f"stopped, and every step is saved. The same command resumes:\n{command}"
     job = os.environ.get("SLURM_JOB_ID")
-    return f"{text} To queue the job again: scontrol requeue {job}" if job and exit_code() == SAVED else text
+    return f"{text}\nTo queue the job again: scontrol requeue {job}" if job and exit_code() == SAVED else text
 
 
 def _handle(number: int, _: FrameType | None) -> None:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
     *("--data", "demo", "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
     *("--labels", "isic2018", "--augment", "light", "--lr", "1e-3", "--epochs", "2", "--folds", "2"),
+    "--keep-checkpoints",  # tests compare them
 ]
 
 Launch = Callable[..., subprocess.CompletedProcess[str]]

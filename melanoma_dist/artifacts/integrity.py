@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from melanoma_dist.errors import DataError
-from melanoma_dist.storage.atomic import sha256
+from melanoma_dist.storage.atomic import sha256, write_text
+from melanoma_dist.storage.untrusted import read_text
+
+_WEIGHTS_HASH = "weights.sha256"
 
 
 def hashes_of(*files: Path) -> dict[str, str]:
@@ -27,3 +30,27 @@ def check_untouched(record: Path, hashes: Mapping[str, str], files: Sequence[Pat
             f"{record.parent}: {' and '.join(changed)} {verb} not what {record.name} was written with: corrupt, "
             f"edited, or left by an earlier version of this program. {remedy}"
         )
+
+
+def write_weights_hash(fold: Path, weights: Path, digest: str) -> None:
+    """Write the sha256 of a fold's weights into its folder, as ``sha256sum --check`` reads it."""
+    write_text(fold / _WEIGHTS_HASH, f"{digest}  ../{weights.parent.name}/{weights.name}\n")
+
+
+def weights_sha256(fold: Path, weights: Path) -> str:
+    """The sha256 of a fold's weights. Raises DataError unless they are the file that the training wrote."""
+    record = fold / _WEIGHTS_HASH
+    try:
+        digest = sha256(weights.resolve())
+    except OSError as error:
+        raise DataError(f"{weights}: the fold's model cannot be read ({error.strerror}). Copy it again.") from error
+    try:
+        expected = read_text(record).split(maxsplit=1)[:1]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{record}: cannot be read ({error}). Copy it again.") from error
+    if expected != [digest]:
+        raise DataError(
+            f"{weights}: differs from the file that the training wrote ({record} has another hash). Copy it again, or "
+            f"delete {fold} and summary.json and run the run's own training command to train the fold again."
+        )
+    return digest

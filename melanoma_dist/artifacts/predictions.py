@@ -3,6 +3,7 @@
 image_id, group, fold     keys
 MEL, NV, ...              float32, probability of each label
 MEL_true, NV_true, ...    float32, 1, 0 or NaN (unknown)
+MEL_calibrated, ...       float32, calibrated probability or NaN (too few images to calibrate); in a run's table alone
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 
 Array = npt.NDArray[np.float32]
+CALIBRATED = "_calibrated"
+"""Suffix of the columns of calibrated probabilities."""
 
 
 def predictions_table(
@@ -42,6 +45,11 @@ def arrays(table: pd.DataFrame, labels: tuple[str, ...]) -> tuple[Array, Array]:
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write a table, whole or not at all."""
     atomic.write_file(path, lambda aside: table.to_parquet(aside, index=False))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write the same columns as text: every number has as many digits as tell it from any other float32."""
+    atomic.write_file(path, lambda aside: table.to_csv(aside, index=False))
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

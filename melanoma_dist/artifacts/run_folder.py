@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +85,15 @@ def trainings(config: RunConfig, folder: RunFolder) -> list[tuple[RunConfig, Pat
         (replace(config, seed=seed, repeats=1), folder.path if seed == config.seed else folder.path / f"seed-{seed}")
         for seed in seeds
     ]
+
+
+def remove_checkpoints(config: RunConfig, fold: Path) -> None:
+    """Remove the checkpoints of a fold from which nothing resumes, unless the user wants to keep them.
+
+    Weights and predictions of a finished fold are elsewhere.
+    """
+    if not config.fault_tolerance.keep_checkpoints:
+        shutil.rmtree(fold / "checkpoints", ignore_errors=True)
 
 
 def locate_run(config: RunConfig, dataset: Dataset) -> RunFolder:

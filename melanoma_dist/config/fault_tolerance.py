@@ -26,6 +26,8 @@ class FaultToleranceConfig:
     """Seconds that a rank waits for the other ranks before it fails, 5 to 86400."""
     checkpoint_every: str = "10m"
     """Time (`90s`, `10m`, `2h`) or steps (`500`) between checkpoints. Each epoch ends with a checkpoint in any case."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of a finished run. By default they are removed at its end: nothing needs them any more."""
     allow_resize: bool = False
     """Resume a fold on another number of ranks. The global batches stay the same; last digits of metrics may not."""
     accept_changes: bool = False

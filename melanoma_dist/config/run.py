@@ -26,6 +26,7 @@ HeadNorm = Literal["batch", "none"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["plateau", "cosine", "onecycle", "constant"]
 Loss = Literal["bce", "focal"]
+Track = Literal["none", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
 Value = str | int | float | bool | None
 """A plain value of a field."""
@@ -174,6 +175,8 @@ class RunConfig:
     mirror: str | None = None
     """URL of a folder (`s3://BUCKET/RUNS`, `gs://BUCKET/RUNS`) for a copy of the run, kept up to date during training.
     If the local folder is lost or behind, re-running the command restores it from this copy."""
+    track: Track = "none"
+    """none, or an experiment tracker that gets parameters, metrics of epochs and results: mlflow or wandb."""
     seed: int = 0
     """Random seed of folds, head weights, sample order, augmentation and dropout, 0 to 4294967295."""
     repeats: int = 1
@@ -210,7 +213,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Value]:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""
-        outside = ("name", "runs", "mirror", "data.data", "hardware.", "fault_tolerance.")
+        outside = ("name", "runs", "mirror", "track", "data.data", "hardware.", "fault_tolerance.")
         inside = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
         # JSON has no infinity.
         return {key: str(value) if value == math.inf else value for key, value in inside.items()}

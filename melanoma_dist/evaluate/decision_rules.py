@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.artifacts.decision_rules import USED, DecisionRules, LabelRules
+from melanoma_dist.artifacts.predictions import CALIBRATED
 from melanoma_dist.artifacts.summary import Calibration, LabelCalibration
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
@@ -67,6 +68,18 @@ def cross_fitted(table: pd.DataFrame, label: str, kind: str = USED) -> npt.NDArr
         inside = fold == number
         calibrated[inside] = KINDS[kind](truth[~inside], probability[~inside]).apply(probability[inside])
     return calibrated
+
+
+def with_calibrated(table: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
+    """Add a column of cross-fitted probabilities per label; NaN where too few images of other folds calibrate them."""
+    return table.assign(**{label + CALIBRATED: _cross_fitted_or_unknown(table, label) for label in labels})
+
+
+def _cross_fitted_or_unknown(table: pd.DataFrame, label: str) -> npt.NDArray[np.float32]:
+    try:
+        return cross_fitted(table, label)
+    except DataError:
+        return np.full(len(table), np.nan, dtype=np.float32)
 
 
 def decision_curve(truth: Floats, probability: Floats) -> DecisionCurve | None:

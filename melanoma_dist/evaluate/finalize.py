@@ -10,7 +10,7 @@ import pandas as pd
 from melanoma_dist.artifacts.decision_rules import write_decision_rules
 from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.artifacts.integrity import hashes_of
-from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_predictions
+from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_csv, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
@@ -18,7 +18,7 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.evaluate.decision_rules import fit_decision_rules
+from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
 from melanoma_dist.evaluate.incidents import incidents
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
@@ -76,9 +76,10 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
     """Merge and check the predictions of one training's folds, and write them as one table."""
     labels = LABEL_SETS[config.data.labels]
     parts = [read_predictions(place / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
-    table = out_of_fold(parts, folds)
+    table = with_calibrated(out_of_fold(parts, folds), labels)
     check_truth(table, targets(about.loc[table["image_id"]], labels), labels)
     write_predictions(table, place / "predictions.parquet")
+    write_csv(table, place / "predictions.csv")
     return table
 
 

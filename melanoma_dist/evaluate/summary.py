@@ -117,18 +117,6 @@ def _cells(summary: RunSummary, row: str, entry: MetricValues) -> list[str]:
     return [auc, *(number(entry.value(metric)) for metric in SHOWN[1:]), spread]
 
 
-def rows_by_fold(summary: RunSummary) -> list[list[str]]:
-    """Metrics of the headline label, a row per fold and one out of fold."""
-    parts: dict[str, Metrics] = {f"fold {fold}": metrics for fold, metrics in summary.folds.items()}
-    rows = []
-    for name, metrics in {**parts, "out of fold": summary.out_of_fold.by_image}.items():
-        entry = metrics.labels[HEADLINE]
-        cells = [number(entry.value(metric)) for metric in SHOWN]
-        macro = [number(metrics.macro.auc)] if len(summary.labels) > 1 else []
-        rows.append([name, *cells, *macro, str(metrics.images), str(entry.positives)])
-    return rows
-
-
 def header_by_label(summary: RunSummary) -> list[str]:
     """The header of ``rows_by_label``."""
     return [
@@ -141,27 +129,48 @@ def header_by_label(summary: RunSummary) -> list[str]:
     ]
 
 
-def header_by_fold(summary: RunSummary) -> list[str]:
-    """The header of ``rows_by_fold``."""
-    macro = ["macro AUC"] if len(summary.labels) > 1 else []
-    return [HEADLINE, "AUC", *_threshold_names(summary), *macro, "images", "positives"]
-
-
 def _threshold_names(summary: RunSummary) -> list[str]:
     at = summary.threshold
     return ["AP", f"precision at {at}", f"recall at {at}", f"specificity at {at}"]
 
 
-def with_interval(interval: Interval | MetricInterval) -> str:
+def short_header() -> list[str]:
+    """The header of ``short_rows``."""
+    return ["", "AUC (95 % interval)", "sensitivity", "specificity", "n"]
+
+
+def short_rows(summary: RunSummary) -> list[list[str]]:
+    """Out-of-fold metrics, a row per label, narrow enough for a terminal; ``n``: positives of the known images."""
+    pooled = summary.out_of_fold.by_image
+    rows = []
+    for label in summary.labels:
+        entry = pooled.labels[label]
+        counts = f"{entry.positives} of {entry.positives + entry.negatives}"
+        auc = with_interval(pooled.intervals[label].auc, 3)
+        rows.append([label, auc, number(entry.sensitivity, 3), number(entry.specificity, 3), counts])
+    return rows
+
+
+def conclusion(summary: RunSummary) -> str:
+    """What the run found, in one sentence."""
+    pooled = summary.out_of_fold.by_image
+    on = " synthetic" if summary.synthetic else ""
+    return (
+        f"Melanoma AUC {with_interval(pooled.intervals[HEADLINE].auc, 3)} over {pooled.images}{on} images, each "
+        f"predicted by the one of {len(summary.folds)} folds that did not train on it."
+    )
+
+
+def with_interval(interval: Interval | MetricInterval, decimals: int = 4) -> str:
     """An estimate with its interval for people: ``0.8123 (0.7801 to 0.8411)``."""
-    if interval.estimate is None:
-        return "–"
-    return f"{interval.estimate:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+    if interval.low is None or interval.high is None:
+        return number(interval.estimate, decimals)
+    return f"{number(interval.estimate, decimals)} ({interval.low:.{decimals}f} to {interval.high:.{decimals}f})"
 
 
-def number(value: float | None) -> str:
-    """A metric for people: four decimals, a dash for None."""
-    return "–" if value is None else f"{value:.4f}"
+def number(value: float | None, decimals: int = 4) -> str:
+    """A metric for people: a dash for None."""
+    return "–" if value is None else f"{value:.{decimals}f}"
 
 
 def _plus_minus(spread: FoldSpread) -> str:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
-from melanoma_dist.artifacts.integrity import hashes_of
+from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
@@ -32,7 +32,6 @@ from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
-from melanoma_dist.train.checkpoint import best_hashes
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
 from melanoma_dist.train.predict import predict, to_device, uses_amp
@@ -115,18 +114,7 @@ class Ensemble:
     @cached_property
     def weights_sha256(self) -> dict[int, str]:
         """The sha256 of each fold's weights. Raises DataError for weights that are missing or replaced."""
-        hashes = {}
-        for unit in self.units:
-            digest = _sha256(unit.model)
-            checkpoints = best_hashes(unit.folder / "checkpoints")
-            if checkpoints and digest not in checkpoints:
-                raise DataError(
-                    f"{unit.model}: differs from the file that the training wrote (its checkpoints have another "
-                    f"hash). Restore it from the best checkpoint in {unit.folder / 'checkpoints'}: the same file is "
-                    "model.safetensors there."
-                )
-            hashes[unit.fold] = digest
-        return hashes
+        return {unit.fold: weights_sha256(unit.folder, unit.model) for unit in self.units}
 
     def fold_model(self, fold: int) -> Classifier:
         """The model of one fold with its weights, on the CPU. Raises DataError for weights of another model."""
@@ -225,13 +213,3 @@ def _load_model(unit: Unit) -> Classifier:
     if wrong:
         raise DataError(f"{unit.model}: is not the model of this fold: it has {'; '.join(wrong)}. Copy it again.")
     return model
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashes_of(path)[path.name]
-    except OSError as error:
-        raise DataError(
-            f"{path}: the fold's model cannot be read ({error.strerror}). Copy it again; the best checkpoint of the "
-            "fold holds the same file as model.safetensors."
-        ) from error

@@ -53,7 +53,11 @@ class TrainedRun:
         return self.summary.data.size
 
     def predictions(self) -> pd.DataFrame:
-        """The out-of-fold predictions: ``image_id, group, fold``, and per label a probability and ``<label>_true``."""
+        """The out-of-fold predictions: ``image_id, group, fold``, and columns for each label.
+
+        ``<label>`` is the raw probability, ``<label>_true`` the truth, ``<label>_calibrated`` the calibrated
+        probability. Its calibrator was fitted on the other folds.
+        """
         return read_predictions(self.folder.predictions)
 
     def ensemble(self, gpus: int | None = 0, threads: int | None = None) -> Ensemble:

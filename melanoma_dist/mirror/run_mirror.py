@@ -66,9 +66,9 @@ class MirrorPart:
         return Uploader(self.url, self.copy, log)
 
     def local_progress(self) -> tuple[int, str]:
-        """Return how many completion files are on this disk, and the newest intact checkpoint."""
+        """Return how many completion files are on this disk, and the newest intact checkpoint if it is needed."""
         finished = sum((self.root / path).is_file() for path in self.completion_files)
-        if self.fold is None:
+        if self.fold is None or finished:
             return finished, ""
         checkpoints = atomic.committed_folders(self.root / f"fold-{self.fold}/checkpoints", "epoch-*")
         intact = (name for name in reversed(checkpoints) if atomic.integrity_error(checkpoints[name]) is None)
@@ -77,6 +77,8 @@ class MirrorPart:
     def mirror_progress(self, generation: Generation) -> tuple[int, str]:
         """Return the same of a generation of the copy."""
         finished = sum(path in generation.files for path in self.completion_files)
+        if finished == len(self.completion_files):  # nothing resumes: the end of the run removes the checkpoints
+            return finished, ""
         checkpoints = [match[1] for match in map(_CHECKPOINT_FILE.fullmatch, generation.files) if match]
         return finished, max(checkpoints, default="")
 

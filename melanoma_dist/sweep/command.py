@@ -48,6 +48,8 @@ def sweep(settings: SweepConfig) -> None:
     config = settings.run
     if config.mirror is not None:
         raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
+    if config.track != "none":
+        raise ConfigError.of("track", config.track, "a sweep is not tracked", "Leave the flag out.")
     space = read_space(settings.space)
     check_space(space, config)
     trials = _trials(settings, space)

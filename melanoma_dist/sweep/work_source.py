@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from melanoma_dist.artifacts.run_folder import locate_run, open_run
+from melanoma_dist.artifacts.run_folder import locate_run, open_run, remove_checkpoints
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.node_copies import resolve_source
@@ -133,8 +132,7 @@ class SweepWorkSource:
                 self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
                 self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
         if state != "paused":
-            # Nothing resumes from its checkpoints: weights and predictions of a finished fold are elsewhere.
-            shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
+            remove_checkpoints(unit.config, unit.folder)
             self._on_end(trial.configuration)
 
     def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
@@ -143,7 +141,7 @@ class SweepWorkSource:
             raise error
         self._display.remove(unit.name)
         self._fail(self._units.pop(unit), seconds, error)
-        shutil.rmtree(unit.folder / "checkpoints", ignore_errors=True)
+        remove_checkpoints(unit.config, unit.folder)
 
     def on_idle(self) -> None:
         """Redraw."""

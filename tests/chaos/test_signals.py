@@ -10,8 +10,8 @@ import pytest
 from .conftest import Command, assert_same
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
-SAVED = "saved and stopped: run the same command again to resume at this step."
-KEPT = "Checkpoints are kept. Run the same command again to resume from the last ones."
+SAVED = "stopped, and every step is saved. The same command resumes:"
+KEPT = "Checkpoints are kept. The same command resumes from the last ones:"
 
 
 def test_a_signal_while_something_starts_and_in_a_validation(command: Command, finished: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RunRecord, current_environment, now, write_run_record
 from melanoma_dist.data.folds import make_folds
@@ -51,13 +52,7 @@ def test_a_lost_machine_loses_nothing(data: Path, tmp_path: Path) -> None:
     shutil.rmtree(lost.run)
     restore(run, parts, ConfigError("busy"), print)
     assert {path for path in lost.run.rglob("*") if path.is_file()} == finished
-    assert atomic.sha256(lost.model) in jobs_hashes(lost)
-
-
-def jobs_hashes(unit: Unit) -> set[str]:
-    from melanoma_dist.train.checkpoint import best_hashes
-
-    return best_hashes(unit.folder / "checkpoints")
+    assert weights_sha256(lost.folder, lost.model) == atomic.sha256(lost.model)
 
 
 def unit_in(folder: Path, data: Path, mirror: str) -> Unit:

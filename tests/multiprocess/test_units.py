@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
+from melanoma_dist.distributed.preflight import ModelSize, run_bytes
 from melanoma_dist.errors import ResumeError
+from melanoma_dist.models.classifier import build_classifier
+from melanoma_dist.storage import atomic
 from melanoma_dist.train.checkpoint import Checkpoints
 from melanoma_dist.train.events import EpochDone, Note, Paused, UnitDone
 from melanoma_dist.train.unit import Unit
@@ -66,6 +71,25 @@ def test_a_unit_leaves_what_it_promises(finished: tuple[Unit, list[object]]) -> 
     assert (unit.folder / "metrics.jsonl").read_text().count("\n") == 2
     assert len(list((unit.folder / "checkpoints").glob("epoch-*"))) == 2
     assert list(unit.folder.glob("events.*"))
+
+
+def test_the_estimated_room_is_what_the_unit_takes(finished: tuple[Unit, list[object]]) -> None:
+    """No run with enough room is refused, and nearly every run without is."""
+    unit, _ = finished
+    model = build_classifier(unit.config.model, 32, 1, unit.config.seed)
+    files = [*unit.folder.glob("checkpoints/*/*"), unit.model]
+    taken = sum(path.stat().st_size for path in files)
+    assert 0.7 * taken < run_bytes(unit.config, ModelSize.of(model)) / unit.config.data.folds <= taken
+
+
+def test_the_hash_of_the_weights_is_as_other_programs_check_it(finished: tuple[Unit, list[object]]) -> None:
+    unit, _ = finished
+    check = ["sha256sum", "--check", "--strict", "weights.sha256"]
+    done = subprocess.run(check, cwd=unit.folder, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "../model/fold-1.safetensors: OK\n"), done.stderr
+    assert weights_sha256(unit.folder, unit.model) == atomic.sha256(unit.model)
+    best = max(unit.folder.glob("checkpoints/best-*"))
+    assert unit.model.read_bytes() == (best / "model.safetensors").read_bytes()
 
 
 def epoch_records(unit: Unit) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from melanoma_dist.distributed import cluster, nodes, units
 from melanoma_dist.distributed.plan import Layout, Machines
 from melanoma_dist.distributed.units import WorkSource
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.evaluate.tracking import RunTracker
 
 from .samples import tiny
 
@@ -33,11 +34,11 @@ def test_a_resumed_run_has_the_layout_it_started_with(
     monkeypatch.setattr(cluster, "joined", four_cores)
     monkeypatch.setattr(units, "train_units", record)
     config = tiny(folds=4)
-    run._train_folds(config, dataset, RunFolder(tmp_path, {}))
+    run._train_folds(config, dataset, RunFolder(tmp_path, {}), RunTracker(None))
     for fold in (0, 2, 3):
         (tmp_path / f"fold-{fold}").mkdir()
         (tmp_path / f"fold-{fold}" / "predictions.parquet").touch()
-    run._train_folds(config, dataset, RunFolder(tmp_path, {}))
+    run._train_folds(config, dataset, RunFolder(tmp_path, {}), RunTracker(None))
     (all_folds, first), (missing, second) = started
     assert (all_folds, missing) == ([0, 1, 2, 3], [1])
     assert second == first
@@ -58,7 +59,7 @@ def test_nothing_trains_on_nodes_that_do_not_share_the_folder(
     monkeypatch.setattr(nodes, "require_shared", refuse)
     monkeypatch.setattr(units, "train_units", lambda *_: pytest.fail("it trains"))
     with pytest.raises(ConfigError, match=f"--runs {tmp_path}: is not shared"):
-        run._train_folds(tiny(folds=2), dataset, RunFolder(tmp_path, {}))
+        run._train_folds(tiny(folds=2), dataset, RunFolder(tmp_path, {}), RunTracker(None))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 3}', '{"schema": 3, "synthetic": 1, "folds": 7}'])

@@ -24,10 +24,12 @@ FLAGS = [
     "accept_changes", "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size",
     "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
-    "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "labels", "layer_decay", "loss",
+    "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "keep_checkpoints", "labels",
+    "layer_decay", "loss",
     "lr", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
     "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
-    "schedule", "seed", "sync_batchnorm", "threshold", "warmup_epochs", "weight_decay", "weights",
+    "schedule", "seed", "sync_batchnorm", "threshold", "track", "warmup_epochs", "weight_decay",
+    "weights",
 ]  # fmt: skip
 
 NAMES = "must be 1 to 100 letters, digits, '.', '-' and '_', and begin with neither '.' nor '-'"
@@ -203,7 +205,7 @@ def test_the_identity_holds_every_field_but_places_hardware_and_fault_tolerance(
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
     machines = {f"hardware.{item.name}" for item in fields(HardwareConfig)}
     faults = {f"fault_tolerance.{item.name}" for item in fields(FaultToleranceConfig)}
-    assert outside == {"name", "runs", "mirror", "data.data"} | machines | faults
+    assert outside == {"name", "runs", "mirror", "track", "data.data"} | machines | faults
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.calibration import _SigmoidCalibration
 from sklearn.metrics import roc_auc_score
 
 from melanoma_dist.artifacts.decision_rules import read_decision_rules
@@ -20,7 +21,7 @@ from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
-from melanoma_dist.evaluate.decision_rules import fit_decision_rules
+from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
 from melanoma_dist.evaluate.finalize import finalize
 from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, over_folds, variance_components
 
@@ -64,6 +65,36 @@ def test_a_run_is_concluded_from_its_predictions(dataset: Dataset, tmp_path: Pat
         input_wait_share=0.1,
     )  # fmt: skip
     assert summary.seed_repeats is None
+
+
+def test_calibrated_probabilities_stand_beside_raw_ones_and_no_image_calibrates_itself(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    config, folder, folds = trained(dataset, tmp_path)
+    before = pd.concat([pd.read_parquet(path) for path in folder.path.glob("fold-*/predictions.parquet")])
+    finalize(config, dataset, folds, folder, 3.0)
+    table = pd.read_parquet(folder.predictions)
+    raw = before.sort_values("image_id", ignore_index=True)
+    pd.testing.assert_frame_equal(table[raw.columns], raw, check_exact=True)
+    assert list(table.columns) == [*raw.columns, *(f"{label}_calibrated" for label in LABELS)]
+    for fold in range(FOLDS):
+        inside = table["fold"] == fold
+        others, own = table[~inside & table["MEL_true"].notna()], table[inside]
+        logits = [np.log(rows["MEL"].astype(float) / (1 - rows["MEL"].astype(float))) for rows in (others, own)]
+        platt = _SigmoidCalibration().fit(logits[0].to_numpy(), others["MEL_true"].to_numpy())
+        np.testing.assert_allclose(own["MEL_calibrated"], platt.predict(logits[1].to_numpy()), atol=1e-3)
+    text = pd.read_csv(folder.path / "predictions.csv", dtype={c: str(table[c].dtype) for c in table.columns})
+    pd.testing.assert_frame_equal(text, table, check_exact=True)
+
+
+def test_a_label_with_too_few_images_has_no_calibrated_probability(dataset: Dataset) -> None:
+    images = pd.DataFrame({"image_id": list("abcd"), "group": list("abcd")})
+    truth = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], dtype=np.float32)
+    probability = np.array([[0.9, 0.1], [0.2, 0.1], [0.4, 0.3], [0.6, 0.2]], dtype=np.float32)
+    table = predictions_table(images, 0, ("MEL", "NV"), probability, truth).assign(fold=[0, 0, 1, 1])
+    calibrated = with_calibrated(table, ("MEL", "NV"))
+    assert calibrated["NV_calibrated"].isna().all()
+    assert calibrated["MEL_calibrated"].notna().all()
 
 
 def test_repeats_tell_the_variance_of_seeds_from_that_of_folds(dataset: Dataset, tmp_path: Path) -> None:

@@ -148,6 +148,18 @@ def test_a_part_that_is_behind_is_restored(run: Run) -> None:
     assert run.restore_run() == files
 
 
+def test_checkpoints_that_a_finished_fold_removed_are_not_fetched_again(run: Run) -> None:
+    """The last upload may have failed, so the mirror still has them."""
+    run.start()
+    run.finish()
+    run.copy()
+    shutil.rmtree(run.folder.path / "fold-0" / "checkpoints")
+    assert not any(path.startswith("fold-0/checkpoints") for path in run.restore_run())
+    assert run.messages == []
+    (run.folder.path / "fold-1" / "predictions.parquet").unlink()  # unfinished here: the mirror is further
+    assert "fold-1/predictions.parquet" in run.restore_run()
+
+
 def test_an_interrupted_restore_never_leaves_a_run_that_only_looks_finished(run: Run) -> None:
     run.start()
     run.finish()

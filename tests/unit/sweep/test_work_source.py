@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def setting(dataset: Dataset, tmp_path: Path) -> Iterator[Setting]:
 def epoch_done(unit: Unit, epoch: int) -> EpochDone:
     """The higher the rate the better."""
     auc = 0.5 + unit.config.optimizer.lr + 0.01 * epoch
-    return EpochDone(unit.fold, epoch, EPOCHS, 0.1, "AUC", auc, auc, epoch, 1.0, 0.0, 1.0)
+    return EpochDone(unit.fold, epoch, EPOCHS, 0.1, 0.2, "AUC", auc, auc, epoch, 1.0, 0.0, 1.0)
 
 
 def train(source: SweepWorkSource, unit: Unit, first: int = 1, last: int = EPOCHS) -> str | None:
@@ -92,6 +93,16 @@ def test_a_finished_sweep_leaves_no_checkpoints(setting: Setting) -> None:
     assert not list(setting.folder.rglob("checkpoints"))
     assert sorted(set(setting.ended)) == [0, 1, 2, 3]
     assert (setting.folder / setting.context.name(0, setting.controller.values[0]) / "config.yaml").is_file()
+
+
+def test_checkpoints_stay_where_the_user_wants_them(setting: Setting) -> None:
+    config = setting.context.config
+    faults = replace(config.fault_tolerance, keep_checkpoints=True)
+    setting.context = replace(setting.context, config=replace(config, fault_tolerance=faults))
+    source = setting.start()
+    while (unit := source.next_unit()) is not None:
+        train(source, unit)
+    assert list(setting.folder.rglob("checkpoints"))
 
 
 def test_units_pause_when_the_time_budget_is_spent_and_a_later_command_resumes_them(

@@ -15,9 +15,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import MANIFEST, Dataset
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.storage.atomic import sha256
 
 from ...data.conftest import rewrite
 from .commands import record, run_evaluate
@@ -41,19 +43,19 @@ def as_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-def forget_checkpoints(run: Path) -> None:
-    for folder in run.glob("fold-*/checkpoints"):
-        shutil.rmtree(folder)
+def accept_weights(run: Path) -> None:
+    """Record the hash of whatever the weights are now."""
+    write_weights_hash(run / "fold-0", model(run), sha256(model(run)))
 
 
 def cut_model(run: Path) -> None:
-    forget_checkpoints(run)
     model(run).write_bytes(model(run).read_bytes()[:1000])
+    accept_weights(run)
 
 
 def swap_models(run: Path) -> None:
-    forget_checkpoints(run)
     shutil.copyfile(model(run, 1), model(run))
+    accept_weights(run)
 
 
 def edit_config(run: Path, old: str, new: str) -> None:
@@ -97,6 +99,8 @@ def edit_rules(run: Path) -> None:
         (lambda run: model(run).unlink(), "the fold's model cannot be read (No such file"),
         (lambda run: as_pipe(model(run)), "the fold's model cannot be read (not a regular file"),
         (lambda run: change_bytes(model(run), -1), "differs from the file that the training wrote"),
+        (lambda run: (run / "fold-0" / "weights.sha256").unlink(), "weights.sha256: cannot be read"),
+        (lambda run: (run / "fold-0" / "weights.sha256").write_text(""), "weights.sha256 has another hash"),
         (cut_model, "is corrupt, or of another model"),
         (swap_models, "is not the model of this fold: it has fold '1', not '0'"),
         (lambda run: edit_config(run, "test_resnet", "test_vit"), "config.yaml is not what the run was made with"),
@@ -196,12 +200,12 @@ def test_an_image_that_cannot_be_decoded(
 
 
 def test_weights_that_changed_after_an_evaluation(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    forget_checkpoints(run)
     run_evaluate(capfd, run, "--holdout", "holdout")
     with safe_open(model(run), "pt") as file:
         about = file.metadata()
     weights = load_file(model(run))
     save_file({**weights, "linear.bias": weights["linear.bias"] + 1}, model(run), about)
+    accept_weights(run)
     message = run_evaluate(capfd, run, "--holdout", "holdout", code=2)
     assert "the weights differ from those of evaluation 1 of" in message
     assert [path.name for path in run.glob("evaluations/[!.]*")] == ["001-holdout"]
