@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -81,14 +81,17 @@ class RawFolder:
         Raises DataError if several tables qualify and differ.
         """
         named = [table for table in self.tables if table.stem == name.lower()]
-        fitting = named or [table for table in where if set(columns) <= set(table.header)]
-        if len({table.path.read_bytes() for table in fitting}) > 1:
-            listing = ", ".join(self.name(table.path) for table in fitting)
+        return self.only(named or [table for table in where if set(columns) <= set(table.header)], f"{name}.csv")
+
+    def only(self, tables: Sequence[TableFile], what: str) -> TableFile | None:
+        """The first of the tables that could be ``what``; None without any. Raises DataError if they differ."""
+        if len({table.path.read_bytes() for table in tables}) > 1:
+            listing = ", ".join(self.name(table.path) for table in tables)
             raise DataError(
-                f"--raw {self.folder}: {len(fitting)} different tables could be {name}.csv: {listing}. "
+                f"--raw {self.folder}: {len(tables)} different tables could be {what}: {listing}. "
                 "Move all but one out of this folder."
             )
-        return fitting[0] if fitting else None
+        return tables[0] if tables else None
 
     def files(self, pattern: re.Pattern[str], folders: Collection[str] | None = None) -> Files:
         """The files with a matching name, by the pattern's first group in upper case.

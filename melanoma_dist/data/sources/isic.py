@@ -122,6 +122,8 @@ class IsicChallenge(ABC):
             files |= {image_id: (*files.get(image_id, ()), *paths) for image_id, paths in content.files.items()}
         records = pd.concat([content.records for content in contents if content.records is not None], ignore_index=True)
         labelled = set(records["image_id"])
+        if selected and not labelled and not problems.count:
+            raise DataError(self._no_labels(raw))
         suffixed = int(records.pop("entry").str.lower().str.endswith(_SUFFIX).sum())
         remarks = [f"{suffixed} ids carry the suffix {_SUFFIX}, which is no part of the id."] if suffixed else []
         return Collection(

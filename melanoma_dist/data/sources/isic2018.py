@@ -57,7 +57,8 @@ class _Isic2018(IsicChallenge):
 
     def read_labels(self, path: Path, problems: Problems) -> pd.DataFrame:
         """Read 0 and 1 of each class from the official table, or the names of diagnoses."""
-        return super().read_labels(path, problems) if self.id_column in read_header(path) else _read(path, problems)
+        named = _names_diagnoses(read_header(path))
+        return _read(path, problems) if named else super().read_labels(path, problems)
 
     def metadata_table(self, raw: RawFolder, part: Part) -> Metadata | None:
         """The official groupings, or the table that names the diagnosis: it names the lesion too."""
@@ -72,8 +73,11 @@ class _Isic2018(IsicChallenge):
 
 
 def _named_diagnoses(raw: RawFolder) -> TableFile | None:
-    tables = [each for each in raw.tables if set(_COLUMNS) & set(each.header) and set(_IDS) & set(each.header)]
-    return raw.table("HAM10000_metadata", (), tables)
+    return raw.only([each for each in raw.tables if _names_diagnoses(each.header)], "the diagnoses of HAM10000")
+
+
+def _names_diagnoses(header: tuple[str, ...]) -> bool:
+    return bool(set(_COLUMNS) & set(header) and set(_IDS) & set(header))
 
 
 def _id_column(header: tuple[str, ...]) -> IdColumn:

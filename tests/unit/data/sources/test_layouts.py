@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.merge import merge_collections
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import DataError
@@ -149,6 +150,27 @@ def test_a_diagnosis_that_is_no_class_of_2018_is_told(small: Raw) -> None:
     table.write_text(table.read_text().replace(",nv,", ",wart,"))
     with pytest.raises(DataError, match=r"dx 'wart': is not one of the classes MEL, NV.*\(also line 7 'wart'"):
         read_collections(small.folder, ("2018",))
+
+
+@pytest.mark.parametrize("table", [TRUTH, HAM])
+def test_a_named_table_without_the_needed_columns_is_told(table: str, small: Raw) -> None:
+    if table == HAM:
+        kaggle(small.folder)
+    path = small.folder / table
+    path.write_text(path.read_text().replace("image", "picture", 1))
+    with pytest.raises(DataError, match=r"the columns image(_id)?.* are missing|holds no labels of ISIC 2018"):
+        read_collections(small.folder, ("2018",))
+
+
+def test_a_table_of_another_collection_of_the_archive_disturbs_no_year(raw: Raw) -> None:
+    raw.image_2019(1)
+    rows = ("isic_id,diagnosis,lesion_id", "ISIC_0000003,wart,IL_1")
+    (raw.folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+    collections = read_collections(raw.folder, ("2019",))
+    assert [(each.name, len(each.records)) for each in collections if each.selected] == [("2019", 1)]
+    assert len(merge_collections(collections)) == 1
+    with pytest.raises(DataError, match=r"holds no labels of ISIC 2018"):
+        read_collections(raw.folder, ("2018",))
 
 
 def test_images_that_no_row_needs_and_files_of_systems_are_left_alone(small: Raw, out: Path) -> None:
