@@ -6,7 +6,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -73,6 +73,12 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))  # ids and reasons may hold brackets
     stdout.print(grid)
+
+
+def places(files: Mapping[str, object]) -> None:
+    """Print where files are, one a line, each after its name."""
+    for name, path in files.items():
+        info(f"{name + ':':<13}{path}")
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:

@@ -280,7 +280,5 @@ def _show(summary: RunSummary, folder: RunFolder) -> None:
     for incident in summary.incidents:
         console.info(f"note: {incident}")
     console.info(conclusion(summary))
-    places = {"report": folder.report, "predictions": folder.path / "predictions.csv", "metrics": folder.summary}
-    for name, path in {**places, "models": folder.path / "model"}.items():
-        console.info(f"{name + ':':<13}{path}")
-    console.info(f"{'curves:':<13}tensorboard --logdir {folder.path.parent}")
+    files = {"report": folder.report, "predictions": folder.path / "predictions.csv", "metrics": folder.summary}
+    console.places({**files, "models": folder.path / "model", "curves": f"tensorboard --logdir {folder.path.parent}"})

@@ -69,8 +69,8 @@ class Outcome:
             console.info(line)
         folder = self._context.folder
         files = {"page": "sweep.html", "leaderboard": "leaderboard.csv", "ledger": "ledger.parquet"}
-        console.info("  ".join(f"{title}: {folder / name}" for title, name in files.items()))
-        console.info(f"curves: tensorboard --logdir {folder}")
+        places = {title: folder / name for title, name in files.items()}
+        console.places({**places, "curves": f"tensorboard --logdir {folder}"})
         if best is not None:
             console.info(f"train the best with all folds: {console.program()} --config {folder / 'best.yaml'}")
         elif entries and all(entry.state == "failed" for entry in entries):

@@ -12,6 +12,7 @@ import torch
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
+from melanoma_dist.train.device import gpu_load
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -53,3 +54,11 @@ def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
         train_unit(unit, World(gpu=0, threads=2), lambda event: None)
         tables.append(pd.read_parquet(unit.predictions))
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+def test_the_load_of_the_gpu_is_measured() -> None:
+    torch.ones(1000, device="cuda")
+    load = gpu_load(0)
+    assert load is not None
+    assert load.memory_gb > 0
+    assert load.utilization is None or 0 <= load.utilization <= 1

@@ -131,4 +131,4 @@ def _show(comparison: Comparison, out: Path) -> None:
     console.info("What this does not say:")
     for line in comparison.limits:
         console.info(f"- {line}")
-    console.info(f"page: {out / 'comparison.html'}  metrics: {out / 'comparison.json'}")
+    console.places({"page": out / "comparison.html", "metrics": out / "comparison.json"})

@@ -53,9 +53,8 @@ def evaluate(settings: EvaluateConfig) -> None:
     report = with_files(run.folder.path, run.summary, run.predictions())
     write_report(report)
     write_card(report)
-    console.info(
-        f"metrics: {evaluation.path / EVALUATION}  predictions: {evaluation.predictions}  report: {run.folder.report}"
-    )
+    record_file = evaluation.path / EVALUATION
+    console.places({"report": run.folder.report, "predictions": evaluation.predictions, "metrics": record_file})
 
 
 def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:

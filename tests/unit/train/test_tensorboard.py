@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from melanoma_dist.train.clock import Speed
@@ -33,6 +34,20 @@ def test_the_load_of_a_gpu_is_shown_as_far_as_it_is_known(tmp_path: Path) -> Non
     assert [(each.step, round(each.value, 6)) for each in events.Scalars("gpu/utilization")] == [(2, 0.9)]
     assert events.Scalars("validation/loss")[0].value == pytest.approx(EPOCH.validation_loss)
     assert events.Scalars("train/gradient_norm")[0].value == pytest.approx(EPOCH.gradient_norm)
+
+
+@pytest.mark.parametrize(("answer", "utilization"), [(87, 0.87), (ModuleNotFoundError("pynvml"), None)])
+def test_a_gpu_whose_driver_does_not_tell_its_utilization_has_its_memory_alone(
+    answer: int | Exception, utilization: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(gpu: int) -> int:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(torch.cuda, "utilization", ask)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda gpu: 3_500_000_000)
+    assert gpu_load(0) == GpuLoad(3.5, utilization)
 
 
 def test_without_a_gpu_there_is_no_load() -> None:
