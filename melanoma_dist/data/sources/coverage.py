@@ -32,11 +32,13 @@ def count_gap(records: pd.DataFrame, official: Official) -> str:
     images, lesions = len(records), records["lesion_id"].dropna()
     counts = Official(images, len(lesions), lesions.nunique())
     unnamed = records["lesion_id"].isna() & (records["image_id"] >= _FIRST_NAMED)
-    wrong = (
-        images > official.images
-        or (official.with_lesion > 0 and unnamed.any())
-        or images - len(lesions) > official.images - official.with_lesion
-        or (images == official.images and counts != official)
+    wrong = images > official.images or (
+        official.lesions > 0
+        and (
+            unnamed.any()
+            or images - len(lesions) > official.images - official.with_lesion
+            or (images == official.images and counts != official)
+        )
     )
     if not wrong:
         return ""

@@ -103,11 +103,6 @@ class IsicChallenge(ABC):
         """The splits of the parts other than the training set."""
         return frozenset(part.split for part in self.parts) - {TRAIN}
 
-    @property
-    def ids(self) -> IdColumn:
-        """The column of image ids."""
-        return IdColumn(self.id_column, base_id, "must be ISIC_ and seven digits")
-
     def has_labels(self, raw: RawFolder) -> bool:
         """Whether any part's labels lie in the raw folder."""
         return any(self.labels_table(raw, part) for part in self.parts)
@@ -132,7 +127,7 @@ class IsicChallenge(ABC):
             files,
             masks={image_id: paths[0] for image_id, paths in raw.files(MASK_FILE, self.masks).items()},
             elsewhere={image_id: paths for image_id, paths in raw.files(IMAGE_FILE).items() if image_id in labelled},
-            notes=tuple(note for content in contents for note in content.notes),
+            notes=(*(note for content in contents for note in content.notes), *self._unused(raw)),
             remarks=(*(remark for content in contents for remark in content.remarks), *remarks),
             gaps=tuple(gap for content in contents for gap in content.gaps),
             selected=selected,
@@ -142,7 +137,7 @@ class IsicChallenge(ABC):
         """The table of a part's labels."""
         return raw.table(part.labels, (self.id_column, *self.label_columns), self._unnamed(raw, part))
 
-    def read_labels(self, path: Path, problems: Problems) -> pd.DataFrame:
+    def read_labels(self, path: Path, part: Part, problems: Problems) -> pd.DataFrame:
         """``image_id``, ``entry`` and the year's label columns of the table that `labels_table` found."""
         return read_labels(path, self._ids(), self.label_columns, self.unlabelled_rows, problems)
 
@@ -168,6 +163,17 @@ class IsicChallenge(ABC):
             and split.startswith(tuple(_SPLIT.findall(raw.name(table.path).lower())[-1:]))
         ]
 
+    def _unused(self, raw: RawFolder) -> list[str]:
+        """Notes about tables of labels that no part reads: they may name a test set."""
+        tables = [self.labels_table(raw, part) for part in self.parts]
+        contents = {table.path.read_bytes() for table in tables if table}
+        return [
+            f"does not use {raw.name(table.path)}, which has the columns of labels: give it its official name if it "
+            "belongs here, or move it away"
+            for table in raw.tables
+            if {self.id_column, *self.label_columns} <= set(table.header) and table.path.read_bytes() not in contents
+        ]
+
     def _no_labels(self, raw: RawFolder) -> str:
         columns = (self.id_column, *self.label_columns)
         return (
@@ -184,7 +190,7 @@ class IsicChallenge(ABC):
         if table is None:
             note = f"{len(files)} images in {part.images} have no labels: no {part.labels}.csv"
             return _Content(None, {}, [note] if files else [], [], [])
-        labels, metadata = self.read_labels(table.path, problems), self.metadata_table(raw, part)
+        labels, metadata = self.read_labels(table.path, part, problems), self.metadata_table(raw, part)
         records = pd.concat([labels[["image_id", "entry"]], self.map_labels(labels)], axis=1)
         taken, gap = [f"labels from {raw.name(table.path)}"], ""
         if metadata:

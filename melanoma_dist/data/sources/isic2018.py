@@ -53,16 +53,17 @@ class _Isic2018(IsicChallenge):
 
     def labels_table(self, raw: RawFolder, part: Part) -> TableFile | None:
         """The official table, or one that names the diagnosis."""
-        return super().labels_table(raw, part) or (_named_diagnoses(raw) if part.split == TRAIN else None)
+        return super().labels_table(raw, part) or _named_diagnoses(raw, part)
 
-    def read_labels(self, path: Path, problems: Problems) -> pd.DataFrame:
-        """Read 0 and 1 of each class from the official table, or the names of diagnoses."""
+    def read_labels(self, path: Path, part: Part, problems: Problems) -> pd.DataFrame:
+        """Read 0 and 1 of each class, or the names of diagnoses."""
         named = _names_diagnoses(read_header(path))
-        return _read(path, problems) if named else super().read_labels(path, problems)
+        return _read(path, part, problems) if named else super().read_labels(path, part, problems)
 
     def metadata_table(self, raw: RawFolder, part: Part) -> Metadata | None:
         """The official groupings, or the table that names the diagnosis: it names the lesion too."""
-        table = _named_diagnoses(raw) if part.split == TRAIN else None
+        labels = self.labels_table(raw, part)
+        table = labels if labels and _names_diagnoses(labels.header) else _named_diagnoses(raw, part)
         if (official := super().metadata_table(raw, part)) or table is None:
             return official
         return Metadata(
@@ -72,8 +73,10 @@ class _Isic2018(IsicChallenge):
         )
 
 
-def _named_diagnoses(raw: RawFolder) -> TableFile | None:
-    return raw.only([each for each in raw.tables if _names_diagnoses(each.header)], "the diagnoses of HAM10000")
+def _named_diagnoses(raw: RawFolder, part: Part) -> TableFile | None:
+    """The table of the training set that names diagnoses. One of the test set is known by its official name only."""
+    tables = [table for table in raw.tables if _names_diagnoses(table.header) and "task3_test" not in table.stem]
+    return raw.only(tables, "the diagnoses of HAM10000") if part.split == TRAIN else None
 
 
 def _names_diagnoses(header: tuple[str, ...]) -> bool:
@@ -84,15 +87,15 @@ def _id_column(header: tuple[str, ...]) -> IdColumn:
     return IdColumn(next(name for name in _IDS if name in header), base_id, "must be ISIC_ and seven digits")
 
 
-def _read(path: Path, problems: Problems) -> pd.DataFrame:
-    """``image_id``, ``entry`` and the classes of the training set, from the names of diagnoses."""
+def _read(path: Path, part: Part, problems: Problems) -> pd.DataFrame:
+    """``image_id``, ``entry`` and the classes of a part, from the names of diagnoses."""
     header = read_header(path)
     columns = tuple(name for name in _COLUMNS if name in header)
     table = read_table(path, _id_column(header), columns, problems)
-    of_training = table["image_id"].between(*_TRAINING)
-    if others := int((~of_training).sum()):
+    of_part = table["image_id"].between(*_TRAINING) | (part.split != TRAIN)
+    if others := int((~of_part).sum()):
         problems.remark(path, f"left out {others} images that are not of the training set of 2018")
-    table = table[of_training].reset_index(drop=True)
+    table = table[of_part].reset_index(drop=True)
     texts = [next(filter(None, row), "") for row in table[[*columns]].itertuples(index=False)]
     labels = pd.DataFrame(
         {label: [float(bool(words.search(text.lower()))) for text in texts] for label, words in _WORDS.items()}

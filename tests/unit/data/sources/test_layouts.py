@@ -144,6 +144,27 @@ def test_kaggle_knows_age_and_sex(small: Raw) -> None:
     assert set(records["sex"]) == {"male"}
 
 
+def test_the_test_set_of_2018_is_read_as_its_authors_publish_it(small: Raw) -> None:
+    kaggle(small.folder)
+    rows = ("lesion_id,image_id,dx,dx_type,age,sex,localization", "HAM_9,ISIC_0034524,bkl,histo,50,male,back")
+    (small.folder / "ISIC2018_Task3_Test_GroundTruth.csv").write_text("\n".join(rows) + "\n")
+    collection = read_collections(small.folder, ("2018",))[0]
+    records = collection.records.set_index("image_id")
+    assert records.loc["ISIC_0034524", ["split", "BKL", "MEL", "lesion_id"]].to_list() == ["2018-test", 1, 0, "HAM_9"]
+    assert records["split"].value_counts().to_dict() == {"train": 8, "2018-test": 1}
+    assert collection.gaps == ()
+
+
+def test_a_table_of_labels_that_is_not_used_is_noted(raw: Raw) -> None:
+    """It may be the test set of 2017, which 2019's training set contains."""
+    raw.image_2017(1)
+    raw.image_2017(2, part="Test_v2")
+    (table,) = raw.folder.rglob("*Test_v2_Part3*.csv")
+    table.rename(raw.folder / "2017/truth.csv")
+    notes = read_collections(raw.folder, ("2017",))[0].notes
+    assert [note for note in notes if note.startswith("does not use 2017/truth.csv, which has the columns of labels")]
+
+
 def test_a_diagnosis_that_is_no_class_of_2018_is_told(small: Raw) -> None:
     kaggle(small.folder)
     table = small.folder / HAM
