@@ -10,6 +10,7 @@ folders are not part of it: the same run may train on other machines.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -71,7 +72,7 @@ class ModelConfig:
     """The classifier: trunk, pooling, norm, ReLU, dropout, linear."""
 
     backbone: str = "inceptionresnetv2"
-    """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model name of timm."""
+    """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG or timm/NAME."""
     weights: str = "imagenet"
     """imagenet (published weights), none (random) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
     pooling: Pooling = "avg"
@@ -84,6 +85,8 @@ class ModelConfig:
     """Dropout before the last layer, at least 0 and below 1."""
 
     def __post_init__(self) -> None:
+        # The names on model cards: hf_hub:timm/NAME. A run is the same under each of them.
+        object.__setattr__(self, "backbone", re.sub(r"^(hf[-_]hub:)?timm/", "", self.backbone))
         between(self, "hidden", 0, 8192)
         check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
 

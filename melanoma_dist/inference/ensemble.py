@@ -32,6 +32,7 @@ from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
+from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
 from melanoma_dist.train.predict import predict, to_device, uses_amp
@@ -205,7 +206,8 @@ def _load_model(unit: Unit) -> Classifier:
         with safe_open(unit.model, "pt") as file:
             metadata = file.metadata() or {}
         model.load_state_dict(load_file(unit.model))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        require_finite(model.state_dict())
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{unit.model}: is corrupt, or of another model ({reason}). Copy it again.") from error
     wrong = [f"{key} {metadata.get(key)!r}, not {value!r}" for key, value in expected.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +13,12 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import clean_state_dict
 from torch import nn
 
 from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError, nearest
-from melanoma_dist.storage.tensors import load_tensors
+from melanoma_dist.storage.tensors import load_tensors, require_finite
 
 LITERATURE = {
     "resnet152v2": "resnetv2_152",
@@ -25,6 +27,12 @@ LITERATURE = {
     "inceptionresnetv2": "inception_resnet_v2",
 }
 _CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
+_NESTED = ("state_dict", "model")  # where checkpoints of timm, DeiT and torchvision keep the weights
+_TRUNK = "trunk."  # of the names in files that this program wrote
+UNFIT = (RuntimeError, AssertionError, ValueError, IndexError)
+"""What backbones raise for an input size that they cannot take, when they are built or when they see images."""
+_FARTHER = 64  # pixels above the wanted size in which to look for one that fits
+_FIXED_STEP = 8  # pixels between the sizes to try of a backbone that must be built again for each
 
 # Its warnings of retries do not concern the user; a failure raises an error.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -60,13 +68,13 @@ class TrunkModel(nn.Module):
 
 def timm_name(backbone: str) -> str:
     """Return timm's name of a backbone. Raises ConfigError, with similar names, for an unknown one."""
-    name = LITERATURE.get(backbone.lower(), backbone)
-    architecture, _, tag = name.partition(".")
+    architecture, dot, tag = backbone.partition(".")
+    architecture = LITERATURE.get(architecture.lower(), architecture)
+    name = f"{architecture}{dot}{tag}"
     if not timm.is_model(architecture):
         near = nearest(backbone, [*LITERATURE, *timm.list_models()])
-        raise ConfigError.of(
-            "backbone", backbone, "timm knows no such model", f"Similar names: {near}." if near else ""
-        )
+        remedy = f"Similar names: {near}." if near else "Type a name that timm.list_models() has."
+        raise ConfigError.of("backbone", backbone, "timm knows no such model", remedy)
     if tag and name not in timm.list_models(f"{architecture}.*", pretrained=True):
         tags = ", ".join(timm.list_models(f"{architecture}.*", pretrained=True))
         raise ConfigError.of(
@@ -86,15 +94,58 @@ def published_input(backbone: str) -> PublishedInput:
 def build_trunk(config: ModelConfig, image_size: int) -> nn.Module:
     """Build the backbone without its classifier, from the configured weights: ``imagenet``, ``none`` or a file.
 
-    Raises ConfigError for weights that are not published, cannot be fetched or do not fit.
+    Raises ConfigError for weights that are not published, cannot be fetched or do not fit, and for an image size that
+    the backbone cannot be built for.
     """
     name = timm_name(config.backbone)
     if config.weights == "imagenet":
         return _pretrained(config.backbone, name, image_size)
-    trunk = _create(name, image_size)
+    try:
+        trunk = _create(name, image_size)
+    except UNFIT as error:
+        raise unfit_size(config.backbone, image_size, error) from error
     if config.weights != "none":
         _load(trunk, Path(config.weights), config.backbone)
     return trunk
+
+
+def features_of(trunk: nn.Module, image_size: int) -> torch.Tensor:
+    """Run a trunk once on a black image. Raises one of `UNFIT` if it cannot take the size."""
+    training = trunk.training
+    trunk.eval()
+    features = cast(Any, trunk).forward_features(torch.zeros(1, 3, image_size, image_size))
+    trunk.train(training)
+    return cast(torch.Tensor, features)
+
+
+def unfit_size(backbone: str, image_size: int, error: Exception) -> ConfigError:
+    """The error of a backbone that cannot take an image size, with the next larger size that it can."""
+    larger = _larger_size(backbone, image_size)
+    own = published_input(backbone).size
+    remedy = f"The smallest larger size that it can take is --image-size {larger}. Its own is {own}."
+    return ConfigError.of(
+        "image_size", image_size, f"the backbone {backbone} cannot take it ({_first_line(error)})",
+        remedy if larger else f"Type its own: --image-size {own}.",
+    )  # fmt: skip
+
+
+def _larger_size(backbone: str, image_size: int) -> int | None:
+    """The next larger size that a backbone can take, None if there is none near."""
+    name = timm_name(backbone)
+    published = timm.models.get_pretrained_cfg(name)
+    fixed = published is not None and published.fixed_input_size
+    trunk: nn.Module | None = None
+    for size in range(image_size + 1, image_size + _FARTHER + 1):
+        if fixed and size % _FIXED_STEP:
+            continue
+        try:
+            trunk = _create(name, size) if trunk is None or fixed else trunk
+            with torch.inference_mode():
+                features_of(trunk, size)
+        except UNFIT:
+            continue
+        return size
+    return None
 
 
 def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
@@ -128,6 +179,8 @@ def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
     check_backbone(backbone, "imagenet")
     try:
         return _create(name, image_size, pretrained=True)
+    except (AssertionError, IndexError) as error:
+        raise unfit_size(backbone, image_size, error) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError.of(
             "weights", "imagenet", f"the published weights of {name} could not be fetched ({_first_line(error)})",
@@ -171,6 +224,10 @@ def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
         trunk.load_state_dict({key: state[key] for key in own})
     except RuntimeError as error:  # tensors of the meta device, quantized or sparse ones
         raise ConfigError.of("weights", path, f"does not fit {backbone} ({_first_line(error)})") from error
+    try:
+        require_finite(trunk.state_dict())
+    except ValueError as error:
+        raise ConfigError.of("weights", path, str(error), "They are the result of a failed training.") from error
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -178,15 +235,23 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise ConfigError.of("weights", path, "is neither imagenet, none nor a file that exists")
     try:
         if path.suffix == ".safetensors":
-            return cast(dict[str, torch.Tensor], load_file(path))
-        state = load_tensors(path)
+            return _trunk_alone(load_file(path))
+        with torch.serialization.safe_globals([Namespace]):  # of plain values: the command line of timm and torchvision
+            state = load_tensors(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})",
                              "Save the state dict alone, or use safetensors.") from error  # fmt: skip
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if isinstance(state, dict):
+        state = next((state[key] for key in _NESTED if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict) or not all(map(_is_weight, state, state.values())):
         raise ConfigError.of("weights", path, "holds no state dict (names and tensors)")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return _trunk_alone(clean_state_dict(state))
+
+
+def _trunk_alone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under timm's names. A file of this program holds a trunk and the head upon it."""
+    own = {key.removeprefix(_TRUNK): value for key, value in state.items() if key.startswith(_TRUNK)}
+    return own or state
 
 
 def _is_weight(name: object, value: object) -> bool:

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import TrunkModel, build_trunk
+from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, features_of, unfit_size
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
@@ -38,7 +37,10 @@ class Classifier(TrunkModel):
     """Images [B, 3, S, S] to logits [B, L]."""
 
     def __init__(self, trunk: nn.Module, image_size: int, labels: int, config: ModelConfig) -> None:
-        channels, channels_first = _feature_layout(trunk, image_size)
+        try:
+            channels, channels_first = _feature_layout(trunk, image_size)
+        except UNFIT as error:
+            raise unfit_size(config.backbone, image_size, error) from error
         super().__init__(trunk)
         self._channels_first = channels_first
         self.pooling = config.pooling
@@ -116,14 +118,7 @@ def _feature_layout(trunk: nn.Module, image_size: int) -> tuple[int, bool]:
 
     Parameters that no feature depends on (of a layer behind the features) stop requiring gradients.
     """
-    training = trunk.training
-    trunk.eval()
-    try:
-        features = cast(Any, trunk).forward_features(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise ConfigError.of("image_size", image_size, f"the backbone cannot take it ({reason})") from error
-    trunk.train(training)
+    features = features_of(trunk, image_size)
     used = _leaves(features)
     for parameter in trunk.parameters():
         parameter.requires_grad_(parameter in used)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle  # nosec B403  # for the name of its error
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _END = struct.Struct("<4sQ28xQQ4s4xQ4x4s16xH")
 Nothing else is allowed there, so that the list of records can be read in one way only: PyTorch reads the list that was
 checked here.
 """
+_SHOWN = 3  # names in a message
 _END64_REST = 44  # bytes of the 64-bit end record after its first twelve
 
 
@@ -35,6 +37,16 @@ def load_tensors(path: Path) -> Any:
         raise ValueError("it holds more than tensors and plain values, which is not allowed") from None
     except Exception as error:  # PyTorch's errors have no common base
         raise ValueError((str(error).strip().splitlines() or [type(error).__name__])[0][:200]) from error
+
+
+def require_finite(state: Mapping[str, torch.Tensor]) -> None:
+    """Raise ValueError, with the names, if any tensor holds NaN or infinity."""
+    names = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if names:
+        more = ", ..." if len(names) > _SHOWN else ""
+        raise ValueError(
+            f"{len(names)} of {len(state)} tensors hold NaN or infinity: {', '.join(names[:_SHOWN])}{more}"
+        )
 
 
 def _require_stored_records(path: Path) -> None:

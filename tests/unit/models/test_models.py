@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.layers import SelectAdaptivePool2d
 
 from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import build_trunk, published_input, timm_name
+from melanoma_dist.models.backbones import build_trunk, check_backbone, published_input, timm_name
 from melanoma_dist.models.classifier import Classifier, build_classifier
 
 from ..hostile import fuzz_reader
@@ -40,6 +41,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module
     torch.save(
         {"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, folder / "nested.pt"
     )
+    torch.save({"model": model.state_dict()}, folder / "deit.pth")
+    options = Namespace(model="test_resnet", lr=0.1, opt_betas=None, workers=[4])
+    torch.save({"model": model.state_dict(), "epoch": 3, "args": options}, folder / "torchvision.pth")
+    compiled = {f"_orig_mod.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"arch": "test_resnet", "state_dict": compiled, "args": options, "version": 2}, folder / "timm.pth.tar")
     return model, folder
 
 
@@ -99,7 +105,9 @@ def test_weights_that_nobody_published_are_told_the_nearest() -> None:
         build_trunk(ModelConfig("resnet152v2", "imagenet"), 224)
 
 
-@pytest.mark.parametrize("file", ["good.safetensors", "good.pt", "nested.pt"])
+@pytest.mark.parametrize(
+    "file", ["good.safetensors", "good.pt", "nested.pt", "deit.pth", "torchvision.pth", "timm.pth.tar"]
+)
 def test_a_published_state_loads_without_its_classifier(published: tuple[Any, Path], file: str) -> None:
     theirs, folder = published
     model = classifier(weights=str(folder / file))
@@ -126,6 +134,10 @@ def bad_weights(kind: str, folder: Path, good: Path) -> Path:
         path.write_text("no weights")
     elif kind == "no dict":
         torch.save([1, 2], path)
+    elif kind in ("nan", "inf"):
+        state = load_file(good)
+        state["layer3.0.conv2.weight"][0, 0] = float(kind)
+        save_file(state, path)
     return path
 
 
@@ -138,6 +150,8 @@ def bad_weights(kind: str, folder: Path, good: Path) -> Path:
         ("code", "holds more than tensors and plain values"),
         ("text", "--weights"),
         ("no dict", "holds no state dict"),
+        ("nan", "hold NaN or infinity: layer3.0.conv2.weight"),
+        ("inf", "hold NaN or infinity: layer3.0.conv2.weight"),
     ],
 )
 def test_weights_that_do_not_serve_are_refused(
@@ -157,9 +171,50 @@ def test_the_head_depends_on_the_seed_alone(published: tuple[Any, Path]) -> None
     assert not other.linear.weight.equal(fresh.linear.weight)
 
 
-def test_an_image_size_that_a_backbone_cannot_take_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--image-size 32: the backbone cannot take it"):
-        classifier(backbone="inception_v3", size=32)
+@pytest.mark.parametrize(
+    ("backbone", "size", "larger"),
+    [
+        ("inception_v3", 70, 75),  # convolutions run out of pixels
+        ("test_vit", 33, 48),  # patches do not cover the image; fails with images
+        ("xcit_nano_12_p8_224", 100, 104),  # the same; fails when it is built
+        ("levit_128s", 100, 112),  # attention biases of a fixed size
+    ],
+)
+def test_an_image_size_that_a_backbone_cannot_take_is_told_the_next(backbone: str, size: int, larger: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^--image-size {size}: the backbone {backbone} cannot take it") as error:
+        classifier(backbone=backbone, size=size)
+    assert f"The smallest larger size that it can take is --image-size {larger}." in str(error.value)
+    assert classifier(backbone=backbone, size=larger).features(torch.zeros(1, 3, larger, larger)).shape[0] == 1
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("pooling", ["avg", "gem"])
+def test_a_model_of_this_program_gives_its_trunk(pooling: Any, hidden: int, tmp_path: Path) -> None:
+    before = classifier(pooling=pooling, hidden=hidden, seed=3)
+    save_file(before.state_dict(), tmp_path / "fold-0.safetensors")
+    after = classifier(weights=str(tmp_path / "fold-0.safetensors"))
+    own = after.trunk.state_dict()
+    assert all(value.equal(own[key]) for key, value in before.trunk.state_dict().items())
+    assert after.linear.weight.equal(classifier().linear.weight)
+
+
+@pytest.mark.parametrize(
+    "written", ["test_resnet.r160_in1k", "timm/test_resnet.r160_in1k", "hf_hub:timm/test_resnet.r160_in1k",
+                "hf-hub:timm/test_resnet.r160_in1k"],
+)  # fmt: skip
+def test_names_of_model_cards(written: str) -> None:
+    config = ModelConfig(backbone=written, weights="none")
+    assert config == ModelConfig(backbone="test_resnet.r160_in1k", weights="none")
+    assert timm_name(config.backbone) == "test_resnet.r160_in1k"
+    check_backbone(config.backbone, "imagenet")
+
+
+def test_tags_of_literature_names_and_wrong_ones() -> None:
+    assert timm_name("inceptionv3.tv_in1k") == "inception_v3.tv_in1k"
+    with pytest.raises(ConfigError, match=r"has no weights tagged 'in2k'. Type one of: resnet18\.a1_in1k"):
+        timm_name("resnet18.in2k")
+    with pytest.raises(ConfigError, match="timm knows no such model"):
+        timm_name(ModelConfig(backbone="hf_hub:someone/else").backbone)
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "test_resnet", "test_vit", "test_convnext"])
