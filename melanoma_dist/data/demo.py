@@ -22,12 +22,14 @@ from melanoma_dist.data.node_copies import cache_folder, local_copy
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import DataError
 
-_NAME = "demo-v3"  # change it with the drawings or the format: caches keep the old data
+_NAME = "demo-v4"  # change it with the drawings or the format: caches keep the old data
 _SEED = 2019
 _YEAR = "2019"
 _LESIONS = {"MEL": 84, "NV": 176, "BCC": 38, "AK": 20, "BKL": 38, "DF": 14, "VASC": 14, "SCC": 16}
 _LESIONS_BY_VIEWS = {1: 268, 2: 84, 3: 34, 4: 14}
 """Number of lesions, of 400, with one, two, ... images: 594 images."""
+_TEST_LESIONS = {"MEL": 30, "NV": 50, "BCC": 10, "AK": 6, "BKL": 10, "DF": 4, "VASC": 4, "SCC": 6}
+"""Of one image each: the holdout 2019-test."""
 _SITES = ("anterior torso", "posterior torso", "lower extremity", "upper extremity", "head/neck", "palms/soles")
 
 
@@ -40,7 +42,7 @@ def open_dataset(name: str) -> Dataset:
 
 
 def demo_dataset(cache: Path | None = None) -> Path:
-    """The folder of the prepared demo data set, about 600 images of 400 lesions; generated if it is missing.
+    """The folder of the prepared demo data set: 594 images of 400 lesions, and 120 of a holdout; generated if missing.
 
     It lies under ``cache``, by default `cache_folder`. Several processes may call this at the same time.
     Raises DataError if the cache cannot be written.
@@ -72,27 +74,38 @@ def demo_dataset(cache: Path | None = None) -> Path:
 
 
 def write_raw(raw: Path) -> None:
-    """Write images, labels and metadata in the layout of ISIC 2019, always with the same bytes and times."""
+    """Write images, labels and metadata in the layout of ISIC 2019, always with the same bytes and times.
+
+    The test set has a random generator of its own: the training set does not depend on it.
+    """
     rng = np.random.default_rng(_SEED)
-    images = raw / _YEAR / "ISIC_2019_Training_Input"
-    images.mkdir(parents=True)
     kinds = rng.permutation(np.repeat(list(_LESIONS), list(_LESIONS.values())))
     views = rng.permutation(np.repeat(list(_LESIONS_BY_VIEWS), list(_LESIONS_BY_VIEWS.values())))
+    _write_part(raw / _YEAR, "Training", 9_000_000, rng, list(zip(kinds, views, strict=False)))
+    rng = np.random.default_rng([_SEED, 1])
+    kinds = rng.permutation(np.repeat(list(_TEST_LESIONS), list(_TEST_LESIONS.values())))
+    _write_part(raw / _YEAR, "Test", 9_100_000, rng, [(kind, 1) for kind in kinds])
+
+
+def _write_part(folder: Path, part: str, first: int, rng: np.random.Generator, lesions: list[tuple[str, int]]) -> None:
+    """Write one part of the year: lesions of a kind, each with a number of photographs, numbered from ``first``."""
+    images = folder / f"ISIC_2019_{part}_Input"
+    images.mkdir(parents=True)
     rows: list[dict[str, object]] = []
-    for lesion, (kind, count) in enumerate(zip(kinds, views, strict=False)):
+    for lesion, (kind, count) in enumerate(lesions):
         about = _person(rng, f"DEMO_{lesion:07d}", str(kind))
         picture = draw_lesion(rng, str(kind))
         for _ in range(count):
-            name = f"ISIC_{9_000_000 + len(rows):07d}"
+            name = f"ISIC_{first + len(rows):07d}"
             Image.fromarray(photograph(rng, picture)).save(images / f"{name}.jpg", quality=90)
             os.utime(images / f"{name}.jpg", (0, 0))
             rows.append({"image": name, **about})
     table = pd.DataFrame(rows)
     labels = pd.DataFrame({label: (table["kind"] == label).astype(float) for label in (*DIAGNOSES, "UNK")})
     labels.insert(0, "image", table["image"])
-    labels.to_csv(raw / _YEAR / "ISIC_2019_Training_GroundTruth.csv", index=False)
-    metadata = table[["image", "age_approx", "anatom_site_general", "lesion_id", "sex"]]
-    metadata.to_csv(raw / _YEAR / "ISIC_2019_Training_Metadata.csv", index=False)
+    labels.to_csv(folder / f"ISIC_2019_{part}_GroundTruth.csv", index=False)
+    columns = ["image", "age_approx", "anatom_site_general", *(["lesion_id"] if part == "Training" else []), "sex"]
+    table[columns].to_csv(folder / f"ISIC_2019_{part}_Metadata.csv", index=False)
 
 
 def _person(rng: np.random.Generator, lesion: str, kind: str) -> dict[str, object]:

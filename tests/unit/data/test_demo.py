@@ -12,6 +12,9 @@ from melanoma_dist.data.labels import DIAGNOSES, check_label_set
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import DataError
 
+TRAINING_SET = "b74408b114e6ee6bc2409e05f3b74a0d6a7c446f92b697fb257e050995af1ee4"
+"""The training set did not change when the holdout came: neither its bytes nor its groups."""
+
 
 def content(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -21,17 +24,22 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_LESIONS", dict.fromkeys(DIAGNOSES, 3))
+    monkeypatch.setattr(demo, "_TEST_LESIONS", dict.fromkeys(DIAGNOSES, 1))
 
 
 def test_the_demo_is_a_complete_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = load_dataset(demo_dataset(tmp_path))
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
     assert dataset.synthetic
-    manifest = dataset.manifest
-    assert len(manifest) == 594
+    check_label_set(dataset.manifest, "isic2019")
+    test = dataset.manifest[dataset.manifest["split"] == "2019-test"]
+    assert (len(test), test["group"].nunique()) == (120, 120)
+    assert test[list(DIAGNOSES)].sum().min() >= 4
+    manifest = dataset.manifest[dataset.manifest["split"] == "train"]
+    assert len(manifest) == 594 == len(dataset.manifest) - len(test)
     assert manifest["group"].nunique() == 400
-    assert set(manifest["split"]) == {"train"}
-    check_label_set(manifest, "isic2019")
+    content = manifest[["image_id", "group", "crc32", "MEL", "age"]].to_csv(index=False)
+    assert hashlib.sha256(content.encode()).hexdigest() == TRAINING_SET
     lesions = manifest.drop_duplicates("group")[list(DIAGNOSES)].sum()
     assert lesions.min() >= 10
     assert 0.17 < manifest["MEL"].mean() < 0.25
@@ -52,7 +60,7 @@ def test_the_second_of_two_processes_uses_the_first_ones_data(tmp_path: Path) ->
         first, second = pool.map(demo_dataset, [tmp_path, tmp_path])
     assert first == second
     assert load_dataset(first).synthetic
-    assert [path.name for path in tmp_path.iterdir()] == ["demo-v3"]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-v4"]
 
 
 @pytest.mark.usefixtures("few")
@@ -60,7 +68,7 @@ def test_it_is_generated_once_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert demo_dataset() == tmp_path / "melanoma-dist/demo-v3/prepared"
+    assert demo_dataset() == tmp_path / "melanoma-dist/demo-v4/prepared"
     capsys.readouterr()
     demo_dataset()
     assert capsys.readouterr().out == ""
@@ -71,7 +79,7 @@ def test_an_unusable_cache_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="MELANOMA_DIST_CACHE"):
         demo_dataset(tmp_path / "file")
-    (tmp_path / "demo-v3").mkdir()
-    (tmp_path / "demo-v3/mine.txt").touch()
+    (tmp_path / "demo-v4").mkdir()
+    (tmp_path / "demo-v4/mine.txt").touch()
     with pytest.raises(DataError, match="is not the demo data"):
         demo_dataset(tmp_path)
