@@ -44,7 +44,7 @@ def train(config: RunConfig) -> None:
     copies = mirror_parts(config, folder)
     restore(folder, copies, busy, console.info)
     if not folder.finished():
-        _check_model_and_machine(config, folder)
+        _check_model_and_machine(config, dataset, folder)
     open_run(folder, config, folds)
     _introduce(config, folder)
     introduce_data(config, dataset, folds)
@@ -248,13 +248,15 @@ def check_machine(config: RunConfig, units: int) -> None:
         check_shared_memory(layout.ranks * layout.side_by_side)
 
 
-def _check_model_and_machine(config: RunConfig, folder: RunFolder) -> None:
+def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     """Build the model once and check the machine, so that errors come before anything is written."""
+    from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
     from melanoma_dist.evaluate.tracking import check_tracker
     from melanoma_dist.models.backbones import published_input
     from melanoma_dist.models.classifier import build_classifier
 
     check_tracker(config)
+    refuse_weights_that_saw(dataset, config.model.weights)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)

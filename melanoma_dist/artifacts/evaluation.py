@@ -5,7 +5,9 @@ The record is written before any image is scored, and again with the results.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from melanoma_dist.metrics.subgroups import Subgroup
 
 EVALUATION = "evaluation.json"
 SCHEMA = 3
+_SHOWN = 5  # images in a sentence
 _LOG_ONLY = (1, 2)  # earlier schemas, whose log is read, but not their metrics
 _REMEDY = "It records an evaluation on a holdout, so that it cannot be replaced: bring the file back."
 
@@ -103,6 +106,8 @@ class EvaluationRecord:
     labels: tuple[str, ...]
     labels_absent: dict[str, str]
     """Why the images cannot evaluate a label, for those that they cannot."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Images left out because the run was trained on them or on related ones: id to reason."""
     results: EvaluationResults | None = None
     """None until it is finished, and where an earlier version wrote the record."""
     schema: int = field(default=SCHEMA)
@@ -111,6 +116,22 @@ class EvaluationRecord:
     def ordinal(self) -> int:
         """Which evaluation on any of these images it is, from 1: from the second on they are no longer unbiased."""
         return len(self.earlier) + 1
+
+    @property
+    def exclusion(self) -> str:
+        """How many images were left out and why, as a sentence; empty if none was."""
+        if not self.excluded:
+            return ""
+        return (
+            f"{len(self.excluded)} images are left out, because the run was trained on them, on their lesions, on "
+            f"their patients or on copies of them: {examples(self.excluded)}."
+        )
+
+
+def examples(reasons: Mapping[str, str]) -> str:
+    """The first few images with their reasons, and the number of the others."""
+    first = "; ".join(f"{name} ({why})" for name, why in islice(reasons.items(), _SHOWN))
+    return f"{first}; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else first
 
 
 def write_evaluation(folder: Path, record: EvaluationRecord) -> None:

@@ -25,6 +25,8 @@ class EvaluateConfig:
     """Holdout of the run's own data set, such as 2017-test or holdout."""
     data: str | None = None
     """Another data set from `data prepare` (folder or URL). All its images with known labels are scored."""
+    exclude_seen: bool = False
+    """Leave out images that the run was trained on, with copies and photographs of the same lesions or patients."""
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training."""
     tta: int = 1

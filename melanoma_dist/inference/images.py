@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -81,6 +82,8 @@ class Selection:
     images: Images
     unlabelled: int
     """Images left out, as none of the labels is known for them."""
+    related: Mapping[str, str] = field(default_factory=dict)
+    """Images left out, as the run was trained on them or related ones: id to reason."""
 
 
 def select_holdout(dataset: Dataset, name: str, labels: tuple[str, ...]) -> Selection:

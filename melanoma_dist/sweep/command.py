@@ -182,6 +182,7 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
 
 def _check_samples(space: Space, context: SweepContext) -> None:
     """Draw and check configurations. Raises ConfigError for an unknown backbone, or values that do not fit together."""
+    from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
     from melanoma_dist.models.backbones import check_backbone
 
     backbones = set()
@@ -196,6 +197,8 @@ def _check_samples(space: Space, context: SweepContext) -> None:
         backbones.add((model.backbone, model.weights))
     for backbone, weights in sorted(backbones):
         check_backbone(backbone, weights)
+    for weights in sorted({weights for _, weights in backbones}):
+        refuse_weights_that_saw(context.dataset, weights)
 
 
 def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, Identity]:

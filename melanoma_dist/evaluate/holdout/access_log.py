@@ -82,6 +82,7 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
         seen_before=history.seen_before,
         labels=run.labels,
         labels_absent=absent_labels(images, run.labels),
+        excluded=dict(selection.related),
     )
     folder = path / EVALUATIONS / f"{history.number:03d}-{selection.name}"
     folder.mkdir()

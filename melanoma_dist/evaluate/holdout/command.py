@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.holdout.access_history import EVALUATIONS
 from melanoma_dist.evaluate.holdout.access_log import log_evaluation
-from melanoma_dist.evaluate.holdout.contamination import refuse_trained
+from melanoma_dist.evaluate.holdout.contamination import exclude_related, training_images
 from melanoma_dist.evaluate.holdout.display import show
 from melanoma_dist.evaluate.holdout.metrics import compute_results, prediction_tables
 from melanoma_dist.evaluate.report.card import write_card
@@ -40,6 +41,8 @@ def evaluate(settings: EvaluateConfig) -> None:
     _introduce(run, selection, settings.tta)
     with _exclusive(run.folder):
         evaluation = log_evaluation(run, selection, settings.tta, ensemble.weights_sha256)
+        if exclusion := evaluation.record.exclusion:
+            console.info(exclusion)
         _say_earlier(evaluation.record)
         tables = prediction_tables(
             selection.images, ensemble.predict(selection.images, settings.tta, settings.batch_size)
@@ -58,14 +61,13 @@ def evaluate(settings: EvaluateConfig) -> None:
 
 
 def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:
-    """Select the images of --holdout or --data, and prove them unseen."""
+    """Select the images of --holdout or --data, and prove them unseen or leave the others out."""
     own = run.dataset(settings.dataset)
     if settings.data is not None:
         selection = select_all(open_dataset(settings.data), settings.data, run.labels)
     else:
         selection = select_holdout(own, settings.holdout or "", run.labels)
-    refuse_trained(selection.images, run.trained(own))
-    return selection
+    return exclude_related(selection, training_images(run, own), settings.exclude_seen)
 
 
 def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
@@ -76,6 +78,9 @@ def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
     )
     if selection.unlabelled:
         console.info(f"{selection.unlabelled} images are left out: none of the run's labels is known for them.")
+    weights = config.model.weights
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        console.info(f"not checked: what the run's start weights were trained on, for {weights} is gone.")
     console.info("checked: none of these images, of their lesions or of their known copies was trained on")
 
 

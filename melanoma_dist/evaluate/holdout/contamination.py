@@ -1,18 +1,25 @@
-"""Refuse images that a run was trained on: the images themselves, their lesions, their patients or copies of them."""
+"""Find images that a run was trained on: the images themselves, their lesions, their patients or copies of them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 
+from melanoma_dist.artifacts.evaluation import examples
 from melanoma_dist.data.duplicates import near_duplicates
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.errors import DataError
-from melanoma_dist.inference.images import Images
+from melanoma_dist.errors import ConfigError, DataError, UserError
+from melanoma_dist.inference.images import Images, Selection
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.storage.images import open_image
 
-_SHOWN = 5
 _SHARED = {
     "image_id": "it was trained on itself",
     "source_sha256": "its file was, as {other}",
@@ -23,25 +30,91 @@ _SHARED = {
 """The columns that identify two images as related, and the reason to show. ``other`` is an image of the training."""
 
 
-def refuse_trained(images: Images, trained: Images) -> None:
-    """Raise DataError, with the first few images and the reasons, if any of ``images`` is related to ``trained``.
+def related_images(images: Images, trained: Sequence[Images]) -> dict[str, str]:
+    """Map the ids of those of ``images`` that are related to trained ones to the reasons, in their order.
 
-    An image is refused with its whole group: a copy of a trained image also gives away the other photographs of its
+    An image counts with its whole group: a copy of a trained image also gives away the other photographs of its
     lesion. Therefore the check covers the groups of ``images`` in their own data set, not only ``images``.
     """
     manifest = images.dataset.manifest
     groups = set(images.table["group"])
     around = Images.of(images.dataset, manifest["group"].isin(groups).to_numpy())
-    reasons = _over_groups(around.table, {**_copies(around, trained), **_shared_identity(around.table, trained.table)})
-    refused = [(name, reasons[name]) for name in images.table["image_id"] if name in reasons]
-    if refused:
-        examples = "; ".join(f"{name} ({why})" for name, why in refused[:_SHOWN])
-        more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
-        raise DataError(
-            f"{len(refused)} of {len(images.rows)} images are not unseen, for the run was trained on them, on their "
-            f"lesions, on their patients or on copies of them: {examples}{more}. Metrics on them would mean nothing. "
-            "No image was scored. Name a holdout, or a data set without them."
-        )
+    reasons: dict[str, str] = {}
+    for each in trained:
+        reasons = {**_copies(around, each), **_shared_identity(around.table, each.table), **reasons}
+    reasons = _over_groups(around.table, reasons)
+    return {name: reasons[name] for name in images.table["image_id"] if name in reasons}
+
+
+def exclude_related(selection: Selection, trained: Sequence[Images], exclude: bool) -> Selection:
+    """Leave the images that are related to trained ones out of a selection.
+
+    Raises DataError, with the first few and the reasons, if there are any and ``exclude`` is false, or if none remain.
+    """
+    images = selection.images
+    related = related_images(images, trained)
+    if not related:
+        return selection
+    fault = (
+        f"{len(related)} of {len(images.rows)} images are not unseen, for the run was trained on them, on their "
+        f"lesions, on their patients or on copies of them: {examples(related)}. Metrics on them would mean nothing. "
+        "No image was scored."
+    )
+    if len(related) == len(images.rows):
+        raise DataError(f"{fault} Name a holdout, or another data set.")
+    if not exclude:
+        raise DataError(f"{fault} Leave them out with --exclude-seen, or name a holdout or another data set.")
+    unseen = images.rows[~images.table["image_id"].isin(list(related)).to_numpy()]
+    return replace(selection, images=Images(images.dataset, unseen), related=related)
+
+
+def training_images(run: TrainedRun, own: Dataset) -> list[Images]:
+    """The images that a run was trained on, and those that its start weights were if another run's model is the start.
+
+    ``own`` is the run's data set. Raises ConfigError if the images of the other run cannot be known.
+    """
+    return [run.trained(own), *images_of_weights(run.config.model.weights)]
+
+
+def images_of_weights(weights: str) -> list[Images]:
+    """The images that the file of ``--weights`` was trained on if it is the model of a run, else nothing.
+
+    Raises ConfigError if they cannot be known.
+    """
+    path = Path(weights)
+    if not _is_model_of_run(path):
+        return []
+    try:
+        run = open_trained_run(path.resolve().parents[1])
+        return training_images(run, run.dataset(run.config.data.data))
+    except UserError as error:
+        raise ConfigError.of(
+            "weights", weights, f"is the model of a run, and which images it was trained on is not known ({error})",
+            "Name RUN/model/fold-N.safetensors in the folder of the finished run, with its data set in its place.",
+        ) from error  # fmt: skip
+
+
+def refuse_weights_that_saw(dataset: Dataset, weights: str) -> None:
+    """Raise ConfigError if ``--weights`` is the model of a run that was trained on images of a data set."""
+    trained = images_of_weights(weights)
+    images = Images.of(dataset, np.ones(len(dataset.manifest), dtype=bool))
+    related = related_images(images, trained) if trained else {}
+    if related:
+        raise ConfigError.of(
+            "weights", weights, f"is the model of a run that was trained on {len(related)} of the {len(images.rows)} "
+            f"images, on their lesions, patients or copies: {examples(related)}. A fold would validate on images that "
+            "its start has seen", "Start from --weights imagenet, or from a run on other images.",
+        )  # fmt: skip
+
+
+def _is_model_of_run(path: Path) -> bool:
+    if not path.is_file():  # imagenet or none
+        return False
+    try:
+        with safe_open(path, "numpy") as file:
+            return {"fold", "data"} <= (file.metadata() or {}).keys()
+    except (OSError, SafetensorError):  # another kind of file
+        return False
 
 
 def _shared_identity(table: pd.DataFrame, trained: pd.DataFrame) -> dict[str, str]:

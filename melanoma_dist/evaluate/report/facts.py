@@ -82,6 +82,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         text = (
             f"{_counts(each.results.ensemble)} of {data_set.folder}, fingerprint {data_set.fingerprint}; "
             f"{_orientations(record.tta)}, ensemble of {len(record.models)} folds, {record.started[:10]}"
+            + (f"; {len(record.excluded)} images left out, as the training saw related ones" if record.excluded else "")
         )
         pairs.append((f"unseen: {each.title}", text))
     return pairs

@@ -109,8 +109,8 @@ def _unseen(evaluation: Evaluation) -> Part:
         parts.append(tables.folds_table(evaluated.folds, "the run's operating points", caption, assessment.by_image))
     note = (
         "Mean of the calibrated probabilities of all folds; calibration and thresholds come from the out-of-fold "
-        f"predictions. {_bootstrap(assessment)} Threshold: {_thresholds(assessment)}."
-    )
+        f"predictions. {_bootstrap(assessment)} Threshold: {_thresholds(assessment)}. {record.exclusion}"
+    ).rstrip()
     warning = statements.history(evaluation) if record.ordinal > 1 else ""
     return Part(f"Unseen images: {evaluation.title}", note, warning, parts, _thin(assessment))
 
