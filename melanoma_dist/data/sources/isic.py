@@ -181,7 +181,8 @@ class IsicChallenge(ABC):
             f"Looked for {', '.join(f'{part.labels}.csv' for part in self.parts)}, and for tables with the columns "
             f"{', '.join(columns)} and the word train, validation or test in their name or folder. "
             f"Tables found: {raw.describe_tables(columns)}. Images found: {raw.describe_images()}. "
-            f"Get the tables with `data download --years {self.name} --parts labels`, or leave the year out of --years."
+            "Point --raw at a folder above tables and images, get the tables with "
+            f"`data download --years {self.name} --parts labels`, or leave the year out of --years."
         )
 
     def _read_part(self, raw: RawFolder, part: Part, selected: bool, problems: Problems) -> _Content:
