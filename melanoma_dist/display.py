@@ -85,7 +85,7 @@ class Display:
     def _left(self) -> str:
         """The time left if no more units stop early, by the speed of this command; empty if that is unknown."""
         trained = sum(row.trained() for row in self._rows.values())
-        if self._first is None or trained <= 0:
+        if self._first is None or trained <= 0 or self._progress() == 1:
             return ""
         to_train = self._units - sum(row.progress() for row in self._rows.values())
         return f"at most {console.duration((time.monotonic() - self._first) * to_train / trained)} left"

@@ -156,8 +156,8 @@ def conclusion(summary: RunSummary) -> str:
     pooled = summary.out_of_fold.by_image
     on = " synthetic" if summary.synthetic else ""
     return (
-        f"Melanoma AUC {with_interval(pooled.intervals[HEADLINE].auc, 3)} over {pooled.images}{on} images, each "
-        f"predicted by the one of {len(summary.folds)} folds that did not train on it."
+        f"Melanoma AUC {with_interval(pooled.intervals[HEADLINE].auc, 3)} over {pooled.images}{on} images in "
+        f"{len(summary.folds)} folds, each predicted by the model that did not train on it."
     )
 
 
