@@ -15,21 +15,15 @@ import pytest
 from tests.conftest import ROOT
 
 PROGRAM = """
-import json, os, sys, time
-from dataclasses import replace
+import json, os, sys, time, types
 from pathlib import Path
-from melanoma_dist.config.run import RunConfig
-from melanoma_dist.distributed.plan import Layout
-from melanoma_dist.distributed.units import train_units
-from melanoma_dist.errors import TrainingError
-from melanoma_dist.train import loop
-from melanoma_dist.train.events import EpochDone, Note, UnitDone
-from melanoma_dist.train.unit import Unit
 
 FOLDER, CASE = Path(sys.argv[1]), sys.argv[2]
-DONE = EpochDone(0, 1, 2, 0.5, "AUC", 0.7, 0.7, 1, 10.0, 0.0, 1.0)
 
 def train_unit(unit, world, report, stop_requested):
+    from melanoma_dist.errors import TrainingError
+    from melanoma_dist.train.events import EpochDone, UnitDone
+
     mark = unit.run / f"pid-{unit.fold}"
     first = not mark.exists()
     mark.write_text(str(os.getpid()))
@@ -42,28 +36,35 @@ def train_unit(unit, world, report, stop_requested):
             time.sleep(0.05)
         (unit.run / "stopped").touch()
     print("must not reach the terminal", flush=True)
-    answer = report(DONE)
-    report(UnitDone(unit.fold, "AUC", 0.7, 1, f"threads {world.threads}, answer {answer}"))
+    answer = report(EpochDone(unit.fold, 1, 2, 0.5, 0.5, "AUC", 0.7, 0.7, 1, 10.0, 0.0, 1.0))
+    report(UnitDone(unit.fold, "AUC", 0.7, 1, f"{world}, answer {answer}"))
 
-loop.train_unit = train_unit
+if __name__ != "__main__":  # a unit's process: without PyTorch it starts in a second
+    sys.modules["melanoma_dist.train.loop"] = types.SimpleNamespace(train_unit=train_unit)
+    sys.modules["melanoma_dist.train.device"] = types.SimpleNamespace(detect=lambda gpu, threads: (gpu, threads))
+else:
+    from melanoma_dist.config.run import RunConfig
+    from melanoma_dist.distributed.plan import Layout
+    from melanoma_dist.distributed.units import train_units
+    from melanoma_dist.train.events import EpochDone
+    from melanoma_dist.train.unit import Unit
 
-class Source:
-    def __init__(self):
-        self.lines = []
-        self.units = [Unit(RunConfig(), fold, "demo", "", FOLDER, reports_to_scheduler=fold == 1) for fold in range(2)]
-    def next_unit(self):
-        return self.units.pop(0) if self.units else None
-    def on_event(self, unit, event):
-        self.lines.append([unit.fold, type(event).__name__, getattr(event, "reason", getattr(event, "text", ""))])
-        return "enough" if isinstance(event, EpochDone) else None
-    def on_exit(self, unit, seconds):
-        self.lines.append([unit.fold, "exit", ""])
-    def on_failure(self, unit, seconds, error):
-        self.lines.append([unit.fold, "failure", f"{type(error).__name__}: {error}"])
-    def on_idle(self):
-        pass
+    class Source:
+        def __init__(self):
+            self.lines = []
+            self.units = [Unit(RunConfig(), fold, "demo", "", FOLDER, fold == 1) for fold in range(2)]
+        def next_unit(self):
+            return self.units.pop(0) if self.units else None
+        def on_event(self, unit, event):
+            self.lines.append([unit.fold, type(event).__name__, getattr(event, "reason", getattr(event, "text", ""))])
+            return "enough" if isinstance(event, EpochDone) else None
+        def on_exit(self, unit, seconds):
+            self.lines.append([unit.fold, "exit", ""])
+        def on_failure(self, unit, seconds, error):
+            self.lines.append([unit.fold, "failure", f"{type(error).__name__}: {error}"])
+        def on_idle(self):
+            pass
 
-if __name__ == "__main__":
     source = Source()
     train_units(source, Layout(1, 2, False, 1.0, ""), grace_s=5)
     print(json.dumps(source.lines))
@@ -83,13 +84,13 @@ def lines(folder: Path, case: str) -> list[tuple[int, str, str]]:
     """What the source heard, by fold."""
     output, errors = start(folder, case).communicate(timeout=120)
     assert output.startswith("["), output + errors
-    return sorted(tuple(line) for line in json.loads(output))
+    return [tuple(line) for line in sorted(json.loads(output), key=lambda line: line[0])]  # in their order, by fold
 
 
 def test_units_report_and_the_scheduler_answers(tmp_path: Path) -> None:
     assert lines(tmp_path, "quiet") == [
-        (0, "EpochDone", ""), (0, "UnitDone", "threads 1, answer None"), (0, "exit", ""),
-        (1, "EpochDone", ""), (1, "UnitDone", "threads 1, answer enough"), (1, "exit", ""),
+        (0, "EpochDone", ""), (0, "UnitDone", "(None, 1), answer None"), (0, "exit", ""),
+        (1, "EpochDone", ""), (1, "UnitDone", "(None, 1), answer enough"), (1, "exit", ""),
     ]  # fmt: skip
 
 
@@ -97,8 +98,8 @@ def test_units_report_and_the_scheduler_answers(tmp_path: Path) -> None:
 def test_a_killed_unit_starts_again(fold: int, tmp_path: Path) -> None:
     (tmp_path / f"pid-{1 - fold}").touch()  # the other one lives
     heard = [line for line in lines(tmp_path, "killed") if line[0] == fold]
-    assert [what for _, what, _ in heard] == ["EpochDone", "Note", "UnitDone", "exit"]
-    assert heard[1][2].startswith("its process is gone: killed, or short of memory; restart 1 of")
+    assert [what for _, what, _ in heard] == ["Note", "EpochDone", "UnitDone", "exit"]
+    assert heard[0][2].startswith("its process is gone: killed, or short of memory; restart 1 of")
 
 
 def test_an_error_of_a_unit_is_not_repeated(tmp_path: Path) -> None:
