@@ -156,8 +156,7 @@ class FoldTrainer:
         if self._artifact_writer is not None:
             self._artifact_writer.tensorboard.open(self._step(), validated=self._cursor.step == 0)
         # The process may have ended between the checkpoint of an epoch and its report: report the epoch again.
-        between = name is not None and self._cursor.step == 0
-        return between and self._unit.reports_to_scheduler and self._report_epoch()
+        return name is not None and self._cursor.step == 0 and self._unit.reports_to_scheduler and self._report_epoch()
 
     def _step(self) -> int:
         """How many steps the whole training has taken."""
@@ -209,8 +208,7 @@ class FoldTrainer:
     def _save_epoch(self, validation: Validation, predictions: Predictions) -> None:
         """Save the epoch, the checkpoint last: until it is on the disk, a resumed unit repeats the epoch."""
         epoch, step, record = self._cursor.epoch, self._step(), self._history[-1]
-        self._cursor = Cursor(epoch + 1)
-        self._clock = Clock(self._config.input.batch_size)
+        self._cursor, self._clock = Cursor(epoch + 1), Clock(self._config.input.batch_size)
         state = self.state_dict()  # on every rank, for it gathers
         artifact_writer, task = self._artifact_writer, self._task
         if artifact_writer is None:
@@ -273,10 +271,8 @@ class FoldTrainer:
 
     def _validate(self, predictions: Predictions) -> Validation:
         """Compute the metrics on the main rank and broadcast them: every rank must stop after the same epoch."""
-        validation = None
-        if self._world.is_main and np.isfinite(predictions).all():
-            validation = self._task.validate(predictions)
-        validation = broadcast_value(validation, self._world)
+        usable = self._world.is_main and np.isfinite(predictions).all()
+        validation = broadcast_value(self._task.validate(predictions) if usable else None, self._world)
         if validation is None:
             raise TrainingError("The model predicts NaN for validation images: its weights are worthless. Lower --lr.")
         return validation

@@ -42,7 +42,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
         assert command.give().returncode == -9
         assert not (command.run / "summary.json").exists()
     done = command.give()
-    assert "2 of 2 folds are finished already." in done.stdout
+    assert "resume: 2 of 2 folds are finished" in done.stdout
     assert_same(command, finished, done)
     assert alive_after(120, started_in(command.place)) == []
 
@@ -55,7 +55,10 @@ def test_a_signal_within_a_step_saves_and_the_next_command_resumes(command: Comm
         assert mark.exists()
         assert left.returncode == code, left.stdout + left.stderr
         assert "stopping: folds save at their next step, within 25 s" in left.stdout
-        assert left.stderr.strip() == "saved and stopped: run the same command again to resume at this step."
+        message, resuming = left.stderr.strip().splitlines()
+        assert message == "stopped, and every step is saved. The same command resumes:"
+        assert resuming.startswith("python launch.py --data demo --gpus 0 --backbone test_resnet")
+        assert "fold 0 saved after step" in left.stdout
     done = command.give()
     assert "resumes after" in done.stdout
     assert_same(command, finished, done)
