@@ -170,7 +170,7 @@ def _tell_of_earlier_command(units: int, missing: list[Unit]) -> None:
     """Print how much an earlier command trained; each fold says itself where it resumes."""
     resumable = sum(any(unit.folder.glob("checkpoints/epoch-*")) for unit in missing)
     parts = [f"{units - len(missing)} of {units} folds are finished"] if len(missing) < units else []
-    parts += [f"{resumable} of {units} continue from their last checkpoint"] if resumable else []
+    parts += [f"{resumable} of {units} folds continue from their last checkpoint"] if resumable else []
     if parts:
         console.info(f"resume: {', '.join(parts)}")
 
