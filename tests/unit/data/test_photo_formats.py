@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from melanoma_dist.data.manifest import QUARANTINE, read_side_table
+from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.storage.images import SUFFIXES
 
+from .conftest import Raw
 from .test_photo import decoded, picture, run
 
 FORMATS = {"TIFF": "tif", "BMP": "bmp", "WEBP": "webp", "GIF": "gif", "JPEG2000": "jp2"}
@@ -133,3 +136,20 @@ def test_a_smaller_file_takes_the_place_of_a_black_one(tmp_path: Path) -> None:
     photo = run(tmp_path / "black.jpg", tmp_path / "good.jpg")
     assert photo.source == tmp_path / "good.jpg"
     assert [path.name for path, _ in photo.failures] == ["black.jpg"]
+
+
+def test_files_of_all_formats_are_found_and_prepared(raw: Raw, out: Path) -> None:
+    for number, suffix in enumerate(SUFFIXES):
+        raw.image_2017(number, "MEL" if number % 2 else "NV")
+        path = raw.folder / f"2017/ISIC-2017_Training_Data/ISIC_{number:07d}.jpg"
+        with Image.open(path) as image:
+            image.load()
+        path.unlink()
+        image.save(path.with_suffix(suffix if number % 2 else suffix.upper()))
+    raw.image_2017(100, "NV")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
+    (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000100.jpg").write_bytes(pointer)
+    dataset = prepare(Request(raw.folder, ("2017",)), out)
+    assert dataset.manifest["image_id"].tolist() == [f"ISIC_{number:07d}" for number in range(len(SUFFIXES))]
+    (reason,) = read_side_table(dataset, QUARANTINE)["reason"]
+    assert reason == "not an image, but a Git LFS pointer: fetch the image with `git lfs pull`"
