@@ -1,9 +1,9 @@
 """The manifest, the one table that defines a data set, and the data set itself.
 
 A prepared folder contains ``manifest.parquet`` (one row per image, sorted by id), ``shard-*.tar`` (the pixels),
-``quarantine.parquet`` (unreadable files), ``missing.parquet`` (labelled images without a file), ``joins.parquet``
-(joined pairs with the reason, and rejected look-alikes) and ``dataset.json``, which is written last: a folder without
-it is unfinished.
+``quarantine.parquet`` (files that cannot be read or show nothing), ``missing.parquet`` (labelled images without a
+file), ``joins.parquet`` (joined pairs with the reason, and rejected look-alikes) and ``dataset.json``, which is written
+last: a folder without it is unfinished.
 
     image_id       str      the collection's id (ISIC: without ``_downsampled``); unique, sorted
     group          str      images of one group (lesion, patient, copies) are never on both sides of a split

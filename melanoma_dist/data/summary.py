@@ -35,9 +35,9 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
     rows = []
     for name, ids in _ids(collections).items():
         part = images[images["image_id"].isin(ids)]
-        unreadable = len(ids - prepared - without_file)
-        rows.append((name, len(ids), len(ids & without_file), unreadable, len(part), part["group"].nunique()))
-    console.table("Images", ("year", "labelled", "missing", "unreadable", "prepared", "groups"), rows)
+        quarantined = len(ids - prepared - without_file)
+        rows.append((name, len(ids), len(ids & without_file), quarantined, len(part), part["group"].nunique()))
+    console.table("Images", ("year", "labelled", "missing", "quarantined", "prepared", "groups"), rows)
     console.table(*counts.labels(images))
     _show_splits(images)
     present = counts.joins_within(images, joins)
@@ -50,7 +50,7 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
     for _, row in quarantine.head(5).iterrows():
         console.info(f"quarantined {row['source']}: {row['reason']}")
     if len(quarantine):
-        console.info(f"{len(quarantine)} files could not be read: {dataset.folder / manifest.QUARANTINE}")
+        console.info(f"{len(quarantine)} files cannot be read or show nothing: {dataset.folder / manifest.QUARANTINE}")
     for text in (*warnings_about(collections), *accepted_gaps(collections, images)):
         console.info(text)
     console.info(

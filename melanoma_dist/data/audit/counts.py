@@ -71,10 +71,10 @@ def overlaps(images: pd.DataFrame) -> CountTable:
 
 
 def absent(missing: pd.DataFrame, quarantine: pd.DataFrame) -> CountTable:
-    """Labelled images without a file, by years and split, and unreadable files, by reason."""
+    """Labelled images without a file, by years and split, and quarantined files, by reason."""
     splits = (missing["years"] + ", " + missing["split"]).value_counts(sort=False).sort_index()
     rows = [(f"no file: {where}", count) for where, count in splits.items()]
-    rows += [(f"unreadable: {reason}", count) for reason, count in quarantine.groupby("reason").size().items()]
+    rows += [(f"quarantined: {reason}", count) for reason, count in quarantine.groupby("reason").size().items()]
     return CountTable("Missing and quarantined files", ("", "files"), rows)
 
 

@@ -122,7 +122,7 @@ def test_the_terminal_shows_counts_joins_folds_and_every_result(
     for row in (
         "2019 41 0 38 ",  # images, missing, groups: 42 files, one unreadable; three pairs in one group each
         "2019, train 41 38 ",
-        "unreadable: ",
+        "quarantined: ",
         "lesion 1 0",
         "same bytes 1 0",
         "1 35 35",  # groups of one image
