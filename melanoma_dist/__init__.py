@@ -19,4 +19,4 @@ def load_run(path: str | Path) -> TrainedRun:
     """
     from melanoma_dist.inference.trained_run import open_trained_run  # the command line parses without it
 
-    return open_trained_run(Path(path))
+    return open_trained_run(Path(path).expanduser())

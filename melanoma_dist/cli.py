@@ -1,19 +1,26 @@
 """The command line: parses the configuration of a command, runs it, and turns errors into a message and an exit code.
 
-Without a subcommand it trains. Parsing imports nothing heavy, so that --help is fast.
+Without a subcommand it trains. Parsing imports nothing heavy, so that --help and the first messages are fast.
 """
 
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import fields, make_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.places import check_runs
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.sweep import SweepConfig
@@ -24,30 +31,44 @@ Config = TypeVar("Config")
 
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _POSITIONAL = (*_PARSER, tyro.conf.PositionalRequiredArgs)
+_TYPES = ConstructorRegistry()
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 _USAGE = """Train a backbone over k folds and report its out-of-fold predictions.
 
-    {0} --backbone inceptionresnetv2 --data DATA --gpus 8   train (this command)
-    {0} --config run.yaml [--lr 3e-4 ...]                   train with a saved configuration; flags override it
-    {0} sweep --space tune_spaces/head.py --trials 24 --data DATA    search configurations, with early stopping
-    {0} evaluate runs/NAME --holdout 2017-test              evaluate a run on images that no fold has seen
-    {0} compare RUN RUN [RUN ...]                           compare finished runs, with confidence intervals
-    {0} data download --help                                download the challenges' files
-    {0} data prepare --help                                 build the data set DATA from them
-    {0} data audit --help                                   check DATA for leaks, and write a page with the evidence
+    {0} --backbone inceptionresnetv2 --gpus 8     train (this command)
+    {0} --config run.yaml [--lr 3e-4 ...]         train with a saved configuration; flags override it
+    {0} sweep --space FILE --trials 24            search configurations, with early stopping
+    {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
+    {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
+    {0} data                                      list the commands that download, prepare and audit images
+    {0} --version                                 print the version
 """
+_LOADING = "loading libraries"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 success, 1 failure, 2 mistake of the user, 130 or 143 interrupted, 75 saved and stopped after a signal.
+    0 success, 1 failure, 2 mistake of the user, 130 or 143 interrupted, 75 saved and stopped after a signal,
+    141 nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _exit_code(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not console.is_closed():
+            raise
+        return console.CLOSED_PIPE
+
+
+def _exit_code(arguments: list[str]) -> int:
     signals.reset()
     signals.install_handlers()
     try:
-        _run_command(arguments)
+        return _run_command(arguments)
     except MelanomaDistError as error:
         console.error(f"error: {error}")
         return error.exit_code
@@ -60,38 +81,110 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.error(signals.interrupt_message(_remains(arguments), console.command()))
         return signals.exit_code()
-    return 0
 
 
-def _run_command(arguments: list[str]) -> None:
+def _run_command(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command == "data":
-        _data(rest)
-    elif command == "sweep":
-        settings = _parse(SweepConfig, with_file(rest), "sweep")
-        from melanoma_dist.sweep.command import sweep
-
-        sweep(settings)
-    elif command == "evaluate":
-        evaluation = _parse(EvaluateConfig, rest, "evaluate", markers=_POSITIONAL)
-        from melanoma_dist.evaluate.holdout.command import evaluate
-
-        evaluate(evaluation)
-    elif command == "compare":
-        comparison = _parse(CompareConfig, rest, "compare", markers=_POSITIONAL)
-        from melanoma_dist.evaluate.comparison.command import compare
-
-        compare(comparison)
+    if command == "--version":
+        console.info(f"melanoma-dist {melanoma_dist.__version__}")
+    elif command == "data":
+        return _data(rest)
+    elif command in _COMMANDS:
+        _COMMANDS[command](rest)
     elif not command or command.startswith("-"):
-        config = _parse(RunConfig, with_file(arguments), description=_USAGE.format(console.program()))
-        from melanoma_dist.run import train
-
-        train(config)
+        _train(arguments)
     else:
         raise ConfigError(
             f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, {_data_commands()}. "
             "Without a command, the program trains."
         )
+    return 0
+
+
+def _train(arguments: list[str]) -> None:
+    config = _parse_with_file(RunConfig, arguments, description=_USAGE.format(console.program()))
+    from melanoma_dist.distributed.preflight import check_flags, settle_flags
+
+    config = settle_flags(config)
+    check_flags(config)
+    with console.phase(_LOADING):
+        from melanoma_dist.run import train
+    train(config)
+
+
+def _sweep(arguments: list[str]) -> None:
+    settings = _parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
+    from melanoma_dist.config.places import check_data, check_writable
+    from melanoma_dist.config.rules import check_together
+    from melanoma_dist.distributed.preflight import check_gpus_here, settle_flags
+
+    settings.require_complete()
+    settings = replace(settings, run=settle_flags(settings.run))
+    check_together(
+        lambda: check_data(settings.run.data.data or ""),
+        lambda: check_writable("runs", settings.run.runs),
+        lambda: check_gpus_here(settings.run.hardware),
+    )
+    with console.phase(_LOADING):
+        from melanoma_dist.sweep.command import sweep
+    sweep(settings)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    settings = _parse(EvaluateConfig, arguments, "evaluate", markers=_POSITIONAL)
+    check_runs([settings.run])
+    with console.phase(_LOADING):
+        from melanoma_dist.evaluate.holdout.command import evaluate
+    evaluate(settings)
+
+
+def _compare(arguments: list[str]) -> None:
+    settings = _parse(CompareConfig, arguments, "compare", markers=_POSITIONAL)
+    check_runs(settings.runs)
+    with console.phase(_LOADING):
+        from melanoma_dist.evaluate.comparison.command import compare
+    compare(settings)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {"sweep": _sweep, "evaluate": _evaluate, "compare": _compare}
+
+
+def _data(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        (console.info if arguments else console.error)(_list_data_commands())
+        return 0 if arguments else ConfigError.exit_code
+    if arguments[0] not in COMMANDS:
+        raise ConfigError(f"data: {arguments[0]!r} is not one of its commands: {_data_commands()}.")
+    command = COMMANDS[arguments[0]]
+    required = "" if arguments[0] == "audit" else "--years YEAR [YEAR ...]"
+    command.run(_parse(command.config, arguments[1:], f"data {arguments[0]}", required=required))
+    return 0
+
+
+def _list_data_commands() -> str:
+    program = console.program()
+    lines = [
+        f"    {program} data {name:10}{(inspect.getdoc(command.config) or '').splitlines()[0]}"
+        for name, command in COMMANDS.items()
+    ]
+    return "\n".join([f"usage: {program} data COMMAND [-h] [OPTIONS]", "", *lines])
+
+
+def _data_commands() -> str:
+    return ", ".join(f"`data {name}`" for name in COMMANDS)
+
+
+def _parse_with_file(
+    config: type[Config], arguments: list[str], command: str = "", description: str | None = None, required: str = ""
+) -> Config:
+    """Parse flags that may name a file with more flags: ``--config`` is read before, and stands in the help."""
+    help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
+    flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
+    extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
+    parsed: Any = _parse(
+        extended, with_file(arguments), command, description or inspect.getdoc(config), required=required
+    )
+    return config(**{item.name: getattr(parsed, item.name) for item in fields(config)})  # type: ignore[arg-type]
 
 
 def _parse(
@@ -100,23 +193,27 @@ def _parse(
     command: str = "",
     description: str | None = None,
     markers: tuple[Any, ...] = _PARSER,
+    required: str = "",
 ) -> Config:
     prog = f"{console.program()} {command}".rstrip()
-    return tyro.cli(config, args=arguments, prog=prog, description=description, config=markers)
+    with console.replacing("[OPTIONS]", f"{required} [OPTIONS]".lstrip()):
+        return tyro.cli(config, args=arguments, prog=prog, description=description, config=markers, registry=_TYPES)
 
 
-def _data(arguments: list[str]) -> None:
-    if not arguments or arguments[0] not in COMMANDS:
-        unknown = f"{arguments[0]!r} is not one of them" if arguments else "name one of them"
-        raise ConfigError(
-            f"data: the commands are {_data_commands()}; {unknown}. See `{console.program()} data prepare --help`."
-        )
-    command = COMMANDS[arguments[0]]
-    command.run(_parse(command.config, arguments[1:], f"data {arguments[0]}"))
-
-
-def _data_commands() -> str:
-    return ", ".join(f"`data {name}`" for name in COMMANDS)
+@_TYPES.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Parse an optional field as its type alone: its absence is None, and nobody types None."""
+    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(replace(info, type=kinds[0], type_origin=get_origin(kinds[0])))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    return replace(
+        spec,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["none"] if value is None else spec.str_from_instance(value),
+    )
 
 
 def _remains(arguments: list[str]) -> str:
@@ -127,4 +224,6 @@ def _remains(arguments: list[str]) -> str:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
     if arguments[:1] == ["compare"]:
         return "Nothing was saved. Run the same command again."
+    if not signals.has_started():
+        return f"Nothing had started yet. The same command starts again:\n{console.command()}"
     return f"Checkpoints are kept. The same command resumes from the last ones:\n{console.command()}"

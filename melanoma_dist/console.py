@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import shlex
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -32,7 +35,19 @@ _PLAIN_INTERVAL_S = 10.0
 _BRIEF_S = 1.0  # a phase that is over sooner leaves no line of its time
 _PIPE_WIDTH = 160  # columns; a file or a pipe has no width of its own
 
-stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
+
+
+class _Console(Console):
+    """A console that says when nobody reads it any more, where rich ends the program with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
+
+
+stdout = _Console(
+    highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else _PIPE_WIDTH
+)
 
 
 def is_live() -> bool:
@@ -42,7 +57,40 @@ def is_live() -> bool:
 
 def program() -> str:
     """The command that the user types: the installed one, or the script of a checkout."""
-    return "melanoma-dist" if Path(sys.argv[0]).name == "melanoma-dist" else "python launch.py"
+    path = Path(sys.argv[0])
+    if path.name == "melanoma-dist":
+        return path.name
+    return f"python {path}" if path.name == "launch.py" else "python launch.py"
+
+
+def is_closed() -> bool:
+    """Whether nobody reads the output any more, as after ``| head``. Python's own last flush then writes to nowhere."""
+    closed = select.poll()
+    outputs = (sys.__stdout__, sys.__stderr__)
+    for output in filter(None, outputs):
+        closed.register(output, 0)
+    broken = [number for number, event in closed.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    for number in broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return bool(broken)
+
+
+@contextmanager
+def replacing(text: str, new: str) -> Iterator[None]:
+    """Replace a text in what others print to standard output."""
+    with redirect_stdout(_Replacing(sys.stdout, text, new)):
+        yield
+
+
+class _Replacing:
+    def __init__(self, stream: TextIO, text: str, new: str) -> None:
+        self._stream, self._text, self._new = stream, text, new
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text.replace(self._text, self._new))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def command() -> str:
@@ -57,7 +105,7 @@ def info(text: str = "") -> None:
 
 def error(text: str) -> None:
     """Print a message to standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
+    _Console(stderr=True, highlight=False, soft_wrap=True).print(printable(text), markup=False)
 
 
 def printable(text: str) -> str:

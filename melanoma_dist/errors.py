@@ -34,8 +34,8 @@ class UserError(MelanomaDistError):
     exit_code = 2
 
 
-class ConfigError(UserError, ValueError):
-    """A field of the configuration breaks its rule. A ``ValueError`` too, which the parser of the flags can show."""
+class ConfigError(UserError):
+    """A field of the configuration breaks its rule."""
 
     @classmethod
     def of(cls, field: str, value: object, rule: str, remedy: str = "") -> ConfigError:

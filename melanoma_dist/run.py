@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -11,6 +13,8 @@ import pandas as pd
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
 from melanoma_dist.artifacts.summary import RunSummary, read_summary
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
@@ -22,7 +26,7 @@ from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
-from melanoma_dist.signals import mark_saved
+from melanoma_dist.signals import mark_saved, mark_started
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.train.events import EpochDone
 
@@ -37,8 +41,9 @@ _NOTHING_TRAINED = ", and nothing was trained"
 
 def train(config: RunConfig) -> None:
     """Train the unfinished folds of a run, then write and print its out-of-fold metrics."""
-    dataset = open_data(config)
-    folds = plan_folds(config, dataset)
+    with console.phase("checking the data"):
+        dataset = open_data(config)
+        folds = plan_folds(config, dataset)
     folder = locate_run(config, dataset)
     busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
     copies = mirror_parts(config, folder)
@@ -46,6 +51,7 @@ def train(config: RunConfig) -> None:
     if not folder.finished():
         _check_model_and_machine(config, dataset, folder)
     open_run(folder, config, folds)
+    mark_started()
     _introduce(config, folder)
     introduce_data(config, dataset, folds)
     if folder.finished():
@@ -74,12 +80,7 @@ def train(config: RunConfig) -> None:
 
 def open_data(config: RunConfig) -> Dataset:
     """Open the data set of a configuration and check it for leaks. Raises ConfigError or DataError if one fails."""
-    if config.data.data is None:
-        raise ConfigError(
-            f"--data: is missing. Either prepare the challenges' images (`{console.program()} data prepare --raw RAW "
-            "--out DATA --years 2017 2018 2019`) and give --data DATA, or try synthetic images: --data demo."
-        )
-    dataset = open_dataset(config.data.data)
+    dataset = open_dataset(config.data.data or find_data())
     require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)), _NOTHING_TRAINED)
     check_label_set(dataset.manifest, config.data.labels)
     return dataset
@@ -131,11 +132,10 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
 
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker: RunTracker) -> None:
-    # Imported after all cheap checks: PyTorch and Ray take seconds to load.
-    from melanoma_dist.distributed.cluster import joined
-    from melanoma_dist.distributed.nodes import require_shared
-    from melanoma_dist.distributed.units import train_units
-    from melanoma_dist.train.unit import Unit
+    with console.phase("loading Ray"):  # after all cheap checks: it takes seconds
+        from melanoma_dist.distributed.nodes import require_shared
+        from melanoma_dist.distributed.units import train_units
+        from melanoma_dist.train.unit import Unit
 
     data = resolve_source(config.data.data, dataset.folder)
     units = [
@@ -155,7 +155,7 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker
     if not missing:
         mark_saved()
         return
-    with joined(config.hardware) as machines:
+    with start_ray(config.hardware) as machines:
         if len(machines.cores) > 1:
             require_shared(folder.path.resolve())
         # For all folds, finished or not: a resumed fold then has the same ranks and threads as before.
@@ -173,6 +173,17 @@ def _tell_of_earlier_command(units: int, missing: list[Unit]) -> None:
     parts += [f"{resumable} of {units} folds continue from their last checkpoint"] if resumable else []
     if parts:
         console.info(f"resume: {', '.join(parts)}")
+
+
+@contextmanager
+def start_ray(hardware: HardwareConfig) -> Iterator[Machines]:
+    """Start a private Ray cluster or join one, and show how long that takes. Leave or stop it at the end."""
+    from melanoma_dist.distributed.cluster import joined
+
+    with ExitStack() as stack:
+        with console.phase(f"joining Ray at {hardware.address}" if hardware.address else "starting Ray"):
+            machines = stack.enter_context(joined(hardware))
+        yield machines
 
 
 def _remove_leftovers(config: RunConfig, folder: RunFolder) -> None:
@@ -237,7 +248,8 @@ def check_machine(config: RunConfig, units: int) -> None:
         return
     import torch
 
-    from melanoma_dist.distributed.cluster import check_gpus, cores
+    from melanoma_dist.distributed.cluster import cores
+    from melanoma_dist.distributed.gpus import check_gpus
     from melanoma_dist.distributed.plan import Machines
 
     gpus = torch.cuda.device_count()
@@ -250,16 +262,18 @@ def check_machine(config: RunConfig, units: int) -> None:
 
 def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFolder) -> None:
     """Build the model once and check the machine, so that errors come before anything is written."""
-    from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
-    from melanoma_dist.evaluate.tracking import check_tracker
-    from melanoma_dist.models.backbones import published_input
-    from melanoma_dist.models.classifier import build_classifier
+    with console.phase("loading PyTorch and timm"):
+        from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
+        from melanoma_dist.evaluate.tracking import check_tracker
+        from melanoma_dist.models.backbones import published_input
+        from melanoma_dist.models.classifier import build_classifier
 
     check_tracker(config)
     refuse_weights_that_saw(dataset, config.model.weights)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
-    model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
+    with console.phase("building the model"):
+        model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
     console.info(
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "

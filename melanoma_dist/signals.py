@@ -23,6 +23,7 @@ class _State:
 
     received: int | None = None
     deferred = False
+    started = False
     saved = False
 
 
@@ -38,7 +39,7 @@ def install_handlers() -> None:
 
 def reset() -> None:
     """Forget earlier signals, at the start of a command."""
-    _state.received, _state.deferred, _state.saved = None, False, False
+    _state.received, _state.deferred, _state.started, _state.saved = None, False, False, False
 
 
 @contextmanager
@@ -59,6 +60,16 @@ def stop_requested() -> bool:
 def record_signal(number: int) -> None:
     """Note a signal that a library handled."""
     _state.received = _state.received or number
+
+
+def mark_started() -> None:
+    """Note that the command writes from now on."""
+    _state.started = True
+
+
+def has_started() -> bool:
+    """Whether the command has begun to write."""
+    return _state.started
 
 
 def mark_saved() -> None:

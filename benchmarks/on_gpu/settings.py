@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.models.backbones import LITERATURE, published_input, timm_name
+from melanoma_dist.models.backbones import published_input, timm_name
+from melanoma_dist.models.names import LITERATURE
 from melanoma_dist.world import World
 
 Name = Literal[

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import parse_json, read_bytes
 
@@ -78,6 +78,8 @@ def parse_record(
         record: T = _ADAPTERS[kind].validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         raise DataError(f"{path}: {_first(error)}. {remedy}") from error
+    except ConfigError as error:  # the rule of a dataclass in it
+        raise DataError(f"{path}: {error} {remedy}") from error
     return record
 
 

@@ -25,6 +25,7 @@ from melanoma_dist.artifacts.run_record import (
 )
 from melanoma_dist.artifacts.summary import SUMMARY
 from melanoma_dist.config.run import RunConfig, nested
+from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError
@@ -139,13 +140,27 @@ def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
 
 def _name(config: RunConfig, identity: Identity) -> str:
     """Backbone, data and eight digits: the same command finds its run again."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     data = Path(config.data.data or "data").name
-    return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest))
+    return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest_of(identity)))
+
+
+def digest_of(identity: Identity) -> str:
+    """Eight digits of an identity, without fields that have their default: a new field renames no existing folder."""
+    defaults = _defaults()
+    chosen = {key: value for key, value in identity.items() if key not in defaults or value != defaults[key]}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _defaults() -> Identity:
+    return RunConfig().identity() | SweepConfig().policy()
 
 
 def refuse_another(path: Path, stored: Mapping[str, Scalar], identity: Mapping[str, Scalar]) -> None:
-    """Raise ConfigError, with the fields that differ, unless a folder's identity is the expected one."""
+    """Raise ConfigError, with the fields that differ, unless a folder's identity is the expected one.
+
+    A field that is younger than the folder has its default there.
+    """
+    stored = {key: value for key, value in _defaults().items() if key in identity} | dict(stored)
     different = [
         f"{key}: {stored.get(key)!r} there, {identity.get(key)!r} now"
         for key in sorted({*stored, *identity})

@@ -11,6 +11,7 @@ from annotated_types import Ge, Le, MinLen
 from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.records import read_record, require_keys, write_record
 from melanoma_dist.artifacts.run_record import Environment, Identity
+from melanoma_dist.config.places import SUMMARY as SUMMARY
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.calibration import CalibrationQuality
@@ -20,7 +21,6 @@ from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.operating_points import DecisionCurve, OperatingPoint
 from melanoma_dist.metrics.subgroups import Subgroup
 
-SUMMARY = "summary.json"
 SCHEMA = 3
 REFINALIZE = (
     "Bring the file back, or delete summary.json and run the run's own training command again: it computes the metrics "

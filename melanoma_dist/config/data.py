@@ -8,7 +8,8 @@ from typing import Literal
 
 from melanoma_dist.config.address import split_address
 from melanoma_dist.config.label_sets import LabelSet
-from melanoma_dist.config.rules import between, check
+from melanoma_dist.config.places import PREPARED, RAW
+from melanoma_dist.config.rules import between, check, expand_home
 from melanoma_dist.errors import ConfigError
 
 BASE_URL = "https://isic-archive.s3.amazonaws.com/challenges"
@@ -24,10 +25,10 @@ class DownloadConfig:
     Re-running the command fetches only missing files. An interrupted download resumes.
     """
 
-    raw: Path
-    """Folder for the folders 2017, 2018 and 2019 with the challenges' files."""
     years: tuple[Literal[2017, 2018, 2019], ...]
     """Challenge years to download."""
+    raw: Path = RAW
+    """Folder for the folders 2017, 2018 and 2019 with the challenges' files."""
     parts: tuple[Literal["images", "labels", "masks"], ...] = ("images", "labels", "masks")
     """Which files to download. Labels are the tables, with metadata and lesion groupings."""
     base_url: str = BASE_URL
@@ -39,6 +40,7 @@ class DownloadConfig:
     """Only list the files, their licences and their state on the disk."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "raw")
         if not self.years:
             raise ConfigError("--years: name at least one of 2017, 2018 and 2019.")
         if not self.parts:
@@ -50,13 +52,13 @@ class DownloadConfig:
 class PrepareConfig:
     """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
 
-    raw: Path
-    """Folder with the tables and images of the collections, in any folders below it."""
-    out: Path
-    """Folder of the data set: a new one, or the folder of an unfinished run of the same command."""
     years: tuple[str, ...]
     """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years, and the names
     of data sources of your own."""
+    raw: Path = RAW
+    """Folder with the tables and images of the collections, in any folders below it."""
+    out: Path = PREPARED
+    """Folder of the data set: a new one, or the folder of an unfinished run of the same command."""
     size: int = 512
     """Shorter side in pixels, 32 to 4096. Larger images are reduced to it, smaller ones keep their size."""
     allow_missing: bool = False
@@ -74,6 +76,7 @@ class PrepareConfig:
     """Only read the tables and write OUT/plan.parquet, the data set's table. The images may still be missing."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "raw", "out")
         between(self, "size", 32, 4096)
         check(self, "holdout", 0 <= self.holdout <= 0.5, "must be a share of 0 to 0.5")
         between(self, "seed", 0, _MOST_SEED)
@@ -88,8 +91,9 @@ class AuditConfig:
     Reads every image and mask and verifies its checksum, which may take minutes on 58,000 images.
     """
 
-    data: str
-    """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use."""
+    data: str | None = None
+    """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use.
+    Default: MELANOMA_DIST_DATA, else data/prepared."""
     labels: LabelSet | Literal["largest"] = "largest"
     """Label set of the folds to check: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL), melanoma (MEL), or the
     largest that the data supports."""
@@ -97,13 +101,16 @@ class AuditConfig:
     """Number of cross-validation folds to check, 2 to 20."""
     seed: int = 0
     """Seed of these folds and of the page's sample of images, 0 to 4294967295."""
-    html: Path = Path("audit.html")
-    """The page, one self-contained file outside the data folder. An existing page is replaced."""
+    html: Path | None = None
+    """The page, one self-contained file outside the data folder. An existing page is replaced.
+    Default: DATA-audit.html beside the data folder, or in the current folder if that one cannot be written."""
 
     def __post_init__(self) -> None:
         between(self, "folds", 2, 20)
         between(self, "seed", 0, _MOST_SEED)
-        check(self, "html", self.html.suffix == ".html", "must end with .html")
-        check(self, "html", self.html.parent.is_dir(), "lies in a folder that does not exist")
-        inside = self.html.resolve().is_relative_to(Path(self.data).resolve())
-        check(self, "html", not inside, "lies in the data folder, which holds the data set and nothing else")
+        expand_home(self, "data", "html")
+        if self.html is not None:
+            check(self, "html", self.html.suffix == ".html", "must end with .html")
+            check(self, "html", self.html.parent.is_dir(), "lies in a folder that does not exist")
+            inside = self.data is not None and self.html.resolve().is_relative_to(Path(self.data).resolve())
+            check(self, "html", not inside, "lies in the data folder, which holds the data set and nothing else")

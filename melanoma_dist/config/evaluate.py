@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from melanoma_dist.config.rules import at_least, between, check, check_url, optional_between
+from tyro.conf import arg
+
+from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
 from melanoma_dist.errors import ConfigError
 
 MAX_ORIENTATIONS = 8
@@ -33,14 +36,15 @@ class EvaluateConfig:
     """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns)."""
     prevalence: float | None = None
     """Prevalence of melanoma, above 0 and below 1, for which to report PPV and NPV. Default: they are not reported."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
     """Images per batch, 1 to 65536. Default: as in the run's validation."""
     gpus: int | None = None
     """GPUs to use: 0 (the CPU) or 1. Default: 1 if this machine has one."""
-    decode_threads: int | None = None
+    decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
     """Threads that decode images, and on the CPU also compute. Default: the number of CPU cores."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "run", "data", "dataset")
         for name in ("holdout", "data", "dataset"):
             value = getattr(self, name)
             check(self, name, value is None or bool(value.strip()), "is empty: give a name, or leave the flag out")
@@ -71,6 +75,7 @@ class CompareConfig:
     """Folder for comparison.html and comparison.json. Default: compare-A-B beside the runs."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "runs", "out")
         if len(self.runs) < 2:
             listed = ", ".join(str(run) for run in self.runs) or "none"
             raise ConfigError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
 
 from melanoma_dist.config.rules import at_least, check
 from melanoma_dist.errors import ConfigError
@@ -29,7 +32,7 @@ class HardwareConfig:
     """Compile the model with torch.compile: minutes at the start, faster steps afterwards."""
     sync_batchnorm: bool = False
     """Batch statistics over all ranks of a fold (GPUs only)."""
-    decode_threads: int | None = None
+    decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
     """Threads of a rank that decode images, and on the CPU also compute. Default: the CPUs, divided among the ranks."""
 
     def __post_init__(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
-from melanoma_dist.errors import ConfigError
+from melanoma_dist.config.places import expanded
+from melanoma_dist.errors import ConfigError, UserError
 
 
 def check(section: object, name: str, holds: bool, rule: str) -> None:
@@ -44,6 +46,29 @@ def check_url(name: str, url: str | None) -> None:
         rule = "must hold no password and no signature, because it is printed and saved with the run"
         hidden = f"{scheme}://...{place.partition('?')[0]}"
         raise ConfigError.of(name, hidden, rule, "Set the storage's credentials in its own files or variables.")
+
+
+def expand_home(section: object, *names: str) -> None:
+    """Expand a leading ``~`` in fields that hold a path, a text that may be one, or several paths."""
+    for name in names:
+        value = getattr(section, name)
+        if isinstance(value, tuple):
+            value = tuple(expanded(name, each) for each in value)
+        elif isinstance(value, Path) or (isinstance(value, str) and value.startswith("~")):
+            value = type(value)(expanded(name, value))
+        object.__setattr__(section, name, value)  # the sections are frozen for everybody else
+
+
+def check_together(*checks: Callable[[], object]) -> None:
+    """Run all checks. Raises ConfigError with the messages of all that fail: one try then shows every mistake."""
+    messages = []
+    for each in checks:
+        try:
+            each()
+        except UserError as error:
+            messages.append(str(error))
+    if messages:
+        raise ConfigError("\nerror: ".join(messages))
 
 
 def field_type(section: object, name: str) -> object:

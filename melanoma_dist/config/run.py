@@ -14,12 +14,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import LabelSet
-from melanoma_dist.config.rules import at_least, between, check, check_url, optional_between
+from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
 
 Augmentation = Literal["none", "light", "dermoscopy"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
@@ -38,13 +40,15 @@ class DataConfig:
     """Images, labels and folds."""
 
     data: str | None = None
-    """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://), or `demo` for synthetic images."""
+    """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://), or `demo` for synthetic images.
+    Default: MELANOMA_DIST_DATA, else data/prepared."""
     labels: LabelSet = "isic2019"
     """Label set: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
     folds: int = 5
     """Cross-validation folds, 2 to 20. All images of a lesion are in one fold."""
 
     def __post_init__(self) -> None:
+        expand_home(self, "data")
         between(self, "folds", 2, 20)
         check_url("data", self.data)
 
@@ -55,7 +59,7 @@ class InputConfig:
 
     image_size: int | None = None
     """Side of the square input in pixels, 32 to 1024. Default: the backbone's own."""
-    batch_size: int = 32
+    batch_size: Annotated[int, arg(aliases=("-b",))] = 32
     """Global batch: images per optimizer step over all ranks together, 2 to 65536."""
     augment: Augmentation = "dermoscopy"
     """Augmentation policy of training images: none, light (crop, flips, mild colour) or dermoscopy (rotation too)."""
@@ -71,7 +75,7 @@ class InputConfig:
 class ModelConfig:
     """The classifier: trunk, pooling, norm, ReLU, dropout, linear."""
 
-    backbone: str = "inceptionresnetv2"
+    backbone: Annotated[str, arg(aliases=("--model",))] = "inceptionresnetv2"
     """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG or timm/NAME."""
     weights: str = "imagenet"
     """imagenet (published weights), none (random) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
@@ -87,6 +91,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         # The names on model cards: hf_hub:timm/NAME. A run is the same under each of them.
         object.__setattr__(self, "backbone", re.sub(r"^(hf[-_]hub:)?timm/", "", self.backbone))
+        expand_home(self, "weights")
         between(self, "hidden", 0, 8192)
         check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
 
@@ -110,7 +115,7 @@ class LossConfig:
 class OptimizerConfig:
     """The optimizer, its learning rates and its regularization."""
 
-    optimizer: Optimizer = "adam"
+    optimizer: Annotated[Optimizer, arg(aliases=("--opt",))] = "adam"
     """adam, adamw or sgd (Nesterov momentum 0.9)."""
     lr: float = 1e-4
     """Peak learning rate of the trunk, above 0 and at most 1."""
@@ -146,7 +151,7 @@ class ScheduleConfig:
 
     epochs: int = 30
     """Maximum epochs of a fold, 1 to 10000."""
-    schedule: Schedule = "plateau"
+    schedule: Annotated[Schedule, arg(aliases=("--sched",))] = "plateau"
     """plateau (reduce the rate when the validation AUC stalls), cosine, onecycle or constant."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up from zero, fractions allowed. For onecycle: the epochs of its rise."""
@@ -197,6 +202,7 @@ class RunConfig:
     fault_tolerance: FaultToleranceConfig = field(default_factory=FaultToleranceConfig)
 
     def __post_init__(self) -> None:
+        expand_home(self, "runs")
         between(self, "seed", 0, 2**32 - 1)
         between(self, "repeats", 1, 100)
         check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")

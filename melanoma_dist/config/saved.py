@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import yaml
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
+from melanoma_dist.config.places import expanded
 from melanoma_dist.config.rules import field_type, has_type, type_in_words
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.run import RunConfig, dotted
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.storage.untrusted import MEBIBYTE, read_text, require_plain
 
@@ -30,7 +31,7 @@ def with_file(arguments: list[str]) -> list[str]:
     if at + 1 >= len(arguments):
         raise ConfigError("--config: the file's name is missing. Write --config FILE.")
     rest = arguments[:at] + arguments[at + 2 :]
-    return [*as_flags(read_yaml(Path(arguments[at + 1]))), *rest]
+    return [*as_flags(read_yaml(expanded("config", arguments[at + 1]))), *rest]
 
 
 def _split_config(argument: str) -> list[str]:
@@ -43,7 +44,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     try:
         tree = parse_yaml(read_text(path, _MAX_BYTES))
     except (OSError, ValueError) as error:
-        raise ConfigError.of("config", path, f"cannot be read ({str(error).splitlines()[0]})") from error
+        raise ConfigError.of("config", path, f"cannot be read ({error})") from error
     if not isinstance(tree, dict):
         raise ConfigError.of("config", path, "must hold the fields of a configuration")
     return _in_todays_sections(tree)
@@ -65,10 +66,23 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML into plain values, nested at most 50 deep. Raises ValueError for everything else."""
     try:
         tree = yaml.load(text, _PlainLoader)  # noqa: S506  # nosec B506  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, OverflowError, AttributeError) as error:  # as for an impossible date
+    except yaml.YAMLError as error:
+        raise ValueError(_place_and_cause(error, text)) from error
+    except (RecursionError, OverflowError, AttributeError) as error:  # as for an impossible date
         raise ValueError(str(error) or "it is nested too deep") from error
     require_plain(tree)
     return tree
+
+
+def _place_and_cause(error: yaml.YAMLError, text: str) -> str:
+    """What is wrong in a YAML text, and in which line and column."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error).splitlines()[0]
+    mark = error.problem_mark
+    before = text[text.rfind("\n", 0, mark.index) + 1 : mark.index + 1]  # up to the mark in its line
+    tab = before.find("\t")
+    cause = error.problem if tab < 0 else "a tab, which YAML does not allow there: type spaces"
+    return f"line {mark.line + 1}, column {(mark.column if tab < 0 else tab) + 1}: {cause}"
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -103,6 +117,9 @@ def as_flags(tree: Mapping[str, object]) -> Iterator[str]:
             yield from _flag(key, key, value, top.union(*sections.values()))
 
 
+_OPTIONAL = {key.rpartition(".")[2] for key, value in dotted(RunConfig()).items() if value is None}
+
+
 def _flag(path: str, name: str, value: object, known: Collection[str]) -> Iterator[str]:
     if name not in known:
         near = nearest(str(name), known)
@@ -110,6 +127,8 @@ def _flag(path: str, name: str, value: object, known: Collection[str]) -> Iterat
         raise ConfigError(f"--config: unknown field {path!r}. {remedy}")
     if isinstance(value, Mapping | list):
         raise ConfigError(f"--config: {path}: {value!r} must be a single value.")
+    if value is None and name in _OPTIONAL:
+        return
     if isinstance(value, bool):
         yield f"--{'' if value else 'no-'}{name.replace('_', '-')}"
     else:
@@ -135,7 +154,7 @@ def saved_config(path: Path) -> RunConfig:
             raise TypeError(f"runs: {runs!r}")
         values["runs"] = Path(runs)
         return _section(RunConfig, values)
-    except (AttributeError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, ConfigError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error
 
 

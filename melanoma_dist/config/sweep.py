@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from melanoma_dist.config.rules import at_least, check, optional_between
+from melanoma_dist.config.rules import at_least, check, expand_home, optional_between
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 
@@ -43,6 +43,7 @@ class SweepConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        expand_home(self, "space")
         optional_between(self, "trials", 1, 100_000)
         at_least(self, 1, "grace_epochs")
         check(self, "reduction_factor", self.reduction_factor > 1, "must be above 1")
@@ -61,6 +62,18 @@ class SweepConfig:
         if match is None or float(match[1]) <= 0:
             raise ConfigError.of("time_budget", self.time_budget, "must be a number and a unit: 45s, 90m, 8h or 2d")
         return float(match[1]) * _SECONDS[match[2]]
+
+    def require_complete(self) -> None:
+        """Raise ConfigError if the space is missing, or nothing would end the search."""
+        missing = []
+        if self.space is None:
+            missing.append("--space: name a file with a search space, such as tune_spaces/backbones.py.")
+        elif not self.space.is_file():
+            missing.append(f"--space {self.space}: cannot be read (No such file or directory).")
+        if self.searcher != "grid" and self.trials is None and self.time_budget is None:
+            missing.append("--trials: give the number of configurations to try, or --time-budget, or both.")
+        if missing:
+            raise ConfigError("\nerror: ".join(missing))
 
     def policy(self) -> dict[str, str | int | float]:
         """The fields that decide about configurations. A sweep resumes only with the same ones."""

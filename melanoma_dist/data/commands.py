@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from melanoma_dist import console
 from melanoma_dist.config.data import AuditConfig, DownloadConfig, PrepareConfig
+from melanoma_dist.config.places import check_data, check_writable, find_data
+from melanoma_dist.errors import ConfigError
 
 
 def _download(config: DownloadConfig) -> None:
@@ -20,7 +23,11 @@ def _download(config: DownloadConfig) -> None:
 def _prepare(config: PrepareConfig) -> None:
     # Arrow's own allocator does not return freed memory: 30 MiB for the tables of 2,000 images, 40 MiB for 20,000.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    from melanoma_dist.data.prepare import Request, plan, prepare
+    if not config.raw.is_dir():
+        raise ConfigError.of("raw", config.raw, "no such folder", "Fill one with `data download`, or name another.")
+    check_writable("out", config.out)
+    with console.phase("loading libraries"):
+        from melanoma_dist.data.prepare import Request, plan, prepare
 
     request = Request(
         raw=config.raw,
@@ -39,17 +46,30 @@ def _prepare(config: PrepareConfig) -> None:
 
 
 def _audit(config: AuditConfig) -> None:
-    from melanoma_dist.data.audit.checks import require
-    from melanoma_dist.data.audit.inspection import inspect, show
-    from melanoma_dist.data.audit.page import write_page
+    config = replace(config, data=config.data or find_data())
+    check_data(config.data or "")
+    with console.phase("loading libraries"):
+        from melanoma_dist.data.audit.checks import require
+        from melanoma_dist.data.audit.inspection import inspect, show
+        from melanoma_dist.data.audit.page import write_page
 
-    inspection = inspect(config)
+    with console.phase("checking the data"):
+        inspection = inspect(config)
     show(inspection)
     if not inspection.stored.passed:  # the page needs the pixels, and corrupt ones cannot be decoded
         require(inspection.checks)
-    write_page(inspection, config.html)
-    console.info(f"page: {config.html}")
+    html = config.html or _beside(inspection.dataset.folder, config.data)
+    write_page(inspection, html)
+    console.info(f"page: {html}")
     require(inspection.checks)
+
+
+def _beside(folder: Path, data: str | None) -> Path:
+    """The place of the audit's page: beside the user's data folder, if that can be written."""
+    page = f"{folder.resolve().name}-audit.html"
+    own = data is not None and data != "demo" and "://" not in data
+    parent = folder.resolve().parent
+    return parent / page if own and os.access(parent, os.W_OK) else Path(page)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from melanoma_dist.config.places import NO_DATA
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.schema import (
     AGAIN,
@@ -65,7 +66,7 @@ FORMAT = 2
 
 SYNTHETIC = "SYNTHETIC DATA: these numbers say nothing about melanoma."
 """The warning beside every number that is computed from synthetic images."""
-REMEDY = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."
+REMEDY = NO_DATA
 
 _TEXT = ("image_id", "group", "years", "listed", "split", "lesion_id", "source_sha256", "sex", "site")
 _NUMBERS = {

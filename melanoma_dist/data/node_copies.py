@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from melanoma_dist import console
+from melanoma_dist.config.places import expanded
 from melanoma_dist.data.manifest import DESCRIPTION, FILES, load_dataset, parse_description
 from melanoma_dist.data.shards import verify
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError
@@ -36,7 +37,7 @@ def cache_folder() -> Path:
     """Return the folder for reproducible files: ``$MELANOMA_DIST_CACHE``, or ``melanoma-dist`` in the user's cache."""
     chosen = os.environ.get("MELANOMA_DIST_CACHE")
     usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(usual) / "melanoma-dist"
+    return expanded("MELANOMA_DIST_CACHE", chosen) if chosen else Path(usual) / "melanoma-dist"
 
 
 def is_remote(source: str) -> bool:

@@ -24,6 +24,7 @@ from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.distributed.busy_start import busy, patience
 from melanoma_dist.distributed.folder import own_folder
+from melanoma_dist.distributed.gpus import check_gpus
 from melanoma_dist.distributed.plan import Machines
 from melanoma_dist.distributed.token import check_token_files, make_own_token
 from melanoma_dist.errors import ClusterError, ConfigError
@@ -199,16 +200,6 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def check_gpus(requested: int | None, available: int) -> None:
-    """Raise ConfigError unless enough GPUs are available. None requests all of them, and at least one."""
-    if requested is None and available == 0:
-        raise ConfigError("--gpus: there is no GPU here. Use --gpus 0 to train on the CPU.")
-    if requested is not None and requested > available:
-        remedy = f"Use --gpus {available}." if available else "Use --gpus 0 to train on the CPU."
-        only = f"there {'is' if available == 1 else 'are'} only {available} GPU{'' if available == 1 else 's'}"
-        raise ConfigError.of("gpus", requested, only if available else "there is no GPU here", remedy)
 
 
 def alive_machines() -> Machines:

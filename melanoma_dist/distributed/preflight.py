@@ -1,4 +1,4 @@
-"""Checks of disk space and shared memory before a training writes or starts anything.
+"""Checks before a training writes or starts anything: of flags without heavy imports, of disk space, of shared memory.
 
 They require the least that a training needs, so that no training is refused that would have succeeded.
 """
@@ -15,8 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist import console
+from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.places import SUMMARY, check_data, check_writable, find_data
+from melanoma_dist.config.rules import check_together
+from melanoma_dist.config.run import RunConfig, with_values
+from melanoma_dist.distributed.gpus import check_gpus, count_gpus
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.models.names import check_name
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     import torch
@@ -40,6 +46,46 @@ class ModelSize:
     def of(cls, model: nn.Module) -> ModelSize:
         """Measure a model."""
         return cls(_bytes_of(model.state_dict().values()), _bytes_of(model.parameters()))
+
+
+def settle_flags(config: RunConfig) -> RunConfig:
+    """Fill in the data set if no flag names it, and the CPU for the demo on a machine without a GPU.
+
+    A real data set without a GPU is refused later: on the CPU it would take weeks.
+    """
+    hardware, data = config.hardware, config.data.data or find_data()
+    undecided = (hardware.gpus, hardware.gpus_per_unit, hardware.address) == (None, None, None)
+    if data == "demo" and undecided and count_gpus() == 0:
+        console.info("There is no GPU here: the demo trains on the CPU (--gpus 0).")
+        return with_values(config, {"data.data": data, "hardware.gpus": 0})
+    return with_values(config, {"data.data": data})
+
+
+def check_flags(config: RunConfig) -> None:
+    """Raise ConfigError, with every reason, for a training that cannot start. Loads neither PyTorch nor pandas."""
+    data, model = config.data.data or "", config.model
+    if _may_be_finished(config):  # a finished run shows its results without a GPU, and from a folder that is closed
+        check_data(data)
+        return
+    check_together(
+        lambda: check_data(data),
+        lambda: check_writable("runs", config.runs),
+        lambda: check_name(model.backbone, model.weights),
+        lambda: check_gpus_here(config.hardware),
+    )
+
+
+def check_gpus_here(hardware: HardwareConfig) -> None:
+    """Raise ConfigError if this machine surely has too few GPUs. With --address, the cluster is checked instead."""
+    available = count_gpus() if hardware.address is None else None
+    if available is not None:
+        check_gpus(hardware.gpus, available)
+
+
+def _may_be_finished(config: RunConfig) -> bool:
+    """Whether a finished run has this name, or is of this backbone; or may come from a mirror."""
+    pattern = config.name or f"{config.model.backbone.replace('/', '_')}-*"
+    return config.mirror is not None or any(config.runs.glob(f"{pattern}/{SUMMARY}"))
 
 
 def run_bytes(config: RunConfig, model: ModelSize) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,10 @@ from timm.models import clean_state_dict
 from torch import nn
 
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.errors import ConfigError, nearest
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.models.names import name_in_timm, unknown_backbone, without_weights
 from melanoma_dist.storage.tensors import load_tensors, require_finite
 
-LITERATURE = {
-    "resnet152v2": "resnetv2_152",
-    "inceptionv3": "inception_v3",
-    "densenet201": "densenet201",
-    "inceptionresnetv2": "inception_resnet_v2",
-}
 _CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
 _NESTED = ("state_dict", "model")  # where checkpoints of timm, DeiT and torchvision keep the weights
 _TRUNK = "trunk."  # of the names in files that this program wrote
@@ -68,13 +62,10 @@ class TrunkModel(nn.Module):
 
 def timm_name(backbone: str) -> str:
     """Return timm's name of a backbone. Raises ConfigError, with similar names, for an unknown one."""
-    architecture, dot, tag = backbone.partition(".")
-    architecture = LITERATURE.get(architecture.lower(), architecture)
-    name = f"{architecture}{dot}{tag}"
+    architecture, tag = name_in_timm(backbone)
+    name = f"{architecture}.{tag}" if tag else architecture
     if not timm.is_model(architecture):
-        near = nearest(backbone, [*LITERATURE, *timm.list_models()])
-        remedy = f"Similar names: {near}." if near else "Type a name that timm.list_models() has."
-        raise ConfigError.of("backbone", backbone, "timm knows no such model", remedy)
+        raise unknown_backbone(backbone, timm.list_models())
     if tag and name not in timm.list_models(f"{architecture}.*", pretrained=True):
         tags = ", ".join(timm.list_models(f"{architecture}.*", pretrained=True))
         raise ConfigError.of(
@@ -168,11 +159,8 @@ def check_backbone(backbone: str, weights: str) -> None:
         return
     published = timm.models.get_pretrained_cfg(name)
     if published is None or not published.has_weights:
-        near = ", ".join(_nearest_with_weights(name))
-        raise ConfigError.of(
-            "weights", "imagenet", f"no ImageNet weights are published for {backbone} ({name} in timm)",
-            f"Similar ones with weights: {near}. Or type --weights FILE, or --weights none: a random start.",
-        )  # fmt: skip
+        trained = {model.partition(".")[0] for model in timm.list_models(pretrained=True)}
+        raise without_weights(backbone, name, sorted(trained))
 
 
 def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
@@ -186,23 +174,6 @@ def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
             "weights", "imagenet", f"the published weights of {name} could not be fetched ({_first_line(error)})",
             "Without a network, fetch them elsewhere and type --weights FILE.safetensors.",
         ) from error  # fmt: skip
-
-
-def _nearest_with_weights(name: str, count: int = 4) -> list[str]:
-    """List architectures with published weights: the same family first, then by difference in depth."""
-    family, depth = _family_and_depth(name)
-
-    def distance(other: str) -> tuple[bool, int, int, str]:
-        other_family, other_depth = _family_and_depth(other)
-        return other_family != family, abs(other_depth - depth), len(other), other
-
-    return sorted({model.partition(".")[0] for model in timm.list_models(pretrained=True)}, key=distance)[:count]
-
-
-def _family_and_depth(name: str) -> tuple[str, int]:
-    family, _, rest = name.partition(".")[0].partition("_")
-    digits = re.search(r"\d+", rest or family)
-    return family, int(digits.group()) if digits else 0
 
 
 def _load(trunk: nn.Module, path: Path, backbone: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -11,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import identity_of, refuse_another, refuse_other_environment
+from melanoma_dist.artifacts.run_folder import digest_of, identity_of, refuse_another, refuse_other_environment
 from melanoma_dist.artifacts.run_record import (
     Identity,
     RunRecord,
@@ -28,8 +26,9 @@ from melanoma_dist.display import Display
 from melanoma_dist.distributed.plan import Layout, Machines, capacity
 from melanoma_dist.distributed.preflight import ModelSize, check_room
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds
-from melanoma_dist.signals import mark_saved
+from melanoma_dist.models.names import check_name
+from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds, start_ray
+from melanoma_dist.signals import mark_saved, mark_started
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
@@ -50,18 +49,22 @@ def sweep(settings: SweepConfig) -> None:
         raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
     if config.track != "none":
         raise ConfigError.of("track", config.track, "a sweep is not tracked", "Leave the flag out.")
+    settings.require_complete()
     space = read_space(settings.space)
     check_space(space, config)
     trials = _trials(settings, space)
-    dataset = open_data(config)
-    folds = plan_folds(config, dataset)
+    with console.phase("checking the data"):
+        dataset = open_data(config)
+        folds = plan_folds(config, dataset)
     folder, identity = _locate(settings, space, dataset)
     context = SweepContext(config, dataset, folds, folder, tuple(space.domains))
-    _check_samples(space, context)
+    with console.phase("checking the search space"):
+        _check_samples(space, context)
     build_searcher(settings, space, config.seed).suggest()  # refuses what it cannot search before anything is written
     check_machine(config, trials or _MANY)
     _check_room(config, space, folder)
     _open(folder, identity, settings, space)
+    mark_started()
     limit = "no limit but the time" if trials is None else f"at most {trials} configurations"
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
@@ -101,7 +104,6 @@ def _train(
     journal: Journal,
     on_end: Callable[[int], None],
 ) -> None:
-    from melanoma_dist.distributed.cluster import joined
     from melanoma_dist.distributed.nodes import require_shared
     from melanoma_dist.distributed.units import train_units
 
@@ -116,7 +118,7 @@ def _train(
     refuse_other_environment(context.folder / "sweep.json", settings.run.fault_tolerance.accept_changes)
     budget = settings.budget_seconds()
     config = _keep_ranks(settings.run, journal, controller)
-    with joined(config.hardware) as machines:
+    with start_ray(config.hardware) as machines:
         if len(machines.cores) > 1:
             require_shared(context.folder)
         layout = _keep_threads(plan(config, machines, controller.trials or _MANY), machines, journal, controller)
@@ -175,15 +177,12 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
     if settings.searcher == "grid":
         size = grid_size(settings.run, space)
         return size if settings.trials is None else min(size, settings.trials)
-    if settings.trials is None and settings.time_budget is None:
-        raise ConfigError("--trials: give the number of configurations to try, or --time-budget, or both.")
     return settings.trials
 
 
 def _check_samples(space: Space, context: SweepContext) -> None:
     """Draw and check configurations. Raises ConfigError for an unknown backbone, or values that do not fit together."""
     from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
-    from melanoma_dist.models.backbones import check_backbone
 
     backbones = set()
     for number, values in zip(range(_SAMPLES), samples(space), strict=False):
@@ -196,6 +195,10 @@ def _check_samples(space: Space, context: SweepContext) -> None:
             raise space.error(str(active), str(error).rstrip(".")) from None
         backbones.add((model.backbone, model.weights))
     for backbone, weights in sorted(backbones):
+        check_name(backbone, weights)
+    from melanoma_dist.models.backbones import check_backbone  # timm takes seconds to load
+
+    for backbone, weights in sorted(backbones):
         check_backbone(backbone, weights)
     for weights in sorted({weights for _, weights in backbones}):
         refuse_weights_that_saw(context.dataset, weights)
@@ -205,8 +208,7 @@ def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path
     """The folder of the sweep, and the identity that ``sweep.json`` must hold."""
     config = settings.run
     identity: Identity = {**identity_of(config, dataset), **settings.policy(), "space": space.digest}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    return config.runs / (config.name or f"sweep-{space.path.stem}-{digest}"), identity
+    return config.runs / (config.name or f"sweep-{space.path.stem}-{digest_of(identity)}"), identity
 
 
 def _open(folder: Path, identity: Identity, settings: SweepConfig, space: Space) -> None:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.untrusted import MEBIBYTE, parse_json, read_text
 from melanoma_dist.sweep.controller import Controller
@@ -197,7 +197,7 @@ def replay(records: Sequence[Record], controller: Controller, path: Path) -> Non
     for number, record in enumerate(records, 1):
         try:
             agrees = _replay(record, controller)
-        except (LookupError, ValueError, ArithmeticError):  # the record is of a unit that does not run
+        except (ConfigError, LookupError, ValueError, ArithmeticError):  # the record is of a unit that does not run
             agrees = False
         if not agrees:
             raise DataError(

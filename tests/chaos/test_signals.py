@@ -11,6 +11,7 @@ from .conftest import Command, assert_same
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 SAVED = "stopped, and every step is saved. The same command resumes:"
+NOTHING = "Nothing had started yet. The same command starts again:"
 KEPT = "Checkpoints are kept. The same command resumes from the last ones:"
 
 
@@ -18,7 +19,7 @@ def test_a_signal_while_something_starts_and_in_a_validation(command: Command, f
     """Promise a: before Ray is up, while it starts, while a unit starts, in a validation, while Ray ends, in the
     finalization; to the command alone and to its whole process group, as Slurm, systemd and `timeout` send it."""
     for at, do, code, message in (
-        ("run:_check_model_and_machine", "signal group 15", 143, KEPT),
+        ("run:_check_model_and_machine", "signal group 15", 143, NOTHING),
         ("distributed.cluster:_init", "signal soon 15", 143, KEPT),
         ("train.loop:FoldTrainer._resume", "signal command 15", 75, SAVED),
         ("train.step:TrainStep.predict", "signal group 15", 75, SAVED),

@@ -27,7 +27,7 @@ WORKERS = (
     "melanoma_dist.run", "melanoma_dist.sweep.command", "melanoma_dist.evaluate.holdout.command",
     "melanoma_dist.evaluate.comparison.command",
 )  # fmt: skip
-FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help"}
+FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
 SHELL = {"cp", "docker", "pip", "source", "touch"}
 
 Started = list[Any]
@@ -51,6 +51,16 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
         monkeypatch.setitem(sys.modules, module, Worker(module, configurations))
     for key, command in COMMANDS.items():
         monkeypatch.setitem(COMMANDS, key, dataclasses.replace(command, run=configurations.append))
+    for check in (
+        "config.places.check_data",
+        "distributed.preflight.check_flags",
+        "distributed.preflight.check_gpus_here",
+    ):
+        monkeypatch.setattr(
+            f"melanoma_dist.{check}", lambda _: None
+        )  # of a machine, which the documentation is not about
+    monkeypatch.setattr("melanoma_dist.distributed.preflight.settle_flags", lambda config: config)
+    monkeypatch.setattr("melanoma_dist.cli.check_runs", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own
     monkeypatch.chdir(ROOT)
     return configurations
@@ -63,7 +73,7 @@ def parse(words: list[str], started: Started) -> None:
     except SystemExit as stop:
         code = int(stop.code or 0)
     assert code == 0, words
-    assert started or "--help" in words
+    assert started or {"--help", "--version"} & {*words}
     for configuration in started:
         if isinstance(configuration, SweepConfig):
             assert configuration.space is not None

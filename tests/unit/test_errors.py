@@ -32,7 +32,7 @@ def test_exit_codes_and_kinds() -> None:
         *("UserError", "ConfigError", "DataError", "CorruptImages", "ResumeError")
     }
     assert {each.exit_code for each in CLASSES} == {1, 2}
-    assert issubclass(ConfigError, ValueError)
+    assert not issubclass(ConfigError, ValueError)  # the parser would show it in a box, with the name of a class
 
 
 @pytest.mark.parametrize("kind", CLASSES)

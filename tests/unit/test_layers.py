@@ -131,7 +131,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray.tune", ("sweep.search",)),
         ("nvidia", ("input.graph",)),
         ("timm", ("models.", "train.optimizer", "train.step")),
-        ("tyro", ("cli",)),
+        ("tyro", ("cli", "config.")),
         ("jinja2", ("pages.environment",)),
         ("requests", ("data.download.transfer",)),
         ("fsspec", ("storage.remote",)),

@@ -168,13 +168,16 @@ def test_a_full_disk_at_an_unexpected_place_is_one_message(
     monkeypatch.setattr("melanoma_dist.run.open_data", full)
     assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
     message = " ".join(capfd.readouterr().err.split())
-    assert "error: journal.jsonl: No space left on device. Free space or repair the storage. Checkpoints are" in message
+    assert (
+        "error: journal.jsonl: No space left on device. Free space or repair the storage. Nothing had started"
+        in message
+    )
 
 
-def test_unknown_commands_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+def test_unknown_commands_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "not a command" in message_of(capfd, "trian")
     assert "data prepare" in message_of(capfd, "data", "prepar")
-    assert "2017" in message_of(capfd, "data", "prepare", "--raw", "x", "--out", "y", "--years", "2016")
+    assert "2017" in message_of(capfd, "data", "prepare", "--raw", tmp_path, "--out", "y", "--years", "2016")
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296"])

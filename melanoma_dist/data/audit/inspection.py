@@ -8,6 +8,7 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.config.data import AuditConfig
+from melanoma_dist.config.places import find_data
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
@@ -47,7 +48,7 @@ def inspect(request: AuditConfig) -> Inspection:
 
     Raises DataError if the folder is not a complete data set.
     """
-    dataset = open_dataset(request.data)
+    dataset = open_dataset(request.data or find_data())
     images = dataset.manifest
     if request.labels == "largest":  # without any, the check of the folds says why
         request = replace(request, labels=next(iter(supported_label_sets(images)), "isic2019"))

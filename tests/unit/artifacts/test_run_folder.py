@@ -107,6 +107,28 @@ def test_another_run_in_the_folder_is_refused_by_what_differs(
     assert sorted(path.read_bytes() for path in (tmp_path / "mine").iterdir()) == before
 
 
+def test_a_field_that_is_younger_than_the_run_has_its_default_there(
+    dataset: Dataset, folds: pd.DataFrame, tmp_path: Path
+) -> None:
+    chosen = config(runs=tmp_path, name="old")
+    folder = locate_run(chosen, dataset)
+    open_run(folder, chosen, folds)
+    record = json.loads(folder.record.read_text())
+    del record["identity"]["model.dropout"]
+    folder.record.write_text(json.dumps(record))
+    open_run(folder, chosen, folds)
+    other = config(runs=tmp_path, name="old", dropout=0.5)
+    with pytest.raises(ConfigError, match=r"holds another run \(model.dropout: 0.2 there, 0.5 now\)"):
+        open_run(locate_run(other, dataset), other, folds)
+
+
+def test_a_new_field_renames_no_run(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = name(dataset), name(dataset, lr=2e-4)
+    identity = RunConfig.identity
+    monkeypatch.setattr(RunConfig, "identity", lambda self: {**identity(self), "model.drop_path": 0.0})
+    assert (name(dataset), name(dataset, lr=2e-4)) == before
+
+
 @pytest.mark.parametrize("place", ["runs", "runs/mine"])
 def test_a_folder_that_cannot_be_written_is_told(
     place: str, dataset: Dataset, folds: pd.DataFrame, tmp_path: Path

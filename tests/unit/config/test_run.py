@@ -261,6 +261,29 @@ def test_fields_stand_in_their_section_or_without_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ("model:\n\tbackbone: densenet201\n", "line 2, column 1: a tab, which YAML does not allow there: type spaces"),
+        ("seed: 1\nlr:\t\t1\nfolds: [\n", "line 2, column 4: a tab"),
+        ("model:\n  \tbackbone: x\n", "line 2, column 3: a tab"),
+        ("seed: 1\nname: 'first\n", "line 3, column 1: found unexpected end of stream"),
+        ("seed: 1\n  lr: 2\n", "line 2, column 5: mapping values are not allowed here"),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_yaml_has_its_line_and_column(content: str, place: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(file)
+    assert place in str(caught.value)
+
+
+def test_null_in_a_file_is_the_default_of_an_optional_field_only() -> None:
+    assert list(as_flags({"name": None, "gpus": None, "lr": None})) == ["--lr", "None"]
+
+
+@pytest.mark.parametrize(
     ("content", "complaint"),
     [(b"seed: [", "cannot be read"), (b"- 1\n", "must hold the fields"), (b"\xff\xfe\x00", "cannot be read")],
 )
@@ -278,7 +301,8 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
         (["trian"], "'trian' is not a command"),
         (["--config"], "the file's name is missing"),
         (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
-        (["data"], "the commands are `data download`, `data prepare`"),
+        (["data", "prepar"], "'prepar' is not one of its commands: `data download`, `data prepare`"),
+        (["--lr", "5"], "--lr 5.0: must be above 0"),
         (["--gpus", "0"], "--data: is missing"),
     ],
     ids=str,
@@ -293,7 +317,7 @@ def test_mistakes_end_with_code_2_and_one_message(
     assert "Traceback" not in captured.err
 
 
-@pytest.mark.parametrize("arguments", [["--lr", "5"], ["--lerning-rate", "1"], ["--batch-size", "many"]], ids=str)
+@pytest.mark.parametrize("arguments", [["--lerning-rate", "1"], ["--batch-size", "many"]], ids=str)
 def test_the_parser_shows_a_broken_rule(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)

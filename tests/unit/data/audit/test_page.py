@@ -199,6 +199,21 @@ def test_the_largest_label_set_that_the_data_supports_is_audited(
     assert "Label sets this data supports: melanoma" in error
 
 
+def test_the_page_lies_beside_the_data_set_unless_that_place_is_closed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = f"{data.name}-audit.html"
+    monkeypatch.chdir(tmp_path)
+    assert audit("--data", data, "--labels", "isic2017", "--folds", 2) == 0
+    assert f"page: {data.resolve().parent / page}" in capfd.readouterr().out
+    (data.parent / page).unlink()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert audit("--data", data, "--labels", "isic2017", "--folds", 2) == 0
+    assert f"page: {page}" in capfd.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == [page]
+
+
 @pytest.mark.parametrize(
     ("html", "rule"),
     [
@@ -212,9 +227,7 @@ def test_a_page_in_a_wrong_place_is_refused(
     html: str, rule: str, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(data.iterdir())
-    with pytest.raises(SystemExit) as stop:
-        audit("--data", data, "--html", html.format(data=data))
-    assert stop.value.code == 2
+    assert audit("--data", data, "--html", html.format(data=data)) == 2
     captured = capfd.readouterr()
     assert rule in re.sub(r"[│\s]+", " ", captured.out + captured.err)
     assert sorted(data.iterdir()) == before

@@ -28,7 +28,7 @@ CLASSES = {
 
 
 def get(site: Site, raw: Path, *years: int, **options: Any) -> None:
-    download(DownloadConfig(raw, years or (2017,), base_url=site.url, **options), FAST)  # type: ignore[arg-type]
+    download(DownloadConfig(years or (2017,), raw, base_url=site.url, **options), FAST)  # type: ignore[arg-type]
 
 
 def record(raw: Path, year: int = 2017) -> dict[str, Any]:

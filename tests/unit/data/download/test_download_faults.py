@@ -73,9 +73,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 ) -> None:
     assert main(["data", "download", "--raw", str(raw), "--years", "2018", "--base-url", site.url]) == 2
     assert capfd.readouterr().err.startswith("error: --accept-license is missing")
-    with pytest.raises(SystemExit) as exit_info:
-        main(["data", "download", "--raw", str(raw), "--years", "2017", "--base-url", "ftp://server"])
-    assert exit_info.value.code == 2
+    assert main(["data", "download", "--raw", str(raw), "--years", "2017", "--base-url", "ftp://server"]) == 2
     raw.write_text("a file")
     assert main(["data", "download", "--raw", str(raw), "--years", "2017", "--base-url", site.url]) == 2
     assert "Traceback" not in capfd.readouterr().err
