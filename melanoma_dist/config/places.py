@@ -45,9 +45,7 @@ def check_runs(folders: Sequence[Path]) -> None:
         if not folder.exists():
             near = nearest(folder.name, [path.name for path in _entries(folder.parent)])
             there = f"Similar names there: {near}." if near else "Runs are folders in `runs`, or in that of --runs."
-            raise ConfigError(f"{folder}: no such folder. {there}")
-        if folder.is_file():
-            raise ConfigError(f"{folder}: is a file. Name the folder of a run, such as the one that it lies in.")
+            raise ConfigError(f"{folder}: is not the folder of a run: there is no such folder. {there}")
 
 
 def check_writable(field: str, folder: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_data_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_that_is_not_there_has_similar_names(tmp_path: Path) -> None:
     (tmp_path / "densenet201-isic").mkdir()
-    with pytest.raises(ConfigError, match=r"no such folder\. Similar names there: densenet201-isic"):
+    with pytest.raises(ConfigError, match=r"there is no such folder\. Similar names there: densenet201-isic"):
         check_runs([tmp_path / "densenet201-isik"])
 
 
