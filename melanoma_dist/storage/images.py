@@ -7,10 +7,11 @@ Pillow goes by the bytes and knows some forty formats. One of them (EPS) starts 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Collection
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 64_000_000
 """No dermoscope makes more; a header that claims more is a decompression bomb."""
@@ -65,6 +66,10 @@ def open_image(data: bytes, formats: Collection[str] = _STORED) -> Image.Image:
             raise OSError(_kind(data, formats)) from None
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
+    tags = getattr(image, "tag_v2", {})
+    tile = [tags.get(name, 0) for name in (ExifTags.Base.TileWidth, ExifTags.Base.TileLength)]
+    if math.prod(side for side in tile if isinstance(side, int)) > MAX_PIXELS:
+        raise ValueError(f"a TIFF with tiles of more than {MAX_PIXELS // 1_000_000} million pixels")
     if image.format in ("JPEG", "MPO") and data.count(_SCAN) > _MAX_SCANS:
         raise ValueError(f"a JPEG of {data.count(_SCAN)} scans, more than {_MAX_SCANS}")
     return image

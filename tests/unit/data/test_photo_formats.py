@@ -138,6 +138,31 @@ def test_a_smaller_file_takes_the_place_of_a_black_one(tmp_path: Path) -> None:
     assert [path.name for path, _ in photo.failures] == ["black.jpg"]
 
 
+def tiff_of_tiles(side: int) -> bytes:
+    """A TIFF of 60x40 pixels in one compressed tile, which libtiff would allocate whole."""
+    data = zlib.compress(bytes(side**2 if side < 100 else 100))
+    tags = {
+        256: 60,
+        257: 40,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        322: side,
+        323: side,
+        324: 8 + 2 + 120 + 4,
+        325: len(data),
+    }
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+
+
+def test_a_tiff_of_enormous_tiles_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    for side, reason in ((64, "too dark"), (20_000, "tiles of more than 64 million pixels")):
+        (tmp_path / "a.tif").write_bytes(tiff_of_tiles(side))
+        assert reason in run(tmp_path / "a.tif").failures[0][1]
+
+
 def test_files_of_all_formats_are_found_and_prepared(raw: Raw, out: Path) -> None:
     for number, suffix in enumerate(SUFFIXES):
         raw.image_2017(number, "MEL" if number % 2 else "NV")
