@@ -120,7 +120,7 @@ def test_the_output_in_a_pipe_is_plain_lines(finished: Path) -> None:
     text = (finished / "stdout.txt").read_text()
     assert all(mark == "\n" or mark.isprintable() for mark in text)
     *_, conclusion, report, predictions, metrics, models, curves = text.splitlines()
-    assert re.match(r"Melanoma AUC 0\.\d{3} \(.*\) over \d+ synthetic images, ", conclusion)
+    assert re.match(r"Melanoma AUC 0\.\d{3} \(.*\) over \d+ synthetic images in 2 folds, ", conclusion)
     for line, path in zip(
         (report, predictions, metrics, models), ("report.html", "predictions.csv", "summary.json", "model"), strict=True
     ):
