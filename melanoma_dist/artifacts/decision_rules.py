@@ -22,7 +22,8 @@ Array = npt.NDArray[np.float32]
 DECISION_RULES = "decision_rules.json"
 SCHEMA = 2
 USED = "logistic"
-"""The calibration in use: it keeps ranks, as isotonic does not, and undoes class weights, as a temperature cannot."""
+"""The calibration in use."""
+WHY_USED = "unlike isotonic regression it keeps the ranks, and so the AUC; unlike a temperature it undoes class weights"
 
 
 @dataclass(frozen=True)

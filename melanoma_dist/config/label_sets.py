@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+NAMES = {
+    "MEL": "melanoma",
+    "NV": "melanocytic nevus (mole)",
+    "BCC": "basal cell carcinoma",
+    "AK": "actinic keratosis",
+    "BKL": "benign keratosis (seborrheic keratosis, solar lentigo, lichen-planus-like keratosis)",
+    "DF": "dermatofibroma",
+    "VASC": "vascular lesion",
+    "SCC": "squamous cell carcinoma",
+    "AKIEC": "actinic keratosis or intraepithelial carcinoma (Bowen's disease), one class in 2018",
+}
+"""What labels mean, for people."""
+
 DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
-"""The eight diagnoses of 2019: melanoma, nevus, basal cell carcinoma, actinic keratosis, benign keratosis,
-dermatofibroma, vascular lesion, squamous cell carcinoma."""
+"""The eight diagnoses of 2019."""
 
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "isic2019": DIAGNOSES,

@@ -28,7 +28,7 @@ from melanoma_dist.evaluate.report.tensorboard import write_run_events
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import Settings, compute_metrics
-from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, over_folds, variance_components
+from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.world import World
 
@@ -134,7 +134,10 @@ def _over_all(values: Sequence[Sequence[float | None]]) -> OverFolds | Undefined
     known = _all_known(values)
     if known is None:
         return _NO_AUC
-    return over_folds([value for row in known for value in row], repeats=len(known[0]))
+    spread = fold_spread([value for row in known for value in row], repeats=len(known[0]))
+    if spread.mean is None or spread.sd is None or spread.low is None or spread.high is None:
+        return Undefined(spread.no_interval)
+    return OverFolds(spread.mean, spread.sd, spread.low, spread.high)
 
 
 def _all_known(values: Sequence[Sequence[float | None]]) -> list[list[float]] | None:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.metrics.classification import PerMetric, Settings
-from melanoma_dist.metrics.intervals import LEVEL, Interval, MetricInterval, Undefined, bounds, interval
+from melanoma_dist.metrics.intervals import LEVEL, Interval, MetricInterval, Undefined, bounds, interval, tail
 from melanoma_dist.metrics.weighted import ISIC_SCORES, Weighted
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -107,6 +107,39 @@ def bootstrap(
     called = probability >= np.asarray(settings.threshold_of(labels), dtype=probability.dtype)
     rests_on = evidence(truth, called, number, labels, columns)
     return Bootstrap(columns, estimate, np.concatenate(blocks, axis=1), rests_on, drawn)
+
+
+def roc_band(
+    truth: Floats,
+    probability: Floats,
+    group: npt.NDArray[Any],
+    column: int,
+    specificities: Floats,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> tuple[Floats, Floats]:
+    """Return both ends of the interval of a label's sensitivity at each specificity: a pointwise band of its ROC curve.
+
+    Truth and probability are [n, L], as for ``bootstrap``, which draws the same resamples; ``column`` is the label's.
+    The label needs positives and negatives.
+    """
+    number = pd.factorize(np.asarray(group), sort=True)[0]
+    known = np.flatnonzero(~np.isnan(truth[:, column]))
+    order = known[np.argsort(-probability[known, column], kind="stable")]
+    score, positive = probability[order, column], truth[order, column] == 1
+    last = np.append(np.diff(score) != 0, True)  # of equal probabilities, which a threshold calls together
+    curves = []
+    for block in draws(strata_of(truth, number), resamples, seed):
+        weights = block[number[order]].astype(np.float64)
+        true, false = (np.cumsum(weights * kind[:, None], axis=0)[last] for kind in (positive, ~positive))
+        with np.errstate(invalid="ignore"):  # a resample without positives
+            shares = (false / false[-1]).T, (true / true[-1]).T
+        curves += [np.interp(1 - specificities, [0, *x], [0, *y]) for x, y in zip(*shares, strict=True)]
+    groups = min(len(np.unique(number[order][kind])) for kind in (positive, ~positive))
+    share = tail(level, groups)
+    low, high = np.nanquantile(np.array(curves), [share, 1 - share], axis=0)
+    return low, high
 
 
 def ratios(

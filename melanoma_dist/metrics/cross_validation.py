@@ -11,11 +11,15 @@ import numpy as np
 from scipy.stats import t as student
 
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.metrics.intervals import logit_interval
+
+FEWEST_FOLDS = 5
+"""Folds that the interval of a mean needs. With 3, Student's t alone makes it more than twice as wide as with 10."""
 
 
 @dataclass(frozen=True)
 class OverFolds:
-    """The mean of a metric over folds with its 95 % interval."""
+    """The mean of a difference or of a metric over folds with its 95 % interval."""
 
     mean: float
     sd: float
@@ -25,7 +29,7 @@ class OverFolds:
 
 @dataclass(frozen=True)
 class FoldSpread:
-    """A metric over the folds that define it. Fewer than two folds give no deviation and no interval."""
+    """A metric of 0 to 1 over the folds that define it. One fold has no deviation."""
 
     mean: float | None
     sd: float | None
@@ -33,6 +37,13 @@ class FoldSpread:
     low: float | None
     high: float | None
     folds: int
+
+    @property
+    def no_interval(self) -> str:
+        """Why it has no interval."""
+        if self.folds < FEWEST_FOLDS:
+            return f"an interval needs {FEWEST_FOLDS} folds that define it; here are {self.folds}"
+        return f"every fold has {self.mean:g}, which says nothing about other images"
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,8 @@ def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
     Training sets of folds overlap, so 1/n of the variance of the n values underestimates that of their mean. Nadeau and
     Bengio (2003, "Inference for the generalization error") multiply it by 1/n + 1/(k - 1); the second term is the ratio
     of validation to training images. With ``repeats`` R of the cross-validation n = k R (Bouckaert and Frank 2004,
-    "Evaluating the replicability of significance tests for comparing learning algorithms"). Raises ConfigError for
-    fewer than two folds.
+    "Evaluating the replicability of significance tests for comparing learning algorithms"). The interval is on the
+    scale of the values, which suits differences. Raises ConfigError for fewer than two folds.
     """
     folds, ragged = divmod(len(values), repeats)
     if folds < 2 or ragged:
@@ -85,14 +96,19 @@ def over_folds(values: Sequence[float], repeats: int = 1) -> OverFolds:
     return OverFolds(mean, sd, mean - half, mean + half)
 
 
-def fold_spread(values: Sequence[float | None]) -> FoldSpread:
-    """Apply ``over_folds`` to the values that are defined."""
+def fold_spread(values: Sequence[float | None], repeats: int = 1) -> FoldSpread:
+    """Apply ``over_folds`` to the defined values of a metric of 0 to 1, with its interval on the logit scale.
+
+    Few folds have no interval: Student's t would make it as wide as the scale.
+    """
     defined = [value for value in values if value is not None]
-    mean = statistics.fmean(defined) if defined else None
-    if len(defined) < 2:
-        return FoldSpread(mean, None, None, None, len(defined))
-    spread = over_folds(defined)
-    return FoldSpread(mean, spread.sd, spread.low, spread.high, len(defined))
+    mean, folds = statistics.fmean(defined) if defined else None, len(defined) // repeats
+    if mean is None or folds < 2:
+        return FoldSpread(mean, None, None, None, folds)
+    spread = over_folds(defined, repeats)
+    ends = logit_interval(mean, spread.high - mean) if folds >= FEWEST_FOLDS else None
+    low, high = ends or (None, None)
+    return FoldSpread(mean, spread.sd, low, high, folds)
 
 
 def compare(first: dict[int, float], second: dict[int, float]) -> Comparison:

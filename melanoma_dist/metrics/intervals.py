@@ -1,7 +1,8 @@
-"""Confidence intervals of metrics from their bootstrap resamples."""
+"""Confidence intervals of metrics: from their bootstrap resamples, or from a standard error."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,21 @@ def bounds(estimate: float, samples: Floats, groups: int, level: float, extreme:
     share = tail(level, groups)
     low, high = np.quantile(samples, [share, 1 - share]).tolist()
     return low, high
+
+
+def logit_interval(estimate: float, half: float) -> tuple[float, float] | None:
+    """The interval of a share or an AUC whose plain interval is ``estimate`` ± ``half``: never below 0 or above 1.
+
+    By the delta method, ``half`` is half / (estimate (1 - estimate)) on the logit scale. The ends there are transformed
+    back (Pepe 2003, "The Statistical Evaluation of Medical Tests for Classification and Prediction"; Qin and Hotilovac
+    2008, "Comparison of non-parametric confidence intervals for the area under the ROC curve of a continuous-scale
+    diagnostic test", Statistical Methods in Medical Research 17(2), 207-221). None for an estimate of 0 or 1, whose
+    logit is infinite.
+    """
+    if estimate <= 0 or estimate >= 1:
+        return None
+    centre, half = math.log(estimate / (1 - estimate)), half / (estimate * (1 - estimate))
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def tail(level: float, groups: int) -> float:

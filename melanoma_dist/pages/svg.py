@@ -1,7 +1,7 @@
 """Draw plots for pages as SVG that needs no other file. Nothing changes matplotlib's global state.
 
-Colours are those of Okabe and Ito (2008), which people distinguish whatever their colour vision. Plots keep a light
-background in dark mode too: matrices and markers rest on it.
+Colours are those of Okabe and Ito (2008), which people distinguish whatever their colour vision. Plots are drawn for a
+white background; the stylesheet turns their lightness in dark mode.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 PURPLE, SKY, YELLOW, BLACK = "#cc79a7", "#56b4e9", "#f0e442", "#000000"
 GREY = "#767676"
 INK = "#1d2329"
+WIDTH = 3.9
+"""Inches of a plot in a column: at 96 pixels an inch it fits a phone at full size."""
 SERIES = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW)
 """Colours of lines, in this order."""
 

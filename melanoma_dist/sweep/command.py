@@ -57,7 +57,7 @@ def sweep(settings: SweepConfig) -> None:
         dataset = open_data(config)
         folds = plan_folds(config, dataset)
     folder, identity = _locate(settings, space, dataset)
-    context = SweepContext(config, dataset, folds, folder, tuple(space.domains))
+    context = SweepContext(config, dataset, folds, folder, space)
     with console.phase("checking the search space"):
         _check_samples(space, context)
     build_searcher(settings, space, config.seed).suggest()  # refuses what it cannot search before anything is written

@@ -113,7 +113,7 @@ class Outcome:
         except ConfigError:  # its values do not fit together: it has no folder
             return
         values = dotted(config)
-        write_hyperparameters({key: values[key] for key in self._context.varied}, metrics, folder.path)
+        write_hyperparameters({key: values[key] for key in self._context.space.domains}, metrics, folder.path)
 
 
 def cost_sentence(ledger: Ledger) -> str:

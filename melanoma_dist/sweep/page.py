@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import UNDEFINED, number
-from melanoma_dist.pages.svg import BLUE, GREY, ORANGE, RED, PageFigure, plot, style
+from melanoma_dist.pages.svg import PageFigure
 from melanoma_dist.pages.tables import Cell, Table, plain
 from melanoma_dist.storage import atomic
-from melanoma_dist.sweep.journal import EpochFinished, Record
+from melanoma_dist.sweep import plots
+from melanoma_dist.sweep.importance import importances
+from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.leaderboard import Entry, searched_fields
 from melanoma_dist.sweep.ledger import Ledger, Milestone, milestones
+from melanoma_dist.sweep.search import Scale, scales
+from melanoma_dist.sweep.space import Space
 from melanoma_dist.sweep.work_source import SweepContext
 
-_COLOURS = {"complete": BLUE, "dropped": ORANGE, "stopped": GREY, "failed": RED}
-_UNFINISHED = "#cccccc"
-_LOG_RANGE = 30.0  # values that span more than this factor are drawn on a logarithmic axis
+_AUC = "Mean AUC over the finished folds, or the best of a stopped first fold"
 
 
 def write_page(
@@ -33,6 +34,8 @@ def write_page(
 ) -> None:
     """Write the page, whole or not at all."""
     keys = searched_fields(entries)
+    fields = _fields(entries, keys, context.space)
+    shares = importances(entries, fields)
     first, complete = milestones(records, context.config.data.folds)
     text = render(
         "sweep/page.html.j2",
@@ -42,7 +45,8 @@ def write_page(
         cost=cost,
         folds=context.config.data.folds,
         leaderboard=_leaderboard(entries, keys, ledger.device),
-        plots=_plots(records, ledger, entries, keys, first, complete),
+        plots=_plots(records, ledger, entries, _field_plots(entries, fields, shares), first, complete),
+        no_importance=shares.reason if isinstance(shares, Undefined) else "",
         milestones=_milestones(first, complete, ledger.device),
         ledger=_ledger(ledger),
         space=(context.folder / "space.py").read_text(),
@@ -52,38 +56,66 @@ def write_page(
 
 
 def _plots(
-    records: Sequence[Record], ledger: Ledger, entries: list[Entry], keys: list[str],
+    records: Sequence[Record], ledger: Ledger, entries: list[Entry], of_fields: Iterable[tuple[str, str, Figure]],
     first: list[Milestone], complete: list[Milestone],
 ) -> list[PageFigure]:  # fmt: skip
     if not entries:
         return []
-    plots = [
+    figures = [
         (
             "AUC against cost",
             "The best melanoma AUC so far against the cost spent by then.",
-            _cost_plot(first, complete, ledger.spent, ledger.device),
+            plots.cost_plot(first, complete, ledger.spent, ledger.device),
         ),
-        ("First folds", "The best AUC so far of every first fold, by epoch.", _curves_plot(records, entries)),
+        ("First folds", "The best AUC so far of every first fold, by epoch.", plots.curves_plot(records, entries)),
+        *of_fields,
     ]
-    if keys:
-        caption = "Mean AUC over the finished folds (or of the stopped first fold) against each searched field."
-        plots.append(("Effect of each hyperparameter", caption, _effects_plot(entries, keys)))
-    return [PageFigure("", title, figure, f"{title}: {caption}", caption) for title, caption, figure in plots]
+    return [PageFigure("", title, figure, f"{title}: {caption}", caption) for title, caption, figure in figures]
+
+
+def _field_plots(
+    entries: list[Entry], fields: Mapping[str, Scale], shares: dict[str, float] | Undefined
+) -> Iterator[tuple[str, str, Figure]]:
+    """Yield title, caption and figure of each plot of the searched fields."""
+    if not fields or all(entry.mean_auc is None for entry in entries):
+        return
+    yield "Effect of each hyperparameter", f"{_AUC} against each searched field.", plots.effects_plot(entries, fields)
+    if not isinstance(shares, Undefined):
+        caption = (
+            f"fANOVA (Optuna): share of the variance of the AUC that a field explains. {_AUC}; so early stopping adds "
+            "to the differences. Fields that only some configurations set are left out. Few configurations give a "
+            "rough picture."
+        )
+        yield "Importance of each hyperparameter", caption, plots.importance_plot(shares)
+    caption = f"A line is a configuration, the darker the higher its AUC. {_AUC}. Below an axis: not active."
+    yield "Parallel coordinates", caption, plots.parallel_plot(entries, fields)
+
+
+def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Scale]:
+    """Return the scale of each field that varies: that of the space or, for a function in it, of the values drawn."""
+    fields = scales(space)
+    for key in keys:
+        values = list(dict.fromkeys(entry.values[key] for entry in entries if key in entry.values))
+        if key not in fields and len(values) > 1:
+            numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+            is_range = len(numbers) == len(values)
+            fields[key] = Scale(bounds=(min(numbers), max(numbers))) if is_range else Scale(choices=tuple(values))
+    return fields
 
 
 def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
-    header = ["configuration", "state", "folds", "mean AUC", "sd", "worst fold", "epochs", f"{device}-hours", "reason"]
+    header = ["", "state", "folds", "mean AUC", "sd", "worst fold", *keys, "epochs", f"{device}-hours", "reason"]
     rows = [
         [
-            *map(plain, (entry.name, entry.state, entry.folds)),
+            *map(plain, (f"c{entry.configuration:03d}", entry.state, entry.folds)),
             *(Cell(number(auc, 4)) for auc in (entry.mean_auc, entry.sd_auc, entry.worst_fold_auc)),
+            *(_value(entry.values.get(key)) for key in keys),
             *map(_value, (entry.epochs, entry.device_hours)),
             plain(entry.why, "text"),
-            *(_value(entry.values.get(key)) for key in keys),
         ]
         for entry in entries
     ]
-    return Table("Configurations, best first", [*header, *keys], rows)
+    return Table("Configurations, best first", header, rows)
 
 
 def _milestones(first: list[Milestone], complete: list[Milestone], device: str) -> Table:
@@ -114,70 +146,3 @@ def _value(value: object) -> Cell:
     if value is None:
         return Cell(UNDEFINED)
     return Cell(f"{value:.4g}" if isinstance(value, float) else str(value))
-
-
-def _cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, device: str) -> Figure:
-    """Plot the best AUC so far, of a first fold and of a mean over all folds, against the device-hours spent."""
-    figure, axes = plot(6.4, 3.4)
-    for line, label, colour in ((first, "best first fold", GREY), (complete, "best mean over folds", BLUE)):
-        if line:
-            hours, aucs = [point.device_seconds / 3600 for point in line], [point.auc for point in line]
-            axes.step([*hours, spent / 3600], [*aucs, aucs[-1]], where="post", label=label, color=colour)
-            axes.plot(hours, aucs, ".", color=colour)
-    axes.set_xlabel(f"{device}-hours spent")
-    axes.set_ylabel("melanoma AUC")
-    if first or complete:
-        axes.legend(frameon=False)
-    return figure
-
-
-def _curves_plot(records: Sequence[Record], entries: list[Entry]) -> Figure:
-    """Plot the best AUC so far of every first fold by epoch, coloured by the state of its configuration."""
-    figure, axes = plot(6.4, 3.4)
-    curves: dict[int, tuple[list[int], list[float]]] = {}
-    for record in records:
-        if isinstance(record, EpochFinished) and record.fold == 0:
-            epochs, aucs = curves.setdefault(record.configuration, ([], []))
-            epochs.append(record.epoch)
-            aucs.append(record.best_auc)
-    states = {entry.configuration: entry.state for entry in entries}
-    for configuration, (epochs, aucs) in curves.items():
-        colour = _COLOURS.get(states[configuration], _UNFINISHED)
-        axes.plot(epochs, aucs, color=colour, linewidth=1, marker=".", markersize=3)
-    for state, colour in _COLOURS.items():
-        if state in states.values():
-            axes.plot([], [], color=colour, label=state)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epoch of the first fold")
-    axes.set_ylabel("best melanoma AUC so far")
-    if curves:
-        axes.legend(frameon=False)
-    return figure
-
-
-def _effects_plot(entries: list[Entry], keys: list[str]) -> Figure:
-    """Plot the mean AUC of every configuration against each of its values."""
-    columns = min(3, len(keys))
-    rows = -(-len(keys) // columns)
-    figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
-    for position, key in enumerate(keys):
-        axes = figure.add_subplot(rows, columns, position + 1)
-        style(axes)
-        plotted = [entry for entry in entries if entry.values.get(key) is not None and entry.mean_auc is not None]
-        _scatter(axes, plotted, key)
-        axes.set_xlabel(key)
-        axes.set_ylabel("mean AUC" if position % columns == 0 else "")
-    return figure
-
-
-def _scatter(axes: Axes, entries: list[Entry], key: str) -> None:
-    values = [entry.values[key] for entry in entries]
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if not values or len(numbers) < len(values):
-        names = sorted({str(value) for value in values})
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-        numbers = [names.index(str(value)) for value in values]
-    elif min(numbers) > 0 and max(numbers) / min(numbers) > _LOG_RANGE:
-        axes.set_xscale("log")
-    colours = [_COLOURS.get(entry.state, _UNFINISHED) for entry in entries]
-    axes.scatter(numbers, [entry.mean_auc for entry in entries if entry.mean_auc is not None], c=colours, s=18)

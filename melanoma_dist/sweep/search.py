@@ -13,11 +13,11 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, Quantized
+from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Quantized
 from ray.tune.search.variant_generator import generate_variants
 
 from melanoma_dist.config.run import RunConfig
@@ -56,6 +56,47 @@ def grid_size(config: RunConfig, space: Space) -> int:
         distinct = _Deduplicator(config, space)
         return sum(distinct.take(values) is not None for values in _grid(space, 0))
     return math.prod(len(domain["grid_search"]) for domain in _choices(space).values() if isinstance(domain, dict))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that a field of a space can have."""
+
+    choices: tuple[object, ...] = ()
+    """In their order; none for a range."""
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Of a range."""
+    log: bool = False
+
+    def position(self, value: Any) -> float:
+        """Where a value lies: the number of a choice, or the number itself."""
+        return self.choices.index(value) if self.choices else value
+
+    def fraction(self, value: Any) -> float:
+        """The share of the scale below a value, 0 to 1; on a logarithmic scale, of the logarithm."""
+        low, high = (0, len(self.choices) - 1) if self.choices else self.bounds
+        position = self.position(value)
+        if self.log:
+            low, high, position = math.log(low), math.log(high), math.log(position)
+        return (position - low) / (high - low) if high > low else 0.5
+
+
+def scales(space: Space) -> dict[str, Scale]:
+    """The scale of each choice and range of a space, by dotted field. Constants and functions have none."""
+    return {key: scale for key, domain in space.domains.items() if (scale := _scale(domain)) is not None}
+
+
+def _scale(domain: object) -> Scale | None:
+    if isinstance(domain, dict):
+        return Scale(choices=tuple(domain["grid_search"]))
+    if isinstance(domain, Categorical):
+        return Scale(choices=tuple(domain.categories))
+    if isinstance(domain, Float | Integer):
+        quantized = isinstance(domain.sampler, Quantized)
+        sampler = domain.sampler.sampler if quantized else domain.sampler
+        last = domain.upper - (isinstance(domain, Integer) and not quantized)
+        return Scale(bounds=(domain.lower, last), log=isinstance(sampler, LogUniform))
+    return None
 
 
 def samples(space: Space) -> Iterator[Values]:

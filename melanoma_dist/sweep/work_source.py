@@ -31,7 +31,7 @@ from melanoma_dist.sweep.journal import (
     timestamp,
 )
 from melanoma_dist.sweep.racing import FoldTrial
-from melanoma_dist.sweep.space import Values
+from melanoma_dist.sweep.space import Space, Values
 from melanoma_dist.train.events import EpochDone, Event, Paused
 from melanoma_dist.train.unit import Unit
 
@@ -48,8 +48,7 @@ class SweepContext:
     dataset: Dataset
     folds: pd.DataFrame
     folder: Path
-    varied: tuple[str, ...]
-    """The dotted fields of the search space."""
+    space: Space
 
     def configured(self, number: int, values: Values) -> RunConfig:
         """A configuration as a run below the sweep's folder. Raises ConfigError for values that do not fit together."""

@@ -42,7 +42,7 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "evaluations": [f"{each.title}: {statements.history(each)}" for each in results.evaluations],
         "tables": _tables(results),
         "about_points": statements.POINTS,
-        "points": None if isinstance(points, Undefined) else tables.points_table(points, results.evaluations, HEADLINE),
+        "points": () if isinstance(points, Undefined) else tables.points_tables(points, results.evaluations, HEADLINE),
         "no_points": points.reason if isinstance(points, Undefined) else None,
         "limits": statements.limits(results),
         "repeats": summary.repeats > 1,

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from melanoma_dist.artifacts.assessment import Assessment
+from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.config.label_sets import NAMES
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import statements
 from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, NOT_DEFINED
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
+from melanoma_dist.evaluate.report.tables import counts_in, counts_of, evaluated_point
 from melanoma_dist.metrics.intervals import MetricInterval
+from melanoma_dist.metrics.operating_points import fixed_sensitivity
 from melanoma_dist.pages.numbers import number, span
 
 
@@ -53,6 +57,34 @@ def _value(auc: MetricInterval | None, reason: str) -> tuple[str, str]:
         return NOT_DEFINED, reason
     ends = span(auc.low, auc.high)
     return number(auc.estimate), f"95 % interval {ends}" if ends else ""
+
+
+def takeaways(results: RunResults) -> list[str]:
+    """State what the operating point of 90 % sensitivity finds and flags, out of fold and in the leading evaluation."""
+    points = results.summary.operating_points.get(HEADLINE)
+    if not isinstance(points, tuple):
+        return []
+    index = next(at for at, point in enumerate(points) if point.rule == fixed_sensitivity(0.90))
+    sentences = [f"Out of fold, at 90 % sensitivity: {_counted(*counts_of(points[index]))}."]
+    lead = results.leading()
+    evaluated = None if lead is None else evaluated_point(lead, HEADLINE, index)
+    if lead is not None and evaluated is not None:
+        sentences.insert(0, f"On unseen images, {lead.title}, at its threshold: {_counted(*counts_in(evaluated))}.")
+    return sentences
+
+
+def _counted(true_positives: int, false_positives: int, true_negatives: int, false_negatives: int) -> str:
+    positives, negatives = true_positives + false_negatives, false_positives + true_negatives
+    return f"{true_positives:,} of {positives:,} melanomas found, {false_positives:,} of {negatives:,} others flagged"
+
+
+def glossary(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return what each label means, and how many images have it."""
+    entries = {label: summary.out_of_fold.by_image.labels[label] for label in summary.labels}
+    return [
+        (label, f"{NAMES.get(label, label)}: {entry.positives:,} of {entry.positives + entry.negatives:,} images")
+        for label, entry in entries.items()
+    ]
 
 
 def facts(results: RunResults) -> list[tuple[str, str]]:

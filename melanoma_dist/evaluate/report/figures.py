@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from melanoma_dist.artifacts.summary import SeedRepeats
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import plots, statements
-from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, estimate_text
+from melanoma_dist.evaluate.report.cells import estimate_text
+from melanoma_dist.evaluate.report.label_figures import label_figures, levels_table
 from melanoma_dist.evaluate.report.plots import (
+    Band,
     Confusion,
     Mark,
     ScoredImages,
@@ -19,14 +21,14 @@ from melanoma_dist.evaluate.report.plots import (
 )
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
 from melanoma_dist.evaluate.report.tables import counts_in, counts_of, evaluated_point, letters
+from melanoma_dist.metrics.bootstrap import roc_band
 from melanoma_dist.metrics.calibration import CalibrationQuality
 from melanoma_dist.metrics.intervals import Interval, Undefined
 from melanoma_dist.metrics.subgroups import Subgroup
-from melanoma_dist.pages.numbers import number, span
+from melanoma_dist.pages.numbers import number
 from melanoma_dist.pages.svg import PageFigure
-from melanoma_dist.pages.tables import Cell, Table, measured, plain
+from melanoma_dist.pages.tables import Cell, Table, plain
 
-_LEVELS = (0.50, 0.60, 0.70, 0.80, 0.82, 0.89, 0.90, 0.95)
 _DECISIONS = 12  # thresholds of a decision curve in its table
 _COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 
@@ -39,23 +41,12 @@ class Missing(NamedTuple):
 
 
 def headline_figures(results: RunResults) -> list[PageFigure | Missing]:
-    """Return the curves of the headline label, out of fold and of each evaluation."""
+    """Return the curves of the headline label, out of fold and of each evaluation, and those of every label."""
     sets, missing = _sets(results)
     figures: list[PageFigure | Missing] = list(missing)
     if sets:
         figures += [_roc(results, sets), _precision_recall(sets)]
-    if len(results.summary.labels) > 1:
-        figures.append(_all_labels(results))
-    return [*figures, *_reliability(results), *_decision(results), *_confusion(results)]
-
-
-def training_figures(results: RunResults) -> list[PageFigure]:
-    """Return learning curves, the spread over folds and, if the run repeated them, over seeds."""
-    figures = [_learning(results)] if results.histories else []
-    figures.append(_fold_spread(results))
-    if results.summary.seed_repeats is not None:
-        figures += _seeds(results.summary.seed_repeats)
-    return figures
+    return [*figures, *label_figures(results), *_reliability(results), *_decision(results), *_confusion(results)]
 
 
 def subgroup_figure(
@@ -90,11 +81,31 @@ def _roc(results: RunResults, sets: list[ScoredImages]) -> PageFigure:
     aucs |= {each.title: headline(each.results.ensemble) for each in results.evaluations}
     key = "; ".join(f"{each.name} AUC {estimate_text(aucs[each.name], ', 95 % interval {}')}" for each in sets)
     marks, names = _marks(results, sets)
-    caption = (
-        f"{key}. Letters are operating points, on the curve that chose or evaluated them: {names}." if names else key
-    )
-    table = _levels(f"Specificity of {HEADLINE} at fixed sensitivities", "sensitivity", sets, specificity_at)
-    return PageFigure("roc", f"ROC of {HEADLINE}", plots.roc_plot(sets, folds, marks), key, caption, table)
+    caption = f"{key}. The bands are 95 % intervals of the sensitivity at each specificity, by the AUC's own resamples."
+    if names:
+        caption += f" Letters are operating points, on the curve that chose or evaluated them: {names}."
+    table = levels_table(f"Specificity of {HEADLINE} at fixed sensitivities", "sensitivity", sets, specificity_at)
+    figure = plots.roc_plot(sets, folds, marks, _bands(results, sets))
+    return PageFigure("roc", f"ROC of {HEADLINE}", figure, key, caption, table)
+
+
+def _bands(results: RunResults, sets: list[ScoredImages]) -> dict[str, Band]:
+    sources = {OUT_OF_FOLD: (results.table, results.summary.out_of_fold)}
+    sources |= {each.title: (each.table, each.results.ensemble) for each in results.evaluations}
+    labels = results.summary.labels
+    bands = {}
+    for images in sets:
+        table, settings = sources[images.name][0], sources[images.name][1].bootstrap
+        bands[images.name] = roc_band(
+            *arrays(table, labels),
+            table["group"].to_numpy(),
+            labels.index(HEADLINE),
+            plots.SPECIFICITIES,
+            settings.resamples,
+            settings.seed,
+            settings.level,
+        )
+    return bands
 
 
 def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], str]:
@@ -116,35 +127,15 @@ def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], s
     return marks, ", ".join(f"{letter} {point.name}" for letter, point in zip(letters(points), points, strict=True))
 
 
-def _levels(caption: str, name: str, sets: list[ScoredImages], value: Callable[[ScoredImages, float], float]) -> Table:
-    rows = [[Cell(f"{level:.2f}"), *(Cell(number(value(each, level))) for each in sets)] for level in _LEVELS]
-    return Table(caption, [name, *(each.name for each in sets)], rows)
-
-
 def _precision_recall(sets: list[ScoredImages]) -> PageFigure:
     key = "; ".join(
         f"{each.name}: precision {precision_at(each, 0.9):.3f} at recall 0.90, {each.truth.mean():.1%} positive"
         for each in sets
     )
-    table = _levels("Precision at fixed recalls", "recall", sets, precision_at)
+    table = levels_table("Precision at fixed recalls", "recall", sets, precision_at)
     caption = f"{key}. Dotted: the share of positives, which chance reaches."
     figure = plots.precision_recall_plot(sets)
     return PageFigure("precision_recall", f"Precision and recall of {HEADLINE}", figure, key, caption, table)
-
-
-def _all_labels(results: RunResults) -> PageFigure:
-    lead = results.leading()
-    table, where = (results.table, OUT_OF_FOLD) if lead is None else (lead.table, lead.title)
-    sets = [
-        images
-        for label in results.summary.labels
-        if label in table and (images := scored_images(label, table, label)) is not None
-    ]
-    title = f"ROC of every label, {where}"
-    missing = [label for label in results.summary.labels if label not in {each.name for each in sets}]
-    caption = f"{len(sets)} labels" + (f"; not defined: {', '.join(missing)}" if missing else "")
-    rows = _levels("Specificity of every label at fixed sensitivities", "sensitivity", sets, specificity_at)
-    return PageFigure("roc_labels", title, plots.roc_plot(sets), f"{title}: {caption}", caption + ".", rows)
 
 
 def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
@@ -152,7 +143,8 @@ def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
     if isinstance(stored, Undefined):
         yield Missing("Calibration, out of fold", stored.reason)
     else:
-        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored.before, **stored.after})
+        why = statements.calibrator(results.summary.calibration.used, stored)
+        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored.before, **stored.after}, why)
     for each in results.evaluations:
         quality = each.results.calibration.get(HEADLINE)
         if quality is not None and quality.before.brier is not None:
@@ -160,7 +152,9 @@ def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
             yield _reliability_figure(name, each.title, {"before": quality.before, "after": quality.after})
 
 
-def _reliability_figure(name: str, where: str, qualities: Mapping[str, CalibrationQuality]) -> PageFigure:
+def _reliability_figure(
+    name: str, where: str, qualities: Mapping[str, CalibrationQuality], why: str = ""
+) -> PageFigure:
     key = "; ".join(
         f"{part}: calibration error {number(quality.calibration_error)}" for part, quality in qualities.items()
     )
@@ -179,7 +173,7 @@ def _reliability_figure(name: str, where: str, qualities: Mapping[str, Calibrati
     )
     title = f"Calibration of {HEADLINE}, {where}"
     figure = plots.reliability_plot({part: quality.reliability for part, quality in qualities.items()})
-    caption = f"{key}. On the dotted line, the predicted share is the observed one."
+    caption = f"{key}. On the dotted line, the predicted share is the observed one. {why}".rstrip()
     return PageFigure(name, title, figure, f"{title}: {key}", caption, table)
 
 
@@ -236,53 +230,3 @@ def _confusion_figure(name: str, where: str, matrices: list[Confusion]) -> PageF
     table = Table(f"Counts, {where}", ["operating point", *(each.replace("_", " ") for each in _COUNTS)], rows)
     figure = plots.confusion_plot(matrices, HEADLINE)
     return PageFigure(name, title, figure, f"{title}; {key}", "Shares are of a row.", table)
-
-
-def _learning(results: RunResults) -> PageFigure:
-    rows = [
-        [plain(name), plain(epoch.epoch), Cell(number(epoch.train_loss, 4)), Cell(number(epoch.score))]
-        for name, epochs in results.histories.items()
-        for epoch in epochs
-    ]
-    best = ", ".join(f"{name} {epochs[-1].best_epoch} of {len(epochs)}" for name, epochs in results.histories.items())
-    table = Table("Epochs", ["training", "epoch", "training loss", f"validation AUC of {HEADLINE}"], rows)
-    caption = f"Dots mark the best epochs, whose weights are the fold's model: {best}."
-    alt = f"Training loss and validation AUC by epoch. {caption}"
-    return PageFigure(
-        "learning", "Learning curves", plots.learning_plot(results.histories, f"AUC of {HEADLINE}"), alt, caption, table
-    )
-
-
-def _fold_spread(results: RunResults) -> PageFigure:
-    folds = results.summary.folds
-    values, rows = {}, []
-    for label in [*results.summary.labels, *(["macro"] if len(results.summary.labels) > 1 else [])]:
-        aucs = [(fold.macro if label == "macro" else fold.labels[label]).auc for fold in folds.values()]
-        values[label] = [auc for auc in aucs if auc is not None]
-        rows.append([plain(label), *(measured(auc, NOT_BY_DATA) for auc in aucs)])
-    intervals = {
-        label: (spread.auc.mean, spread.auc.low, spread.auc.high)
-        for label, spread in results.summary.over_folds.items()
-        if spread.auc.mean is not None and spread.auc.low is not None and spread.auc.high is not None
-    }
-    key = "; ".join(
-        f"{label} mean {mean:.3f}, 95 % interval {span(low, high)}" for label, (mean, low, high) in intervals.items()
-    )
-    table = Table("AUC by fold", ["AUC", *(f"fold {fold}" for fold in folds)], rows)
-    figure = plots.spread_plot(values, intervals)
-    caption = "A dot is a fold; the line is the corrected 95 % interval of their mean (Nadeau and Bengio 2003)."
-    alt = f"AUC of each fold by label. {key or 'No label is defined in two folds'}"
-    return PageFigure("fold_spread", "AUC by fold", figure, alt, caption, table)
-
-
-def _seeds(repeats: SeedRepeats) -> list[PageFigure]:
-    seeds = repeats.seeds
-    aucs = [[value for value in fold if value is not None] for fold in repeats.auc.get(HEADLINE, ())]
-    if not aucs or any(len(fold) < len(seeds) for fold in aucs):
-        return []
-    rows = [[plain(f"fold {fold}"), *(Cell(number(value)) for value in values)] for fold, values in enumerate(aucs)]
-    table = Table(f"AUC of {HEADLINE}", ["", *(f"seed {seed}" for seed in seeds)], rows)
-    title = f"AUC of {HEADLINE} by fold and seed"
-    alt = f"{title}: {len(aucs)} folds, each trained with {len(seeds)} seeds"
-    caption = "Dots in a row differ by the seed alone; rows differ by the images that measure them, too."
-    return [PageFigure("seeds", title, plots.seeds_plot(aucs, seeds), alt, caption, table)]

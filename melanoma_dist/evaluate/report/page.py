@@ -18,9 +18,11 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.report import statements, tables
 from melanoma_dist.evaluate.report.cells import NAMES
-from melanoma_dist.evaluate.report.facts import facts, headlines
-from melanoma_dist.evaluate.report.figures import Missing, headline_figures, subgroup_figure, training_figures
+from melanoma_dist.evaluate.report.facts import facts, glossary, headlines, takeaways
+from melanoma_dist.evaluate.report.figures import Missing, headline_figures, subgroup_figure
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, Evaluation, RunResults, headline
+from melanoma_dist.evaluate.report.training_figures import training_figures
+from melanoma_dist.metrics.cross_validation import FEWEST_FOLDS
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import number
@@ -65,12 +67,15 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "label": HEADLINE,
         "synthetic": SYNTHETIC if results.synthetic else "",
         "headlines": headlines(results),
+        "takeaways": takeaways(results),
+        "glossary": glossary(summary),
         "facts": facts(results),
         "statements": statements.leakage(results),
         "evaluations": [(each, statements.history(each)) for each in results.evaluations],
         "parts": [*(_unseen(each) for each in _in_order(results)), _out_of_fold(results)],
         "official": tables.isic_scores_table(_assessments(results)),
         "spread": [_folds(results), tables.over_folds_table(summary.over_folds)],
+        "fewest_folds": FEWEST_FOLDS,
         "repeats": summary.seed_repeats,
         "variance": tables.variance_table(summary.seed_repeats) if summary.seed_repeats else None,
         "curves": [each for each in figures if isinstance(each, PageFigure)],
@@ -83,6 +88,9 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "training": tables.training_table(summary.training),
         "incidents": " ".join(summary.incidents) or _NO_INCIDENTS,
         "cost": _cost(summary),
+        "command": "python launch.py --config config.yaml",
+        "config": results.config_text,
+        "identity": _identity(results),
         "record": _record(results),
         "limits": statements.limits(results),
     }
@@ -166,12 +174,13 @@ def _folds(results: RunResults) -> Table:
     return tables.folds_table(summary.folds, f"probability {summary.threshold:g}", "Each fold", whole)
 
 
-def _points(results: RunResults) -> list[tuple[str, Table | str]]:
+def _points(results: RunResults) -> list[tuple[str, tuple[Table, Table] | str]]:
     """Return the operating points of each label, or why it has none; the headline label first."""
+    evaluations = _in_order(results)
     return [
         (
             label,
-            points.reason if isinstance(points, Undefined) else tables.points_table(points, _in_order(results), label),
+            points.reason if isinstance(points, Undefined) else tables.points_tables(points, evaluations, label),
         )
         for label, points in results.summary.operating_points.items()
     ]
@@ -226,16 +235,20 @@ def _cost(summary: RunSummary) -> str:
     )
 
 
+def _identity(results: RunResults) -> list[tuple[str, str]]:
+    """Return what config.yaml does not say: the fingerprints of data, weights and code."""
+    config, environment = results.config.identity(), results.summary.environment
+    own = [(key, str(value)) for key, value in results.summary.identity.items() if config.get(key) != value]
+    return [*own, ("code", f"{environment.version}, commit {environment.commit}, fingerprint {environment.code}")]
+
+
 def _record(results: RunResults) -> list[tuple[str, str]]:
-    """Return what reproduces the run: command, configuration, identity, records."""
-    summary = results.summary
-    provenance = {"identity": summary.identity, "environment": asdict(summary.environment)}
-    parts = [
-        ("Command", "python launch.py --config config.yaml"),
-        ("config.yaml", results.config_text),
-        ("Identity, code and libraries of the metrics", json.dumps(provenance, indent=1)),
-        ("Record of the training", json.dumps(asdict(results.record), indent=1)),
-    ]
+    """Return the records of the training and the evaluations; config.yaml stands for the identity."""
+    record = asdict(results.record)
+    del record["identity"]
+    parts = [("Record of the training", json.dumps(record, indent=1))]
+    if results.summary.environment != results.record.environment:
+        parts.append(("Environment of the metrics", json.dumps(asdict(results.summary.environment), indent=1)))
     for each in results.evaluations:
         log = {name: value for name, value in asdict(each.record).items() if name in _LOGGED}
         log |= {"finished": each.results.finished, "environment": asdict(each.results.environment)}

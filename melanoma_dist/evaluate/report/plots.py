@@ -10,22 +10,24 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.metrics.calibration import Reliability
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.operating_points import DecisionCurve
 from melanoma_dist.metrics.subgroups import Gap, Subgroup
-from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, plot, style
+from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, SERIES, WIDTH, plot, style
 
 Floats = npt.NDArray[np.floating[Any]]
-_WIDTH = 3.9  # inches: at 96 pixels an inch it fits a phone at full size
 _MOST_POINTS = 400  # of a drawn curve
 _ROW = 0.27  # inches of a row of text
 _LIGHT = "#bbbbbb"
+_BINS = 20  # of a histogram
+SPECIFICITIES = np.linspace(0, 1, 101)
+"""Where the band of a ROC curve has its points."""
+Band = tuple[Floats, Floats]
+"""Both ends of the interval of the sensitivity at each of ``SPECIFICITIES``."""
 
 
 class ScoredImages(NamedTuple):
@@ -67,8 +69,13 @@ def precision_at(images: ScoredImages, recall: float) -> float:
     return float(precision[reached >= recall - 1e-12].max())
 
 
-def roc_plot(sets: Sequence[ScoredImages], folds: Sequence[ScoredImages] = (), marks: Sequence[Mark] = ()) -> Figure:
-    """Draw ROC curves: each fold thin and grey, the sets thick, marked points as letters."""
+def roc_plot(
+    sets: Sequence[ScoredImages],
+    folds: Sequence[ScoredImages] = (),
+    marks: Sequence[Mark] = (),
+    bands: Mapping[str, Band] | None = None,
+) -> Figure:
+    """Draw ROC curves: each fold thin and grey, the sets thick with their bands, marked points as letters."""
     figure, axes = _square("1 - specificity", "sensitivity")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for fold in folds:
@@ -77,6 +84,8 @@ def roc_plot(sets: Sequence[ScoredImages], folds: Sequence[ScoredImages] = (), m
     for images, colour in zip(sets, _colours(len(sets)), strict=True):
         false, true, _ = roc_curve(images.truth, images.probability)
         axes.plot(*_thinned(false, true), color=colour, linewidth=1.6, label=images.name)
+        if bands:
+            axes.fill_between(1 - SPECIFICITIES, *bands[images.name], color=colour, alpha=0.16, linewidth=0)
     if folds:
         axes.plot([], [], color=_LIGHT, linewidth=0.7, label="each fold")
     for mark in marks:
@@ -114,7 +123,7 @@ def reliability_plot(diagrams: Mapping[str, Reliability]) -> Figure:
 
 def decision_plot(curves: Mapping[str, DecisionCurve]) -> Figure:
     """Draw net benefit against the threshold, by name, beside calling all and calling none."""
-    figure, axes = plot(_WIDTH, 3.2)
+    figure, axes = plot(WIDTH, 3.2)
     axes.axhline(0, color=INK, linewidth=0.8, label="call none")
     top = 0.0
     for (name, curve), colour in zip(curves.items(), _colours(len(curves)), strict=True):
@@ -130,7 +139,7 @@ def decision_plot(curves: Mapping[str, DecisionCurve]) -> Figure:
 
 
 def _square(x: str, y: str) -> tuple[Figure, Axes]:
-    figure, axes = plot(_WIDTH, _WIDTH)
+    figure, axes = plot(WIDTH, WIDTH)
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     axes.set_aspect("equal")
@@ -167,78 +176,60 @@ def confusion_plot(matrices: Sequence[Confusion], label: str) -> Figure:
     """Draw confusion matrices, two in a row, each cell shaded by its share of its row."""
     columns = 2
     rows = -(-len(matrices) // columns)
-    figure = Figure(figsize=(_WIDTH, 1.95 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.95 * rows), layout="constrained")
     for at, matrix in enumerate(matrices):
         _confusion(figure.add_subplot(rows, columns, at + 1), matrix, label)
     return figure
 
 
 def _confusion(axes: Axes, matrix: Confusion, label: str) -> None:
-    counts = np.array(
-        [[matrix.true_positives, matrix.false_negatives], [matrix.false_positives, matrix.true_negatives]]
-    )
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row in range(2):
-        for column in range(2):
-            share = shares[row, column]
-            text = f"{counts[row, column]:,}\n{share:.1%}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if share > 0.55 else INK)
+    counts = [[matrix.true_positives, matrix.false_negatives], [matrix.false_positives, matrix.true_negatives]]
+    _matrix(axes, np.array(counts), "{:,}\n{:.1%}", 8)
     axes.set_xticks([0, 1], ["called", "not called"], fontsize=7)
     axes.set_yticks([0, 1], [label, f"not {label}"], fontsize=7, rotation=90, va="center")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
     axes.set_title(matrix.title, fontsize=8)
 
 
-def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) -> Figure:
-    """Draw training loss and validation score by epoch, a line per training; a dot marks the best epoch."""
-    figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
-    loss, validation = figure.subplots(2, 1, sharex=True)
-    for at, (name, epochs) in enumerate(histories.items()):
-        colour = SERIES[at % len(SERIES)]
-        numbers = [epoch.epoch for epoch in epochs]
-        scores = [epoch.score for epoch in epochs]
-        loss.plot(numbers, [epoch.train_loss for epoch in epochs], color=colour, linewidth=1.2)
-        validation.plot(numbers, scores, color=colour, linewidth=1.2, label=name)
-        best = epochs[-1].best_epoch
-        validation.plot([best], [scores[numbers.index(best)]], "o", color=colour, markersize=5)
-    for axes, name in ((loss, "training loss"), (validation, f"validation {score}")):
+def matrix_plot(counts: npt.NDArray[np.int_], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Draw counts of images by class (rows) and by predicted class, each cell shaded by its share of its row."""
+    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+    axes = figure.add_subplot()
+    _matrix(axes, counts, "{:,}", 6.5)
+    axes.set_xticks(range(len(columns)), columns, fontsize=7, rotation=45)
+    axes.set_yticks(range(len(rows)), rows, fontsize=7)
+    axes.set_xlabel("highest probability")
+    axes.set_ylabel("class")
+    return figure
+
+
+def _matrix(axes: Axes, counts: npt.NDArray[np.int_], text: str, size: float) -> None:
+    """Draw a matrix; ``text`` formats the count of a cell and its share of its row."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.55 else INK
+        content = text.format(counts[row, column], share)
+        axes.text(column, row, content, ha="center", va="center", fontsize=size, color=colour)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def histogram_plot(sets: Sequence[ScoredImages]) -> Figure:
+    """Draw how the probabilities of the images with a label (blue) and without it (grey) spread, a plot per label."""
+    columns = min(2, len(sets))
+    rows = -(-len(sets) // columns)
+    figure = Figure(figsize=(WIDTH, 0.6 + (1.3 if columns > 1 else 2.4) * rows), layout="constrained")
+    for at, images in enumerate(sets):
+        axes = figure.add_subplot(rows, columns, at + 1)
         style(axes)
-        axes.set_ylabel(name)
-    validation.set_xlabel("epoch")
-    validation.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if 0 < len(histories) <= len(SERIES):
-        validation.legend(frameon=False, fontsize=7, ncols=2)
-    return figure
-
-
-def spread_plot(values: Mapping[str, Sequence[float]], intervals: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """Draw each fold's AUC as a dot, a row per label, with the interval (mean, low, high) of the mean as a line."""
-    names = list(values)
-    figure, axes = plot(_WIDTH, 0.9 + 0.36 * len(names))
-    for row, name in enumerate(names):
-        axes.plot(values[name], [row] * len(values[name]), "o", color=BLUE, markersize=5, alpha=0.65)
-        if name in intervals:
-            mean, low, high = intervals[name]
-            axes.plot([low, high], [row + 0.28] * 2, color=INK, linewidth=1.2)
-            axes.plot([mean], [row + 0.28], "|", color=INK, markersize=8, markeredgewidth=2)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel("AUC")
-    return figure
-
-
-def seeds_plot(aucs: Sequence[Sequence[float]], seeds: Sequence[int]) -> Figure:
-    """Draw the AUC of each training, [folds][seeds]: a row per fold, a colour per seed."""
-    figure, axes = plot(_WIDTH, 0.9 + 0.3 * len(aucs))
-    for at, seed in enumerate(seeds):
-        colour = SERIES[at % len(SERIES)]
-        axes.plot([fold[at] for fold in aucs], range(len(aucs)), "o", color=colour, markersize=5, label=f"seed {seed}")
-    axes.set_yticks(range(len(aucs)), [f"fold {fold}" for fold in range(len(aucs))])
-    axes.set_ylim(len(aucs) - 0.5, -0.5)
-    axes.set_xlabel("AUC")
-    axes.legend(frameon=False, fontsize=7)
+        for truth, colour in ((0, GREY), (1, BLUE)):
+            values = images.probability[images.truth == truth]
+            counts, edges = np.histogram(values, _BINS, (0, 1))
+            axes.stairs(counts / len(values), edges, fill=True, color=colour, alpha=0.55)
+        axes.set_title(images.name, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("probability", fontsize=8)
+    figure.supylabel("share of images", fontsize=8)
     return figure
 
 

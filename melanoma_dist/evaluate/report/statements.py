@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from melanoma_dist.artifacts.decision_rules import WHY_USED
 from melanoma_dist.artifacts.evaluation import EarlierEvaluation
-from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.artifacts.summary import LabelCalibration, RunSummary
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
@@ -118,6 +119,13 @@ def subgroup_threshold(summary: RunSummary) -> tuple[float, str]:
             return point.threshold, text
     value = summary.threshold
     return value, f"a raw probability of {number(value, 4)}, as no operating point could be chosen"
+
+
+def calibrator(used: str, label: LabelCalibration) -> str:
+    """State why the calibration in use was chosen, and how well each kind does on these images."""
+    losses = {"raw": label.before, **label.after}
+    compared = ", ".join(f"{kind} {number(quality.log_loss)}" for kind, quality in losses.items())
+    return f"Every run uses {used} calibration: {WHY_USED}. Log loss, cross-fitted: {compared} (the lower the better)."
 
 
 def limits(results: RunResults) -> list[str]:

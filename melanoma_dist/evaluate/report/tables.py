@@ -37,6 +37,7 @@ _ISIC = {"isic2017": "ISIC 2017: mean AUC", "isic2018": "ISIC 2018: balanced acc
 _FOLD = ("auc", "average_precision", "sensitivity", "specificity", "precision")
 _NO_LABEL = "the data does not have this label"
 _FEW_FOLDS = "fewer than two folds define it"
+_NO_FOLD = "no fold defines it"
 
 
 def metrics_table(
@@ -135,9 +136,9 @@ def over_folds_table(over_folds: Mapping[str, PerMetric[FoldSpread]]) -> Table:
     for label, spreads in over_folds.items():
         auc = spreads.auc
         if auc.mean is None:
-            rows.append([plain(label), *[undefined(_FEW_FOLDS)] * 3, plain("")])
+            rows.append([plain(label), *[undefined(_NO_FOLD)] * 3, plain("")])
             continue
-        ends = undefined(_FEW_FOLDS) if auc.low is None else Cell(span(auc.low, auc.high))
+        ends = undefined(auc.no_interval) if auc.low is None else Cell(span(auc.low, auc.high))
         rows.append([plain(label), Cell(number(auc.mean)), measured(auc.sd, _FEW_FOLDS), ends, plain(auc.folds)])
     header = ["", "mean", "standard deviation", "95 % interval, corrected", "folds"]
     return Table("AUC over the folds", header, rows)
@@ -161,27 +162,27 @@ def letters(points: Sequence[OperatingPoint]) -> list[str]:
     return [chr(ord("A") + at) for at in range(len(points))]
 
 
-def points_table(points: Sequence[OperatingPoint], evaluations: Sequence[Evaluation], label: str) -> Table:
-    """Return the operating points of a label where they were chosen and in each evaluation, with predictive values."""
+def points_tables(
+    points: Sequence[OperatingPoint], evaluations: Sequence[Evaluation], label: str
+) -> tuple[Table, Table]:
+    """Return the operating points of a label where they were chosen and in each evaluation, then predictive values."""
     rows = []
     for index, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
         name = f"{letter}: {point.name}"
         evaluated = [_evaluated_row(name, each, label, index) for each in evaluations]
         rows += [_chosen_row(name, point), *(row for row in evaluated if row is not None)]
+    shares = ["sensitivity", "specificity", "precision"]
+    header = ["operating point", "threshold", "where", *shares, "TP", "FP", "TN", "FN"]
     values = [f"{kind} at {share:.0%}" for share in PREVALENCES for kind in ("PPV", "NPV")]
-    header = [
-        "operating point",
-        "threshold",
-        "where",
-        "sensitivity",
-        "specificity",
-        "precision",
-        "TP",
-        "FP",
-        "TN",
-        "FN",
-    ]
-    return Table(f"Operating points of {label}", [*header, *values], rows)
+    count = len(header)
+    return (
+        Table(f"Operating points of {label}", header, [row[:count] for row in rows]),
+        Table(
+            f"Predictive values of {label} by prevalence",
+            [header[0], header[2], *values],
+            [[row[0], row[2], *row[count:]] for row in rows],
+        ),
+    )
 
 
 def _chosen_row(name: str, point: OperatingPoint) -> list[Cell]:

@@ -15,8 +15,9 @@ from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.report.figures import headline_figures, training_figures
+from melanoma_dist.evaluate.report.figures import headline_figures
 from melanoma_dist.evaluate.report.run_results import RunResults
+from melanoma_dist.evaluate.report.training_figures import training_figures
 from melanoma_dist.evaluate.summary import header_by_label, rows_by_label
 from melanoma_dist.pages.svg import PageFigure
 

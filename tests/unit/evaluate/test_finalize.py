@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,9 @@ from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
-from melanoma_dist.evaluate.finalize import finalize
-from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, over_folds, variance_components
+from melanoma_dist.evaluate.finalize import _over_all, finalize
+from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
+from melanoma_dist.metrics.intervals import Undefined
 
 from ..samples import EPOCH, tiny
 
@@ -111,10 +112,12 @@ def test_repeats_tell_the_variance_of_seeds_from_that_of_folds(dataset: Dataset,
     np.testing.assert_allclose(repeats.auc["MEL"], expected)
     components, spread = repeats.components["MEL"], repeats.over_folds["MEL"]
     assert isinstance(components, VarianceComponents)
-    assert isinstance(spread, OverFolds)
     assert components.seeds == pytest.approx(variance_components(expected).seeds)
     assert components.within_fold == pytest.approx(variance_components(expected).within_fold)
-    assert spread.low == pytest.approx(over_folds([auc for row in expected for auc in row], repeats=3).low)
+    assert spread == Undefined("an interval needs 5 folds that define it; here are 3")
+    five = _over_all(expected + expected[:2])
+    assert isinstance(five, OverFolds)
+    assert (five.low, five.high) == astuple(fold_spread(np.ravel(expected + expected[:2]).tolist(), repeats=3))[2:4]
     assert read_summary(folder.path) == summary
     assert summary.out_of_fold.by_image.labels["MEL"].auc == pytest.approx(
         roc_auc_score(tables[0]["MEL_true"], tables[0]["MEL"])

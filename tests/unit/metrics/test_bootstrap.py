@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest, norm
+from sklearn.metrics import roc_curve
 
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.metrics.bootstrap import bootstrap, difference, draw, draws, evidence, ratios, strata_of
+from melanoma_dist.metrics.bootstrap import bootstrap, difference, draw, draws, evidence, ratios, roc_band, strata_of
 from melanoma_dist.metrics.classification import METRICS, Settings, compute_metrics
 from melanoma_dist.metrics.delong import delong
 from melanoma_dist.metrics.intervals import Interval, MetricInterval, tail
@@ -223,3 +225,22 @@ def test_a_share_of_1_has_an_interval_too() -> None:
 def test_a_difference_of_0_is_no_share_of_0() -> None:
     first = bootstrap(MADE.truth, MADE.probability, MADE.group, LABELS, SETTINGS, resamples=50)
     assert difference(first, first).intervals().rows["MEL"].sensitivity == MetricInterval(0, 0, 0, 0)
+
+
+def test_the_band_of_a_roc_curve_holds_the_quantiles_of_every_resamples_curve() -> None:
+    """Against scikit-learn's curve of the drawn images, weighted by how often their lesion was drawn."""
+    truth, probability, group = MADE.truth, MADE.probability, MADE.group
+    specificities = np.array([0.5, 0.8, 0.9])
+    number = pd.factorize(group, sort=True)[0]
+    known = ~np.isnan(truth[:, 0])
+    curves = []
+    for weights in draws(strata_of(truth, number), 40, seed=3):
+        for drawn in weights.T[:, number[known]]:
+            false, true, _ = roc_curve(truth[known, 0], probability[known, 0], sample_weight=drawn)
+            curves.append(np.interp(1 - specificities, false, true))
+    positive = truth[known, 0] == 1
+    share = tail(0.9, min(len(np.unique(number[known][kind])) for kind in (positive, ~positive)))
+    low, high = roc_band(truth, probability, group, 0, specificities, resamples=40, seed=3, level=0.9)
+    np.testing.assert_allclose([low, high], np.quantile(curves, [share, 1 - share], axis=0), atol=1e-6)
+    assert (low <= high).all()
+    assert low[2] < high[2]

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.metrics.cross_validation import compare, over_folds, variance_components
+from melanoma_dist.metrics.cross_validation import FoldSpread, compare, fold_spread, over_folds, variance_components
 
 
 def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> None:
@@ -22,6 +25,45 @@ def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> N
     for wrong, repeats in (([0.8], 1), ([0.8, 0.9], 2), ([0.8, 0.9, 0.7], 2)):
         with pytest.raises(ConfigError, match="2 or more folds"):
             over_folds(wrong, repeats)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_the_interval_of_a_metric_never_leaves_the_scale(values: list[float]) -> None:
+    spread = fold_spread(values)
+    assert spread.folds == len(values)
+    if spread.low is not None and spread.high is not None and spread.mean is not None:
+        assert len(values) >= 5
+        assert 0 <= spread.low <= spread.mean + 1e-12
+        assert spread.mean - 1e-12 <= spread.high <= 1
+    else:
+        assert spread.no_interval
+
+
+def test_the_interval_of_a_metric_is_that_of_its_logit() -> None:
+    """By hand, for AUCs whose plain interval exceeds 1: t of 4 degrees of freedom, Nadeau and Bengio's factor."""
+    values = [0.999, 0.998, 0.93, 0.997, 0.99]
+    assert over_folds(values).high > 1
+    spread, mean = fold_spread(values), np.mean(values)
+    error = student.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
+    ends = expit(logit(mean) + np.array([-1, 1]) * error / (mean * (1 - mean)))
+    assert [spread.low, spread.high] == pytest.approx(ends.tolist())
+    twice = fold_spread([*values, *values], repeats=2)
+    assert (twice.folds, twice.mean) == (5, pytest.approx(mean))
+    assert twice.high is not None
+    assert spread.high is not None
+    assert twice.high < spread.high
+
+
+def test_few_folds_and_perfect_ones_have_a_reason_instead_of_an_interval() -> None:
+    four = fold_spread([0.8, 0.9, None, 0.85, 0.95])
+    assert (four.low, four.high, four.folds) == (None, None, 4)
+    assert four.sd == pytest.approx(np.std([0.8, 0.9, 0.85, 0.95], ddof=1))
+    assert four.no_interval == "an interval needs 5 folds that define it; here are 4"
+    assert fold_spread([0.8] * 4 * 3, repeats=3).no_interval.endswith("here are 4")
+    perfect = fold_spread([1.0] * 5)
+    assert perfect == FoldSpread(1.0, 0.0, None, None, 5)
+    assert perfect.no_interval == "every fold has 1, which says nothing about other images"
+    assert fold_spread([None]) == FoldSpread(None, None, None, None, 0)
 
 
 def test_the_interval_of_a_difference_is_wider_than_that_of_independent_folds() -> None:

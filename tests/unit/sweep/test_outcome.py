@@ -58,10 +58,18 @@ def test_the_page_holds_everything_and_escapes_messages(
 ) -> None:
     played(dataset, tmp_path, capfd)
     page = (tmp_path / "sweep.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
+    assert "Importance of each hyperparameter: needs 10 configurations with an AUC, and here are " in page
     assert "GPU 0 ran out of &lt;memory&gt;" in page
     assert "<script" not in page
-    for heading in ("Leaderboard", "AUC against cost", "Effect of each hyperparameter", "Ledger", "Search space"):
+    for heading in (
+        "Leaderboard",
+        "AUC against cost",
+        "Effect of each hyperparameter",
+        "Parallel coordinates",
+        "Ledger",
+        "Search space",
+    ):
         assert heading in page
     shot = tmp_path / "page.png"
     try:

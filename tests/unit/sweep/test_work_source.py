@@ -40,7 +40,7 @@ class Setting:
         self.settings = SweepConfig(run=config, grace_epochs=1, trials=4)
         self.space = space_of(folder, space)
         folds = make_folds(dataset.manifest, LABEL_SETS["isic2019"], FOLDS, 0)
-        self.context = SweepContext(config, dataset, folds, folder, tuple(self.space.domains))
+        self.context = SweepContext(config, dataset, folds, folder, self.space)
         self.ended: list[int] = []
 
     def start(self, deadline: float | None = None) -> SweepWorkSource:

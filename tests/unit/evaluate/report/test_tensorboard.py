@@ -33,7 +33,8 @@ def test_the_plots_of_the_report_and_a_table_of_its_metrics_are_shown(reported: 
     results = replace(read_run_results(reported.folder), folder=tmp_path, histories={})
     write_run_events(results)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
-    names = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "fold_spread", "seeds"}
+    names = {"roc", "roc_labels", "calibration", "decision_curve", "confusion", "confusion_labels", "histograms",
+             "fold_spread", "seeds"}  # fmt: skip
     assert {f"out_of_fold/{name}" for name in names} == set(events.Tags()["images"])
     assert all(tag.startswith("hparam/") for tag in events.Tags()["scalars"])  # a chart of one point shows nothing
     (text,) = events.Tensors("out_of_fold/metrics/text_summary")
