@@ -60,7 +60,7 @@ def svg(figure: Figure) -> str:
     """Return an ``<svg>`` element with text as text; the same figure gives the same bytes."""
     text = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "melanoma-dist", "font.size": 9}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     content = text.getvalue()
     content = re.sub(r'<g id="[^"]*"', "<g", content[content.index("<svg") :])
     # matplotlib names clip paths and markers alike in every figure; ids must be unique in a page with several.

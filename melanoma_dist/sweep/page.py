@@ -104,7 +104,18 @@ def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Sc
 
 
 def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
-    header = ["", "state", "folds", "mean AUC", "sd", "worst fold", *keys, "epochs", f"{device}-hours", "reason"]
+    header = [
+        "",
+        "state",
+        "folds",
+        "mean AUC",
+        "sd",
+        "worst fold",
+        *map(_breakable, keys),
+        "epochs",
+        f"{device}-hours",
+        "reason",
+    ]
     rows = [
         [
             *map(plain, (f"c{entry.configuration:03d}", entry.state, entry.folds)),
@@ -116,6 +127,11 @@ def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
         for entry in entries
     ]
     return Table("Configurations, best first", header, rows)
+
+
+def _breakable(key: str) -> str:
+    """Let a browser break the name of a field in a narrow column, at zero-width spaces."""
+    return key.replace(".", ".\u200b").replace("_", "_\u200b")
 
 
 def _milestones(first: list[Milestone], complete: list[Milestone], device: str) -> Table:

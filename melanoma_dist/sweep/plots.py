@@ -101,7 +101,7 @@ def parallel_plot(entries: list[Entry], scales: Mapping[str, Scale]) -> Figure:
     scored = sorted((entry for entry in entries if entry.mean_auc is not None), key=lambda entry: entry.mean_auc or 0.0)
     aucs = [entry.mean_auc or 0.0 for entry in scored]
     spread = (max(aucs) - min(aucs)) or 1.0
-    figure = Figure(figsize=(max(6.4, 1.35 * (len(scales) + 1)), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 1.05 * (len(scales) + 1)), 3.8), layout="constrained")
     axes = figure.add_subplot()
     for entry, auc in zip(scored, aucs, strict=True):
         height = (auc - min(aucs)) / spread

@@ -26,14 +26,17 @@ def training_figures(results: RunResults) -> list[PageFigure]:
 
 def _learning(results: RunResults) -> PageFigure:
     rows = [
-        [plain(name), plain(epoch.epoch), Cell(number(epoch.train_loss, 4)), Cell(number(epoch.score))]
+        [plain(name), plain(epoch.epoch), *(Cell(number(loss, 4)) for loss in losses), Cell(number(epoch.score))]
         for name, epochs in results.histories.items()
         for epoch in epochs
+        for losses in [(epoch.train_loss, epoch.validation_loss)]
     ]
     best = ", ".join(f"{name} {epochs[-1].best_epoch} of {len(epochs)}" for name, epochs in results.histories.items())
-    table = Table("Epochs", ["training", "epoch", "training loss", f"validation AUC of {HEADLINE}"], rows)
-    caption = f"Dots mark the best epochs, whose weights are the fold's model: {best}."
-    alt = f"Training loss and validation AUC by epoch. {caption}"
+    table = Table(
+        "Epochs", ["training", "epoch", "training loss", "validation loss", f"validation AUC of {HEADLINE}"], rows
+    )
+    caption = f"Validation loss dashed. Dots mark the best epochs, whose weights are the fold's model: {best}."
+    alt = f"Losses and validation AUC by epoch. {caption}"
     return PageFigure(
         "learning", "Learning curves", plots.learning_plot(results.histories, f"AUC of {HEADLINE}"), alt, caption, table
     )

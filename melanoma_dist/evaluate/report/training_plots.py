@@ -12,7 +12,7 @@ from melanoma_dist.pages.svg import BLUE, INK, SERIES, WIDTH, plot, style
 
 
 def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) -> Figure:
-    """Draw training loss and validation score by epoch, a line per training; a dot marks the best epoch."""
+    """Draw losses (validation dashed) and validation score by epoch, a colour per training; a dot is the best epoch."""
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     loss, validation = figure.subplots(2, 1, sharex=True)
     for at, (name, epochs) in enumerate(histories.items()):
@@ -20,10 +20,11 @@ def learning_plot(histories: Mapping[str, Sequence[EpochRecord]], score: str) ->
         numbers = [epoch.epoch for epoch in epochs]
         scores = [epoch.score for epoch in epochs]
         loss.plot(numbers, [epoch.train_loss for epoch in epochs], color=colour, linewidth=1.2)
+        loss.plot(numbers, [epoch.validation_loss for epoch in epochs], color=colour, linewidth=1.2, linestyle="--")
         validation.plot(numbers, scores, color=colour, linewidth=1.2, label=name)
         best = epochs[-1].best_epoch
         validation.plot([best], [scores[numbers.index(best)]], "o", color=colour, markersize=5)
-    for axes, name in ((loss, "training loss"), (validation, f"validation {score}")):
+    for axes, name in ((loss, "loss"), (validation, f"validation {score}")):
         style(axes)
         axes.set_ylabel(name)
     validation.set_xlabel("epoch")
