@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tyro
@@ -107,6 +108,23 @@ def test_completion_knows_the_flags(shell: str, capsys: pytest.CaptureFixture[st
     script = capsys.readouterr().out
     assert "--backbone" in script
     assert "--config" in script
+
+
+def test_the_command_of_the_readme_trains_on_the_prepared_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configurations: list[RunConfig] = []
+    monkeypatch.setitem(sys.modules, "melanoma_dist.run", SimpleNamespace(train=configurations.append))  # type: ignore[arg-type]
+    monkeypatch.setattr("melanoma_dist.distributed.preflight.count_gpus", lambda: 8)
+    monkeypatch.delenv("MELANOMA_DIST_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    command = ["--backbone", "inceptionresnetv2", "--gpus", "8"]
+    assert main(command) == 2
+    assert "--data: is missing" in capsys.readouterr().err
+    (tmp_path / "data" / "prepared").mkdir(parents=True)
+    assert main(command) == 0
+    assert main([*command[:2], "--gpus", "9"]) == 2
+    assert [config.data.data for config in configurations] == ["data/prepared"]
 
 
 def test_a_sweep_tells_everything_that_is_missing_at_once(capsys: pytest.CaptureFixture[str]) -> None:
