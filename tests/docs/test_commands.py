@@ -28,6 +28,7 @@ WORKERS = (
     "melanoma_dist.evaluate.comparison.command",
 )  # fmt: skip
 FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
+ALIASES = {"--model", "--opt", "--sched"}  # tests/unit/test_cli.py parses with them
 SHELL = {"cp", "docker", "pip", "source", "touch"}
 
 Started = list[Any]
@@ -143,6 +144,8 @@ def flags(configuration: type) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_flag_in_a_text_exists(page: Path) -> None:
     classes = [RunConfig, SweepConfig, EvaluateConfig, CompareConfig, *(c.config for c in COMMANDS.values())]
-    known = {flag for configuration in classes for flag in flags(configuration)} | {"--config"} | FOREIGN_FLAGS
+    known = (
+        {flag for configuration in classes for flag in flags(configuration)} | {"--config"} | ALIASES | FOREIGN_FLAGS
+    )
     named = {flag for code in inline_code(page) for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code)}
     assert named - known - {"--no-"} == set()
