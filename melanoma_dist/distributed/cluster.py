@@ -37,7 +37,6 @@ _RAY = {
     # By default Ray gives up on its own processes if a busy machine does not start them within half a minute.
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
-    "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_worker_maximum_startup_concurrency": "16",  # processes may start side by side, on few cores too
 }
 _BLOCKED = {signal.SIGTERM, signal.SIGUSR1}  # in the cluster's processes; Ray itself blocks Ctrl-C there
@@ -82,6 +81,8 @@ def _private(environment: dict[str, str], needed: bool) -> Iterator[None]:
     if address := os.environ.pop("RAY_ADDRESS", None):
         console.info(f"RAY_ADDRESS={address} is ignored: without --address, a run starts its own cluster.")
     os.environ.update(environment)  # inherited by the processes, which need no runtime environment then
+    # By default 30. Not for all: a command that joins with a wrong token would wait for so long too.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
     make_own_token()
     private: dict[str, object] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     with own_folder() as folder:

@@ -67,7 +67,7 @@ def test_a_sweep_leaves_a_leaderboard_a_ledger_a_page_and_the_best_configuration
     assert (ledger["device_seconds"] > 0).all()
     assert ledger["epochs"].sum() < 5 * 2 * 4
     page = (swept / "sweep.html").read_text()
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4  # five configurations are too few for the importance of hyperparameters
     assert "SYNTHETIC" in page
     best = yaml.safe_load((swept / "best.yaml").read_text())
     assert best["optimizer"]["lr"] == board["optimizer.lr"].iloc[0]
