@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, SMALL
 
 SLOW_AGENTS = """
@@ -55,6 +57,7 @@ def test_ray_starts_although_its_agents_need_longer_than_it_waits_for_them(tmp_p
     assert "did not start" not in done.stdout
 
 
+@pytest.mark.slow
 def test_one_cpu_rank_trains_stops_and_resumes_without_ray_to_the_same_bytes(
     finished: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
