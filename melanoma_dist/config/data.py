@@ -95,8 +95,8 @@ class AuditConfig:
     """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use.
     Default: MELANOMA_DIST_DATA, else data/prepared."""
     labels: LabelSet | Literal["largest"] = "largest"
-    """Label set of the folds to check: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL), melanoma (MEL), or the
-    largest that the data supports."""
+    """Label set of the folds to check, such as isic2019 (8 labels) or melanoma (MEL), or the largest that the data
+    supports."""
     folds: int = 5
     """Number of cross-validation folds to check, 2 to 20."""
     seed: int = 0

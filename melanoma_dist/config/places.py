@@ -35,8 +35,8 @@ def find_data() -> str:
 def check_data(source: str) -> None:
     """Raise DataError for a data set that cannot exist: its folder does not."""
     if source != "demo" and "://" not in source and not Path(source).exists():
-        variable = f"{DATA_VARIABLE} " if source == os.environ.get(DATA_VARIABLE) else ""
-        raise DataError(f"{variable}{source}: no such folder. {NO_DATA}")
+        field = DATA_VARIABLE if source == os.environ.get(DATA_VARIABLE) else "--data"
+        raise DataError(f"{field} {source}: no such folder. {NO_DATA}")
 
 
 def check_runs(folders: Sequence[Path]) -> None:

@@ -43,7 +43,7 @@ class DataConfig:
     """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://), or `demo` for synthetic images.
     Default: MELANOMA_DIST_DATA, else data/prepared."""
     labels: LabelSet = "isic2019"
-    """Label set: isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
+    """Label set, such as isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
     folds: int = 5
     """Cross-validation folds, 2 to 20. All images of a lesion are in one fold."""
 

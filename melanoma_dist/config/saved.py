@@ -27,6 +27,8 @@ def with_file(arguments: list[str]) -> list[str]:
     arguments = [part for argument in arguments for part in _split_config(argument)]
     if "--config" not in arguments:
         return arguments
+    if arguments.count("--config") > 1:
+        raise ConfigError("--config: is given more than once. Write all settings into one file.")
     at = arguments.index("--config")
     if at + 1 >= len(arguments):
         raise ConfigError("--config: the file's name is missing. Write --config FILE.")

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_string_dtype
 
+from melanoma_dist.config.label_sets import HEADLINE as HEADLINE
 from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.parquet import read_parquet
-
-HEADLINE = "MEL"  # early stopping and the report use the AUC of this label: it must occur in every fold
 
 
 def pool(manifest: pd.DataFrame) -> pd.DataFrame:

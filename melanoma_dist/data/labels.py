@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.config.label_sets import DIAGNOSES as DIAGNOSES
+from melanoma_dist.config.label_sets import HEADLINE
 from melanoma_dist.config.label_sets import LABEL_SETS as LABEL_SETS
 from melanoma_dist.errors import ConfigError, DataError, nearest
 
@@ -57,12 +58,17 @@ def supported_label_sets(manifest: pd.DataFrame) -> list[str]:
 def check_label_set(manifest: pd.DataFrame, name: str) -> None:
     """Refuse a label set that cannot be learned from ``manifest``.
 
-    Raises ConfigError for an unknown name, and DataError if a label of the set has no positive or no negative image.
+    Raises ConfigError for an unknown name or a set without melanoma, and DataError if a label of the set has no
+    positive or no negative image.
     """
     if name not in LABEL_SETS:
         known = ", ".join(LABEL_SETS)
         raise ConfigError.of(
             "labels", name, f"must be one of {known}", f"Nearest: {nearest(name, LABEL_SETS) or known}."
+        )
+    if HEADLINE not in LABEL_SETS[name]:
+        raise ConfigError.of(
+            "labels", name, f"has no {HEADLINE}, whose AUC chooses epochs", f"Add {HEADLINE} to the set."
         )
     missing = _unlearnable(manifest, LABEL_SETS[name])
     if not missing:

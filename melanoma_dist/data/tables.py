@@ -28,7 +28,7 @@ VOCABULARY = {
 """The words of the metadata in a manifest, for all collections."""
 
 _ABSENT = {"", "unknown", "nan", "na", "n/a"}
-_OLDEST_YEARS = 120
+OLDEST_YEARS = 120
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?")
 _INDEX = re.compile(r"(Unnamed: [0-9]+)?")  # as pandas writes and reads the column of row numbers
 _SHOWN = 40
@@ -210,6 +210,6 @@ def _age(path: Path, line: int, column: str, text: str | None, problems: Problem
     if text is None:
         return float("nan")
     age = float(text) if _DECIMAL.fullmatch(text) else -1.0  # float() accepts 1_0, -nan and digits of other scripts
-    if not 0 <= age <= _OLDEST_YEARS:
-        problems.add(path, line, column, text, f"must be an age of 0 to {_OLDEST_YEARS} years, or unknown")
+    if not 0 <= age <= OLDEST_YEARS:
+        problems.add(path, line, column, text, f"must be an age of 0 to {OLDEST_YEARS} years, or unknown")
     return age

@@ -138,7 +138,7 @@ def test_several_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
     assert main(["--data", "/nowhere", "--backbone", "resnet18x", "--gpus", "1000", "--runs", "launch.py"]) == 2
     message = capsys.readouterr().err
     for mistake in (
-        "error: /nowhere: no such folder",
+        "error: --data /nowhere: no such folder",
         "error: --backbone resnet18x",
         "error: --gpus 1000",
         "error: --runs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from melanoma_dist.data.groups import TRAIN
 from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses
 from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
-from melanoma_dist.data.tables import Problems
+from melanoma_dist.data.tables import OLDEST_YEARS, VOCABULARY, Problems
 from melanoma_dist.errors import DataError
 
 RECORD_COLUMNS = ("image_id", "split", *LABEL_COLUMNS, "lesion_id", "patient_id", "age", "sex", "site")
@@ -70,22 +70,32 @@ class Source(Protocol):
 
 def check_collection(source: Source, collection: Collection) -> None:
     """Raise DataError unless a collection keeps the promises that `Collection` documents."""
-    records = collection.records
-    if missing := set(RECORD_COLUMNS) - set(records):
+    if missing := set(RECORD_COLUMNS) - set(collection.records):
         raise DataError(f"collection {source.name}: its records miss the columns {', '.join(sorted(missing))}.")
-    ids, labels = records["image_id"], records[list(LABEL_COLUMNS)]
-    splits = {TRAIN, *source.holdouts}
-    for wrong, rule in (
-        ([each for each in (*ids, *collection.files) if not is_image_id(each)], f"an image id must be {IMAGE_ID_RULE}"),
-        (ids[ids.duplicated()], "an image id must be unique"),
-        (set(records["split"]) - splits, f"a split must be one of {', '.join(sorted(splits))}"),
-        (ids[~(labels.isna() | labels.isin([0, 1])).all(axis=1)], "labels must be 0, 1 or unknown"),
-        (ids[has_two_diagnoses(labels)], "an image must have at most one diagnosis"),
-        (ids[contradicts_akiec(labels)], "AKIEC must be 1 where AK or SCC is 1, and 0 where both are 0"),
-    ):
-        if len(wrong):
-            example = min(wrong, key=str)
+    for rule, wrong in (*_of_ids_and_labels(source, collection), *_of_metadata(collection.records)):
+        if wrong:
             raise DataError(
-                f"collection {source.name}: {rule}; {len(wrong)} are not, such as {example!r}. "
+                f"collection {source.name}: {rule}; {len(wrong)} are not, such as {min(wrong, key=str)!r}. "
                 f"Correct what the source's `read` returns."
             )
+
+
+def _of_ids_and_labels(source: Source, collection: Collection) -> Iterator[tuple[str, list[object]]]:
+    """Rules, each with what breaks it."""
+    ids, labels = collection.records["image_id"], collection.records[list(LABEL_COLUMNS)]
+    splits = {TRAIN, *source.holdouts}
+    yield f"an image id must be {IMAGE_ID_RULE}", [each for each in (*ids, *collection.files) if not is_image_id(each)]
+    yield "an image id must be unique", list(ids[ids.duplicated()])
+    yield f"a split must be one of {', '.join(sorted(splits))}", list(set(collection.records["split"]) - splits)
+    yield "labels must be 0, 1 or unknown", list(ids[~(labels.isna() | labels.isin([0, 1])).all(axis=1)])
+    yield "an image must have at most one diagnosis", list(ids[has_two_diagnoses(labels)])
+    yield "AKIEC must be 1 where AK or SCC is 1, and 0 where both are 0", list(ids[contradicts_akiec(labels)])
+
+
+def _of_metadata(records: pd.DataFrame) -> Iterator[tuple[str, list[object]]]:
+    ids, known = records["image_id"], records.notna()
+    years = pd.to_numeric(records["age"], "coerce").between(0, OLDEST_YEARS)
+    yield f"an age must be 0 to {OLDEST_YEARS}, or blank", list(ids[known["age"] & ~years])
+    for column, words in VOCABULARY.items():
+        rule = f"{column} must be {', '.join(words)}, or blank"
+        yield rule, list(ids[known[column] & ~records[column].isin(words)])

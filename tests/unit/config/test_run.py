@@ -300,6 +300,7 @@ def test_a_file_that_is_no_configuration_is_refused(content: bytes, complaint: s
     [
         (["trian"], "'trian' is not a command"),
         (["--config"], "the file's name is missing"),
+        (["--config", "a.yaml", "--config=b.yaml"], "is given more than once"),
         (["--config", "no-such-file.yaml"], "no-such-file.yaml"),
         (["data", "prepar"], "'prepar' is not one of its commands: `data download`, `data prepare`"),
         (["--lr", "5"], "--lr 5.0: must be above 0"),

@@ -50,6 +50,14 @@ def test_a_label_without_negatives_is_refused() -> None:
         check_label_set(table(MEL=[1, 1, np.nan]), "melanoma")
 
 
+def test_a_set_without_melanoma_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LABEL_SETS, "keratin", ("AK", "SCC"))
+    with pytest.raises(
+        ConfigError, match=r"--labels keratin: has no MEL, whose AUC chooses epochs\. Add MEL to the set"
+    ):
+        check_label_set(table(AK=[1, 0], SCC=[0, 1]), "keratin")
+
+
 def test_an_unknown_set_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"--labels isic2091.*isic2019"):
         check_label_set(table(MEL=[1, 0]), "isic2091")

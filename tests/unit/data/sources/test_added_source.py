@@ -119,6 +119,10 @@ def collection(**changes: object) -> Collection:
         ({"MEL": [0.0, 1.0], "NV": 1.0}, "an image must have at most one diagnosis; 1 are not, such as 'b'"),
         ({"SCC": [0.0, 1.0]}, "AKIEC must be 1 where AK or SCC is 1, and 0 where both are 0; 1 are not, such as 'b'"),
         ({"AKIEC": [1.0, 0.0]}, "AKIEC must be .*; 1 are not, such as 'a'"),
+        ({"age": "old"}, "an age must be 0 to 120, or blank; 2 are not"),
+        ({"age": [-5.0, 40.0]}, "an age must be 0 to 120, or blank; 1 are not, such as 'a'"),
+        ({"sex": "F"}, "sex must be female, male, or blank; 2 are not"),
+        ({"site": ["arm", None]}, "site must be head/neck, .*, or blank; 1 are not, such as 'a'"),
     ],
 )
 def test_a_source_that_breaks_the_contract_is_named_with_the_rule(changes: dict[str, object], message: str) -> None:
