@@ -87,7 +87,7 @@ def runs_on_the_demo(command: Command) -> bool:
     return "--help" not in words and bool({"demo", "runs/second", "2019-test"} & set(words)) and "make" not in words
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_every_documented_command_on_the_demo_succeeds(tmp_path: Path, environment: dict[str, str]) -> None:
     for name in ("launch.py", "melanoma_dist", "examples", "tune_spaces"):
