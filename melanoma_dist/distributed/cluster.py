@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
+from ray.job_config import JobConfig
 
 from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
@@ -40,6 +41,7 @@ _RAY = {
     "RAY_worker_maximum_startup_concurrency": "16",  # processes may start side by side, on few cores too
 }
 _BLOCKED = {signal.SIGTERM, signal.SIGUSR1}  # in the cluster's processes; Ray itself blocks Ctrl-C there
+_PACKAGES = str(Path(__file__).resolve().parents[2])  # the folder of this package
 _PAUSES = (5, 20, 60)  # seconds before another try to start Ray
 _PROBE_S = 5.0
 _JOIN_REMEDY = (
@@ -135,7 +137,7 @@ def _init(**options: object) -> None:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)  # inherited by the started processes
     try:
-        ray.init(**options)
+        ray.init(job_config=JobConfig(_py_driver_sys_path=_SearchPath()), **options)
     except SystemExit:
         record_signal(signal.SIGTERM)
         raise KeyboardInterrupt from None
@@ -217,7 +219,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+class _SearchPath(list[str]):
+    """The folders that workers search first for modules. The last one wins, and is that of this very package.
+
+    Ray adds the current folder, where another version of the package may lie: workers would train with its code.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([_PACKAGES])
+
+    def extend(self, folders: Iterable[str]) -> None:
+        super().extend([*folders, _PACKAGES])
+
+
 def _python_path() -> str:
     """The PYTHONPATH with which workers import this very package, installed or not."""
-    here = str(Path(__file__).resolve().parents[2])
-    return os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    return os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH", "")]))

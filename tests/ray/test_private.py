@@ -21,6 +21,11 @@ from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.distributed.cluster import _is_open, joined
 
 @ray.remote(num_cpus=0)
+def package():
+    import melanoma_dist
+    return melanoma_dist.__file__
+
+@ray.remote(num_cpus=0)
 def environment():
     return {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
 
@@ -31,6 +36,7 @@ with joined(HardwareConfig(gpus=0)) as machines:
         "address": here.gcs_address, "nodes": len(machines.cores), "open": _is_open(here.gcs_address),
         "token": os.environ["RAY_AUTH_TOKEN"], "worker": ray.get(environment.remote()), "folder": str(folder),
         "mode": oct(folder.stat().st_mode & 0o777), "store": ray.cluster_resources()["object_store_memory"],
+        "package": ray.get(package.remote()),
         "readable": [path.name for path in folder.rglob("*") if path.is_file()
                   and os.environ["RAY_AUTH_TOKEN"].encode() in path.read_bytes()],
     }), flush=True)
@@ -40,9 +46,9 @@ with joined(HardwareConfig(gpus=0)) as machines:
 COMMAND = [sys.executable, "-c", PRIVATE]
 
 
-def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
+def start(command: list[str], folder: Path = ROOT, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **environment}, text=True,
+        command, cwd=folder, env={**os.environ, **environment}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -60,11 +66,17 @@ def facts_and_output(process: subprocess.Popen[str]) -> tuple[dict[str, Any], st
 
 
 def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
-    hostile = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "192.0.2.7:6379"}
+    hostile = {"HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "192.0.2.7:6379"}
+    hostile["PYTHONPATH"] = str(ROOT)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "private.py").write_text(PRIVATE)
+    here = tmp_path / "here"  # with another version of the package
+    (here / "melanoma_dist").mkdir(parents=True)
+    (here / "melanoma_dist" / "__init__.py").touch()
     pair, clusters, ends = [], [], []
     try:
         for _ in range(2):  # one after the other, on a machine of two cores
-            pair.append(start(COMMAND, **hostile))
+            pair.append(start([sys.executable, str(tmp_path / "private.py")], here, **hostile))
             cluster, output = facts_and_output(pair[-1])
             clusters.append(cluster)
             assert "RAY_ADDRESS=192.0.2.7:6379 is ignored" in " ".join(output.split())
@@ -77,9 +89,10 @@ def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
         assert cluster["worker"]["RAY_AUTH_MODE"] == "token"
         assert "RAY_ADDRESS" not in cluster["worker"]
         assert cluster["readable"] == []
+        assert Path(cluster["package"]) == ROOT / "melanoma_dist" / "__init__.py"
         assert not Path(cluster["folder"]).exists()
     assert all(clusters[0][key] != clusters[1][key] for key in ("address", "token", "folder"))
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_a_private_cluster_needs_little_shared_memory() -> None:
