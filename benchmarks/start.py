@@ -96,8 +96,8 @@ def _start(program: Path, settings: Settings) -> Start:
     with tempfile.TemporaryDirectory() as runs:
         flags = (*_FLAGS, "--ranks-per-unit", str(settings.ranks), "--runs", runs, "--name", "start")
         process = subprocess.Popen(  # noqa: S603  # nosec B603  # the program itself
-            [sys.executable, str(program), *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [sys.executable, str(program.resolve()), *flags],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=program.resolve().parent,
             env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(program.resolve().parent)},
         )  # fmt: skip
         output = _seconds_to_output(process, begin)
