@@ -208,5 +208,6 @@ class IsicChallenge(ABC):
         if note := count_note(records, part.official):
             notes.append(f"{raw.name(table.path)}: {note}")
         remark = f"{part.split}: {'; '.join(taken)}."
-        lesions = raw.name(metadata.path) if metadata else f"{part.metadata}.csv is missing"
-        return _Content(records, files, notes, [remark], [f"{lesions}: {gap}"] if gap else [])
+        missing = f"{part.metadata}.csv is missing" if part.official.lesions else raw.name(table.path)
+        cause = raw.name(metadata.path) if metadata else missing
+        return _Content(records, files, notes, [remark], [f"{cause}: {gap}"] if gap else [])

@@ -54,6 +54,15 @@ def test_a_partial_table_of_lesions_is_refused(year: int, table: str, how: str, 
         read_collections(raw.folder, (str(year),))
 
 
+def test_more_labels_than_the_challenge_published_are_refused_by_their_table(raw: Raw) -> None:
+    for number in range(151):
+        raw.row("2017/ISIC-2017_Validation_Part3_GroundTruth.csv", "image_id,melanoma,seborrheic_keratosis",
+                f"ISIC_{number:07d},0.0,0.0")  # fmt: skip
+    table = r"2017/ISIC-2017_Validation_Part3_GroundTruth\.csv"
+    with pytest.raises(DataError, match=rf"2017: {table}: 151 images, .* the challenge published 150 images"):
+        read_collections(raw.folder, ("2017",))
+
+
 def test_ages_of_half_the_images_are_refused(raw: Raw) -> None:
     for number in range(4):
         raw.image_2017(number)
