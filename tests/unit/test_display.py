@@ -47,29 +47,34 @@ def test_the_table_fits_the_terminal(width: int, wide: bool, monkeypatch: pytest
     assert ("input wait" in lines[0]) == wide
 
 
-def test_the_time_left_is_that_of_the_whole_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two units of four epochs, one minute each, side by side. An earlier command trained the first half of both."""
+def after_a_minute(monkeypatch: pytest.MonkeyPatch, epoch: int) -> tuple[Display, io.StringIO]:
+    """Two units of four epochs that begin ``epoch`` side by side, and take a minute for it."""
     output = record(monkeypatch, terminal=False)
     clock = Clock(monkeypatch)
     screen = Display(units=2)
     for fold in (0, 1):
-        screen.show(f"fold {fold}", StepDone(fold, 3, 4, 0, 10, 1.0, 0.0, 0.5))
+        screen.show(f"fold {fold}", StepDone(fold, epoch, 4, 0, 10, 1.0, 0.0, 0.5))
     clock.now += 60
+    return screen, output
+
+
+def epoch_done(fold: int, epoch: int) -> EpochDone:
+    return EpochDone(fold, epoch, 4, 0.5, 0.5, "AUC", 0.8, 0.8, 1, 1.0, 0.0, 60.0)
+
+
+def test_the_time_left_is_that_of_the_whole_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An earlier command trained the first half of both units."""
+    screen, output = after_a_minute(monkeypatch, epoch=3)
     for fold in (0, 1):
-        screen.show(f"fold {fold}", EpochDone(fold, 3, 4, 0.5, 0.5, "AUC", 0.8, 0.8, 1, 1.0, 0.0, 60.0))
+        screen.show(f"fold {fold}", epoch_done(fold, 3))
     assert output.getvalue().splitlines()[-1].endswith("75% of the training, at most 1 min 00 s left")
 
 
 def test_a_unit_that_stops_early_makes_the_others_no_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = record(monkeypatch, terminal=False)
-    clock = Clock(monkeypatch)
-    screen = Display(units=2)
-    for fold in (0, 1):
-        screen.show(f"fold {fold}", StepDone(fold, 1, 4, 0, 10, 1.0, 0.0, 0.5))
-    clock.now += 60
-    screen.show("fold 0", EpochDone(0, 1, 4, 0.5, 0.5, "AUC", 0.8, 0.8, 1, 1.0, 0.0, 60.0))
+    screen, output = after_a_minute(monkeypatch, epoch=1)
+    screen.show("fold 0", epoch_done(0, 1))
     screen.show("fold 0", UnitDone(0, "AUC", 0.8, 1, "no gain for 1 epochs"))
-    screen.show("fold 1", EpochDone(1, 1, 4, 0.5, 0.5, "AUC", 0.8, 0.8, 1, 1.0, 0.0, 60.0))
+    screen.show("fold 1", epoch_done(1, 1))
     # Two epochs took a minute, and at most three are left.
     assert output.getvalue().splitlines()[-1].endswith("62% of the training, at most 1 min 30 s left")
 
