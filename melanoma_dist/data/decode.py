@@ -6,13 +6,16 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.errors import DataError
+
+Result = TypeVar("Result")
 
 _JOBS_PER_WORKER = 400
 """With fewer images than this, starting another worker process takes longer than preparing them."""
@@ -22,16 +25,24 @@ _AHEAD = 4  # batches waiting per worker
 
 def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
     """Prepare the images in the order of their jobs. Raises DataError if a worker is killed."""
+    return in_processes(prepare_photo, jobs)
+
+
+def in_processes(work: Callable[[PhotoJob], Result], jobs: Sequence[PhotoJob]) -> Iterator[Result]:
+    """Yield the result of each job in order; a few jobs stay in this process. Raises DataError if a worker is killed.
+
+    ``work`` is a function of a module that imports little: every worker imports it.
+    """
     workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_PER_WORKER)
     if workers < 2:
-        yield from map(prepare_photo, jobs)
+        yield from map(work, jobs)
         return
     # Spawned, not forked: threads and libraries of the calling process may not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    waiting: deque[Future[list[Photo]]] = deque()
+    waiting: deque[Future[list[Result]]] = deque()
     try:
         for start in range(0, len(jobs), _BATCH):
-            waiting.append(pool.submit(_prepare, jobs[start : start + _BATCH]))
+            waiting.append(pool.submit(_each, work, jobs[start : start + _BATCH]))
             if len(waiting) >= _AHEAD * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -39,7 +50,7 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
     except BrokenProcessPool as error:
         raise DataError(
             f"a process that decodes images was killed ({error}), usually because memory ran out. "
-            "Run the same command again on a machine with more memory: it resumes."
+            "Run the same command again on a machine with more memory."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -56,5 +67,5 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _prepare(jobs: Sequence[PhotoJob]) -> list[Photo]:
-    return [prepare_photo(job) for job in jobs]
+def _each(work: Callable[[PhotoJob], Result], jobs: Sequence[PhotoJob]) -> list[Result]:
+    return [work(job) for job in jobs]

@@ -122,6 +122,11 @@ class RawFolder:
         return ", ".join(texts + more) or "none"
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder in order, except hidden ones. Links are followed. Raises OSError."""
+    return (path / name for path, _, names in _walk(folder, frozenset(), set()) for name in names)
+
+
 def _walk(folder: Path, above: frozenset[str], real_paths: set[str]) -> Iterator[_Folder]:
     """A folder and those below it, sorted, each once however many links lead to it. ``above``: see `_Folder`."""
     real = os.path.realpath(folder)

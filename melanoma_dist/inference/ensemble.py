@@ -133,7 +133,7 @@ class Ensemble:
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
 
     def predict(
-        self, images: Images | Sequence[Photograph], tta: int = 1, batch_size: int | None = None
+        self, images: Images | Photographs | Sequence[Photograph], tta: int = 1, batch_size: int | None = None
     ) -> EnsemblePredictions:
         """Predict images of a data set, or photographs: paths of image files or their bytes.
 
@@ -143,7 +143,9 @@ class Ensemble:
         """
         if not 1 <= tta <= len(ORIENTATIONS):
             raise ConfigError.of("tta", tta, f"must be 1 to {len(ORIENTATIONS)}")
-        chosen = images if isinstance(images, Images) else Photographs.prepare(images, self._image_size)
+        chosen = images
+        if not isinstance(chosen, Images | Photographs):
+            chosen = Photographs.prepare(chosen, self._image_size)
         raw = self._probabilities(self.loader(chosen, batch_size), len(chosen.rows), tta, self._batch(batch_size))
         calibrated = np.stack([self.rules.calibrate_array(fold, self.labels) for fold in raw])
         thresholds = self.rules.thresholds(self.labels, self._config.threshold)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist.data.photo import describe_failure, prepare_bytes
+from melanoma_dist.data.photo import Photo, describe_failure, prepare_bytes
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import FORMATS, MAX_BYTES
 from melanoma_dist.storage.untrusted import read_bytes
@@ -52,6 +52,13 @@ class Photographs:
             sizes.append(pixels.size)
         width, height = np.max(sizes, axis=0)
         return cls(tuple(names), tuple(jpegs), (int(width), int(height)))
+
+    @classmethod
+    def of(cls, photos: Sequence[Photo]) -> Photographs:
+        """Photographs that `prepare_photo` has prepared, at least one."""
+        largest = max(photo.width for photo in photos), max(photo.height for photo in photos)
+        ids = tuple(photo.image_id for photo in photos)
+        return cls(ids, tuple(photo.jpeg for photo in photos if photo.jpeg is not None), largest)
 
     @property
     def store(self) -> Photographs:

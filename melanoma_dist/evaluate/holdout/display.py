@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from melanoma_dist import console
+from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResults
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
@@ -11,13 +12,18 @@ from melanoma_dist.metrics.classification import MetricValues
 from melanoma_dist.metrics.intervals import Interval, Undefined
 from melanoma_dist.metrics.operating_points import EvaluatedPoint
 
+METRICS_HEADER = (
+    "calibrated, per image", "AUC (95 % interval)", "AP", "precision", "recall", "specificity", "threshold",
+    "positives", "negatives",
+)  # fmt: skip
+"""The header of ``metric_rows``."""
+
 
 def show(record: EvaluationRecord, results: EvaluationResults) -> None:
     """Print the tables of a finished evaluation."""
     mark = f" — {SYNTHETIC}" if record.synthetic else ""
     title = f"{record.name}: ensemble of the folds{mark}"
-    names = ["AUC (95 % interval)", "AP", "precision", "recall", "specificity", "threshold", "positives", "negatives"]
-    console.table(title, ["calibrated, per image", *names], _rows(results))
+    console.table(title, METRICS_HEADER, [*metric_rows(results.ensemble), *_fold_rows(results)])
     for label, why in record.labels_absent.items():
         console.info(f"{label}: not evaluated, as {why}.")
     points = results.operating_points[HEADLINE]
@@ -28,8 +34,9 @@ def show(record: EvaluationRecord, results: EvaluationResults) -> None:
     console.table(f"Operating points, fixed before this evaluation{mark}", header, [_point(point) for point in points])
 
 
-def _rows(results: EvaluationResults) -> list[list[str]]:
-    metrics, thresholds = results.ensemble.by_image, results.ensemble.thresholds
+def metric_rows(assessment: Assessment) -> list[list[str]]:
+    """The metrics per image of each label, and their mean over several labels."""
+    metrics, thresholds = assessment.by_image, assessment.thresholds
     rows = []
     for label, entry in metrics.labels.items():
         auc = with_interval(metrics.intervals[label].auc)
@@ -37,9 +44,14 @@ def _rows(results: EvaluationResults) -> list[list[str]]:
         rows.append([label, auc, *_values(entry)[1:], f"{thresholds[label]:.4f}", *counts])
     if len(rows) > 1:
         rows.append(["macro", with_interval(metrics.intervals["macro"].auc), *_values(metrics.macro)[1:], "", "", ""])
-    for fold, alone in results.folds.items():
-        rows.append([f"{HEADLINE}, fold {fold} alone", *_values(alone.labels[HEADLINE]), "", "", ""])
     return rows
+
+
+def _fold_rows(results: EvaluationResults) -> list[list[str]]:
+    return [
+        [f"{HEADLINE}, fold {fold} alone", *_values(alone.labels[HEADLINE]), "", "", ""]
+        for fold, alone in results.folds.items()
+    ]
 
 
 def _values(entry: MetricValues) -> list[str]:
