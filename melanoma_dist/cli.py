@@ -20,7 +20,9 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
-from melanoma_dist.config.places import check_runs
+from melanoma_dist.config.places import check_inputs, check_runs
+from melanoma_dist.config.predict import PredictConfig, check_output
+from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.sweep import SweepConfig
@@ -40,6 +42,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} sweep --space FILE --trials 24            search configurations, with early stopping
     {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
+    {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
     {0} data                                      list the commands that download, prepare and audit images
     {0} --version                                 print the version
 """
@@ -95,7 +98,7 @@ def _run_command(arguments: list[str]) -> int:
         _train(arguments)
     else:
         raise ConfigError(
-            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, {_data_commands()}. "
+            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, `predict`, {_data_commands()}. "
             "Without a command, the program trains."
         )
     return 0
@@ -115,7 +118,6 @@ def _train(arguments: list[str]) -> None:
 def _sweep(arguments: list[str]) -> None:
     settings = _parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
     from melanoma_dist.config.places import check_data, check_writable
-    from melanoma_dist.config.rules import check_together
     from melanoma_dist.distributed.preflight import check_gpus_here, settle_flags
 
     settings.require_complete()
@@ -146,7 +148,24 @@ def _compare(arguments: list[str]) -> None:
     compare(settings)
 
 
-_COMMANDS: dict[str, Callable[[list[str]], None]] = {"sweep": _sweep, "evaluate": _evaluate, "compare": _compare}
+def _predict(arguments: list[str]) -> None:
+    settings = _parse(PredictConfig, arguments, "predict", markers=_POSITIONAL)
+    check_together(
+        lambda: check_runs([settings.run]),
+        lambda: check_inputs(settings.inputs),
+        lambda: check_output(settings.out, settings.inputs),
+    )
+    with console.phase(_LOADING):
+        from melanoma_dist.app.predict import predict
+    predict(settings)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "sweep": _sweep,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "predict": _predict,
+}
 
 
 def _data(arguments: list[str]) -> int:
@@ -222,7 +241,7 @@ def _remains(arguments: list[str]) -> str:
         return COMMANDS[arguments[1]].remains
     if arguments[:1] == ["evaluate"]:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
-    if arguments[:1] == ["compare"]:
+    if arguments[:1] in (["compare"], ["predict"]):
         return "Nothing was saved. Run the same command again."
     if not signals.has_started():
         return f"Nothing had started yet. The same command starts again:\n{console.command()}"

@@ -48,6 +48,15 @@ def check_runs(folders: Sequence[Path]) -> None:
             raise ConfigError(f"{folder}: is not the folder of a run: there is no such folder. {there}")
 
 
+def check_inputs(paths: Sequence[Path]) -> None:
+    """Raise ConfigError, with similar names, for images, folders and tables that do not exist."""
+    for path in paths:
+        if not path.exists():
+            near = nearest(path.name, [other.name for other in _entries(path.parent)])
+            there = f" Similar names there: {near}." if near else ""
+            raise ConfigError(f"{path}: there is no such file or folder.{there}")
+
+
 def check_writable(field: str, folder: Path) -> None:
     """Raise ConfigError for a folder that cannot be created or written: a parent is a file, or closed."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -16,6 +16,7 @@ from tensorboard.plugins.core.core_plugin import CorePluginLoader
 
 from melanoma_dist import cli
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
@@ -25,7 +26,7 @@ from .pages import PAGES, ROOT, Command, commands, inline_code, name
 # What the command line starts once it has parsed: nothing of it runs here.
 WORKERS = (
     "melanoma_dist.run", "melanoma_dist.sweep.command", "melanoma_dist.evaluate.holdout.command",
-    "melanoma_dist.evaluate.comparison.command",
+    "melanoma_dist.evaluate.comparison.command", "melanoma_dist.app.predict",
 )  # fmt: skip
 FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
 ALIASES = {"--model", "--opt", "--sched"}  # tests/unit/test_cli.py parses with them
@@ -62,6 +63,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
         )  # of a machine, which the documentation is not about
     monkeypatch.setattr("melanoma_dist.distributed.preflight.settle_flags", lambda config: config)
     monkeypatch.setattr("melanoma_dist.cli.check_runs", lambda _: None)
+    monkeypatch.setattr("melanoma_dist.cli.check_inputs", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own
     monkeypatch.chdir(ROOT)
     return configurations
@@ -120,7 +122,7 @@ def test_a_documented_command_is_accepted(command: Command, started: Started) ->
 
 def test_commands_of_every_kind_are_documented() -> None:
     kinds = {command.words[2] for command in commands() if command.words[:2] == ("python", "launch.py")}
-    assert {"data", "sweep", "evaluate", "compare", "--backbone"} <= kinds
+    assert {"data", "sweep", "evaluate", "compare", "predict", "--backbone"} <= kinds
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,14 @@ def flags(configuration: type) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_flag_in_a_text_exists(page: Path) -> None:
-    classes = [RunConfig, SweepConfig, EvaluateConfig, CompareConfig, *(c.config for c in COMMANDS.values())]
+    classes = [
+        RunConfig,
+        SweepConfig,
+        EvaluateConfig,
+        CompareConfig,
+        PredictConfig,
+        *(c.config for c in COMMANDS.values()),
+    ]
     known = (
         {flag for configuration in classes for flag in flags(configuration)} | {"--config"} | ALIASES | FOREIGN_FLAGS
     )

@@ -43,7 +43,7 @@ def test_help_and_messages_name_the_program_as_it_was_called(
     called: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    for command in ([], ["sweep"], ["evaluate"], ["compare"], ["data"], ["data", "audit"]):
+    for command in ([], ["sweep"], ["evaluate"], ["compare"], ["predict"], ["data"], ["data", "audit"]):
         with pytest.raises(SystemExit) as stop:
             sys.exit(main([*command, "--help"]))
         assert stop.value.code == 0
@@ -67,7 +67,7 @@ def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "sweep", "evaluate", "compare", "data download", "data prepare", "data audit"],
+    ["", "sweep", "evaluate", "compare", "predict", "data download", "data prepare", "data audit"],
 )
 def test_help_shows_no_type_of_python(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(capsys, *command.split())
@@ -160,6 +160,8 @@ def test_several_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
         "sweep --data nowhere --space tune_spaces/head.py --trials 2",
         "evaluate nowhere --holdout holdout",
         "compare nowhere elsewhere",
+        "predict nowhere nothing.jpg",
+        "predict tests README.md --out answers.txt",
         "data prepare --years 2017 --raw nowhere",
         "data audit --data nowhere",
     ],
@@ -178,6 +180,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_loaded(words: str) -> None:
         "sweep --data demo --gpus 0 --space tune_spaces/head.py --trials 2",
         "evaluate tests --holdout holdout",
         "compare tests docs",
+        "predict tests README.md",
         "data prepare --years 2017 --raw tests",
         "data audit --data tests",
     ],

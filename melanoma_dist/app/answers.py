@@ -1,0 +1,103 @@
+"""The table of answers: a row per image in the order of the inputs, as a file or on the terminal.
+
+image                                 its path
+MEL_true, ...                         its truth, if the table that names it has one
+...                                   the other columns of that table
+MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (the mean over the folds), the lowest and
+                                      the highest fold, and whether the mean reaches the label's threshold
+seen_in_training                      which training image it is or copies, "not checked", or empty
+too_small, blurred, folds_disagree    doubts; ``folds_disagree`` lists labels
+doubts                                all doubts as sentences; empty for none
+width, height, blur, sha256           of the file
+error                                 why it cannot be predicted; empty if it was
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from melanoma_dist import console
+from melanoma_dist.app.doubts import Limits, find_doubts
+from melanoma_dist.app.inputs import InputImage
+from melanoma_dist.app.scoring import ScoredImage
+from melanoma_dist.app.truth import Truth
+from melanoma_dist.data.labels import TRUE
+from melanoma_dist.storage import atomic
+
+NOT_CHECKED = "not checked"
+"""What ``seen_in_training`` says if the run's data set cannot be read."""
+_NUMBERS = ("", "_low", "_high")
+_RENAMED = "_input"  # suffix of a user's column whose name is one of ours
+
+
+def answers_table(scored: Sequence[ScoredImage], limits: Limits, checked: bool) -> pd.DataFrame:
+    """The answers alone. ``checked``: whether it is known which images the run was trained on."""
+    table = pd.DataFrame([_row(image, limits, checked) for image in scored])
+    booleans = ["too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
+    floats = [label + suffix for label in limits.labels for suffix in _NUMBERS]
+    kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32") | {"blur": "float32"}
+    return table.astype(kinds | dict.fromkeys(("width", "height"), "Int32"))
+
+
+def _row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, object]:
+    doubts = None if image.scores is None else find_doubts(image, image.scores, limits)
+    photo = image.photo
+    return {
+        "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
+        **_label_columns(image, limits.labels),
+        "seen_in_training": "" if doubts is None else doubts.trained_as if checked else NOT_CHECKED,
+        "too_small": doubts.too_small if doubts else None,
+        "blurred": doubts.blurred if doubts else None,
+        "folds_disagree": " ".join(doubts.disagree) if doubts else "",
+        "doubts": " ".join(doubts.sentences) if doubts else "",
+        "width": photo.source_width if doubts else None,
+        "height": photo.source_height if doubts else None,
+        "blur": image.blur,
+        "sha256": photo.source_sha256,
+        "error": console.printable(image.error),
+    }
+
+
+def _label_columns(image: ScoredImage, labels: tuple[str, ...]) -> dict[str, object]:
+    scores = image.scores
+    columns: dict[str, object] = {}
+    for at, label in enumerate(labels):
+        columns[label] = scores.probability[at] if scores else np.nan
+        columns[f"{label}_low"] = scores.folds[:, at].min() if scores else np.nan
+        columns[f"{label}_high"] = scores.folds[:, at].max() if scores else np.nan
+        columns[f"{label}_positive"] = bool(scores.positive[at]) if scores else None
+    return columns
+
+
+def with_inputs(answers: pd.DataFrame, images: Sequence[InputImage], truth: Truth) -> pd.DataFrame:
+    """Add the columns of the user's tables and the truth behind the path.
+
+    A column that has the name of an answer gets the suffix ``_input``.
+    """
+    names = {name: None for image in images for name in image.values if name not in truth.columns.values()}
+    columns: dict[str, object] = {label + TRUE: truth.of(label) for label in truth.columns}
+    for name in names:
+        column = name
+        while column in columns or column in answers:
+            column += _RENAMED
+        columns[column] = [image.values.get(name, "") for image in images]
+    return pd.concat([answers[["image"]], pd.DataFrame(columns), answers.drop(columns="image")], axis=1)
+
+
+def write_answers(table: pd.DataFrame, out: Path) -> None:
+    """Write the table by the suffix of ``out``, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_file(out, lambda aside: _write(table, aside, out.suffix.lower()))
+
+
+def _write(table: pd.DataFrame, path: Path, suffix: str) -> None:
+    if suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif suffix == ".parquet":
+        table.to_parquet(path, index=False)
+    else:
+        table.to_json(path, orient="records", indent=1, double_precision=15, force_ascii=False)

@@ -1,0 +1,93 @@
+"""Scores a stream of images with an ensemble: few images are in memory at a time, and all cores prepare them.
+
+Shapes: k folds, L labels, b images of a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from melanoma_dist.app.inspection import InspectedPhoto, inspect_photo
+from melanoma_dist.data.decode import in_processes
+from melanoma_dist.data.photo import Photo, PhotoJob
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.photographs import Photographs
+
+_CHUNK_ON_CPU = 64  # images between two signs of progress
+_CHUNK_ON_GPU = 512  # each chunk builds the graph anew, for which a GPU would wait
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answers of an ensemble for one image."""
+
+    folds: npt.NDArray[np.float32]
+    """[k, L] calibrated probabilities of the folds."""
+    probability: npt.NDArray[np.float32]
+    """[L] their mean."""
+    positive: npt.NDArray[np.bool_]
+    """[L] whether the mean reaches the label's threshold."""
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """An image after it was read and, if it could be read, predicted."""
+
+    photo: Photo
+    blur: float
+    scores: Scores | None
+    """None if the image cannot be read."""
+    trained_as: str = ""
+    """Which training image it is or copies; empty if none is known."""
+    held_out_as: str = ""
+    """Which image of the run's own data set it is or copies that no fold was trained on."""
+
+    @property
+    def error(self) -> str:
+        """Why the image cannot be read; empty if it can."""
+        return "" if self.photo.source else self.photo.failures[0][1]
+
+
+def score_images(
+    ensemble: Ensemble, files: Sequence[Path], image_size: int, tta: int, batch_size: int
+) -> Iterator[ScoredImage]:
+    """Yield the files in order, scored. ``image_size``: see `TrainedRun.image_size`.
+
+    A chunk has whole batches, so that the batches are those of a single prediction of all readable images.
+    """
+    jobs = [PhotoJob(str(path), (path,), None, image_size) for path in files]
+    least = _CHUNK_ON_CPU if ensemble.world.gpu is None else _CHUNK_ON_GPU
+    for chunk in _chunks(in_processes(inspect_photo, jobs), -(-least // batch_size) * batch_size):
+        yield from _score(ensemble, chunk, tta, batch_size)
+
+
+def _chunks(photos: Iterable[InspectedPhoto], readable: int) -> Iterator[list[InspectedPhoto]]:
+    """Lists of images of which so many are readable, and the rest."""
+    chunk: list[InspectedPhoto] = []
+    count = 0
+    for each in photos:
+        chunk.append(each)
+        count += each.photo.jpeg is not None
+        if count == readable:
+            yield chunk
+            chunk, count = [], 0
+    if chunk:
+        yield chunk
+
+
+def _score(ensemble: Ensemble, chunk: list[InspectedPhoto], tta: int, batch_size: int) -> Iterator[ScoredImage]:
+    readable = [each.photo for each in chunk if each.photo.jpeg is not None]
+    scores = iter(_predict(ensemble, readable, tta, batch_size) if readable else [])
+    for each in chunk:
+        yield ScoredImage(each.photo, each.blur, next(scores) if each.photo.jpeg is not None else None)
+
+
+def _predict(ensemble: Ensemble, photos: list[Photo], tta: int, batch_size: int) -> list[Scores]:
+    predictions = ensemble.predict(Photographs.of(photos), tta, batch_size)
+    folds = predictions.calibrated.transpose(1, 0, 2)
+    return [Scores(*each) for each in zip(folds, predictions.probability, predictions.positive, strict=True)]
