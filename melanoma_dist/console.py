@@ -117,7 +117,7 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     """Print a table. The first column is text, the others are numbers."""
     grid = Table(title=Text(printable(title), style="bold"), title_justify="left")
     for position, name in enumerate(header):
-        grid.add_column(name, justify="left" if position == 0 else "right")
+        grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")  # a long path stays whole
     for row in rows:
         grid.add_row(*(Text(printable(str(cell))) for cell in row))  # ids and reasons may hold brackets
     stdout.print(grid)
