@@ -52,7 +52,9 @@ def _of_folder(folder: Path) -> Iterator[InputImage]:
         raise ConfigError(f"{error.filename}: cannot be read ({error.strerror}). Make it readable.") from error
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if others := len(files) - len(images):
-        console.info(f"{folder}: {others} files are left out, whose suffix is not one of an image ({_suffixes()}).")
+        console.info(
+            f"{folder}: left out, without the suffix of an image ({_suffixes()}): {others} of {len(files)} files"
+        )
     return map(InputImage, images)
 
 

@@ -26,7 +26,9 @@ def test_files_and_folders_keep_the_order_of_the_command(
     images = collect_images([tmp_path / "no suffix", photos, photos / "a.png"])
     names = ["no suffix", "photos/a.png", "photos/b.JPG", "photos/deep/er/c.tiff", "photos/a.png"]
     assert images == [InputImage(tmp_path / name) for name in names]
-    assert "photos: 1 files are left out" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "photos: left out, without the suffix of an image" in text
+    assert "): 1 of 4 files" in text
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
