@@ -1,7 +1,7 @@
 """Recognises images of a run's own data set, above all those that its folds were trained on.
 
 Two files with the same bytes are the same image. Other copies are recognised as `data prepare` recognises them: a
-perceptual hash proposes, the pixels confirm. A mirrored or rotated copy is not recognised.
+perceptual hash proposes, the pixels confirm. A cropped, mirrored or rotated copy is not recognised.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class KnownImages:
         stream = iter(images)
         while block := list(islice(stream, _AT_ONCE)):
             readable = {at: image.photo for at, image in enumerate(block) if not image.error}
-            trained = _copies(readable, self._trained)
-            held_out = _copies({at: photo for at, photo in readable.items() if at not in trained}, self._held_out)
+            trained = find_copies(readable, self._trained)
+            held_out = find_copies({at: photo for at, photo in readable.items() if at not in trained}, self._held_out)
             for at, image in enumerate(block):
                 photo = replace(image.photo, jpeg=None)
                 yield replace(image, photo=photo, trained_as=trained.get(at, ""), held_out_as=held_out.get(at, ""))
 
 
-def _copies(photos: dict[int, Photo], known: Sequence[Images]) -> dict[int, str]:
+def find_copies(photos: dict[int, Photo], known: Sequence[Images]) -> dict[int, str]:
     """Map the keys of the photos that are known images or copies of them to words for that."""
     names: dict[int, str] = {}
     for images in known:
