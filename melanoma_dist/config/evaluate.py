@@ -8,10 +8,9 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
+from melanoma_dist.config.rules import at_least, check, check_url, expand_home, optional_between
+from melanoma_dist.config.run import MAX_ORIENTATIONS
 from melanoma_dist.errors import ConfigError
-
-MAX_ORIENTATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ class EvaluateConfig:
     """Leave out images that the run was trained on, with copies and photographs of the same lesions or patients."""
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training."""
-    tta: int = 1
-    """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns)."""
+    tta: int | None = None
+    """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns).
+    Default: as in the run, whose calibration and operating points hold for it."""
     prevalence: float | None = None
     """Prevalence of melanoma, above 0 and below 1, for which to report PPV and NPV. Default: they are not reported."""
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
@@ -55,7 +55,7 @@ class EvaluateConfig:
                 "--holdout, --data: give one of them: --holdout NAME for a holdout of the run's own data set, "
                 "or --data DIR for all images of another one."
             )
-        between(self, "tta", 1, MAX_ORIENTATIONS)
+        optional_between(self, "tta", 1, MAX_ORIENTATIONS)
         share = self.prevalence
         check(self, "prevalence", share is None or 0 < share < 1, "must be above 0 and below 1")
         optional_between(self, "batch_size", 1, 65536)

@@ -31,6 +31,7 @@ Schedule = Literal["plateau", "cosine", "onecycle", "constant"]
 Loss = Literal["bce", "focal"]
 Track = Literal["none", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
+MAX_ORIENTATIONS = 8
 Value = str | int | float | bool | None
 """A plain value of a field."""
 
@@ -65,10 +66,13 @@ class InputConfig:
     """Augmentation policy of training images: none, light (crop, flips, mild colour) or dermoscopy (rotation too)."""
     balance: bool = False
     """Sample training images with replacement, so that every combination of labels is equally frequent."""
+    tta: int = 8
+    """Test-time augmentation of final predictions: orientations to average, 1 (none) to 8 (all flips and turns)."""
 
     def __post_init__(self) -> None:
         optional_between(self, "image_size", 32, 1024)
         between(self, "batch_size", 2, 65536)
+        between(self, "tta", 1, MAX_ORIENTATIONS)
 
 
 @dataclass(frozen=True)

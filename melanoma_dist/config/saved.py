@@ -20,6 +20,7 @@ Section = TypeVar("Section")
 
 _MAX_BYTES = MEBIBYTE // 4
 _RENAMED = {"max_damaged_images": "max_corrupt_images"}  # since the first runs
+_YOUNGER = {"input": {"tta": 1}}  # fields that the first runs lacked, with the values they acted by
 
 
 def with_file(arguments: list[str]) -> list[str]:
@@ -140,9 +141,12 @@ def _flag(path: str, name: str, value: object, known: Collection[str]) -> Iterat
 def saved_config(path: Path) -> RunConfig:
     """Read the config.yaml of a run. Raises ConfigError for any other file.
 
-    A field that is younger than the run has its default.
+    A field that is younger than the run has the value that the run acted by, else its default.
     """
     tree = read_yaml(path)
+    for name, younger in _YOUNGER.items():
+        if isinstance(section_values := tree.get(name), dict):
+            tree[name] = {**younger, **section_values}
     defaults = RunConfig()
     values: dict[str, object] = {}
     try:

@@ -133,14 +133,16 @@ class Ensemble:
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
 
     def predict(
-        self, images: Images | Photographs | Sequence[Photograph], tta: int = 1, batch_size: int | None = None
+        self, images: Images | Photographs | Sequence[Photograph], tta: int | None = None, batch_size: int | None = None
     ) -> EnsemblePredictions:
         """Predict images of a data set, or photographs: paths of image files or their bytes.
 
-        ``tta`` averages the first 1 to 8 orientations of each image. On the CPU, with validation's batch size and as
-        many threads, a fold predicts for its validation images to the bit what it predicted in training. Raises
-        DataError for unreadable images, ConfigError where the GPU's memory is too small.
+        ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run. On the CPU, with the
+        run's ``tta``, validation's batch size and as many threads, a fold predicts for its validation images to the bit
+        what it predicted in training. Raises DataError for unreadable images, ConfigError where the GPU's memory is too
+        small.
         """
+        tta = self._config.input.tta if tta is None else tta
         if not 1 <= tta <= len(ORIENTATIONS):
             raise ConfigError.of("tta", tta, f"must be 1 to {len(ORIENTATIONS)}")
         chosen = images
@@ -157,17 +159,14 @@ class Ensemble:
     def _probabilities(self, loader: EvaluationLoader, count: int, tta: int, batch_size: int) -> Array:
         """[k, n, L] probabilities of each fold: the mean over orientations, not calibrated."""
         amp = uses_amp(self.world, self._config.hardware)
-        total = np.zeros((count, len(self.units) * len(self.labels)), dtype=np.float64)
         try:
-            for orientation in ORIENTATIONS[:tta]:
-                total += predict(self.model, loader.batches(orientation), count, self.world, amp)
+            mean = predict(self.model, loader.batches, count, self.world, amp, tta)
         except torch.OutOfMemoryError as error:
             rule = "needs more memory than the GPU has"
             raise ConfigError.of("batch_size", batch_size, rule, "Try half as many.") from error
-        mean = total / tta
         if not np.isfinite(mean).all():
             raise TrainingError("The models predict NaN for some images: their weights are useless. Train anew.")
-        return mean.astype(np.float32).reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2)
+        return mean.reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2)
 
 
 def one_process(gpus: int | None, threads: int | None) -> World:

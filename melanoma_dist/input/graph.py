@@ -80,7 +80,7 @@ def evaluation_input(
 ) -> GraphInput:
     """Build an evaluation batch: each image whole, resized to the square, normalised, mirrored for ``view``.
 
-    ``orient`` exchanges the axes after the graph.
+    ``exchange_axes`` exchanges the axes after the graph.
     """
     count = len(encoded)
     whole = np.ones((count, 2), dtype=np.float32)
@@ -89,11 +89,12 @@ def evaluation_input(
     return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(expected.mean, expected.std, count))
 
 
-def orient(images: torch.Tensor, view: Orientation) -> torch.Tensor:
-    """Exchange the axes of the graph's output [B, 3, S, S], where ``view`` says so."""
-    if not view.exchanged:
+def exchange_axes(images: torch.Tensor, which: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Exchange the axes of the images [B, 3, S, S] of the graph's output where ``which`` [B] is true."""
+    if not which.any():
         return images
-    return images.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    chosen = torch.from_numpy(which).to(images.device)[:, None, None, None]
+    return torch.where(chosen, images.transpose(2, 3), images).contiguous(memory_format=torch.channels_last)
 
 
 class Graph:

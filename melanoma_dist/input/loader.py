@@ -23,7 +23,7 @@ from melanoma_dist.input.graph import (
     InputFormat,
     Orientation,
     evaluation_input,
-    orient,
+    exchange_axes,
     training_input,
 )
 from melanoma_dist.input.stream import Indices
@@ -133,6 +133,7 @@ class TrainingLoader:
         self._samples, self._format, self._batch_size = samples, image_format, batch_size
         self._policy, self._balance, self._seed, self._world = stream.POLICIES[augment], balance, seed, world
         self._classes = label_patterns(samples.targets)
+        self._share = stream.rank_slice(world.rank, world.size)
         self._epoch = self._first = 0
         self._order = np.zeros(0, dtype=np.int64)
         self._graph: Graph | None = None
@@ -145,7 +146,8 @@ class TrainingLoader:
         self._order = self._draw(epoch)
         for step, images in enumerate(self._images(), start=first):
             batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
-            share = batch[stream.rank_slice(self._world.rank, self._world.size)]
+            share = batch[self._share]
+            images = exchange_axes(images, self._parameters(step).exchange)
             truth = torch.from_numpy(self._samples.truth(share)).to(self._world.device, non_blocking=True)
             yield TrainingBatch(images, truth, share, int((~np.isnan(self._samples.truth(batch))).sum()))
 
@@ -160,10 +162,13 @@ class TrainingLoader:
         if step >= self.steps:
             return None
         start = step * self._batch_size
-        share = stream.rank_slice(self._world.rank, self._world.size)
-        parameters = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[share]
-        samples = self._order[start : start + self._batch_size][share]
-        return training_input(self._samples.encoded(samples), parameters, self._format)
+        samples = self._order[start : start + self._batch_size][self._share]
+        return training_input(self._samples.encoded(samples), self._parameters(step), self._format)
+
+    def _parameters(self, step: int) -> stream.Parameters:
+        """The random parameters of this rank's share of a step."""
+        first = step * self._batch_size
+        return stream.parameters(self._policy, self._seed, self._epoch, first, self._batch_size)[self._share]
 
     def _images(self) -> Iterator[torch.Tensor]:
         if self._graph is None:
@@ -209,7 +214,7 @@ class EvaluationLoader:
         else:
             self._graph.restart()
         for images, batch in zip(_name_corrupt(self._graph, self._samples, _evaluation_error), self._plan, strict=True):
-            yield orient(images, view), batch
+            yield exchange_axes(images, np.full(len(images), view.exchanged)), batch
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):

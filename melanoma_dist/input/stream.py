@@ -31,8 +31,8 @@ class Policy:
     """How strongly training images are varied. Ranges are uniform unless stated otherwise.
 
     area: smallest share of the image's area that a crop keeps. aspect: largest factor by which a crop's sides deviate
-    from the image's own aspect (log-uniform). flips: horizontal and vertical, one in two each. rotation: degrees to
-    either side. brightness, contrast, saturation: factors 1 ± this. hue: degrees to either side.
+    from the image's own aspect (log-uniform). flips: all eight orientations, equally often. rotation: degrees to either
+    side. brightness, contrast, saturation: factors 1 ± this. hue: degrees to either side.
     """
 
     area: float = 1.0
@@ -63,6 +63,7 @@ class Parameters:
     anchor: Floats  # [n, 2] upper left corner of the crop
     extent: Floats  # [n, 2] height and width of the crop
     flip: npt.NDArray[np.bool_]  # [n, 2] vertical, horizontal
+    exchange: npt.NDArray[np.bool_]  # [n] then the axes: with both flips, all eight orientations
     angle: Floats  # [n] degrees, counter-clockwise
     brightness: Floats  # [n] factor
     contrast: Floats  # [n] factor
@@ -112,6 +113,7 @@ def parameters(policy: Policy, seed: int, epoch: int, start: int, count: int) ->
         anchor=anchor.astype(np.float32),
         extent=extent.astype(np.float32),
         flip=(u[:, 4:6] < 0.5) & policy.flips,
+        exchange=(u[:, 11] < 0.5) & policy.flips,
         angle=_spread(u[:, 6], policy.rotation),
         brightness=1 + _spread(u[:, 7], policy.brightness),
         contrast=1 + _spread(u[:, 8], policy.contrast),

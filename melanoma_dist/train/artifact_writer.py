@@ -19,8 +19,7 @@ from melanoma_dist.mirror.uploader import Uploader
 from melanoma_dist.train.background import Background, copy_to_cpu
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor, State
 from melanoma_dist.train.clock import CheckpointInterval
-from melanoma_dist.train.predict import Predictions
-from melanoma_dist.train.saving import PREDICTIONS, Best, Saver
+from melanoma_dist.train.saving import Best, Saver
 from melanoma_dist.train.tensorboard import TensorBoardLogger
 from melanoma_dist.train.unit import Unit
 
@@ -70,19 +69,18 @@ class ArtifactWriter:
         """Wait until the checkpoint in work is on the disk, or refused."""
         self._background.wait()
 
-    def finish(
-        self, history: Sequence[EpochRecord], best_epoch: int, write_result: Callable[[Path, Predictions], None]
-    ) -> None:
-        """Write the epochs, and the result from the weights file and predictions of the best one.
-
-        Waits for a storage that refuses.
-        """
+    def best_weights(self, epoch: int) -> Path:
+        """Return the weights file of the best epoch. Waits for a storage that refuses it."""
         self.wait()
+        self._saver.retry_until_done(lambda: None)
+        return self._checkpoints.best(epoch)
+
+    def finish(self, history: Sequence[EpochRecord], write_result: Callable[[], None]) -> None:
+        """Write the epochs, then the result. Waits for a storage that refuses."""
 
         def write() -> None:
-            weights, tensors = self._checkpoints.best(best_epoch)
             write_epochs(self._unit.folder, history)
-            write_result(weights, tensors[PREDICTIONS].numpy())
+            write_result()
 
         self._saver.retry_until_done(write)
         self._close_files(_UPLOAD_AT_END_S)

@@ -2,7 +2,7 @@
 
     checkpoints/
       epoch-00007-step-0000120/    state.pt, best.txt, manifest.json: the state after 7 epochs and 120 steps of the next
-      best-0005/                   model.safetensors, validation.safetensors, manifest.json
+      best-0005/                   model.safetensors, manifest.json
 
 Each folder is committed (``storage.atomic``): under its final name it is complete. A unit resumes from the newest
 checkpoint whose hashes match. ``best.txt`` names the folder of the best epoch so far. Checkpoints hold only tensors
@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.tensors import load_tensors
 
 _RETAINED = 2  # intact checkpoints to resume from: the newest, and the one before it in case the newest gets corrupt
-_STATE, _BEST, _MODEL, _VALIDATION = "state.pt", "best.txt", "model.safetensors", "validation.safetensors"
+_STATE, _BEST, _MODEL = "state.pt", "best.txt", "model.safetensors"
 _REFUSED_WRITES = (OSError, RuntimeError, SafetensorError)  # PyTorch and safetensors have their own for a full disk
 
 State = dict[str, Any]
@@ -124,25 +124,23 @@ class Checkpoints:
         self,
         epoch: int,
         model: dict[str, torch.Tensor],
-        validation: dict[str, torch.Tensor],
         about: dict[str, str] | None = None,
     ) -> None:
-        """Save the weights of the best epoch, with ``about`` as metadata, and their predictions of the validation."""
+        """Save the weights of the best epoch, with ``about`` as metadata."""
 
         def write(folder: Path) -> None:
             save_file({key: value.contiguous() for key, value in model.items()}, folder / _MODEL, about)
             _sort_header(folder / _MODEL)
-            save_file(validation, folder / _VALIDATION)
 
         self._write(_best_name(epoch), write)
 
-    def best(self, epoch: int) -> tuple[Path, dict[str, torch.Tensor]]:
-        """Return the weights file of the best epoch and its validation tensors. Raises TrainingError if corrupt."""
+    def best(self, epoch: int) -> Path:
+        """Return the weights file of the best epoch. Raises TrainingError if corrupt."""
         name = _best_name(epoch)
         folder = self._committed(name).get(name, self._folder / name)
-        if error := atomic.integrity_error(folder, required=(_MODEL, _VALIDATION)):
+        if error := atomic.integrity_error(folder, required=(_MODEL,)):
             raise TrainingError(f"{folder} is corrupt or missing ({error}). Delete the fold's folder to retrain it.")
-        return folder / _MODEL, load_file(folder / _VALIDATION)
+        return folder / _MODEL
 
     def _committed(self, pattern: str) -> dict[str, Path]:
         return atomic.committed_folders(self._folder, pattern)

@@ -59,9 +59,9 @@ class ClassificationTask:
         """Build the loss, balanced by the labels of the training images."""
         return MaskedLoss(self._unit.config.loss, self._data.training.targets)
 
-    def predict(self, train_step: TrainStep) -> Predictions:
+    def predict(self, train_step: TrainStep, tta: int = 1) -> Predictions:
         """Predict the probabilities of the validation images."""
-        return train_step.predict(self._validation, len(self._data.validation.rows))
+        return train_step.predict(self._validation.batches, len(self._data.validation.rows), tta)
 
     def validate(self, predictions: Predictions) -> Validation:
         """Compute the metrics of all labels. The AUC exists: ``data.folds`` puts both kinds into every fold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -49,6 +50,17 @@ def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
         return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
     names = ("amp", "channels_last", "compile", "sync_batchnorm")
     return {"device": "GPU", **{name: getattr(hardware, name) for name in names}}
+
+
+def changed_arithmetic(before: Mapping[str, object], now: Mapping[str, object], resized: bool) -> list[str]:
+    """Describe what differs between two results of ``arithmetic``; ``resized``: on another number of ranks."""
+    # Other ranks share the cores differently, and sum in another order anyway.
+    free = {"decode_threads"} if resized else set()
+    return [
+        f"{key} {before.get(key)} then, {value} now"
+        for key, value in now.items()
+        if key not in free and before.get(key) != value
+    ]
 
 
 def detect(gpu: int | None, threads: int) -> World:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from melanoma_dist.train.checkpoint import Checkpoints, Cursor, State
 from melanoma_dist.train.clock import Clock, Speed
 from melanoma_dist.train.collective import broadcast_value, gather_objects, sum_over_ranks
 from melanoma_dist.train.coordinator import Request, StepCoordinator
-from melanoma_dist.train.device import arithmetic, gpu_load
+from melanoma_dist.train.device import arithmetic, changed_arithmetic, gpu_load
 from melanoma_dist.train.events import EpochDone, Note, Paused, Report, StepDone, UnitDone, Validating
 from melanoma_dist.train.fallbacks import Fallbacks, convert_memory_errors, read_fallbacks
 from melanoma_dist.train.predict import Predictions
@@ -77,10 +78,12 @@ class FoldTrainer:
         """Train epochs until there is a reason to stop, then write the result; a paused unit writes none."""
         try:
             paused = self._resume()
-            while not paused and self._stop_reason() is None:
+            while not paused and self._progress.reason_to_stop(self._config.schedule) is None:
                 paused = self._run_epoch()
-            if self._artifact_writer is not None:
-                self._artifact_writer.pause() if paused else self._finish(self._artifact_writer)
+            if not paused:
+                self._finish()
+            elif self._artifact_writer is not None:
+                self._artifact_writer.pause()
         finally:
             if self._artifact_writer is not None:
                 self._artifact_writer.close()
@@ -126,25 +129,16 @@ class FoldTrainer:
         self._clock = Clock(self._config.input.batch_size, state["clock"])
 
     def _require_arithmetic(self, before: dict[str, object], resized: bool) -> None:
-        now = arithmetic(self._config.hardware, self._world)
-        if resized:  # other ranks share the cores differently, and sum in another order anyway
-            now.pop("decode_threads", None)
-        changed = [
-            f"{key} {before.get(key)} then, {value} now" for key, value in now.items() if before.get(key) != value
-        ]
-        if not changed:
-            return
+        changed = changed_arithmetic(before, arithmetic(self._config.hardware, self._world), resized)
         text = f"was started with other arithmetic: {'; '.join(changed)}"
-        if not self._config.fault_tolerance.accept_changes:
+        if changed and not self._config.fault_tolerance.accept_changes:
             remedy = "Type its flags as then, or --accept-changes: the result is then no longer that of one training."
             raise ResumeError(f"Fold {self._unit.fold} {text}. {remedy}")
-        self._note(f"{text} (--accept-changes)")
+        if changed:
+            self._note(f"{text} (--accept-changes)")
 
     def _note(self, text: str) -> None:
         self._report(Note(self._unit.fold, text))
-
-    def _stop_reason(self) -> str | None:
-        return self._progress.reason_to_stop(self._config.schedule)
 
     def _resume(self) -> bool:
         """Resume from the last checkpoint, if there is one. Returns whether the scheduler stops it right there."""
@@ -218,7 +212,7 @@ class FoldTrainer:
             step, record, lambda writer: task.draw(writer, step, validation, predictions, new_best)
         )
         model = self._train_step.evaluation_model()
-        best = Best.of(epoch, model, predictions, task.weights_metadata(epoch)) if new_best else None
+        best = Best.of(epoch, model, task.weights_metadata(epoch)) if new_best else None
         artifact_writer.save(self._cursor, state, self._history, self._progress.best_epoch, best)
         if self._unit.reports_to_scheduler:
             artifact_writer.wait()  # the scheduler decides on what is on the disk, unless the disk refuses
@@ -293,8 +287,14 @@ class FoldTrainer:
         event = EpochDone.of(self._unit.fold, self._config.schedule.epochs, self._history[-1])
         return broadcast_value(self._report(event), self._world) is not None
 
-    def _finish(self, artifact_writer: ArtifactWriter) -> None:
-        progress = self._progress
-        artifact_writer.finish(self._history, progress.best_epoch, self._task.write_result)
-        reason = self._stop_reason() or ""
+    def _finish(self) -> None:
+        """Predict with the weights of the best epoch, then write the result. Every rank calls it."""
+        progress, writer = self._progress, self._artifact_writer
+        weights = broadcast_value(Path() if writer is None else writer.best_weights(progress.best_epoch), self._world)
+        self._train_step.load_weights(weights)
+        predictions = self._task.predict(self._train_step, self._config.input.tta)
+        if writer is None:
+            return
+        writer.finish(self._history, lambda: self._task.write_result(weights, predictions))
+        reason = progress.reason_to_stop(self._config.schedule) or ""
         self._report(UnitDone(self._unit.fold, self._task.score_name, progress.best, progress.best_epoch + 1, reason))

@@ -5,7 +5,7 @@ Shapes: b images of a batch, S pixels a side, L outputs, n images to predict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import nn
 
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.input.graph import ORIENTATIONS, Orientation
 from melanoma_dist.input.stream import EvaluationBatch
 from melanoma_dist.train.collective import gather
 from melanoma_dist.world import World
@@ -22,6 +23,8 @@ from melanoma_dist.world import World
 Model = TypeVar("Model", bound=nn.Module)
 Predictions = npt.NDArray[np.float32]
 """Of all validation images, in the order of their rows: probabilities [n, L] of a classifier."""
+Batches = Callable[[Orientation], Iterable[tuple[torch.Tensor, EvaluationBatch]]]
+"""The same batches in any orientation, as ``EvaluationLoader.batches`` yields them."""
 
 
 def to_device(model: Model, world: World, hardware: HardwareConfig) -> Model:
@@ -41,13 +44,19 @@ def autocast(amp: bool) -> torch.autocast:
     return torch.autocast("cuda" if amp else "cpu", torch.bfloat16, enabled=amp)
 
 
-def predict(
+def predict(model: nn.Module, batches: Batches, count: int, world: World, amp: bool, tta: int = 1) -> Predictions:
+    """Predict probabilities [n, L] of ``count`` samples: the mean over the first ``tta`` orientations of each image.
+
+    ``model`` maps images [b, 3, S, S] to logits [b, L]. Each sample is predicted exactly once per orientation, on one
+    of the ranks; all get all predictions. The model stays in evaluation mode.
+    """
+    views = [_predict(model, batches(view), count, world, amp) for view in ORIENTATIONS[:tta]]
+    return np.asarray(np.mean(views, axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def _predict(
     model: nn.Module, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int, world: World, amp: bool
 ) -> Predictions:
-    """Predict probabilities [n, L] of ``count`` samples, gathered from all ranks, each sample exactly once.
-
-    ``model`` maps images [b, 3, S, S] to logits [b, L]. It stays in evaluation mode.
-    """
     model.eval()
     probabilities: list[Predictions] = []
     samples: list[npt.NDArray[np.int64]] = []

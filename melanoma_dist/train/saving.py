@@ -17,10 +17,8 @@ from melanoma_dist.errors import StorageError
 from melanoma_dist.storage.backoff import Backoff
 from melanoma_dist.train.background import copy_to_cpu
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor, NotSaved, State
-from melanoma_dist.train.predict import Predictions
 
 Tensors = dict[str, torch.Tensor]
-PREDICTIONS = "probability"  # their name in ``validation.safetensors``
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,12 @@ class Best(NamedTuple):
 
     epoch: int
     model: Tensors
-    validation: Tensors
     about: dict[str, str] | None = None
 
     @classmethod
-    def of(cls, epoch: int, model: torch.nn.Module, predictions: Predictions, about: dict[str, str]) -> Self:
-        """Copy the weights of a model in training, with its predictions of the validation images."""
-        return cls(epoch, copy_to_cpu(model.state_dict()), {PREDICTIONS: torch.from_numpy(predictions)}, about)
+    def of(cls, epoch: int, model: torch.nn.Module, about: dict[str, str]) -> Self:
+        """Copy the weights of a model in training."""
+        return cls(epoch, copy_to_cpu(model.state_dict()), about)
 
 
 class Saver:

@@ -10,27 +10,26 @@ Shapes: b images of a rank's share, S pixels a side, L labels, n images to predi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from contextlib import nullcontext
 from inspect import signature
+from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.input.loader import TrainingBatch
-from melanoma_dist.input.stream import EvaluationBatch, step_seed
+from melanoma_dist.input.stream import step_seed
 from melanoma_dist.models.backbones import TrunkModel
 from melanoma_dist.train.collective import average_buffers, broadcast_buffers
 from melanoma_dist.train.fallbacks import max_micro_batches
 from melanoma_dist.train.non_finite import NonFiniteGuard
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
-from melanoma_dist.train.predict import autocast, predict, to_device, uses_amp
+from melanoma_dist.train.predict import Batches, Predictions, autocast, predict, to_device, uses_amp
 from melanoma_dist.world import World
 
 _CHECK_EVERY = 50  # steps: reading the count of skipped steps waits for the device
@@ -130,9 +129,13 @@ class TrainStep:
         """The model to validate and save: the moving average where there is one."""
         return self.model if self.average is None else cast(nn.Module, self.average.module)
 
-    def predict(self, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int) -> npt.NDArray[np.float32]:
+    def load_weights(self, path: Path) -> None:
+        """Load saved weights into the model to validate."""
+        self.evaluation_model().load_state_dict(load_file(path))
+
+    def predict(self, batches: Batches, count: int, tta: int = 1) -> Predictions:
         """Predict probabilities [n, L] of ``count`` samples on all ranks together; see ``predict.predict``."""
-        return predict(self.evaluation_model(), batches, count, self._world, self._amp)
+        return predict(self.evaluation_model(), batches, count, self._world, self._amp, tta)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that all ranks share, as tensors and plain values; ``rank_state`` has the rest."""

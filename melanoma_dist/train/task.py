@@ -48,8 +48,8 @@ class Task(Protocol):
     def build_loss(self) -> nn.Module:
         """Build the loss, which maps outputs and targets to a scalar sum over the known targets."""
 
-    def predict(self, train_step: TrainStep) -> Predictions:
-        """Predict the validation images. Every rank calls it and gets all predictions."""
+    def predict(self, train_step: TrainStep, tta: int = 1) -> Predictions:
+        """Predict the validation images, the mean of ``tta`` orientations. Every rank calls it and gets all."""
 
     def validate(self, predictions: Predictions) -> Validation:
         """Compute score, loss and metrics of finite predictions. Only the main rank calls it."""

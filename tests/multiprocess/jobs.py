@@ -91,7 +91,7 @@ def validation(world: World, config: RunConfig, data: Path) -> tuple[npt.NDArray
     samples = all_samples(load_dataset(data), config.data.labels)
     model = build_classifier(config.model, FRAME.size, len(LABEL_SETS[config.data.labels]), config.seed)
     train_step = TrainStep(model, MaskedLoss(config.loss, samples.targets), config, world)
-    probability = train_step.predict(EvaluationLoader(samples, FRAME, 7, world), len(samples.rows))
+    probability = train_step.predict(EvaluationLoader(samples, FRAME, 7, world).batches, len(samples.rows))
     return probability, validation_metrics(samples.targets, probability, LABEL_SETS[config.data.labels], 0.5)
 
 

@@ -38,15 +38,14 @@ def evaluate(settings: EvaluateConfig) -> None:
     selection = _select(settings, run)
     selection.images.check_bytes()
     ensemble = Ensemble.of(run, one_process(settings.gpus, settings.decode_threads))
-    _introduce(run, selection, settings.tta)
+    tta = settings.tta or run.config.input.tta
+    _introduce(run, selection, tta)
     with _exclusive(run.folder):
-        evaluation = log_evaluation(run, selection, settings.tta, ensemble.weights_sha256)
+        evaluation = log_evaluation(run, selection, tta, ensemble.weights_sha256)
         if exclusion := evaluation.record.exclusion:
             console.info(exclusion)
         _say_earlier(evaluation.record)
-        tables = prediction_tables(
-            selection.images, ensemble.predict(selection.images, settings.tta, settings.batch_size)
-        )
+        tables = prediction_tables(selection.images, ensemble.predict(selection.images, tta, settings.batch_size))
         write_predictions(tables.ensemble, evaluation.predictions)
         write_predictions(pd.concat(tables.raw, ignore_index=True), evaluation.folds)
         files = hashes_of(evaluation.predictions, evaluation.folds)

@@ -107,6 +107,16 @@ def test_a_mistake_in_yaml_has_its_line_and_column(content: str, place: str, tmp
     assert place in str(caught.value)
 
 
+def test_a_field_younger_than_the_run_has_the_value_that_the_run_acted_by(tmp_path: Path) -> None:
+    tree = nested(RunConfig())
+    saved = tree["input"]
+    assert isinstance(saved, dict)
+    assert saved.pop("tta") != 1
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    assert saved_config(file).input.tta == 1
+
+
 def test_null_in_a_file_is_the_default_of_an_optional_field_only() -> None:
     assert list(as_flags({"name": None, "gpus": None, "lr": None})) == ["--lr", "None"]
 

@@ -19,7 +19,7 @@ def drawn(brightness: object = 1, contrast: object = 1, saturation: object = 1, 
         np.broadcast_to(np.asarray(value, dtype=np.float32), COUNT) for value in (brightness, contrast, saturation, hue)
     ]
     window = np.zeros((COUNT, 2), dtype=np.float32)
-    return Parameters(window, window + 1, window > 0, np.zeros(COUNT, dtype=np.float32), *full)
+    return Parameters(window, window + 1, window > 0, window[:, 0] > 0, window[:, 0], *full)
 
 
 def applied(maps: npt.NDArray[np.float32], images: npt.NDArray[np.uint8]) -> Array:

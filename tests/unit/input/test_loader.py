@@ -10,6 +10,7 @@ import torch
 
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.errors import CorruptImages, DataError
+from melanoma_dist.input import stream
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
 from melanoma_dist.world import World
@@ -17,6 +18,7 @@ from melanoma_dist.world import World
 from ..samples import FRAME, all_samples
 
 BATCH = 8
+ONE_LEVEL = 1.001 / 255 / min(FRAME.std)  # of the normalised image: where a kernel rounds the other way
 
 
 def training(samples: Samples, world: World = World(), **changed: object) -> TrainingLoader:  # noqa: B008
@@ -58,6 +60,20 @@ def test_images_are_those_of_the_samples(samples: Samples) -> None:
     whole = torch.cat([images.clone() for images, _ in loader])
     for batch in epoch(training(samples, augment="none"), 1):
         assert (batch.images - whole[batch.samples]).abs().max() < 1e-5
+
+
+def test_images_are_shown_in_all_eight_orientations(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(stream.POLICIES, "light", stream.Policy(flips=True))
+    plain = torch.cat([images.clone() for images, _ in EvaluationLoader(samples, FRAME, 1, World())])
+    seen = set()
+    for step, batch in enumerate(epoch(training(samples, augment="light"), 1)):
+        drawn = stream.parameters(stream.Policy(flips=True), 5, 1, step * BATCH, BATCH)
+        for image, sample, flip, exchange in zip(batch.images, batch.samples, drawn.flip, drawn.exchange, strict=True):
+            expected = plain[sample].flip([axis for axis in (1, 2) if flip[axis - 1]])
+            expected = expected.transpose(1, 2) if exchange else expected
+            assert (image - expected).abs().max() <= ONE_LEVEL
+            seen.add((*flip, exchange))
+    assert len(seen) == 8
 
 
 def test_an_epoch_can_be_had_again_and_differs_from_the_next(samples: Samples) -> None:

@@ -99,7 +99,9 @@ def test_parameters_stay_in_the_ranges_of_their_policy(name: str) -> None:
         assert np.abs(values - middle).max() <= half_width + 1e-6
         assert np.abs(values - middle).max() >= 0.99 * half_width
         assert abs(values.mean() - middle) <= 0.02 * half_width + 1e-6
-    assert drawn.flip.mean(0) == pytest.approx([0.5, 0.5] if policy.flips else [0, 0], abs=0.015)
+    orientations = np.column_stack([drawn.flip, drawn.exchange])
+    assert orientations.mean(0) == pytest.approx([0.5] * 3 if policy.flips else [0] * 3, abs=0.015)
+    assert len(np.unique(orientations, axis=0)) == (8 if policy.flips else 1)
     area = drawn.extent.prod(1)
     # Cutting a side to the image's takes some area away, never more than the aspect allows.
     assert area.min() >= policy.area / policy.aspect - 1e-6
@@ -109,8 +111,9 @@ def test_parameters_stay_in_the_ranges_of_their_policy(name: str) -> None:
 
 def test_the_numbers_of_a_sample_are_independent() -> None:
     drawn = parameters(POLICIES["dermoscopy"], 9, 0, 0, 20000)
-    columns = [drawn.anchor[:, 0], drawn.flip[:, 0], drawn.flip[:, 1], drawn.angle, drawn.brightness, drawn.contrast]
-    table = np.corrcoef([np.asarray(column, dtype=float) for column in (*columns, drawn.saturation, drawn.hue)])
+    columns = [drawn.anchor[:, 0], *drawn.flip.T, drawn.exchange, drawn.angle]
+    colours = [drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue]
+    table = np.corrcoef([np.asarray(column, dtype=float) for column in (*columns, *colours)])
     assert np.abs(table - np.eye(len(table))).max() < 0.04
 
 
@@ -124,6 +127,7 @@ def test_without_augmentation_the_image_stays_as_it_is() -> None:
     assert (drawn.anchor == 0).all()
     assert (drawn.extent == 1).all()
     assert not drawn.flip.any()
+    assert not drawn.exchange.any()
     assert (drawn.angle == 0).all()
     assert (drawn.hue == 0).all()
     assert (np.stack([drawn.brightness, drawn.contrast, drawn.saturation]) == 1).all()
@@ -165,7 +169,7 @@ def test_known_answers() -> None:
     assert drawn.hue[0] == pytest.approx(KNOWN_HUE, abs=1e-5)
     assert drawn.extent[0] == pytest.approx(KNOWN_EXTENT, abs=1e-6)
     assert drawn.anchor[0] == pytest.approx(KNOWN_ANCHOR, abs=1e-6)
-    assert drawn.flip[0].tolist() == KNOWN_FLIP
+    assert [*drawn.flip[0], drawn.exchange[0]] == KNOWN_ORIENTATION
     assert balanced_order(11, 2, np.array([0, 0, 0, 1]), 8).tolist() == KNOWN_BALANCED
     assert step_seed(11, 2, 3) == KNOWN_STEP_SEED
 
@@ -175,7 +179,7 @@ KNOWN_ANGLE = 103.69156
 KNOWN_HUE = 0.29299
 KNOWN_EXTENT = [0.8771762, 0.9066629]
 KNOWN_ANCHOR = [0.0188548, 0.031104]
-KNOWN_FLIP = [False, True]
+KNOWN_ORIENTATION = [False, True, True]
 KNOWN_BALANCED = [1, 3, 3, 3, 3, 3, 3, 0]
 KNOWN_STEP_SEED = 1609436692406645581
 

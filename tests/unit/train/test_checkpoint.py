@@ -35,7 +35,7 @@ class UnitCheckpoints:
     def run(self, *epochs: int, best: int = 0) -> None:
         for epoch in epochs:
             if epoch == best:
-                self.checkpoints.save_best(epoch, {"w": torch.ones(2)}, {"probability": torch.tensor([0.1 * epoch])})
+                self.checkpoints.save_best(epoch, {"w": torch.ones(2)})
             self.checkpoints.save(Cursor(epoch), state(epoch), keep_best=best)
 
     def newest(self) -> dict[str, Any] | None:
@@ -89,9 +89,7 @@ def test_a_saved_state_is_loaded(unit: UnitCheckpoints) -> None:
         "history": [{"loss": 0.5}],
         "none": None,
     }
-    path, validation = unit.checkpoints.best(0)
-    assert path == unit.folder / "best-0000" / "model.safetensors"
-    assert validation["probability"].tolist() == [0.0]
+    assert unit.checkpoints.best(0) == unit.folder / "best-0000" / "model.safetensors"
 
 
 @pytest.mark.parametrize("file", ["state.pt", "manifest.json"])
@@ -115,10 +113,9 @@ def test_if_all_checkpoints_are_corrupt_training_does_not_start_over(unit: UnitC
 
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS)
-@pytest.mark.parametrize("file", ["model.safetensors", "validation.safetensors"])
-def test_a_corrupt_best_epoch_is_refused(unit: UnitCheckpoints, corrupt: Any, file: str) -> None:
+def test_a_corrupt_best_epoch_is_refused(unit: UnitCheckpoints, corrupt: Any) -> None:
     unit.run(0)
-    corrupt(unit.folder / "best-0000" / file)
+    corrupt(unit.folder / "best-0000" / "model.safetensors")
     with pytest.raises(TrainingError, match="best-0000 is corrupt or missing"):
         unit.checkpoints.best(0)
 
@@ -179,7 +176,7 @@ def test_a_disk_that_fills_while_the_state_is_written(unit: UnitCheckpoints) -> 
 def test_a_disk_that_fills_while_the_best_is_written(unit: UnitCheckpoints) -> None:
     unit.run(0)
     with files_no_larger_than(4096), pytest.raises(TrainingError, match=r"best-0001.*could not be written"):
-        unit.checkpoints.save_best(1, {"w": torch.ones(9000)}, {"probability": torch.ones(1)})
+        unit.checkpoints.save_best(1, {"w": torch.ones(9000)})
     assert unit.names() == ["best-0000", named(0)]
 
 

@@ -51,7 +51,7 @@ class Storage:
 
     def save(self, epoch: int, best: int = 0, urgent: bool = False, weights: torch.Tensor | None = None) -> bool:
         """``weights`` are those of epoch ``best``, where it is a new one."""
-        new = None if weights is None else Best(best, {"w": weights}, {"probability": torch.ones(1)}, {"fold": "0"})
+        new = None if weights is None else Best(best, {"w": weights}, {"fold": "0"})
         return self.saver.save(Cursor(epoch), {"epoch": epoch}, best, new, urgent)
 
     def newest(self) -> int | None:
@@ -152,7 +152,7 @@ def test_a_best_that_was_refused_is_saved_before_the_next_state(storage: Storage
     assert storage.checkpoints.newest() is None  # no state that names a best that is not there
     storage.now += 61
     assert storage.save(2, best=1)
-    path, _ = storage.checkpoints.best(1)
+    path = storage.checkpoints.best(1)
     assert torch.equal(load(path), torch.ones(3))
 
 
@@ -171,7 +171,7 @@ def test_the_end_of_a_training_waits_for_its_storage(storage: Storage) -> None:
 
     def write() -> None:
         storage.refuse()
-        done.append(storage.checkpoints.best(1)[0])
+        done.append(storage.checkpoints.best(1))
 
     storage.saver.retry_until_done(write)
     assert done == [storage.folder / "best-0001" / "model.safetensors"]

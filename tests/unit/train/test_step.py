@@ -94,7 +94,7 @@ def test_the_moving_average_is_what_predicts() -> None:
     step = train(train_step(tiny(ema_decay=0.99, lr=0.1)), *range(6))
     assert step.average is not None
     batches = [(IMAGES[each.samples], each) for each in evaluation_batches(40, 16, 0, 1)]
-    actual = step.predict(batches, 40)
+    actual = step.predict(lambda view: batches, 40)
     with torch.inference_mode():
         averaged, latest = (torch.sigmoid(model.eval()(IMAGES)).numpy() for model in (step.average.module, step.model))
     assert np.abs(actual - averaged).max() < 1e-6
@@ -104,9 +104,9 @@ def test_the_moving_average_is_what_predicts() -> None:
 def test_an_evaluation_that_misses_a_sample_is_refused() -> None:
     batches = [(IMAGES[each.samples], each) for each in evaluation_batches(40, 16, 0, 1)]
     with pytest.raises(TrainingError, match="exactly once"):
-        train_step(tiny()).predict(batches[:2], 40)
+        train_step(tiny()).predict(lambda view: batches[:2], 40)
     with pytest.raises(TrainingError, match="exactly once"):
-        train_step(tiny()).predict([*batches, batches[0]], 40)
+        train_step(tiny()).predict(lambda view: [*batches, batches[0]], 40)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -43,7 +43,7 @@ def test_an_evaluation_on_a_holdout(run: Path, data: Dataset, capfd: pytest.Capt
     assert "a miss costs 20 false alarms" in text
     images = data.manifest[data.manifest["split"] == "holdout"]
     logged, outcome = record(run, "001-holdout"), results(run, "001-holdout")
-    assert (logged.number, logged.kind, logged.tta, logged.earlier) == (1, "holdout", 1, ())
+    assert (logged.number, logged.kind, logged.tta, logged.earlier) == (1, "holdout", 8, ())
     assert logged.data.images == len(images) == outcome.ensemble.images
     assert logged.started <= outcome.finished
     together = pd.read_parquet(run / "evaluations/001-holdout/predictions.parquet")
@@ -61,7 +61,9 @@ def test_an_evaluation_on_a_holdout(run: Path, data: Dataset, capfd: pytest.Capt
         threshold = np.float32(outcome.ensemble.thresholds["MEL"])
         score = calibrated(run, "MEL", rows["MEL"].to_numpy()).astype(np.float32)
         assert entry.auc == pytest.approx(metrics.roc_auc_score(truth, rows["MEL"]))
-        assert entry.sensitivity == pytest.approx(metrics.recall_score(truth, score >= threshold))
+        # Nearer to the threshold, it depends on the last digits of the calibrator.
+        lowest, highest = (metrics.recall_score(truth, score >= threshold + near) for near in (2e-6, -2e-6))
+        assert lowest <= entry.sensitivity <= highest < lowest + 0.05
         assert entry.brier == pytest.approx(metrics.brier_score_loss(truth, score), rel=1e-5)
 
 
