@@ -23,11 +23,11 @@ SPACE = {
     "loss.focal_gamma": tune.uniform(1.0, 3.0),
     "loss.class_weights": tune.choice(["none", "balanced"]),
     "optimizer.optimizer": tune.choice(["adam", "adamw"]),
-    "optimizer.lr": tune.loguniform(1e-5, 1e-3),
+    "optimizer.lr": tune.loguniform(3e-5, 3e-3),
     "optimizer.weight_decay": tune.loguniform(1e-5, 1e-1),
     "optimizer.layer_decay": tune.choice([0.8, 1.0]),
     "optimizer.ema_decay": tune.choice([0.0, 0.999]),
-    "schedule.schedule": tune.choice(["plateau", "cosine"]),
+    "schedule.schedule": tune.choice(["onecycle", "plateau"]),
 }
 
 ONLY_IF = {

@@ -14,5 +14,5 @@ SPACE = {
     "model.hidden": tune.choice([0, 256, 1024]),
     "model.head_norm": tune.choice(["batch", "none"]),
     "model.dropout": tune.choice([0.0, 0.2, 0.5]),
-    "optimizer.head_lr_factor": tune.choice([3.0, 10.0]),
+    "optimizer.head_lr_factor": tune.choice([1.0, 3.0]),
 }

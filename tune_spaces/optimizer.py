@@ -11,7 +11,7 @@ from ray import tune
 
 SPACE = {
     "optimizer.optimizer": tune.choice(["adam", "adamw"]),
-    "optimizer.lr": tune.loguniform(3e-6, 3e-3),
+    "optimizer.lr": tune.loguniform(3e-5, 3e-3),
     "optimizer.head_lr_factor": tune.choice([1.0, 3.0, 10.0, 30.0]),
     "optimizer.layer_decay": tune.choice([0.65, 0.8, 1.0]),
     "optimizer.weight_decay": tune.loguniform(1e-6, 1e-1),
@@ -27,6 +27,7 @@ SPACE = {
 # Adam adds weight decay to the gradient as an L2 penalty, which seldom helps: only AdamW varies it.
 ONLY_IF = {
     "optimizer.weight_decay": {"optimizer.optimizer": ["adamw"]},
+    "schedule.warmup_epochs": {"schedule.schedule": ["plateau", "cosine"]},
     "schedule.plateau_factor": {"schedule.schedule": ["plateau"]},
     "schedule.plateau_patience": {"schedule.schedule": ["plateau"]},
 }

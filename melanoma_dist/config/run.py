@@ -62,8 +62,9 @@ class InputConfig:
     """Side of the square input in pixels, 32 to 1024. Default: the backbone's own."""
     batch_size: Annotated[int, arg(aliases=("-b",))] = 32
     """Global batch: images per optimizer step over all ranks together, 2 to 65536."""
-    augment: Augmentation = "dermoscopy"
-    """Augmentation policy of training images: none, light (crop, flips, mild colour) or dermoscopy (rotation too)."""
+    augment: Augmentation = "light"
+    """Augmentation of training images: none, light (crops, all eight orientations, mild colour) or dermoscopy (smaller
+    crops, rotation, stronger colour)."""
     balance: bool = False
     """Sample training images with replacement, so that every combination of labels is equally frequent."""
     tta: int = 8
@@ -155,22 +156,30 @@ class ScheduleConfig:
 
     epochs: int = 30
     """Maximum epochs of a fold, 1 to 10000."""
-    schedule: Annotated[Schedule, arg(aliases=("--sched",))] = "plateau"
-    """plateau (reduce the rate when the validation AUC stalls), cosine, onecycle or constant."""
-    warmup_epochs: float = 1.0
-    """Epochs of linear warm-up from zero, fractions allowed. For onecycle: the epochs of its rise."""
+    schedule: Annotated[Schedule, arg(aliases=("--sched",))] = "onecycle"
+    """onecycle (rise, then fall to almost zero), cosine, plateau (reduce the rate when the AUC stalls) or constant."""
+    warmup_epochs: float | None = None
+    """Epochs of linear warm-up from zero, fractions allowed; for onecycle those of its rise.
+    Default: 1, for onecycle 30 % of all."""
     plateau_patience: int = 2
     """Epochs without gain before the plateau schedule reduces the rate, at least 1."""
     plateau_factor: float = 0.3
     """Factor of that reduction, above 0 and below 1."""
-    patience: int = 6
-    """Epochs without gain in the melanoma AUC of the validation before the fold stops early, at least 1."""
+    patience: int | None = None
+    """Epochs without gain in the melanoma AUC of the validation before the fold stops early, at least 1.
+    Default: 6; onecycle and cosine run to their end, because most of their gain comes there."""
     min_gain: float = 1e-4
     """Smallest increase of the AUC that counts as a gain, 0 to 0.5."""
 
     def __post_init__(self) -> None:
         between(self, "epochs", 1, 10000)
-        check(self, "warmup_epochs", 0.0 <= self.warmup_epochs <= self.epochs, f"must be 0 to {self.epochs} (epochs)")
+        warmup = self.warmup_epochs
+        check(
+            self,
+            "warmup_epochs",
+            warmup is None or 0.0 <= warmup <= self.epochs,
+            f"must be 0 to {self.epochs} (epochs)",
+        )
         at_least(self, 1, "plateau_patience", "patience")
         check(self, "plateau_factor", 0.0 < self.plateau_factor < 1.0, "must be above 0 and below 1")
         between(self, "min_gain", 0.0, 0.5)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from melanoma_dist.config.run import ScheduleConfig
 
 _ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1e-4  # shares of the peak (Smith & Topin 2019; PyTorch's defaults)
+_ONECYCLE_RISE = 0.3  # share of the epochs (PyTorch's default)
+_WARMUP_EPOCHS, _PATIENCE = 1.0, 6
+_ANNEALED = ("onecycle", "cosine")  # schedules whose rate falls to almost zero at their end
 
 
 def schedule_factor(config: ScheduleConfig, step: int, steps_per_epoch: int, reduction: float) -> float:
@@ -19,7 +22,7 @@ def schedule_factor(config: ScheduleConfig, step: int, steps_per_epoch: int, red
     ``reduction`` is the product of the plateau rule's factors so far.
     """
     total = config.epochs * steps_per_epoch
-    warmup = round(config.warmup_epochs * steps_per_epoch)
+    warmup = round(_warmup_epochs(config) * steps_per_epoch)
     if step < warmup and config.schedule != "onecycle":
         return (step + 1) / warmup
     match config.schedule:
@@ -31,6 +34,18 @@ def schedule_factor(config: ScheduleConfig, step: int, steps_per_epoch: int, red
             return reduction
         case "constant":
             return 1.0
+
+
+def _warmup_epochs(config: ScheduleConfig) -> float:
+    if config.warmup_epochs is not None:
+        return config.warmup_epochs
+    return _ONECYCLE_RISE * config.epochs if config.schedule == "onecycle" else _WARMUP_EPOCHS
+
+
+def _patience(config: ScheduleConfig) -> int:
+    if config.patience is not None:
+        return config.patience
+    return config.epochs if config.schedule in _ANNEALED else _PATIENCE
 
 
 def _onecycle(step: int, total: int, rise: int) -> float:
@@ -71,7 +86,7 @@ class Progress:
         if self.epoch + 1 >= config.epochs:
             return f"all {config.epochs} epochs done"
         idle = self.epoch - self.best_epoch
-        if idle >= config.patience:
+        if idle >= _patience(config):
             return f"no gain for {idle} epochs"
         return None
 

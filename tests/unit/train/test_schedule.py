@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from melanoma_dist.config.run import ScheduleConfig
+from melanoma_dist.config.run import Schedule, ScheduleConfig
 from melanoma_dist.train.schedule import Progress, schedule_factor
 
 AUCS = st.lists(st.integers(50, 70).map(lambda value: value / 100), min_size=1, max_size=40)
@@ -21,7 +21,9 @@ def optimizer() -> torch.optim.SGD:
 @settings(max_examples=50, deadline=None)
 @given(AUCS, st.integers(1, 4), st.sampled_from([0.1, 0.3, 0.5]), st.sampled_from([0.0, 0.015, 0.1]))
 def test_the_plateau_rule_is_pytorchs(aucs: list[float], patience: int, factor: float, gain: float) -> None:
-    config = ScheduleConfig(plateau_patience=patience, plateau_factor=factor, min_gain=gain, warmup_epochs=0)
+    config = ScheduleConfig(
+        schedule="plateau", plateau_patience=patience, plateau_factor=factor, min_gain=gain, warmup_epochs=0
+    )
     theirs = optimizer()
     scheduler = ReduceLROnPlateau(theirs, "max", factor, patience, gain, "abs", eps=0.0)
     progress = Progress()
@@ -61,6 +63,25 @@ def test_onecycle_is_pytorchs(warmup: float) -> None:
         scheduler.step()
         rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
     assert ours == pytest.approx(rates, abs=1e-7)
+
+
+def test_the_rise_of_a_cycle_is_a_share_of_its_length_and_a_warm_up_one_epoch() -> None:
+    for epochs, rise in ((10, 3.0), (30, 9.0)):
+        default, given = (ScheduleConfig(epochs=epochs, warmup_epochs=each) for each in (None, rise))
+        assert [schedule_factor(default, step, 7, 1.0) for step in range(7 * epochs)] == [
+            schedule_factor(given, step, 7, 1.0) for step in range(7 * epochs)
+        ]
+    plateau = ScheduleConfig(schedule="plateau")
+    assert [schedule_factor(plateau, step, 4, 1.0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("plateau", 6), ("constant", 6), ("onecycle", 29), ("cosine", 29)])
+def test_a_rate_that_falls_to_zero_is_followed_to_its_end(schedule: Schedule, last: int) -> None:
+    config, progress, epoch = ScheduleConfig(schedule=schedule), Progress().after(0, 0.9, ScheduleConfig()), 0
+    while progress.reason_to_stop(config) is None:
+        epoch += 1
+        progress = progress.after(epoch, 0.8, config)
+    assert epoch == last
 
 
 def test_constant_stays() -> None:
