@@ -31,8 +31,9 @@ def predict(settings: PredictConfig) -> None:
     known = _open_known_images(run, settings.dataset)
     ensemble = Ensemble.of(run, one_process(settings.gpus, settings.decode_threads))
     limits = _limits(run, ensemble)
-    _introduce(run, images, settings.tta)
-    scored = _score(settings, run, ensemble, images, known)
+    tta = settings.tta or run.config.input.tta
+    _introduce(run, images, tta)
+    scored = _score(settings, run, ensemble, images, known, tta)
     answers = answers_table(scored, limits, checked=known is not None)
     if settings.out is None:
         show_answers(answers, limits.labels, run.synthetic)
@@ -76,11 +77,12 @@ def _score(
     ensemble: Ensemble,
     images: Sequence[InputImage],
     known: KnownImages | None,
+    tta: int,
 ) -> list[ScoredImage]:
     # No larger than the number of images: a batch is always full, and a single image must not cost 64.
     batch_size = settings.batch_size or min(evaluation_batch(run.config), len(images))
     files = [image.path for image in images]
-    stream = score_images(ensemble, files, run.image_size, settings.tta, batch_size)
+    stream = score_images(ensemble, files, run.image_size, tta, batch_size)
     stream = console.progress(stream, len(images), "predicting")
     return list(stream if known is None else known.mark(stream))
 

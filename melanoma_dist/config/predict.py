@@ -8,9 +8,9 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from melanoma_dist.config.evaluate import MAX_ORIENTATIONS
 from melanoma_dist.config.places import check_writable
-from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
+from melanoma_dist.config.rules import at_least, check, check_url, expand_home, optional_between
+from melanoma_dist.config.run import MAX_ORIENTATIONS
 from melanoma_dist.errors import ConfigError
 
 OUTPUTS = (".csv", ".parquet", ".json")
@@ -32,8 +32,9 @@ class PredictConfig:
     """File for the predictions: .csv, .parquet or .json. Default: a table on the terminal."""
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training. It shows which images the run has seen."""
-    tta: int = 1
-    """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns)."""
+    tta: int | None = None
+    """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns).
+    Default: as in the run, whose calibration and operating points hold for it."""
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
     """Images per batch, 1 to 65536. Default: as in the run's validation."""
     gpus: int | None = None
@@ -47,7 +48,7 @@ class PredictConfig:
             raise ConfigError("predict: name at least one image, folder or table after the run: `predict RUN IMAGE`.")
         check(self, "dataset", self.dataset is None or bool(self.dataset.strip()), "is empty: name a folder or a URL")
         check_url("dataset", self.dataset)
-        between(self, "tta", 1, MAX_ORIENTATIONS)
+        optional_between(self, "tta", 1, MAX_ORIENTATIONS)
         optional_between(self, "batch_size", 1, 65536)
         check(self, "gpus", self.gpus in (None, 0, 1), "must be 0 or 1: one GPU holds all models of a run")
         at_least(self, 1, "decode_threads")
