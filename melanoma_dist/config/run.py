@@ -122,9 +122,9 @@ class OptimizerConfig:
 
     optimizer: Annotated[Optimizer, arg(aliases=("--opt",))] = "adam"
     """adam, adamw or sgd (Nesterov momentum 0.9)."""
-    lr: float = 1e-4
+    lr: float = 3e-4
     """Peak learning rate of the trunk, above 0 and at most 1."""
-    head_lr_factor: float = 10.0
+    head_lr_factor: float = 3.0
     """Learning rate of the head as a multiple of `lr`, above 0 and at most 1000."""
     layer_decay: float = 1.0
     """Learning rate of a trunk stage as a share of the rate of the next stage, above 0 and at most 1 (1: equal)."""
