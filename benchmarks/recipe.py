@@ -174,7 +174,7 @@ def _bootstrap(table: pd.DataFrame, labels: tuple[str, ...]) -> Bootstrap:
 
 def _difference(each: list[Bootstrap], first: list[Bootstrap], label: str) -> str:
     """The mean over seeds of the paired difference. The images are the same for all seeds, so are the resamples."""
-    pairs = [difference(mine, other) for mine, other in zip(each, first, strict=True)]
+    pairs = [difference(own, other) for own, other in zip(each, first, strict=True)]
     at = pairs[0].columns.index((label, "auc"))
     samples = np.mean([pair.samples[at] for pair in pairs], axis=0)
     low, high = np.nanpercentile(samples, [2.5, 97.5])

@@ -65,15 +65,15 @@ def test_images_are_those_of_the_samples(samples: Samples) -> None:
 def test_images_are_shown_in_all_eight_orientations(samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(stream.POLICIES, "light", stream.Policy(flips=True))
     plain = torch.cat([images.clone() for images, _ in EvaluationLoader(samples, FRAME, 1, World())])
-    seen = set()
+    orientations = set()
     for step, batch in enumerate(epoch(training(samples, augment="light"), 1)):
         drawn = stream.parameters(stream.Policy(flips=True), 5, 1, step * BATCH, BATCH)
         for image, sample, flip, exchange in zip(batch.images, batch.samples, drawn.flip, drawn.exchange, strict=True):
             expected = plain[sample].flip([axis for axis in (1, 2) if flip[axis - 1]])
             expected = expected.transpose(1, 2) if exchange else expected
             assert (image - expected).abs().max() <= ONE_LEVEL
-            seen.add((*flip, exchange))
-    assert len(seen) == 8
+            orientations.add((*flip, exchange))
+    assert len(orientations) == 8
 
 
 def test_an_epoch_can_be_had_again_and_differs_from_the_next(samples: Samples) -> None:
