@@ -58,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0) -> Path:
     """A finished run of two folds in ``folder``."""
     config: RunConfig = tiny(
-        backbone="test_resnet", head_norm="batch", epochs=1, folds=FOLDS, batch_size=9, optimizer="adam", lr=1e-3,
+        backbone="test_resnet", head_norm="batch", epochs=1, folds=FOLDS, batch_size=9, optimizer="adam", lr=1e-2,
         data=str(data.folder), runs=folder, name=name, seed=seed,
     )  # fmt: skip
     folds = make_folds(data.manifest, LABEL_SETS[config.data.labels], FOLDS, config.seed)
