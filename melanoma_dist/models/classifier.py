@@ -19,7 +19,6 @@ from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, featu
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
-_SHIFT = 2.0  # standard deviations
 
 
 class GeM(nn.Module):
@@ -51,9 +50,6 @@ class Classifier(TrunkModel):
         self.norm = nn.BatchNorm1d(width) if config.head_norm == "batch" else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, labels)
-        if isinstance(self.norm, nn.BatchNorm1d):
-            # A normalised feature has mean 0, so the ReLU would pass its upper half alone. Shifted, almost all of it.
-            nn.init.constant_(self.norm.bias, _SHIFT)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
 
