@@ -8,7 +8,6 @@ as they are and after Gaussian blurs of three widths, and prints the share that 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from conditions import commit, machine, run_benchmark
+from conditions import commit, machine, real_images, run_benchmark
 from PIL import Image, ImageFilter
 
 from melanoma_dist import console
 from melanoma_dist.app.inspection import BLURRED, inspect_photo
 from melanoma_dist.data.photo import PhotoJob
-from melanoma_dist.errors import DataError
 
 _CHOOSING = ("2018/ISIC2018_Task1-2_Training_Input", "2017/ISIC-2017_Training_Data")
 _TESTING = (*_CHOOSING, "2018/ISIC2018_Task3_Training_Input", "native")
@@ -44,14 +42,10 @@ class Sizes:
 def main() -> None:
     sizes = tyro.cli(Sizes, description=__doc__)
     console.info(f"{machine()}; commit {commit()}")
-    place = os.environ.get("MELANOMA_DIST_ISIC")
-    if not place:
-        raise DataError("MELANOMA_DIST_ISIC: names no folder with real ISIC images. Set it to one.")
-    tested = {folder: shuffled(Path(place) / folder, sizes.seed)[: sizes.test] for folder in _TESTING}
+    place = real_images()
+    tested = {folder: shuffled(place / folder, sizes.seed)[: sizes.test] for folder in _TESTING}
     ids = {path.stem for paths in tested.values() for path in paths}  # two folders may hold one photograph
-    rest = [
-        [path for path in shuffled(Path(place) / folder, sizes.seed) if path.stem not in ids] for folder in _CHOOSING
-    ]
+    rest = [[path for path in shuffled(place / folder, sizes.seed) if path.stem not in ids] for folder in _CHOOSING]
     files = [path for paths in rest for path in paths[: sizes.choose]]
     blurs = [blur_of(path) for path in console.progress(files, len(files), "choosing")]
     console.info(f"99th percentile of {len(files)} images: {np.quantile(blurs, 0.99):.4f}; the program has {BLURRED}.")

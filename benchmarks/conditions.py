@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.errors import MelanomaDistError
+from melanoma_dist.errors import ConfigError, MelanomaDistError
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +31,14 @@ def commit() -> str:
         return result.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def real_images() -> Path:
+    """Return the folder of real ISIC images. Raises ConfigError where none is named."""
+    place = os.environ.get("MELANOMA_DIST_ISIC")
+    if not place:
+        raise ConfigError("MELANOMA_DIST_ISIC: names no folder with real ISIC images. Set it to one.")
+    return Path(place)
 
 
 def launch(*flags: str) -> None:

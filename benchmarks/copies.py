@@ -8,7 +8,6 @@ data set. Images of the same collection that the data set does not have must not
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tyro
-from conditions import commit, machine, run_benchmark
+from conditions import commit, machine, real_images, run_benchmark
 from PIL import Image, ImageEnhance
 
 from melanoma_dist import console
 from melanoma_dist.app.known_images import find_copies
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
-from melanoma_dist.errors import DataError
 from melanoma_dist.inference.images import Images
 
 _TABLE = "2017/ISIC-2017_Training_Part3_GroundTruth.csv"
@@ -69,10 +67,7 @@ WAYS = (
 def main() -> None:
     sizes = tyro.cli(Sizes, description=__doc__)
     console.info(f"{machine()}; commit {commit()}")
-    place = os.environ.get("MELANOMA_DIST_ISIC")
-    if not place:
-        raise DataError("MELANOMA_DIST_ISIC: names no folder with real ISIC images. Set it to one.")
-    isic = Path(place)
+    isic = real_images()
     table = pd.read_csv(isic / _TABLE).sample(sizes.images + sizes.others, random_state=sizes.seed)
     with tempfile.TemporaryDirectory() as folder:
         known = data_set(isic, table[: sizes.images], Path(folder))

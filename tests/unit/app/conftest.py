@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import Dataset
 
+from ..evaluate.holdout.commands import run_on_cpu
 from ..evaluate.holdout.conftest import _threads, data, finished, run
 
 __all__ = ["_threads", "data", "finished", "run"]
@@ -23,15 +22,7 @@ def predict(capfd: pytest.CaptureFixture[str]) -> Predict:
     """Run `predict` on the CPU. Returns its output; it must end with ``code``."""
 
     def command(*words: object, code: int = 0) -> str:
-        try:
-            status = main(["predict", *map(str, words), "--gpus", "0", "--decode-threads", "1"])
-        except SystemExit as stop:  # the parser's way
-            status = int(str(stop.code))
-        captured = capfd.readouterr()
-        text = re.sub(r"[│\s]+", " ", captured.out + captured.err)
-        assert status == code, text
-        assert "Traceback" not in text
-        return text
+        return run_on_cpu(capfd, "predict", *words, code=code)
 
     return command
 

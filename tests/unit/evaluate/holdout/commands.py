@@ -13,8 +13,13 @@ from melanoma_dist.cli import main
 
 def run_evaluate(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 0) -> str:
     """What `evaluate` says, which must end with ``code``."""
+    return run_on_cpu(capfd, "evaluate", *flags, code=code)
+
+
+def run_on_cpu(capfd: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
+    """What a command on a finished run says, on one thread of the CPU. It must end with ``code``."""
     try:
-        status = main(["evaluate", *map(str, flags), "--gpus", "0", "--decode-threads", "1"])
+        status = main([*map(str, words), "--gpus", "0", "--decode-threads", "1"])
     except SystemExit as stop:  # the parser's way
         status = int(str(stop.code))
     captured = capfd.readouterr()
