@@ -97,7 +97,7 @@ def test_another_run_in_the_folder_is_refused_by_what_differs(
     with pytest.raises(ConfigError) as caught:
         open_run(locate_run(other, dataset), other, folds)
     assert str(caught.value) == (
-        f"--name mine: {tmp_path / 'mine'} holds another run (optimizer.lr: 0.0001 there, 0.002 now). "
+        f"--name mine: {tmp_path / 'mine'} holds another run (optimizer.lr: 0.0003 there, 0.002 now). "
         "Choose another name."
     )
     with pytest.raises(ConfigError, match=r"holds another run \(data: .*'ffff' now\)"):
