@@ -26,6 +26,7 @@ from melanoma_dist.config.rules import at_least, between, check, check_url, expa
 Augmentation = Literal["none", "light", "dermoscopy"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
 HeadNorm = Literal["batch", "none"]
+TrunkNorm = Literal["frozen", "batch"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["plateau", "cosine", "onecycle", "constant"]
 Loss = Literal["bce", "focal"]
@@ -84,6 +85,9 @@ class ModelConfig:
     """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG or timm/NAME."""
     weights: str = "imagenet"
     """imagenet (published weights), none (random) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
+    trunk_norm: TrunkNorm = "frozen"
+    """Statistics of the trunk's batch norms: frozen (those of the weights) or batch (of each batch, as after
+    `--weights none` always)."""
     pooling: Pooling = "avg"
     """Pooling of the trunk's feature map: avg, max, avgmax (their mean) or gem."""
     hidden: int = 0

@@ -6,7 +6,7 @@ import logging
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 import torch
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.errors import ConfigError
@@ -44,15 +45,28 @@ class PublishedInput:
 class TrunkModel(nn.Module):
     """A model that fine-tunes a backbone without its classifier, the trunk: its head first, then all of it."""
 
-    def __init__(self, trunk: nn.Module) -> None:
-        """The parameters of ``trunk`` that require no gradient stay as they are for good."""
+    def __init__(self, trunk: nn.Module, freeze_norms: bool = False) -> None:
+        """The parameters of ``trunk`` that require no gradient stay as they are for good.
+
+        ``freeze_norms`` keeps the running statistics of its batch norms, and normalizes training batches with them.
+        """
         super().__init__()
+        self._freeze_norms = freeze_norms
         self.trunk = trunk
         self._learnable = [parameter for parameter in trunk.parameters() if parameter.requires_grad]
 
     def head(self) -> list[nn.Module]:
         """The modules that do not come from the trunk."""
         return [module for name, module in self.named_children() if name != "trunk"]
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the model into training or evaluation mode. Frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self._freeze_norms:
+            for module in self.trunk.modules():
+                if isinstance(module, _BatchNorm):  # of all dimensions, synchronized, and timm's with an activation
+                    module.eval()
+        return self
 
     def freeze_trunk(self, frozen: bool) -> None:
         """Freeze the trunk's weights, or release them. Its running statistics stay too only in ``eval`` mode."""

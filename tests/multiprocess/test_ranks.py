@@ -106,7 +106,9 @@ def test_all_ranks_begin_with_the_same_model_and_validate_the_same(
     data: Path, weights: Path, frozen: bool, ema_decay: float
 ) -> None:
     """Given weights are read by the main rank alone; their running statistics have to reach the others too."""
-    config = tiny(backbone="test_resnet", head_norm="batch", weights=str(weights), ema_decay=ema_decay)
+    config = tiny(
+        backbone="test_resnet", head_norm="batch", weights=str(weights), trunk_norm="batch", ema_decay=ema_decay
+    )
     first, second = on_ranks(2, jobs.statistics, config, data, frozen)
     for moment in ("initial", "after", "logits"):
         for key, value in first[moment].items():

@@ -24,7 +24,7 @@ FLAGS = [
     "layer_decay", "loss",
     "lr", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
     "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
-    "schedule", "seed", "sync_batchnorm", "threshold", "track", "tta", "warmup_epochs", "weight_decay",
+    "schedule", "seed", "sync_batchnorm", "threshold", "track", "trunk_norm", "tta", "warmup_epochs", "weight_decay",
     "weights",
 ]  # fmt: skip
 

@@ -107,14 +107,17 @@ def test_a_mistake_in_yaml_has_its_line_and_column(content: str, place: str, tmp
     assert place in str(caught.value)
 
 
-def test_a_field_younger_than_the_run_has_the_value_that_the_run_acted_by(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("section", "name", "then"), [("input", "tta", 1), ("model", "trunk_norm", "batch")])
+def test_a_field_younger_than_the_run_has_the_value_that_the_run_acted_by(
+    section: str, name: str, then: object, tmp_path: Path
+) -> None:
     tree = nested(RunConfig())
-    saved = tree["input"]
+    saved = tree[section]
     assert isinstance(saved, dict)
-    assert saved.pop("tta") != 1
+    assert saved.pop(name) != then
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(tree))
-    assert saved_config(file).input.tta == 1
+    assert getattr(getattr(saved_config(file), section), name) == then
 
 
 def test_null_in_a_file_is_the_default_of_an_optional_field_only() -> None:

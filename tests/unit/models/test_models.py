@@ -228,6 +228,35 @@ def test_every_parameter_that_learns_gets_a_gradient(backbone: str) -> None:
     assert {name.rpartition(".")[0] for name in still} == {behind[backbone]} if backbone in behind else not still
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet"])
+def test_frozen_norms_train_with_the_statistics_of_the_weights(backbone: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    published = timm.create_model(backbone).train()
+    published(IMAGES)  # statistics that a random start does not have
+    weights = tmp_path / "weights.safetensors"
+    save_file(published.state_dict(), weights)
+    expected = published.eval().forward_features(IMAGES)
+    model = classifier(backbone=backbone, weights=str(weights), trunk_norm="frozen").train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    features = model.trunk.forward_features(IMAGES)
+    assert torch.allclose(features, expected, atol=1e-5)
+    model(IMAGES).sum().backward()
+    changed = {key for key, value in model.state_dict().items() if not value.equal(before[key])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert all(parameter.grad is not None for parameter in model.parameters())  # their scale and shift learn
+
+
+@pytest.mark.parametrize(("weights", "trunk_norm"), [("none", "frozen"), ("good.safetensors", "batch")])
+def test_norms_that_are_not_frozen_follow_the_batches(
+    weights: str, trunk_norm: str, published: tuple[Any, Path]
+) -> None:
+    file = weights if weights == "none" else str(published[1] / weights)
+    model = classifier(weights=file, trunk_norm=trunk_norm).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model(IMAGES)
+    assert all(not value.equal(before[key]) for key, value in model.state_dict().items() if "running_mean" in key)
+
+
 def test_freezing_and_thawing_leave_alone_what_never_learns() -> None:
     model = classifier(backbone="mobilenetv3_small_050")
     before = {name: each.requires_grad for name, each in model.named_parameters()}
