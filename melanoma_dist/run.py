@@ -293,8 +293,8 @@ def _show(summary: RunSummary, folder: RunFolder) -> None:
     mark = " on SYNTHETIC DATA" if summary.synthetic else ""
     title = f"{summary.backbone}{mark}, out of fold; sensitivity and specificity at probability {summary.threshold}"
     console.table(title, short_header(), short_rows(summary))
-    for incident in summary.incidents:
-        console.info(f"note: {incident}")
+    for note in (*summary.incidents, *summary.advice):
+        console.info(f"note: {note}")
     console.info(conclusion(summary))
     files = {"report": folder.report, "predictions": folder.path / "predictions.csv", "metrics": folder.summary}
     console.places({**files, "models": folder.path / "model", "curves": f"tensorboard --logdir {folder.path.parent}"})

@@ -127,6 +127,8 @@ class RunSummary:
     """UTC, ISO 8601."""
     files: dict[str, str]
     """The sha256 of the predictions and the decision rules, by file name."""
+    advice: tuple[str, ...] = ()
+    """What may make the next training better, by the curves of this one."""
     headline: str = f"AUC of {HEADLINE}"
     schema: int = field(default=SCHEMA)
 

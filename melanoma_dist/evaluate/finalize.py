@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from melanoma_dist.artifacts.decision_rules import write_decision_rules
-from melanoma_dist.artifacts.epochs import read_epochs
+from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
 from melanoma_dist.artifacts.integrity import hashes_of
 from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_csv, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
@@ -26,6 +26,7 @@ from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.run_results import with_files
 from melanoma_dist.evaluate.report.tensorboard import write_run_events
 from melanoma_dist.evaluate.summary import check_truth, out_of_fold, summarise
+from melanoma_dist.evaluate.under_training import under_trained
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import Settings, compute_metrics
 from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
@@ -44,6 +45,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
     table = tables[0]
     rules = fit_decision_rules(table, labels)
     write_decision_rules(folder.path, rules)
+    histories = [read_epochs(folder.path / f"fold-{fold}") for fold in range(config.data.folds)]
     summary = RunSummary(
         synthetic=dataset.synthetic,
         backbone=config.model.backbone,
@@ -54,7 +56,8 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
         labels=labels,
         **summarise(table, about, labels, config.threshold, rules)._asdict(),
         seed_repeats=_seed_repeats(tables, labels, config),
-        training=_training(folder.path, config.data.folds),
+        training=_training(histories),
+        advice=under_trained(histories, config.schedule.epochs),
         incidents=tuple(incidents(config, folder)),
         seconds_of_last_command=round(seconds, 1),
         identity=folder.identity,
@@ -145,11 +148,10 @@ def _all_known(values: Sequence[Sequence[float | None]]) -> list[list[float]] | 
     return known if [len(row) for row in known] == [len(row) for row in values] else None
 
 
-def _training(place: Path, folds: int) -> dict[int, FoldTraining]:
-    """The cost of each fold, from its ``metrics.jsonl``."""
+def _training(histories: Sequence[Sequence[EpochRecord]]) -> dict[int, FoldTraining]:
+    """The cost of each fold, from its epochs."""
     training = {}
-    for fold in range(folds):
-        epochs = read_epochs(place / f"fold-{fold}")
+    for fold, epochs in enumerate(histories):
         training[fold] = FoldTraining(
             epochs=len(epochs),
             best_epoch=epochs[-1].best_epoch,

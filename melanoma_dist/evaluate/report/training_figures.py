@@ -36,6 +36,7 @@ def _learning(results: RunResults) -> PageFigure:
         "Epochs", ["training", "epoch", "training loss", "validation loss", f"validation AUC of {HEADLINE}"], rows
     )
     caption = f"Validation loss dashed. Dots mark the best epochs, whose weights are the fold's model: {best}."
+    caption = " ".join([caption, *(f"{advice[0].upper()}{advice[1:]}" for advice in results.summary.advice)])
     alt = f"Losses and validation AUC by epoch. {caption}"
     return PageFigure(
         "learning", "Learning curves", plots.learning_plot(results.histories, f"AUC of {HEADLINE}"), alt, caption, table
