@@ -104,6 +104,10 @@ class ModelConfig:
         between(self, "hidden", 0, 8192)
         check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
 
+    def freezes_trunk_norms(self) -> bool:
+        """Whether the trunk's batch norms keep their statistics. Those of a random start fit no image."""
+        return self.trunk_norm == "frozen" and self.weights != "none"
+
 
 @dataclass(frozen=True)
 class LossConfig:

@@ -20,10 +20,8 @@ Section = TypeVar("Section")
 
 _MAX_BYTES = MEBIBYTE // 4
 _RENAMED = {"max_damaged_images": "max_corrupt_images"}  # since the first runs
-_YOUNGER: dict[str, dict[str, object]] = {
-    "input": {"tta": 1},
-    "model": {"trunk_norm": "batch"},
-}  # fields that the first runs lacked, with the values they acted by
+# Fields that the first runs lacked, with the values they acted by.
+_YOUNGER: dict[str, dict[str, object]] = {"input": {"tta": 1}, "model": {"trunk_norm": "batch"}}
 
 
 def with_file(arguments: list[str]) -> list[str]:

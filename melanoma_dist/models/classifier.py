@@ -41,8 +41,7 @@ class Classifier(TrunkModel):
             channels, channels_first = _feature_layout(trunk, image_size)
         except UNFIT as error:
             raise unfit_size(config.backbone, image_size, error) from error
-        # A random start has no statistics to keep.
-        super().__init__(trunk, config.trunk_norm == "frozen" and config.weights != "none")
+        super().__init__(trunk, config.freezes_trunk_norms())
         self._channels_first = channels_first
         self.pooling = config.pooling
         self.gem = GeM() if config.pooling == "gem" else nn.Identity()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from melanoma_dist.errors import TrainingError
 
@@ -121,6 +121,17 @@ def test_all_ranks_begin_with_the_same_model_and_validate_the_same(
     for key in running:
         middle = (first["before"][key] + second["before"][key]) / 2
         assert np.allclose(first["after"][key], middle, atol=1e-6)
+
+
+def test_frozen_norms_have_the_statistics_of_the_weights_on_every_rank(data: Path, weights: Path) -> None:
+    config = tiny(backbone="test_resnet", head_norm="batch", weights=str(weights), trunk_norm="frozen")
+    published = load_file(weights)
+    for rank in on_ranks(2, jobs.statistics, config, data, False):
+        for moment in ("initial", "before", "after"):
+            running = [key for key in rank[moment] if key.startswith("trunk.") and "running_" in key]
+            assert running
+            for key in running:
+                assert np.array_equal(rank[moment][key], published[key.removeprefix("trunk.")].numpy()), (moment, key)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -107,6 +107,7 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
     model, optimizer = config.model, config.optimizer
     libraries = ", ".join(f"{name} {version}" for name, version in summary.environment.libraries.items() if version)
     folds = len(summary.folds)
+    norms = ", statistics of its batch norms kept" if model.freezes_trunk_norms() else ""
     return {
         "technology": f"deep learning: {summary.backbone}, {len(summary.labels)} independent sigmoid outputs",
         "retrospective": "retrospective: published images",
@@ -114,7 +115,7 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
         f"{model.dropout}, a linear layer with a sigmoid for each of {', '.join(summary.labels)}; all settings "
         f"in config.yaml; internal validation by {folds} folds",
         "libraries": libraries,
-        "initialization": f"trunk: {model.weights}, batch norms {model.trunk_norm}; head: random by the seed",
+        "initialization": f"trunk: {model.weights}{norms}; head: random by the seed",
         "training": f"{optimizer.optimizer}, learning rate {optimizer.lr}, {config.schedule.schedule} schedule, "
         f"at most {config.schedule.epochs} epochs, batches of {config.input.batch_size}, augmentation "
         f"{config.input.augment}, loss {config.loss.loss}; code and libraries in record.json",
