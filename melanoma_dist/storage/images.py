@@ -13,6 +13,8 @@ from collections.abc import Collection
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from melanoma_dist.storage.dicom import is_dicom, open_dicom
+
 MAX_PIXELS = 64_000_000
 """No dermoscope makes more; a header that claims more is a decompression bomb."""
 
@@ -27,8 +29,9 @@ PHOTOGRAPHS = {
     "WEBP": (".webp",),
     "GIF": (".gif",),
     "JPEG2000": (".jp2", ".j2k"),
+    "DICOM": (".dcm", ".dicom"),
 }
-"""The formats of photographs that others made, by Pillow's names, with the suffixes of their files."""
+"""The formats of photographs that others made, by Pillow's names or `DICOM`, with the suffixes of their files."""
 SUFFIXES = tuple(suffix for suffixes in PHOTOGRAPHS.values() for suffix in suffixes)
 """The suffixes of files that may hold a photograph, in lower case."""
 FORMATS = ", ".join(PHOTOGRAPHS)
@@ -46,7 +49,7 @@ _KINDS = (
     (0, b"<?xml", f"an XML text, {_PAGE}"),
     (0, b"pk\x03\x04", "a ZIP archive: unpack it"),
     (0, b"%pdf", "a PDF: save its picture as JPEG or PNG"),
-    (128, b"dicm", "a DICOM file: save its picture as JPEG or PNG"),
+    (128, b"dicm", "a DICOM file: save its picture as JPEG or PNG"),  # where it is not among the formats
     (4, b"ftyp", "an HEIC or AVIF image, or a film: save it as JPEG or PNG"),
 )
 """What a file is that holds no image of a known format: position and lower-case bytes that tell it."""
@@ -58,12 +61,15 @@ def open_image(data: bytes, formats: Collection[str] = _STORED) -> Image.Image:
     Raises OSError, with what it is instead, unless it has one of the formats, and ValueError if decoding would take
     absurd time or memory.
     """
+    pillow = [name for name in formats if name != "DICOM"]
+    if "DICOM" in formats and is_dicom(data):
+        return open_dicom(data, MAX_PIXELS, lambda frame: open_image(frame, pillow))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            image = Image.open(io.BytesIO(data), formats=tuple(formats))
+            image = Image.open(io.BytesIO(data), formats=pillow)
         except UnidentifiedImageError:
-            raise OSError(_kind(data, formats)) from None
+            raise OSError(_kind(data, pillow)) from None
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS // 1_000_000} million")
     tags = getattr(image, "tag_v2", {})

@@ -12,8 +12,9 @@ from PIL import Image
 
 from melanoma_dist.data.manifest import QUARANTINE, read_side_table
 from melanoma_dist.data.prepare import Request, prepare
-from melanoma_dist.storage.images import SUFFIXES
+from melanoma_dist.storage.images import PHOTOGRAPHS, SUFFIXES
 
+from ..storage.test_dicom import dicom
 from .conftest import Raw
 from .test_photo import decoded, picture, run
 
@@ -42,7 +43,7 @@ def test_other_formats_are_decoded_whatever_their_name(tmp_path: Path, form: str
         (b"../../.git/annex/objects/Gx/91/SHA256E-s11--12.jpg", "git annex get"),
         (b"PK\x03\x04" + bytes(50), "a ZIP archive"),
         (b"%PDF-1.7 ...", "a PDF"),
-        (bytes(128) + b"DICM" + bytes(99), "a DICOM file"),
+        (bytes(128) + b"DICM" + bytes(99), "a corrupt DICOM file"),
         (b"\0\0\0\x18ftypheic" + bytes(99), "an HEIC or AVIF image"),
         (b"\xff\xd8\xff\xe0" + bytes(20), "a corrupt JPEG"),
         (b"II*\0" + bytes(20), "a corrupt TIFF"),
@@ -170,7 +171,11 @@ def test_files_of_all_formats_are_found_and_prepared(raw: Raw, out: Path) -> Non
         with Image.open(path) as image:
             image.load()
         path.unlink()
-        image.save(path.with_suffix(suffix if number % 2 else suffix.upper()))
+        path = path.with_suffix(suffix if number % 2 else suffix.upper())
+        if suffix in PHOTOGRAPHS["DICOM"]:
+            path.write_bytes(dicom(image.tobytes(), "RGB", Rows=image.height, Columns=image.width))
+        else:
+            image.save(path)
     raw.image_2017(100, "NV")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n"
     (raw.folder / "2017/ISIC-2017_Training_Data/ISIC_0000100.jpg").write_bytes(pointer)
