@@ -36,14 +36,15 @@ _RENAMED = "_input"  # suffix of a user's column whose name is one of ours
 
 def answers_table(scored: Sequence[ScoredImage], limits: Limits, checked: bool) -> pd.DataFrame:
     """The answers alone. ``checked``: whether it is known which images the run was trained on."""
-    table = pd.DataFrame([_row(image, limits, checked) for image in scored])
+    table = pd.DataFrame([answer_row(image, limits, checked) for image in scored])
     booleans = ["too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
     floats = [label + suffix for label in limits.labels for suffix in _NUMBERS]
     kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32") | {"blur": "float32"}
     return table.astype(kinds | dict.fromkeys(("width", "height"), "Int32"))
 
 
-def _row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, object]:
+def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, object]:
+    """The answer for one image, by column. Its numbers are NaN or None if the image cannot be read."""
     doubts = None if image.scores is None else find_doubts(image, image.scores, limits)
     photo = image.photo
     return {

@@ -5,15 +5,17 @@ This runs in worker processes: it imports little and returns plain data.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
-from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
+from melanoma_dist.data.photo import Photo, PhotoJob, describe_failure, prepare_photo, read_photo
 from melanoma_dist.storage.images import open_image
 
 BLURRED = 0.54
@@ -33,7 +35,22 @@ class InspectedPhoto:
 
 def inspect_photo(job: PhotoJob) -> InspectedPhoto:
     """Prepare the image as `data prepare` does and measure its blur. Never raises for bad files."""
-    photo = prepare_photo(job)
+    return _with_blur(prepare_photo(job))
+
+
+def inspect_bytes(image_id: str, data: bytes, size: int) -> InspectedPhoto:
+    """Do the same with the bytes of a file. Never raises for bad ones."""
+    source = Path(image_id)
+    try:
+        photo, _ = read_photo(image_id, data, size)
+    except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
+        sha256 = hashlib.sha256(data).hexdigest()
+        failed = Photo(image_id, ((source, describe_failure(error)),), source_sha256=sha256)
+        return InspectedPhoto(failed, math.nan)
+    return _with_blur(replace(photo, source=source))
+
+
+def _with_blur(photo: Photo) -> InspectedPhoto:
     if photo.jpeg is None:
         return InspectedPhoto(photo, math.nan)
     with open_image(photo.jpeg) as image:

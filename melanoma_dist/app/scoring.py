@@ -63,7 +63,7 @@ def score_images(
     jobs = [PhotoJob(str(path), (path,), None, image_size) for path in files]
     least = _CHUNK_ON_CPU if ensemble.world.gpu is None else _CHUNK_ON_GPU
     for chunk in _chunks(in_processes(inspect_photo, jobs), -(-least // batch_size) * batch_size):
-        yield from _score(ensemble, chunk, tta, batch_size)
+        yield from score_photos(ensemble, chunk, tta, batch_size)
 
 
 def _chunks(photos: Iterable[InspectedPhoto], readable: int) -> Iterator[list[InspectedPhoto]]:
@@ -80,10 +80,13 @@ def _chunks(photos: Iterable[InspectedPhoto], readable: int) -> Iterator[list[In
         yield chunk
 
 
-def _score(ensemble: Ensemble, chunk: list[InspectedPhoto], tta: int, batch_size: int) -> Iterator[ScoredImage]:
-    readable = [each.photo for each in chunk if each.photo.jpeg is not None]
+def score_photos(
+    ensemble: Ensemble, photos: Sequence[InspectedPhoto], tta: int, batch_size: int
+) -> Iterator[ScoredImage]:
+    """Yield the photos in order, scored together."""
+    readable = [each.photo for each in photos if each.photo.jpeg is not None]
     scores = iter(_predict(ensemble, readable, tta, batch_size) if readable else [])
-    for each in chunk:
+    for each in photos:
         yield ScoredImage(each.photo, each.blur, next(scores) if each.photo.jpeg is not None else None)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import imagehash
@@ -81,29 +81,35 @@ def prepare_photo(job: PhotoJob) -> Photo:
     failures: list[tuple[Path, str]] = []
     for path in _largest_first(job.files, failures):
         try:
-            data = read_bytes(path, MAX_BYTES)
-            with open_image(data, PHOTOGRAPHS) as image:
-                source_width, source_height = image.size
-                pixels, orientation = _prepared(image, job.size)
-            image_hash, jpeg = perceptual_hash(pixels), _encode(pixels)
+            photo, orientation = read_photo(job.image_id, read_bytes(path, MAX_BYTES), job.size)
         except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
             failures.append((path, describe_failure(error)))
             continue
-        mask = _prepare_mask(job.mask, orientation, pixels.size, failures)
-        return Photo(
-            image_id=job.image_id,
-            failures=tuple(failures),
-            source=path,
-            source_sha256=hashlib.sha256(data).hexdigest(),
-            source_width=source_width,
-            source_height=source_height,
-            width=pixels.width,
-            height=pixels.height,
-            perceptual_hash=image_hash,
-            jpeg=jpeg,
-            mask=mask,
-        )
+        mask = _prepare_mask(job.mask, orientation, (photo.width, photo.height), failures)
+        return replace(photo, failures=tuple(failures), source=path, mask=mask)
     return Photo(job.image_id, tuple(failures))
+
+
+def read_photo(image_id: str, data: bytes, size: int) -> tuple[Photo, int]:
+    """Prepare an image from the bytes of its file. Returns its orientation in the file too.
+
+    Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
+    """
+    with open_image(data, PHOTOGRAPHS) as image:
+        source_width, source_height = image.size
+        pixels, orientation = _prepared(image, size)
+    photo = Photo(
+        image_id=image_id,
+        failures=(),
+        source_sha256=hashlib.sha256(data).hexdigest(),
+        source_width=source_width,
+        source_height=source_height,
+        width=pixels.width,
+        height=pixels.height,
+        perceptual_hash=perceptual_hash(pixels),
+        jpeg=_encode(pixels),
+    )
+    return photo, orientation
 
 
 def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:

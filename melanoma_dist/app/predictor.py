@@ -1,0 +1,60 @@
+"""The one predictor of `predict` and `serve`: a run's ensemble, its decision rules, and the images that it has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from melanoma_dist import console
+from melanoma_dist.app.doubts import Limits
+from melanoma_dist.app.inspection import InspectedPhoto
+from melanoma_dist.app.known_images import KnownImages
+from melanoma_dist.app.scoring import ScoredImage, score_photos
+from melanoma_dist.errors import UserError
+from melanoma_dist.inference.ensemble import Ensemble, one_process
+from melanoma_dist.inference.trained_run import TrainedRun
+from melanoma_dist.train.fold_data import input_format_of
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """All that an answer about an image needs."""
+
+    run: TrainedRun
+    ensemble: Ensemble
+    limits: Limits
+    known: KnownImages | None
+    """None if the run's own data set cannot be read."""
+    tta: int
+    """Orientations of each image that are averaged."""
+
+    @classmethod
+    def load(
+        cls, run: TrainedRun, known: KnownImages | None, gpus: int | None, threads: int | None, tta: int | None
+    ) -> Predictor:
+        """Load the weights of all folds; see `Ensemble.of`. ``tta``: as many as in the run if None."""
+        ensemble = Ensemble.of(run, one_process(gpus, threads))
+        thresholds = run.decision_rules.thresholds(run.labels, run.config.threshold)
+        limits = Limits(run.labels, thresholds, input_format_of(ensemble.units[0]).size)
+        return cls(run, ensemble, limits, known, tta or run.config.input.tta)
+
+    @property
+    def checked(self) -> bool:
+        """Whether it is known which images the run was trained on."""
+        return self.known is not None
+
+    def predict(self, photos: Sequence[InspectedPhoto]) -> list[ScoredImage]:
+        """Score photos in one batch and mark those that the run has seen. Raises as `Ensemble.predict` does."""
+        scored = list(score_photos(self.ensemble, photos, self.tta, max(1, len(photos))))
+        return scored if self.known is None else list(self.known.mark(scored))
+
+
+def open_known_images(run: TrainedRun, moved_to: str | None) -> KnownImages | None:
+    """The images of the run's own data set; None, after a message, if it cannot be read and was not named."""
+    try:
+        return KnownImages(run, run.dataset(moved_to))
+    except UserError as error:
+        if moved_to is not None:
+            raise
+        console.info(f"not checked: which of these images the run was trained on. {error}")
+        return None
