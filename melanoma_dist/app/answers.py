@@ -6,6 +6,7 @@ MEL_true, ...                         its truth, if the table that names it has 
 MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (the mean over the folds), the lowest and
                                       the highest fold, and whether the mean reaches the label's threshold
 seen_in_training                      which training image it is or copies, "not checked", or empty
+novelty, out_of_distribution          distance from the training images in units of the limit, and whether it is reached
 too_small, blurred, folds_disagree    doubts; ``folds_disagree`` lists labels
 doubts                                all doubts as sentences; empty for none
 width, height, blur, sha256           of the file
@@ -14,6 +15,7 @@ error                                 why it cannot be predicted; empty if it wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,9 +39,9 @@ _RENAMED = "_input"  # suffix of a user's column whose name is one of ours
 def answers_table(scored: Sequence[ScoredImage], limits: Limits, checked: bool) -> pd.DataFrame:
     """The answers alone. ``checked``: whether it is known which images the run was trained on."""
     table = pd.DataFrame([answer_row(image, limits, checked) for image in scored])
-    booleans = ["too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
-    floats = [label + suffix for label in limits.labels for suffix in _NUMBERS]
-    kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32") | {"blur": "float32"}
+    booleans = ["out_of_distribution", "too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
+    floats = ["novelty", "blur", *(label + suffix for label in limits.labels for suffix in _NUMBERS)]
+    kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32")
     return table.astype(kinds | dict.fromkeys(("width", "height"), "Int32"))
 
 
@@ -51,6 +53,8 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
         "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
         **_label_columns(image, limits.labels),
         "seen_in_training": "" if doubts is None else doubts.trained_as if checked else NOT_CHECKED,
+        "novelty": doubts.novelty if doubts else np.nan,
+        "out_of_distribution": doubts.out_of_distribution if doubts and not math.isnan(doubts.novelty) else None,
         "too_small": doubts.too_small if doubts else None,
         "blurred": doubts.blurred if doubts else None,
         "folds_disagree": " ".join(doubts.disagree) if doubts else "",

@@ -40,6 +40,7 @@ def show_counts(answers: pd.DataFrame, limits: Limits) -> None:
     )
     kinds = {
         "seen in training": int((~predicted["seen_in_training"].isin(["", NOT_CHECKED])).sum()),
+        "unlike the training images": int(predicted["out_of_distribution"].sum()),
         "too small": int(predicted["too_small"].sum()),
         "blurred": int(predicted["blurred"].sum()),
         "folds disagree": int((predicted["folds_disagree"] != "").sum()),

@@ -32,6 +32,8 @@ class Doubts:
     side: int
     """Pixels of a side of the models' input."""
     blurred: bool
+    novelty: float
+    """How unlike the training images it is, from 1 on too much; NaN if that is not known."""
     disagree: dict[str, int]
     """Labels that some folds call and others do not, with the number of folds that do."""
     folds: int
@@ -42,11 +44,21 @@ class Doubts:
         return self.shorter_side < self.side
 
     @property
+    def out_of_distribution(self) -> bool:
+        """Whether it is less like the training images than 99 % of the run's own unseen images."""
+        return self.novelty >= 1
+
+    @property
     def sentences(self) -> list[str]:
         """All doubts, the gravest first; none for an image without doubts."""
         doubts = []
         if self.trained_as:
             doubts.append(f"The run was trained on this image: it is {self.trained_as}.")
+        if self.out_of_distribution:
+            doubts.append(
+                "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is "
+                f"{self.novelty:.2f} times the limit."
+            )
         if self.too_small:
             doubts.append(f"Too small: its shorter side has {self.shorter_side} pixels, the models see {self.side}.")
         if self.blurred:
@@ -63,4 +75,5 @@ def find_doubts(image: ScoredImage, scores: Scores, limits: Limits) -> Doubts:
     folds = len(scores.folds)
     disagree = {label: int(count) for label, count in zip(limits.labels, calls, strict=True) if 0 < count < folds}
     shorter = min(image.photo.source_width, image.photo.source_height)
-    return Doubts(image.trained_as, shorter, limits.side, image.blur >= BLURRED, disagree, folds)
+    blurred = image.blur >= BLURRED
+    return Doubts(image.trained_as, shorter, limits.side, blurred, scores.novelty, disagree, folds)

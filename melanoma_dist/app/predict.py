@@ -30,6 +30,8 @@ def predict(settings: PredictConfig) -> None:
     predictor = Predictor.load(run, known, settings.gpus, settings.decode_threads, settings.tta)
     limits = predictor.limits
     _introduce(run, images, predictor.tta)
+    if predictor.ensemble.run_features is None:
+        console.info("not checked: which of these images are unlike the training images. The run has no features.")
     scored = _score(predictor, images, settings.batch_size)
     answers = answers_table(scored, limits, checked=predictor.checked)
     if settings.out is None:

@@ -32,6 +32,8 @@ class Scores:
     """[L] their mean."""
     positive: npt.NDArray[np.bool_]
     """[L] whether the mean reaches the label's threshold."""
+    novelty: float
+    """How unlike the training images it is, see `RunFeatures.novelty`; NaN for a run without features."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def score_photos(
 
 
 def _predict(ensemble: Ensemble, photos: list[Photo], tta: int, batch_size: int) -> list[Scores]:
-    predictions = ensemble.predict(Photographs.of(photos), tta, batch_size)
+    known = ensemble.run_features
+    predictions = ensemble.predict(Photographs.of(photos), tta, batch_size, features=True)
     folds = predictions.calibrated.transpose(1, 0, 2)
-    return [Scores(*each) for each in zip(folds, predictions.probability, predictions.positive, strict=True)]
+    novelty = np.full(len(photos), np.nan) if known is None else known.novelty(predictions.features)
+    return [Scores(*each) for each in zip(folds, predictions.probability, predictions.positive, novelty, strict=True)]

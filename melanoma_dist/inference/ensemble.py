@@ -20,13 +20,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 
 from melanoma_dist.artifacts.decision_rules import DecisionRules
+from melanoma_dist.artifacts.features import FeatureSpace
 from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photograph, Photographs
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
@@ -35,7 +38,7 @@ from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
-from melanoma_dist.train.predict import predict, to_device, uses_amp
+from melanoma_dist.train.predict import Outputs, collect, mean_of_views, probabilities_of, to_device, uses_amp
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -54,6 +57,8 @@ class EnsemblePredictions:
     """[k, n, L] probabilities of each fold, calibrated by the run's decision rules."""
     thresholds: tuple[float, ...]
     """[L] of calibrated probabilities: each label's point of Youden."""
+    features: tuple[Array, ...] = ()
+    """Of each fold: coordinates [n, d] of the images in its feature space; empty unless asked for."""
 
     @property
     def probability(self) -> Array:
@@ -121,8 +126,13 @@ class Ensemble:
         """The model of one fold with its weights, on the CPU. Raises DataError for weights of another model."""
         return _load_model(self.units[fold])
 
+    @property
+    def folds(self) -> list[Classifier]:
+        """The models of the folds, on the ensemble's device."""
+        return list(self.model.models)
+
     @cached_property
-    def model(self) -> nn.Module:
+    def model(self) -> _SideBySide:
         """All folds side by side, on the ensemble's device: images [b, 3, S, S] to logits [b, k * L]."""
         models = _SideBySide([self.fold_model(unit.fold) for unit in self.units])
         return to_device(models, self.world, self._config.hardware).eval()
@@ -132,12 +142,22 @@ class Ensemble:
         samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
 
+    @cached_property
+    def run_features(self) -> RunFeatures | None:
+        """The run's own images as the models see them; None for a run without. Raises DataError for corrupt ones."""
+        return RunFeatures.read(self.units)
+
     def predict(
-        self, images: Images | Photographs | Sequence[Photograph], tta: int | None = None, batch_size: int | None = None
+        self,
+        images: Images | Photographs | Sequence[Photograph],
+        tta: int | None = None,
+        batch_size: int | None = None,
+        features: bool = False,
     ) -> EnsemblePredictions:
         """Predict images of a data set, or photographs: paths of image files or their bytes.
 
-        ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run. On the CPU, with the
+        ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run. ``features`` adds the
+        features of the upright images, where the run has any. On the CPU, with the
         run's ``tta``, validation's batch size and as many threads, a fold predicts for its validation images to the bit
         what it predicted in training. Raises DataError for unreadable images, ConfigError where the GPU's memory is too
         small.
@@ -148,25 +168,40 @@ class Ensemble:
         chosen = images
         if not isinstance(chosen, Images | Photographs):
             chosen = Photographs.prepare(chosen, self._image_size)
-        raw = self._probabilities(self.loader(chosen, batch_size), len(chosen.rows), tta, self._batch(batch_size))
+        loader, count = self.loader(chosen, batch_size), len(chosen.rows)
+        spaces = self.run_features.spaces if features and self.run_features else ()
+        raw, coordinates = self._outputs(loader, count, tta, self._batch(batch_size), spaces)
         calibrated = np.stack([self.rules.calibrate_array(fold, self.labels) for fold in raw])
         thresholds = self.rules.thresholds(self.labels, self._config.threshold)
-        return EnsemblePredictions(chosen.image_ids, self.labels, raw, calibrated, thresholds)
+        return EnsemblePredictions(chosen.image_ids, self.labels, raw, calibrated, thresholds, coordinates)
 
     def _batch(self, batch_size: int | None) -> int:
         return batch_size or evaluation_batch(self._config)
 
-    def _probabilities(self, loader: EvaluationLoader, count: int, tta: int, batch_size: int) -> Array:
-        """[k, n, L] probabilities of each fold: the mean over orientations, not calibrated."""
-        amp = uses_amp(self.world, self._config.hardware)
+    def _outputs(
+        self, loader: EvaluationLoader, count: int, tta: int, batch_size: int, spaces: tuple[FeatureSpace, ...]
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """[k, n, L] probabilities of each fold, the mean over orientations, and the coordinates in ``spaces``.
+
+        The upright orientation gives both in one pass.
+        """
+        amp, model = uses_amp(self.world, self._config.hardware), self.model
         try:
-            mean = predict(self.model, loader.batches, count, self.world, amp, tta)
+            first = collect(model.with_coordinates(spaces), loader, count, self.world, amp)
+            width = len(self.units) * len(self.labels)
+            others = (loader.batches(view) for view in ORIENTATIONS[1:tta])
+            views = [first[:, :width]]
+            views += [collect(probabilities_of(model), batches, count, self.world, amp) for batches in others]
         except torch.OutOfMemoryError as error:
             rule = "needs more memory than the GPU has"
             raise ConfigError.of("batch_size", batch_size, rule, "Try half as many.") from error
+        mean = mean_of_views(views)
         if not np.isfinite(mean).all():
             raise TrainingError("The models predict NaN for some images: their weights are useless. Train anew.")
-        return mean.reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2)
+        coordinates = np.split(first[:, width:], np.cumsum([space.basis.shape[1] for space in spaces])[:-1], axis=1)
+        return mean.reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2), tuple(
+            coordinates[: len(spaces)]
+        )
 
 
 def one_process(gpus: int | None, threads: int | None) -> World:
@@ -186,11 +221,28 @@ class _SideBySide(nn.Module):
 
     def __init__(self, models: Sequence[Classifier]) -> None:
         super().__init__()
-        self.models = nn.ModuleList(models)
+        self.models: Sequence[Classifier] = nn.ModuleList(models)  # type: ignore[assignment]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[b, 3, S, S] -> [b, k * L]."""
         return torch.cat([model(images).float() for model in self.models], dim=1)
+
+    def with_coordinates(self, spaces: Sequence[FeatureSpace]) -> Outputs:
+        """Images [b, 3, S, S] to [b, k * L + d]: probabilities, and the coordinates in the spaces of all folds."""
+        if not spaces:
+            return probabilities_of(self)
+        device = next(self.parameters()).device
+        bases = [torch.from_numpy(space.basis).to(device) for space in spaces]
+
+        def outputs(images: torch.Tensor) -> torch.Tensor:
+            logits, features = zip(*(model.with_features(images) for model in self.models), strict=True)
+            probabilities = torch.sigmoid(torch.cat([each.float() for each in logits], dim=1))
+            with torch.autocast(device.type, enabled=False):  # coordinates of float32, as those of the run's images
+                vectors = [functional.normalize(each.float()) for each in features]
+                coordinates = [vector @ basis for vector, basis in zip(vectors, bases, strict=True)]
+            return torch.cat([probabilities, *coordinates], dim=1)
+
+        return outputs
 
 
 def _mean_over_folds(probability: Array) -> Array:

@@ -61,6 +61,11 @@ class Classifier(TrunkModel):
         """[B, 3, S, S] -> [B, C], the pooled features of the trunk."""
         return self._pooled(self.feature_map(images)[0])
 
+    def with_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 3, S, S] -> the logits [B, L] of ``forward`` and the pooled features [B, C], in one pass."""
+        positions = self.feature_map(images)[0]
+        return self.classify(positions), self._pooled(positions)
+
     def feature_map(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
         """[B, 3, S, S] -> the trunk's features [B, N, C], and the rows and columns of the N positions.
 

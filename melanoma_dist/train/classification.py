@@ -5,24 +5,27 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps
+from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
+from melanoma_dist.artifacts.features import FeatureSpace, write_features
 from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import TrainingError
-from melanoma_dist.input.loader import Samples, TrainingBatch
+from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
 from melanoma_dist.metrics.validation import VALIDATION_METRICS, ValidationMetrics, validation_metrics
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage import atomic
-from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders
+from melanoma_dist.train.fold_data import evaluation_batch, input_format_of, load_fold_data, loaders
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
@@ -41,7 +44,7 @@ class ClassificationTask:
 
     def __init__(self, unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str] = ()) -> None:
         """See ``build_task``. Raises DataError for another data set than the run was planned with."""
-        self._unit, self._labels = unit, LABEL_SETS[unit.config.data.labels]
+        self._unit, self._world, self._labels = unit, world, LABEL_SETS[unit.config.data.labels]
         self._data = load_fold_data(unit, note, corrupt)
         self._training, self._validation = loaders(unit, self._data, world)
         self.steps = self._training.steps
@@ -117,12 +120,35 @@ class ClassificationTask:
             "data": self._unit.fingerprint,
         }
 
-    def write_result(self, weights: Path, predictions: Predictions) -> None:
-        """Copy the weights below the run's ``model`` folder, then write their hash and the table of predictions."""
+    def finish(self, train_step: TrainStep, weights: Path) -> Callable[[], None]:
+        """Predict the validation images, and compute the features of all images of the run.
+
+        No trial of a sweep predicts other images: it needs no features.
+        """
+        predictions = self.predict(train_step, self._unit.config.input.tta)
+        features = None if self._unit.reports_to_scheduler else self._features(train_step)
+        return partial(self.write_result, weights, predictions, features)
+
+    def _features(self, train_step: TrainStep) -> Predictions:
+        """The features [n, C] of all images of the run, scaled to length 1; zeros for those excluded as corrupt."""
+        unit, images = self._unit, self._data.run_images
+        model = cast(Classifier, train_step.evaluation_model()).eval()
+        loader = EvaluationLoader(images, input_format_of(unit), evaluation_batch(unit.config), self._world)
+        features = train_step.collect(
+            lambda batch: functional.normalize(model.features(batch).float()), loader, len(images.rows)
+        )
+        features[images.corrupt] = 0
+        return features
+
+    def write_result(self, weights: Path, predictions: Predictions, features: Predictions | None) -> None:
+        """Copy the weights below the run's ``model`` folder, then write their hash, features and predictions."""
         unit, targets = self._unit, self._data.validation.targets
         unit.model.parent.mkdir(exist_ok=True)
         atomic.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
         write_weights_hash(unit.folder, unit.model, atomic.sha256(weights))
+        if features is not None:
+            training = ~np.isin(self._data.run_images.rows, self._data.validation.rows)
+            write_features(unit.folder, FeatureSpace.fit(features, training), unit.fingerprint)
         table = predictions_table(self._data.validation_images(), unit.fold, self._labels, predictions, targets)
         write_predictions(table, unit.predictions)
 

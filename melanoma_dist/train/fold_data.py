@@ -31,6 +31,8 @@ class FoldData:
     manifest: pd.DataFrame
     training: Samples
     validation: Samples
+    run_images: Samples
+    """Both, in the order of the run's folds."""
 
     def validation_images(self) -> pd.DataFrame:
         """The manifest's rows of the validation images."""
@@ -61,8 +63,13 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     fold_of = manifest["image_id"].map(folds)  # NaN for images of a holdout
     shards, own = ShardReader(dataset), (fold_of == unit.fold).to_numpy()
     others = (fold_of.notna() & (fold_of != unit.fold)).to_numpy()
-    training = Samples.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt)
-    return FoldData(manifest, training, Samples.of_rows(shards, manifest, np.flatnonzero(own), labels))
+    every = pd.Index(manifest["image_id"]).get_indexer(folds.index)
+    return FoldData(
+        manifest,
+        training=Samples.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt),
+        validation=Samples.of_rows(shards, manifest, np.flatnonzero(own), labels),
+        run_images=Samples.of_rows(shards, manifest, every, labels, corrupt),
+    )
 
 
 def loaders(unit: Unit, fold_data: FoldData, world: World) -> tuple[TrainingLoader, EvaluationLoader]:

@@ -292,9 +292,9 @@ class FoldTrainer:
         progress, writer = self._progress, self._artifact_writer
         weights = broadcast_value(Path() if writer is None else writer.best_weights(progress.best_epoch), self._world)
         self._train_step.load_weights(weights)
-        predictions = self._task.predict(self._train_step, self._config.input.tta)
+        write_result = self._task.finish(self._train_step, weights)
         if writer is None:
             return
-        writer.finish(self._history, lambda: self._task.write_result(weights, predictions))
+        writer.finish(self._history, write_result)
         reason = progress.reason_to_stop(self._config.schedule) or ""
         self._report(UnitDone(self._unit.fold, self._task.score_name, progress.best, progress.best_epoch + 1, reason))

@@ -5,7 +5,7 @@ Shapes: b images of a batch, S pixels a side, L outputs, n images to predict.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,11 @@ from melanoma_dist.world import World
 Model = TypeVar("Model", bound=nn.Module)
 Predictions = npt.NDArray[np.float32]
 """Of all validation images, in the order of their rows: probabilities [n, L] of a classifier."""
-Batches = Callable[[Orientation], Iterable[tuple[torch.Tensor, EvaluationBatch]]]
+Outputs = Callable[[torch.Tensor], torch.Tensor]
+"""Images [b, 3, S, S] to float32 [b, X]."""
+Batch = tuple[torch.Tensor, EvaluationBatch]
+"""Images [b, 3, S, S] and their samples."""
+Batches = Callable[[Orientation], Iterable[Batch]]
 """The same batches in any orientation, as ``EvaluationLoader.batches`` yields them."""
 
 
@@ -50,26 +54,38 @@ def predict(model: nn.Module, batches: Batches, count: int, world: World, amp: b
     ``model`` maps images [b, 3, S, S] to logits [b, L]. Each sample is predicted exactly once per orientation, on one
     of the ranks; all get all predictions. The model stays in evaluation mode.
     """
-    views = [_predict(model, batches(view), count, world, amp) for view in ORIENTATIONS[:tta]]
+    model.eval()
+    views = [collect(probabilities_of(model), batches(view), count, world, amp) for view in ORIENTATIONS[:tta]]
+    return mean_of_views(views)
+
+
+def probabilities_of(model: nn.Module) -> Outputs:
+    """Images [b, 3, S, S] to probabilities [b, L]."""
+    return lambda images: torch.sigmoid(model(images).float())
+
+
+def mean_of_views(views: Sequence[Predictions]) -> Predictions:
+    """The mean of the probabilities [n, L] of all orientations."""
     return np.asarray(np.mean(views, axis=0, dtype=np.float64), dtype=np.float32)
 
 
-def _predict(
-    model: nn.Module, batches: Iterable[tuple[torch.Tensor, EvaluationBatch]], count: int, world: World, amp: bool
-) -> Predictions:
-    model.eval()
-    probabilities: list[Predictions] = []
+def collect(outputs: Outputs, batches: Iterable[Batch], count: int, world: World, amp: bool) -> Predictions:
+    """Collect what ``outputs`` computes of ``count`` samples, [n, X] in their order, on every rank.
+
+    Each sample is computed exactly once, on one of the ranks. Raises TrainingError otherwise.
+    """
+    results: list[Predictions] = []
     samples: list[npt.NDArray[np.int64]] = []
     with torch.inference_mode():
         for images, batch in batches:
             with autocast(amp):
-                logits = model(images)
-            probabilities.append(torch.sigmoid(logits.float()).cpu().numpy())
+                result = outputs(images)
+            results.append(result.cpu().numpy())
             counted = np.arange(len(batch.samples)) < batch.count  # the rest is padding
             samples.append(np.where(counted, batch.samples, -1))
-    gathered, owners = gather(np.concatenate(probabilities), world), gather(np.concatenate(samples), world)
+    gathered, owners = gather(np.concatenate(results), world), gather(np.concatenate(samples), world)
     if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
         raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
-    result = np.empty((count, gathered.shape[1]), dtype=np.float32)
-    result[owners[owners >= 0]] = gathered[owners >= 0]
-    return result
+    ordered = np.empty((count, *gathered.shape[1:]), dtype=gathered.dtype)
+    ordered[owners[owners >= 0]] = gathered[owners >= 0]
+    return ordered

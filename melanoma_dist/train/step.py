@@ -10,6 +10,7 @@ Shapes: b images of a rank's share, S pixels a side, L labels, n images to predi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from contextlib import nullcontext
 from inspect import signature
 from pathlib import Path
@@ -29,7 +30,17 @@ from melanoma_dist.train.collective import average_buffers, broadcast_buffers
 from melanoma_dist.train.fallbacks import max_micro_batches
 from melanoma_dist.train.non_finite import NonFiniteGuard
 from melanoma_dist.train.optimizer import build_optimizer, set_rates
-from melanoma_dist.train.predict import Batches, Predictions, autocast, predict, to_device, uses_amp
+from melanoma_dist.train.predict import (
+    Batch,
+    Batches,
+    Outputs,
+    Predictions,
+    autocast,
+    collect,
+    predict,
+    to_device,
+    uses_amp,
+)
 from melanoma_dist.world import World
 
 _CHECK_EVERY = 50  # steps: reading the count of skipped steps waits for the device
@@ -136,6 +147,10 @@ class TrainStep:
     def predict(self, batches: Batches, count: int, tta: int = 1) -> Predictions:
         """Predict probabilities [n, L] of ``count`` samples on all ranks together; see ``predict.predict``."""
         return predict(self.evaluation_model(), batches, count, self._world, self._amp, tta)
+
+    def collect(self, outputs: Outputs, batches: Iterable[Batch], count: int) -> Predictions:
+        """Collect what ``outputs`` computes of ``count`` samples, on all ranks together; see ``predict.collect``."""
+        return collect(outputs, batches, count, self._world, self._amp)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that all ranks share, as tensors and plain values; ``rank_state`` has the rest."""

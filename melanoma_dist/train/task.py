@@ -62,8 +62,12 @@ class Task(Protocol):
     def weights_metadata(self, epoch: int) -> dict[str, str]:
         """Describe the weights of ``epoch`` (from 0): how to build the model and what to feed it."""
 
-    def write_result(self, weights: Path, predictions: Predictions) -> None:
-        """Write the weights of the best epoch and its predictions, the predictions last: they mark a finished unit."""
+    def finish(self, train_step: TrainStep, weights: Path) -> Callable[[], None]:
+        """Predict with the best weights, which are loaded. Every rank calls it.
+
+        Returns what writes the result on the main rank: the file ``weights`` and its predictions, the predictions last:
+        they mark a finished unit.
+        """
 
 
 def build_task(unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str]) -> Task:

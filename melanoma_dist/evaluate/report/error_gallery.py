@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from matplotlib import colormaps
 from PIL import Image
 
 from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage, GalleryKind, write_gallery
@@ -22,6 +21,7 @@ from melanoma_dist.data.labels import LABEL_COLUMNS, TRUE
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.explanation import overlay
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.saliency import grad_cam
 from melanoma_dist.storage import atomic
@@ -31,7 +31,6 @@ SHOWN = 6
 """Errors of each kind."""
 _SIDE = 320  # pixels of a picture's longer side
 _QUALITY = 80
-_OPACITY = 0.55
 _NOTE = (
     "Out of fold, at most one image of a lesion. Beside each image: the evidence of its fold's model, against melanoma "
     "in missed ones and for it in false alarms (Grad-CAM, brighter is more). It shows what a prediction rests on, not "
@@ -112,7 +111,7 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
             evidence = None if maps is None else maps[at]
             blank = evidence is not None and not evidence.any()
             saliency = (
-                None if evidence is None or blank else album.save(_overlaid(picture, evidence), f"{image_id}-saliency")
+                None if evidence is None or blank else album.save(overlay(picture, evidence), f"{image_id}-saliency")
             )
             yield GalleryImage(
                 image_id,
@@ -138,12 +137,3 @@ def _maps(
     label = ensemble.labels.index(HEADLINE)
     evidence, why = grad_cam(ensemble.fold_model(fold), images, label, torch.tensor(missed))
     return (None if evidence is None else evidence.numpy()), why
-
-
-def _overlaid(picture: Image.Image, evidence: npt.NDArray[np.float32]) -> Image.Image:
-    """Overlay the evidence [h, w] on a picture: the model sees the whole image, resized to a square."""
-    grey = Image.fromarray((255 * evidence).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
-    share = np.asarray(grey, dtype=np.float32) / 255
-    heat = Image.fromarray((255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8))
-    opacity = Image.fromarray((255 * _OPACITY * np.sqrt(share)).astype(np.uint8))
-    return Image.composite(heat, picture, opacity)

@@ -1,0 +1,121 @@
+"""Explains an ensemble's answer for an image: the saliency map of its folds, and a check of that map.
+
+A map may look convincing and yet point anywhere (Adebayo et al. 2018, "Sanity checks for saliency maps"). So each map
+is tested as Petsiuk et al. 2018 ("RISE", deletion) do, in one step: the quarter of the image with the most evidence is
+blurred, and the fall of the probability is compared with that after the same shape is blurred in other places.
+
+Shapes: b images of a batch, S pixels a side, h rows and w columns of a map, k folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib import colormaps
+from PIL import Image
+from torch.nn import functional
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.photographs import Photographs
+from melanoma_dist.inference.saliency import grad_cam
+
+Array = npt.NDArray[np.float32]
+
+_HIDDEN = 0.25  # share of the image that is blurred
+_SHIFTS = [(rows, columns) for rows in range(3) for columns in range(3) if rows or columns]  # in thirds of a side
+_BLUR = 1 / 8  # sigma as a share of the side: colours stay, structures go
+_OPACITY = 0.55
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What an answer rests on, for one image and label."""
+
+    evidence: Array | None
+    """[h, w] evidence for the label, 0 to 1, the mean over the folds; None where there is no map."""
+    why: str
+    """Why there is no map; empty where there is one."""
+    fall: float = np.nan
+    """By how much the raw probability falls when the marked quarter of the image is blurred; negative if it rises."""
+    fall_elsewhere: float = np.nan
+    """The median of that for the same shape in eight other places."""
+    trust: float = np.nan
+    """The share of these places where the fall is smaller, 0 to 1. A map that points at random has 0.5 on average."""
+
+    @property
+    def sentence(self) -> str:
+        """What the check says about the map."""
+        if self.evidence is None:
+            return f"No map: {self.why}."
+        return (
+            f"Blurring the marked quarter changes the probability by {-self.fall:+.3f}, the same shape elsewhere by "
+            f"{-self.fall_elsewhere:+.3f} (median of {len(_SHIFTS)}). {_verdict(self.trust)}"
+        )
+
+
+def _verdict(trust: float) -> str:
+    if trust >= 0.75:
+        return "The answer rests on the marked area."
+    return "The map is no reliable explanation of this answer."
+
+
+def explain(ensemble: Ensemble, images: Images | Photographs, label: str) -> list[Explanation]:
+    """Explain the ensemble's answers for a label, an explanation per image, in order."""
+    column = ensemble.labels.index(label)
+    explanations: list[Explanation] = []
+    for pixels, batch in ensemble.loader(images, min(len(images.rows), 16)):
+        explanations += _explain(ensemble, pixels[: batch.count], column)
+    return explanations
+
+
+def _explain(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> Iterator[Explanation]:
+    maps = []
+    for model in ensemble.folds:
+        evidence, why = grad_cam(model, pixels, column)
+        if evidence is None:
+            yield from [Explanation(None, why)] * len(pixels)
+            return
+        maps.append(evidence)
+    mean = torch.stack(maps).mean(0)
+    falls = _falls(ensemble, pixels, mean, column)
+    for evidence, (here, *elsewhere) in zip(mean.cpu().numpy(), falls, strict=True):
+        if not evidence.any():
+            yield Explanation(None, "nothing in the image speaks for the label")
+        else:
+            trust = float(np.mean(here > np.asarray(elsewhere)))
+            yield Explanation(evidence, "", here, float(np.median(elsewhere)), trust)
+
+
+def _falls(ensemble: Ensemble, pixels: torch.Tensor, evidence: torch.Tensor, column: int) -> list[list[float]]:
+    """By how much each image's probability falls: with the marked quarter blurred, then with each other place."""
+    side = pixels.shape[-1]
+    full = functional.interpolate(evidence[:, None], size=(side, side), mode="bilinear", align_corners=False)
+    limit = torch.quantile(full.flatten(1), 1 - _HIDDEN, dim=1)[:, None, None, None]
+    marked = full >= limit
+    sigma = side * _BLUR
+    blurred = gaussian_blur(pixels, [2 * round(2 * sigma) + 1] * 2, [sigma, sigma])
+    before = _probability(ensemble, pixels, column)
+    places = [marked] + [marked.roll((side * row // 3, side * col // 3), (2, 3)) for row, col in _SHIFTS]
+    after = [_probability(ensemble, torch.where(place, blurred, pixels), column) for place in places]
+    return torch.stack([before - probability for probability in after], dim=1).tolist()
+
+
+def _probability(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> torch.Tensor:
+    """[b, 3, S, S] -> [b], the mean of the folds' raw probabilities."""
+    with torch.inference_mode():
+        return torch.stack([model(pixels)[:, column].float().sigmoid() for model in ensemble.folds]).mean(0).cpu()
+
+
+def overlay(picture: Image.Image, evidence: Array) -> Image.Image:
+    """Lay the evidence [h, w] over a picture. The model sees the whole image, resized to a square."""
+    grey = Image.fromarray((255 * evidence).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    share = np.asarray(grey, dtype=np.float32) / 255
+    heat = Image.fromarray((255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8))
+    opacity = Image.fromarray((255 * _OPACITY * np.sqrt(share)).astype(np.uint8))
+    return Image.composite(heat, picture, opacity)

@@ -1,0 +1,52 @@
+"""How unlike the training images an image is, in the feature space of a network.
+
+The distance of an image is one minus the cosine similarity of its features to those of the k-th most similar training
+image (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"). Features are not centred: without
+their common part, noise and screenshots lie between the training images.
+
+Unit vectors are stored in few dimensions, those of their largest singular values. The similarity of two images is the
+product of their coordinates there: what lies outside makes an image unlike all others.
+
+Shapes: n images, C features, d dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+DIMENSIONS = 64
+NEIGHBOUR = 5
+"""k: a single training image that is as odd makes no image familiar."""
+QUANTILE = 0.99
+"""Share of the out-of-fold images that are not called novel."""
+_AT_ONCE = 512  # images whose similarity to all others is in memory together
+
+
+def unit_vectors(features: Array) -> Array:
+    """Scale features [n, C] to length 1. Zeros stay zeros."""
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)
+
+
+def principal_basis(vectors: Array) -> Array:
+    """The directions [C, d] with the most of the vectors [n, C]: the first right singular vectors."""
+    _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))
+    return np.ascontiguousarray(directions[:, ::-1][:, :DIMENSIONS], dtype=np.float32)
+
+
+def distance(images: Array, training: Array) -> Array:
+    """The distance [n] of images [n, d] from training images [m, d], both in coordinates of the basis."""
+    neighbour = min(NEIGHBOUR, len(training))
+    nearest = np.empty(len(images), dtype=np.float32)
+    for start in range(0, len(images), _AT_ONCE):
+        similarity = images[start : start + _AT_ONCE] @ training.T
+        nearest[start : start + _AT_ONCE] = np.partition(similarity, -neighbour, axis=1)[:, -neighbour]
+    return 1 - nearest
+
+
+def limit(distances: Array) -> float:
+    """The distance from which an image is novel, by those of images that the network did not train on."""
+    return float(np.quantile(distances, QUANTILE))
