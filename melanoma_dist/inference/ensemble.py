@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -198,10 +199,9 @@ class Ensemble:
         mean = mean_of_views(views)
         if not np.isfinite(mean).all():
             raise TrainingError("The models predict NaN for some images: their weights are useless. Train anew.")
-        coordinates = np.split(first[:, width:], np.cumsum([space.basis.shape[1] for space in spaces])[:-1], axis=1)
-        return mean.reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2), tuple(
-            coordinates[: len(spaces)]
-        )
+        by_fold = mean.reshape(count, len(self.units), len(self.labels)).transpose(1, 0, 2)
+        ends = np.cumsum([width, *(space.basis.shape[1] for space in spaces)])
+        return by_fold, tuple(first[:, start:end] for start, end in pairwise(ends))
 
 
 def one_process(gpus: int | None, threads: int | None) -> World:

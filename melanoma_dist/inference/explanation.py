@@ -1,7 +1,7 @@
 """Explains an ensemble's answer for an image: the saliency map of its folds, and a check of that map.
 
 A map may look convincing and yet point anywhere (Adebayo et al. 2018, "Sanity checks for saliency maps"). So each map
-is tested as Petsiuk et al. 2018 ("RISE", deletion) do, in one step: the quarter of the image with the most evidence is
+is tested as Petsiuk et al. 2018 ("RISE", deletion) do, in one step: the part of the image with the most evidence is
 blurred, and the fall of the probability is compared with that after the same shape is blurred in other places.
 
 Shapes: b images of a batch, S pixels a side, h rows and w columns of a map, k folds.
@@ -27,9 +27,11 @@ from melanoma_dist.inference.saliency import grad_cam
 
 Array = npt.NDArray[np.float32]
 
-_HIDDEN = 0.25  # share of the image that is blurred
+_HIDDEN = 0.15  # share of the image that is blurred: little enough that it finds other places in the image
 _SHIFTS = [(rows, columns) for rows in range(3) for columns in range(3) if rows or columns]  # in thirds of a side
 _BLUR = 1 / 8  # sigma as a share of the side: colours stay, structures go
+_TRUSTED = 0.75  # of the other places must matter less
+_LEAST_FALL = 0.01  # of the probability; what changes it less is no reason
 _OPACITY = 0.55
 
 
@@ -42,7 +44,7 @@ class Explanation:
     why: str
     """Why there is no map; empty where there is one."""
     fall: float = np.nan
-    """By how much the raw probability falls when the marked quarter of the image is blurred; negative if it rises."""
+    """By how much the raw probability falls when the marked part of the image is blurred; negative if it rises."""
     fall_elsewhere: float = np.nan
     """The median of that for the same shape in eight other places."""
     trust: float = np.nan
@@ -54,15 +56,14 @@ class Explanation:
         if self.evidence is None:
             return f"No map: {self.why}."
         return (
-            f"Blurring the marked quarter changes the probability by {-self.fall:+.3f}, the same shape elsewhere by "
-            f"{-self.fall_elsewhere:+.3f} (median of {len(_SHIFTS)}). {_verdict(self.trust)}"
+            f"Blurring the marked {100 * _HIDDEN:.0f} % changes the probability by {-self.fall:+.3f}, "
+            f"the same shape elsewhere by {-self.fall_elsewhere:+.3f} (median of {len(_SHIFTS)}). {self._verdict()}"
         )
 
-
-def _verdict(trust: float) -> str:
-    if trust >= 0.75:
-        return "The answer rests on the marked area."
-    return "The map is no reliable explanation of this answer."
+    def _verdict(self) -> str:
+        if self.trust >= _TRUSTED and self.fall >= _LEAST_FALL:
+            return "The answer rests on the marked area."
+        return "The map is no reliable explanation of this answer."
 
 
 def explain(ensemble: Ensemble, images: Images | Photographs, label: str) -> list[Explanation]:
@@ -93,7 +94,7 @@ def _explain(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> Iterator[
 
 
 def _falls(ensemble: Ensemble, pixels: torch.Tensor, evidence: torch.Tensor, column: int) -> list[list[float]]:
-    """By how much each image's probability falls: with the marked quarter blurred, then with each other place."""
+    """By how much each image's probability falls: with the marked part blurred, then with each other place."""
     side = pixels.shape[-1]
     full = functional.interpolate(evidence[:, None], size=(side, side), mode="bilinear", align_corners=False)
     limit = torch.quantile(full.flatten(1), 1 - _HIDDEN, dim=1)[:, None, None, None]

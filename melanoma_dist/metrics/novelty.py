@@ -22,7 +22,6 @@ NEIGHBOUR = 5
 """k: a single training image that is as odd makes no image familiar."""
 QUANTILE = 0.99
 """Share of the out-of-fold images that are not called novel."""
-_AT_ONCE = 512  # images whose similarity to all others is in memory together
 
 
 def unit_vectors(features: Array) -> Array:
@@ -40,11 +39,9 @@ def principal_basis(vectors: Array) -> Array:
 def distance(images: Array, training: Array) -> Array:
     """The distance [n] of images [n, d] from training images [m, d], both in coordinates of the basis."""
     neighbour = min(NEIGHBOUR, len(training))
-    nearest = np.empty(len(images), dtype=np.float32)
-    for start in range(0, len(images), _AT_ONCE):
-        similarity = images[start : start + _AT_ONCE] @ training.T
-        nearest[start : start + _AT_ONCE] = np.partition(similarity, -neighbour, axis=1)[:, -neighbour]
-    return 1 - nearest
+    # One product per image: in a larger one, its last digits would depend on the images beside it.
+    nearest = [np.partition(training @ image, -neighbour)[-neighbour] for image in images]
+    return 1 - np.asarray(nearest, dtype=np.float32)
 
 
 def limit(distances: Array) -> float:

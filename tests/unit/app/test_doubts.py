@@ -21,9 +21,9 @@ def scored(width: int, height: int, blur: float = 0.1, trained_as: str = "") -> 
     return ScoredImage(photo, blur, None, trained_as)
 
 
-def scores(*folds: tuple[float, float]) -> Scores:
+def scores(*folds: tuple[float, float], novelty: float = 0.99) -> Scores:
     each = np.array(folds, dtype=np.float32)
-    return Scores(each, each.mean(axis=0), np.zeros(2, dtype=bool))
+    return Scores(each, each.mean(axis=0), np.zeros(2, dtype=bool), novelty)
 
 
 def test_an_image_without_doubts_has_none() -> None:
@@ -34,14 +34,22 @@ def test_an_image_without_doubts_has_none() -> None:
 
 def test_every_doubt_is_a_sentence() -> None:
     doubts = find_doubts(
-        scored(300, 223, BLURRED, "a copy of ISIC_1"), scores((0.5, 0.1), (0.4, 0.2), (0.4, 0.3)), LIMITS
+        scored(300, 223, BLURRED, "a copy of ISIC_1"),
+        scores((0.5, 0.1), (0.4, 0.2), (0.4, 0.3), novelty=1.234),
+        LIMITS,
     )
     assert doubts.sentences == [
         "The run was trained on this image: it is a copy of ISIC_1.",
+        "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is 1.23 times the "
+        "limit.",
         "Too small: its shorter side has 223 pixels, the models see 224.",
         "Blurred: it shows less detail than the models can see.",
         "The folds disagree: MEL (called by 1 of 3), NV (called by 1 of 3).",
     ]
+
+
+def test_what_is_not_known_to_be_unlike_the_training_images_is_no_doubt() -> None:
+    assert find_doubts(scored(300, 300), scores((0.9, 0.1), novelty=np.nan), LIMITS).sentences == []
 
 
 @pytest.mark.parametrize("size", [(300, 400), (100, 80)])

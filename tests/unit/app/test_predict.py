@@ -22,8 +22,8 @@ from melanoma_dist.inference.trained_run import open_trained_run
 from ..evaluate.holdout.conftest import FOLDS, PHOTOGRAPHED
 from .conftest import Predict
 
-ANSWERS = ["seen_in_training", "too_small", "blurred", "folds_disagree", "doubts", "width", "height", "blur", "sha256",
-           "error"]  # fmt: skip
+ANSWERS = ["seen_in_training", "novelty", "out_of_distribution", "too_small", "blurred", "folds_disagree", "doubts",
+           "width", "height", "blur", "sha256", "error"]  # fmt: skip
 NUMBERS = ["", "_low", "_high", "_positive"]
 
 
