@@ -25,6 +25,7 @@ from melanoma_dist.config.predict import PredictConfig, check_output
 from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
+from melanoma_dist.config.serve import ServeConfig, check_files
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
@@ -43,6 +44,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
     {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
+    {0} serve RUN                                 serve a page and an HTTP API that predict images
     {0} data                                      list the commands that download, prepare and audit images
     {0} --version                                 print the version
 """
@@ -98,8 +100,8 @@ def _run_command(arguments: list[str]) -> int:
         _train(arguments)
     else:
         raise ConfigError(
-            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, `predict`, {_data_commands()}. "
-            "Without a command, the program trains."
+            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, `predict`, `serve`, "
+            f"{_data_commands()}. Without a command, the program trains."
         )
     return 0
 
@@ -160,11 +162,20 @@ def _predict(arguments: list[str]) -> None:
     predict(settings)
 
 
+def _serve(arguments: list[str]) -> None:
+    settings = _parse(ServeConfig, arguments, "serve", markers=_POSITIONAL)
+    check_together(lambda: check_runs([settings.run]), lambda: check_files(settings))
+    with console.phase(_LOADING):
+        from melanoma_dist.app.server.command import serve
+    serve(settings)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
     "compare": _compare,
     "predict": _predict,
+    "serve": _serve,
 }
 
 
@@ -241,7 +252,7 @@ def _remains(arguments: list[str]) -> str:
         return COMMANDS[arguments[1]].remains
     if arguments[:1] == ["evaluate"]:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
-    if arguments[:1] in (["compare"], ["predict"]):
+    if arguments[:1] in (["compare"], ["predict"], ["serve"]):
         return "Nothing was saved. Run the same command again."
     if not signals.has_started():
         return f"Nothing had started yet. The same command starts again:\n{console.command()}"

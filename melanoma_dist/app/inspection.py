@@ -40,14 +40,17 @@ def inspect_photo(job: PhotoJob) -> InspectedPhoto:
 
 def inspect_bytes(image_id: str, data: bytes, size: int) -> InspectedPhoto:
     """Do the same with the bytes of a file. Never raises for bad ones."""
-    source = Path(image_id)
     try:
         photo, _ = read_photo(image_id, data, size)
     except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
-        sha256 = hashlib.sha256(data).hexdigest()
-        failed = Photo(image_id, ((source, describe_failure(error)),), source_sha256=sha256)
-        return InspectedPhoto(failed, math.nan)
-    return _with_blur(replace(photo, source=source))
+        return unreadable(image_id, data, describe_failure(error))
+    return _with_blur(replace(photo, source=Path(image_id)))
+
+
+def unreadable(image_id: str, data: bytes, reason: str) -> InspectedPhoto:
+    """The result for bytes that cannot be read as an image."""
+    failures = ((Path(image_id), reason),)
+    return InspectedPhoto(Photo(image_id, failures, source_sha256=hashlib.sha256(data).hexdigest()), math.nan)
 
 
 def _with_blur(photo: Photo) -> InspectedPhoto:

@@ -18,6 +18,7 @@ from melanoma_dist import cli
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
 
@@ -26,7 +27,7 @@ from .pages import PAGES, ROOT, Command, commands, inline_code, name
 # What the command line starts once it has parsed: nothing of it runs here.
 WORKERS = (
     "melanoma_dist.run", "melanoma_dist.sweep.command", "melanoma_dist.evaluate.holdout.command",
-    "melanoma_dist.evaluate.comparison.command", "melanoma_dist.app.predict",
+    "melanoma_dist.evaluate.comparison.command", "melanoma_dist.app.predict", "melanoma_dist.app.server.command",
 )  # fmt: skip
 FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
 ALIASES = {"--model", "--opt", "--sched"}  # tests/unit/test_cli.py parses with them
@@ -64,6 +65,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     monkeypatch.setattr("melanoma_dist.distributed.preflight.settle_flags", lambda config: config)
     monkeypatch.setattr("melanoma_dist.cli.check_runs", lambda _: None)
     monkeypatch.setattr("melanoma_dist.cli.check_inputs", lambda _: None)
+    monkeypatch.setattr("melanoma_dist.cli.check_files", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # pytest keeps its own
     monkeypatch.chdir(ROOT)
     return configurations
@@ -122,7 +124,7 @@ def test_a_documented_command_is_accepted(command: Command, started: Started) ->
 
 def test_commands_of_every_kind_are_documented() -> None:
     kinds = {command.words[2] for command in commands() if command.words[:2] == ("python", "launch.py")}
-    assert {"data", "sweep", "evaluate", "compare", "predict", "--backbone"} <= kinds
+    assert {"data", "sweep", "evaluate", "compare", "predict", "serve", "--backbone"} <= kinds
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_every_flag_in_a_text_exists(page: Path) -> None:
         EvaluateConfig,
         CompareConfig,
         PredictConfig,
+        ServeConfig,
         *(c.config for c in COMMANDS.values()),
     ]
     known = (

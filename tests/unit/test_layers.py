@@ -135,6 +135,9 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("jinja2", ("pages.environment",)),
         ("requests", ("data.download.transfer",)),
         ("fsspec", ("storage.remote",)),
+        ("fastapi", ("app.server.",)),
+        ("starlette", ("app.server.",)),
+        ("uvicorn", ("app.server.",)),
     ],
 )
 def test_a_library_is_imported_in_its_place_only(library: str, allowed: tuple[str, ...]) -> None:

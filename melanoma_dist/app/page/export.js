@@ -1,0 +1,78 @@
+// The session as a CSV table, with the columns of `predict`, and on paper: one page per image.
+import { drawEvidence } from "./viewer.js";
+import { failure, showResult } from "./result.js";
+import { element, text } from "./text.js";
+
+const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours"]);
+const PAPER_WIDTH = 340; // pixels of the scale on paper
+
+export function csv(items) {
+  const answers = items.map((item) => row(item));
+  const columns = [...new Set(answers.flatMap((each) => Object.keys(each)))];
+  const lines = answers.map((each) => columns.map((column) => cell(each[column])).join(","));
+  return "\ufeff" + [columns.join(","), ...lines].join("\r\n") + "\r\n"; // the mark tells spreadsheets that it is UTF-8
+}
+
+function row(item) {
+  const { answer } = item;
+  if (!answer) return { image: item.name, error: item.problem ?? text("busy") };
+  const values = Object.entries(answer).filter(([name]) => !NOT_IN_TABLE.has(name));
+  const model = answer.model;
+  return {
+    ...Object.fromEntries(values),
+    run: model.run,
+    model: model.fingerprint,
+    decision_rules: model.decision_rules,
+    version: model.version,
+    purpose: text("purpose"),
+  };
+}
+
+function cell(value) {
+  if (value == null) return "";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value === "number") return String(value);
+  const words = Array.isArray(value) ? value.join(" ") : String(value);
+  const safe = /^[=+\-@\t\r]/.test(words) ? `'${words}` : words; // a spreadsheet would run it as a formula
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export function download(name, content) {
+  const url = URL.createObjectURL(new Blob([content], { type: "text/csv" }));
+  const link = element("a", { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+export function layOutPaper(items, model) {
+  const pages = items.map((item) => sheet(item, model));
+  document.getElementById("paper").replaceChildren(...pages);
+}
+
+function sheet(item, model) {
+  const pictures = element("div", { class: "sheet-pictures" });
+  if (item.url) pictures.append(element("img", { src: item.url, alt: "" }));
+  const map = item.evidence?.[model.headline]?.grid;
+  if (item.url && map) pictures.append(withEvidence(item.url, map));
+  const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(item.problem ?? text("busy"));
+  const made = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
+  return element(
+    "section",
+    { class: "sheet" },
+    element("p", { class: "sheet-purpose" }, text("purpose"), model.model.synthetic ? ` ${text("synthetic")}` : ""),
+    element("h2", {}, item.name),
+    element("div", { class: "sheet-columns" }, pictures, result),
+    element("p", { class: "small" }, `${made.format(new Date())} · ${foot(model)}`),
+  );
+}
+
+function withEvidence(url, map) {
+  const canvas = element("canvas");
+  drawEvidence(canvas, map);
+  return element("div", { class: "sheet-map" }, element("img", { src: url, alt: "" }), canvas);
+}
+
+export function foot(model) {
+  const { fingerprint, decision_rules, version } = model.model;
+  return text("foot", { fingerprint: fingerprint.slice(0, 12), rules: decision_rules.slice(0, 12), version });
+}

@@ -1,0 +1,285 @@
+// The page: connects the session, the picture and the results to what the reader does.
+import { csv, download, foot, layOutPaper } from "./export.js";
+import { failure, showResult } from "./result.js";
+import { explain, getExamples, getModel, getPicture, setToken, takeToken } from "./server.js";
+import { Session } from "./session.js";
+import { element, fillPage, labelName, list, loadLanguage, number, percent, plural, text } from "./text.js";
+import { Viewer } from "./viewer.js";
+
+const byId = (id) => document.getElementById(id);
+const session = new Session(render);
+let viewer;
+let model;
+let shown = null; // the item and its state that the detail shows now
+
+async function start() {
+  takeToken();
+  await loadLanguage();
+  fillPage();
+  viewer = new Viewer();
+  connect();
+  await open();
+}
+
+async function open() {
+  try {
+    model = await getModel();
+  } catch (error) {
+    byId("token-form").hidden = error.status !== 401;
+    byId("welcome").hidden = true;
+    if (error.status !== 401) byId("main").prepend(failure(text("offline"), () => location.reload()));
+    return;
+  }
+  byId("token-form").hidden = true;
+  describeModel();
+  await offerExamples();
+  render();
+}
+
+function describeModel() {
+  const { backbone, folds, run, synthetic } = model.model;
+  const auc = model.labels[model.headline].auc;
+  const parts = [text("model", { backbone, folds, run })];
+  if (auc?.estimate != null) {
+    const [estimate, low, high] = [auc.estimate, auc.low, auc.high].map((each) => number(each));
+    parts.push(text("modelAuc", { label: labelName(model.headline).toLowerCase(), auc: estimate, low, high }));
+  }
+  byId("model").textContent = parts.join(" · ");
+  byId("synthetic").hidden = !synthetic;
+  const { formats, max_files: files, max_megabytes: megabytes } = model.limits;
+  byId("limits").textContent = text("limits", { formats, files, megabytes });
+  const api = element("a", { href: "/docs" }, text("apiLink"));
+  byId("foot").replaceChildren(foot(model), " · ", api);
+  for (const label of Object.keys(model.labels))
+    byId("evidence-label").append(element("option", { value: label }, labelName(label)));
+  byId("evidence-label").value = model.headline;
+}
+
+async function offerExamples() {
+  const examples = await getExamples();
+  byId("examples").hidden = !examples.length;
+  byId("example-list").replaceChildren(...examples.map(({ name, kind }) => {
+    const add = async () => {
+      const blob = await getPicture(`/v1/examples/${encodeURIComponent(name)}`);
+      session.add([new File([blob], `${name}.jpg`, { type: "image/jpeg" })]);
+    };
+    return element("button", { onclick: add }, list("exampleKinds")[kind] ?? name);
+  }));
+}
+
+function connect() {
+  const drop = byId("drop");
+  byId("files").addEventListener("change", (event) => {
+    session.add(event.target.files);
+    event.target.value = "";
+  });
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || drop.classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    if (model) session.add(event.dataTransfer.files);
+  });
+  addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (model && files.length) session.add(files);
+  });
+  addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "z" && !event.target.matches("input[type=password]")) undo();
+  });
+  addEventListener("keydown", (event) => event.key === "Escape" && (byId("keys").open = false));
+  addEventListener("click", (event) => byId("keys").contains(event.target) || (byId("keys").open = false));
+  addEventListener("beforeprint", () => model && layOutPaper(session.items, model));
+  addEventListener("resize", () => session.selected && showDetail(true));
+  byId("previous").addEventListener("click", () => session.step(-1));
+  byId("next").addEventListener("click", () => session.step(1));
+  byId("remove").addEventListener("click", () => remove([session.selected]));
+  byId("clear").addEventListener("click", () => remove(session.items));
+  byId("print").addEventListener("click", () => print());
+  byId("export").addEventListener("click", () => {
+    download("melanoma-dist.csv", csv(session.items));
+    toast(text("exported"));
+  });
+  byId("thumbs").addEventListener("keydown", thumbKey);
+  byId("viewer").addEventListener("keydown", (event) => {
+    if (event.key === "e" && event.target === byId("viewer") && !event.ctrlKey) toggleEvidence();
+  });
+  byId("strength").addEventListener("input", showEvidence);
+  byId("evidence-label").addEventListener("change", () => {
+    if (byId("strength").value === "0") byId("strength").value = 60;
+    showEvidence();
+  });
+  byId("picture").addEventListener("error", () => {
+    byId("picture").hidden = true;
+    byId("no-picture").hidden = false;
+  });
+  byId("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    setToken(byId("token").value);
+    open();
+  });
+}
+
+function thumbKey(event) {
+  const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+  if (steps[event.key]) session.step(steps[event.key]);
+  else if (event.key === "Delete" || event.key === "Backspace") remove([session.selected]);
+  else return;
+  event.preventDefault();
+  byId("thumbs").querySelector("[aria-current]")?.focus();
+}
+
+function remove(items) {
+  if (!items.length || !items[0]) return;
+  const message = items.length === 1 ? text("removed", { name: items[0].name }) : plural("cleared", items.length);
+  session.remove([...items]);
+  toast(message, true);
+}
+
+function undo() {
+  if (session.undo()) toast(text("undone"));
+}
+
+function toast(message, undoable = false) {
+  const button = undoable && element("button", { onclick: undo }, text("undo"));
+  byId("toast").replaceChildren(message, ...(button ? [button] : []));
+  clearTimeout(toast.timer);
+  if (!undoable) toast.timer = setTimeout(() => byId("toast").replaceChildren(), 6000);
+}
+
+function render() {
+  if (!model) return;
+  const count = session.items.length;
+  byId("welcome").hidden = count > 0;
+  byId("session").hidden = byId("table-card").hidden = count === 0;
+  byId("detail").hidden = !session.selected;
+  byId("count").textContent = plural("count", count);
+  byId("status").textContent = count ? text("sending", { done: session.answered, count }) : "";
+  showThumbs();
+  showTable();
+  showDetail(false);
+}
+
+function showThumbs() {
+  const focused = byId("thumbs").contains(document.activeElement);
+  byId("thumbs").replaceChildren(...session.items.map((item) => {
+    const picture = item.url ? element("img", { src: item.url, alt: "", onerror: blank }) : element("span", { class: "blank" });
+    const current = item === session.selected;
+    return element("li", {}, element(
+      "button",
+      { class: "thumb", "aria-current": current ? "true" : null, tabindex: current ? 0 : -1, onclick: () => session.select(item) },
+      picture,
+      element("span", { class: "thumb-text" }, element("span", { class: "thumb-name" }, item.name), badge(item)),
+    ));
+  }));
+  if (focused) byId("thumbs").querySelector("[aria-current]")?.focus();
+}
+
+const blank = (event) => event.target.replaceWith(element("span", { class: "blank" }));
+
+function badge(item) {
+  if (item.state === "failed" || item.answer?.error) return element("span", { class: "badge bad" }, text("failed"));
+  if (!item.answer) return element("span", { class: "badge busy" }, text("busy"));
+  const label = model.headline;
+  const called = item.answer[`${label}_positive`];
+  const doubts = item.answer.doubts.length;
+  const mark = called ? "▲" : "▽";
+  const notes = doubts ? ` · ${doubts} ?` : "";
+  return element(
+    "span",
+    { class: called ? "badge called" : "badge", title: doubts ? plural("doubtsTitle", doubts) : null },
+    `${mark} ${percent(item.answer[label])}${notes}`,
+  );
+}
+
+function showTable() {
+  const head = element("thead", {}, element("tr", {}, ...list("tableHead").map((each) => element("th", { scope: "col" }, each))));
+  byId("table").replaceChildren(head, element("tbody", {}, ...session.items.map(tableRow)));
+}
+
+function tableRow(item) {
+  const name = element("button", { class: "link", onclick: () => { session.select(item); byId("main").focus(); } }, item.name);
+  const first = element("th", { scope: "row" }, name);
+  const { answer } = item;
+  if (!answer || answer.error) {
+    const reason = answer?.error || item.problem?.message || text("busy");
+    return element("tr", {}, first, element("td", { colspan: 4, class: "quiet" }, reason));
+  }
+  const label = model.headline;
+  const called = Object.keys(model.labels).filter((each) => answer[`${each}_positive`]);
+  return element(
+    "tr",
+    { class: answer[`${label}_positive`] ? "called" : null },
+    first,
+    element("td", {}, percent(answer[label])),
+    element("td", {}, `${percent(answer[`${label}_low`])} – ${percent(answer[`${label}_high`])}`),
+    element("td", {}, called.map(labelName).join(", ") || text("none")),
+    element("td", {}, answer.doubts.join(" ") || text("none")),
+  );
+}
+
+function showDetail(force) {
+  const item = session.selected;
+  if (!item) {
+    shown = null;
+    return;
+  }
+  const at = session.items.indexOf(item);
+  byId("position").textContent = text("position", { at: at + 1, count: session.items.length });
+  byId("name").textContent = item.name;
+  byId("previous").disabled = at === 0;
+  byId("next").disabled = at === session.items.length - 1;
+  const state = `${item.id} ${item.state}`;
+  if (state === shown && !force) return;
+  if (!shown?.startsWith(item.id) || !byId("picture").src) viewer.show(item.url, text("pictureAlt", item));
+  shown = state;
+  byId("evidence").hidden = !item.answer || Boolean(item.answer.error);
+  byId("result").replaceChildren(result(item));
+  fetchPictures();
+  showEvidence();
+}
+
+function result(item) {
+  if (item.state === "failed") {
+    const detail = item.problem.status ? text("problem", { detail: item.problem.message }) : text("offline");
+    return failure(detail, () => session.retry(item));
+  }
+  if (!item.answer) return element("p", { class: "card busy" }, text("waiting"));
+  return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42));
+}
+
+async function fetchPictures() {
+  for (const picture of byId("result").querySelectorAll("img[data-picture]"))
+    picture.src = URL.createObjectURL(await getPicture(picture.dataset.picture));
+}
+
+function toggleEvidence() {
+  byId("strength").value = byId("strength").value === "0" ? 60 : 0;
+  showEvidence();
+}
+
+async function showEvidence() {
+  const item = session.selected;
+  const strength = Number(byId("strength").value) / 100;
+  const label = byId("evidence-label").value;
+  if (!item?.answer || item.answer.error || strength === 0) {
+    viewer.hideEvidence();
+    byId("evidence-note").textContent = text("evidenceHint");
+    return;
+  }
+  if (!item.evidence[label]) {
+    byId("evidence-note").textContent = text("evidenceBusy");
+    item.evidence[label] = explain(item.file, label).catch((error) => ({ grid: null, note: error.message }));
+  }
+  const map = await item.evidence[label];
+  item.evidence[label] = map;
+  if (item !== session.selected || label !== byId("evidence-label").value) return;
+  byId("evidence-note").textContent = map.note;
+  if (map.grid) viewer.showEvidence(map.grid, Number(byId("strength").value) / 100);
+  else viewer.hideEvidence();
+}
+
+start();

@@ -1,0 +1,156 @@
+// One image's answer: doubts first, then the probability on its scale, the other labels, and the nearest known cases.
+import { drawScale } from "./scale.js";
+import { element, labelName, list, number, percent, plural, text } from "./text.js";
+
+export function showResult(answer, model, width) {
+  if (answer.error) return failure(text("failedText", { reason: sentence(answer.error) }));
+  const label = model.headline;
+  return element(
+    "div",
+    { class: "answer" },
+    doubts(answer),
+    headline(answer, model, label),
+    element("div", { class: "card" }, scaleBox(answer, model, label, width), pointsTable(answer, model, label)),
+    others(answer, model),
+    neighbours(answer),
+    element("p", { class: "quiet small hash" }, text("technical", { ...answer, sha256: answer.sha256 })),
+  );
+}
+
+export function failure(message, retry) {
+  const button = retry && element("button", { class: "primary", onclick: retry }, text("retry"));
+  return element(
+    "div",
+    { class: "card failure", role: "alert" },
+    element("h3", {}, text("failedTitle")),
+    element("p", {}, message),
+    button,
+  );
+}
+
+function sentence(message) {
+  const whole = message.charAt(0).toUpperCase() + message.slice(1);
+  return whole.replace(/\.$/, "");
+}
+
+function doubts(answer) {
+  const unchecked = answer.seen_in_training === "not checked";
+  const sentences = [...answer.doubts, ...(unchecked ? [text("notChecked")] : [])];
+  if (!sentences.length) return element("p", { class: "no-doubts quiet" }, text("noDoubts"));
+  return element(
+    "section",
+    { class: "card doubts" },
+    element("h3", {}, plural("doubtsTitle", sentences.length)),
+    element("ul", {}, ...sentences.map((each) => element("li", {}, each))),
+  );
+}
+
+function headline(answer, model, label) {
+  const called = answer[`${label}_positive`];
+  const values = {
+    label: labelName(label).toLowerCase(),
+    probability: percent(answer[label]),
+    threshold: percent(model.labels[label].threshold),
+    low: percent(answer[`${label}_low`]),
+    high: percent(answer[`${label}_high`]),
+    folds: model.model.folds,
+  };
+  return element(
+    "section",
+    { class: called ? "card headline called" : "card headline" },
+    element("p", { class: "quiet small" }, text("probabilityOf", values)),
+    element("p", { class: "big" }, values.probability),
+    element("p", { class: "verdict" }, element("span", { class: "mark", "aria-hidden": "true" }, called ? "▲" : "▽"),
+      text(called ? "called" : "notCalled", values)),
+    element("p", { class: "quiet" }, text(called ? "calledText" : "notCalledText", values), " ", text("spread", values)),
+  );
+}
+
+function scaleBox(answer, model, label, width) {
+  return element(
+    "figure",
+    { class: "scale-box" },
+    drawScale(width, label, answer, model.labels[label]),
+    element("figcaption", { class: "quiet small" }, text("scaleCaption", { label: labelName(label).toLowerCase() })),
+  );
+}
+
+function pointsTable(answer, model, label) {
+  const rules = model.labels[label];
+  const points = [...rules.operating_points].sort((one, other) => one.threshold - other.threshold);
+  if (!points.length) return null;
+  const { positives, negatives } = points[0];
+  const rows = points.map((point) => {
+    const above = answer[label] >= point.threshold;
+    const isCall = point.rule === "youden";
+    return element(
+      "tr",
+      { class: isCall ? "is-call" : null },
+      element("th", { scope: "row" }, percent(point.threshold), isCall ? element("span", { class: "tag" }, text("pointCall")) : null),
+      element("td", {}, percent(point.sensitivity, 0)),
+      element("td", {}, percent(point.specificity, 0)),
+      element("td", { class: above ? "above" : "" }, above ? `▲ ${text("above")}` : `▽ ${text("below")}`),
+    );
+  });
+  const caption = text("pointsCaption", { label: labelName(label).toLowerCase(), positives, negatives });
+  return element(
+    "table",
+    { class: "points" },
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...list("pointsHead").map((each) => element("th", { scope: "col" }, each)))),
+    element("tbody", {}, ...rows),
+  );
+}
+
+function others(answer, model) {
+  const labels = Object.keys(model.labels).filter((label) => label !== model.headline);
+  if (!labels.length) return null;
+  labels.sort((one, other) => answer[other] - answer[one]);
+  const rows = labels.map((label) => otherLabel(answer, model.labels[label], label));
+  return element(
+    "section",
+    { class: "card others" },
+    element("h3", {}, text("others")),
+    element("p", { class: "quiet small" }, text("othersHint")),
+    element("ul", {}, ...rows),
+  );
+}
+
+function otherLabel(answer, rules, label) {
+  const called = answer[`${label}_positive`];
+  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+  const [fill, mark] = [element("span", { class: "fill" }), element("span", { class: "threshold" })];
+  fill.style.width = `${100 * answer[label]}%`;
+  mark.style.left = `${100 * rules.threshold}%`;
+  bar.append(fill, mark);
+  const verdict = called ? `▲ ${text("above")}` : `▽ ${text("below")}`;
+  return element(
+    "li",
+    { class: called ? "other called" : "other" },
+    element("span", { class: "other-name" }, labelName(label)),
+    bar,
+    element("span", { class: "other-value" }, percent(answer[label])),
+    element("span", { class: "other-verdict small" }, verdict),
+  );
+}
+
+function neighbours(answer) {
+  if (!answer.neighbours?.length) return null;
+  const cases = answer.neighbours.map((each) =>
+    element(
+      "li",
+      {},
+      element("img", { alt: "", "data-picture": each.picture, width: 120, height: 120 }),
+      element("strong", {}, each.diagnoses.map(labelName).join(", ") || "–"),
+      element("span", { class: "quiet small" }, text("similarity", { value: number(each.similarity) })),
+      element("span", { class: "quiet small" }, each.image_id),
+    ),
+  );
+  return element(
+    "section",
+    { class: "card neighbours" },
+    element("h3", {}, text("neighbours")),
+    element("p", { class: "quiet small" }, text("neighboursHint")),
+    element("ul", {}, ...cases),
+  );
+}

@@ -1,0 +1,55 @@
+// Requests to the server. The token comes from the address's fragment, which browsers never send, and stays in this tab.
+const KEY = "melanoma-dist-token";
+const PATIENCE = 6; // tries while the server is busy
+
+export class Refused extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export function takeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (token) {
+    sessionStorage.setItem(KEY, token);
+    history.replaceState(null, "", location.pathname);
+  }
+}
+
+export const setToken = (token) => sessionStorage.setItem(KEY, token.trim());
+
+async function request(path, options = {}) {
+  const token = sessionStorage.getItem(KEY);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  for (let attempt = 1; ; attempt++) {
+    const response = await fetch(path, { ...options, headers });
+    if (response.ok) return response;
+    if (response.status !== 503 || attempt === PATIENCE) throw await refusal(response);
+    await new Promise((resolve) => setTimeout(resolve, 1000 * Number(response.headers.get("Retry-After") ?? 1)));
+  }
+}
+
+async function refusal(response) {
+  const problem = await response.json().catch(() => ({}));
+  return new Refused(response.status, problem.detail ?? response.statusText);
+}
+
+function form(file) {
+  const body = new FormData();
+  body.append("images", file, file.name);
+  return { method: "POST", body };
+}
+
+export const getModel = async () => (await request("/v1/model")).json();
+export const getExamples = async () => (await request("/v1/examples")).json();
+export const getPicture = async (path) => (await request(path)).blob();
+
+export async function predict(file, preview) {
+  const answer = await (await request(`/v1/predict?preview=${preview}`, form(file))).json();
+  return { ...answer.images[0], model: answer.model };
+}
+
+export async function explain(file, label) {
+  return (await request(`/v1/explain?label=${encodeURIComponent(label)}`, form(file))).json();
+}

@@ -1,0 +1,95 @@
+// The images of this tab: added, sent a few at a time, removed, and brought back by undo.
+import { predict } from "./server.js";
+
+const AT_ONCE = 4;
+const SHOWN = /^image\/(jpeg|png|webp|gif|bmp)$/; // what every browser can show; of others the server sends a JPEG
+
+export class Session {
+  constructor(changed) {
+    this.items = [];
+    this.selected = null;
+    this.changed = changed;
+    this.removals = [];
+    this.sending = 0;
+  }
+
+  add(files) {
+    const added = [...files].map((file) => ({
+      id: crypto.randomUUID?.() ?? String(Math.random()),
+      file,
+      name: file.name || "image",
+      url: SHOWN.test(file.type) ? URL.createObjectURL(file) : null,
+      state: "waiting",
+      evidence: {},
+    }));
+    this.items.push(...added);
+    if (added.length) this.selected = added[0];
+    this.changed();
+    this.send();
+  }
+
+  send() {
+    while (this.sending < AT_ONCE) {
+      const item = this.items.find((each) => each.state === "waiting");
+      if (!item) return;
+      item.state = "sent";
+      this.sending += 1;
+      this.ask(item).finally(() => {
+        this.sending -= 1;
+        this.changed();
+        this.send();
+      });
+    }
+  }
+
+  async ask(item) {
+    try {
+      item.answer = await predict(item.file, !item.url);
+      item.url ??= item.answer.preview;
+      item.state = "done";
+    } catch (error) {
+      item.state = "failed";
+      item.problem = error;
+    }
+  }
+
+  retry(item) {
+    item.state = "waiting";
+    item.problem = null;
+    this.changed();
+    this.send();
+  }
+
+  select(item) {
+    this.selected = item;
+    this.changed();
+  }
+
+  step(by) {
+    const at = this.items.indexOf(this.selected) + by;
+    if (at >= 0 && at < this.items.length) this.select(this.items[at]);
+  }
+
+  remove(items) {
+    this.removals.push({ before: [...this.items], selected: this.selected, count: items.length });
+    const at = this.items.indexOf(this.selected);
+    this.items = this.items.filter((each) => !items.includes(each));
+    if (items.includes(this.selected)) this.selected = this.items[Math.min(at, this.items.length - 1)] ?? null;
+    this.changed();
+  }
+
+  undo() {
+    const last = this.removals.pop();
+    if (!last) return false;
+    const later = this.items.filter((each) => !last.before.includes(each));
+    this.items = [...last.before, ...later];
+    this.selected = last.selected;
+    this.changed();
+    this.send();
+    return true;
+  }
+
+  get answered() {
+    return this.items.filter((each) => each.state === "done" || each.state === "failed").length;
+  }
+}

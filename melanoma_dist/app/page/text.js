@@ -1,0 +1,67 @@
+// Texts in the reader's language, numbers in its form, and small helpers to build elements.
+import english from "./strings.en.js";
+
+let strings = english;
+let language = "en";
+
+export async function loadLanguage() {
+  const available = await (await fetch("/page/languages.json")).json();
+  const chosen = navigator.languages.map((each) => each.slice(0, 2)).find((each) => available.includes(each));
+  if (chosen && chosen !== "en") {
+    strings = { ...english, ...(await import(`./strings.${chosen}.js`)).default };
+    language = chosen;
+  }
+  document.documentElement.lang = language;
+}
+
+export function text(name, values = {}) {
+  return fill(strings[name], values);
+}
+
+export function plural(name, count) {
+  const forms = strings[name];
+  return fill(forms[new Intl.PluralRules(language).select(count)] ?? forms.other, { count });
+}
+
+export const list = (name) => strings[name];
+export const labelName = (label) => strings.labels[label] ?? label;
+
+function fill(template, values) {
+  return template.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+export function percent(value, digits = 1) {
+  const options = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(language, options).format(value);
+}
+
+export function number(value, digits = 2) {
+  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+}
+
+// An element with attributes and children. Texts become text nodes: nothing is ever parsed as HTML.
+export function element(tag, attributes = {}, ...children) {
+  const created = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) created.addEventListener(name.slice(2), value);
+    else if (value === true) created.setAttribute(name, "");
+    else if (value !== false && value != null) created.setAttribute(name, value);
+  }
+  created.append(...children.filter((child) => child != null));
+  return created;
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  const created = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+  created.append(...children);
+  return created;
+}
+
+export function fillPage() {
+  for (const each of document.querySelectorAll("[data-string]")) each.textContent = text(each.dataset.string);
+  for (const each of document.querySelectorAll("[data-label]")) each.setAttribute("aria-label", text(each.dataset.label));
+  for (const [keys, meaning] of list("keyList"))
+    document.getElementById("key-list").append(element("dt", {}, element("kbd", {}, keys)), element("dd", {}, meaning));
+  for (const step of list("steps")) document.getElementById("steps").append(element("li", {}, step));
+}

@@ -1,0 +1,153 @@
+"""The `serve` command: load a run, warm it up, listen, and answer until a signal ends it.
+
+The first signal drains: requests that were received are answered, no new ones are accepted, and the exit code is 0.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from melanoma_dist import console
+from melanoma_dist.app.inspection import inspect_bytes
+from melanoma_dist.app.predictor import Predictor, open_known_images
+from melanoma_dist.app.server.api import build_app
+from melanoma_dist.app.server.description import PURPOSE
+from melanoma_dist.app.server.examples import Example, choose_examples
+from melanoma_dist.app.server.service import Service
+from melanoma_dist.config.serve import ServeConfig
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+
+_MAX_DECODERS = 8
+_DRAIN_S = 5  # seconds for answers to leave, after the last request had its time
+
+
+@dataclass(frozen=True)
+class Access:
+    """The token of a server and whether the user knows it."""
+
+    token: str | None
+    is_new: bool
+
+
+def serve(settings: ServeConfig) -> None:
+    """Serve until a signal ends it. Reports mistakes before it listens."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold images
+    access = choose_token(settings)
+    run = open_trained_run(settings.run)
+    listener = _listen(settings)
+    service = start_service(run, settings)
+    try:
+        _announce(run, settings, listener, access)
+        _Server(_config(build_app(service, settings, access.token), settings)).run([listener])
+    finally:
+        service.close()
+    console.info("stopped: all requests were answered.")
+
+
+def choose_token(settings: ServeConfig) -> Access:
+    """The user's token; beyond loopback a new one if there is none. Raises ConfigError for a bad one."""
+    token = settings.token()
+    if token is None and not settings.loopback:
+        return Access(secrets.token_urlsafe(32), True)
+    return Access(token, False)
+
+
+def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
+    """Load a run and predict once, so that the first request is as fast as the next."""
+    known = open_known_images(run, settings.dataset)
+    gpus = min(settings.gpus, 1)
+    predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
+    decoders = min(len(os.sched_getaffinity(0)), _MAX_DECODERS)
+    service = Service(predictor, settings, _examples(run, predictor, settings), decoders)
+    with console.phase("warming up"):
+        predictor.predict([inspect_bytes("warm-up", _noise(), run.image_size)])
+    return service
+
+
+def _examples(run: TrainedRun, predictor: Predictor, settings: ServeConfig) -> list[Example]:
+    if predictor.known is None:
+        return []
+    threshold = predictor.limits.thresholds[run.labels.index(HEADLINE)]
+    return choose_examples(run, run.dataset(settings.dataset), threshold)
+
+
+def _noise() -> bytes:
+    """An image that is not blank, as PNG."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _listen(settings: ServeConfig) -> socket.socket:
+    """Open the port before anything heavy is loaded. Connections wait until the server is warm."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        place = f"--host {settings.host} --port {settings.port}"
+        raise ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another --port.") from error
+    return listener
+
+
+def _config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        access_log=False,  # it would hold paths and addresses
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=int(settings.timeout) + _DRAIN_S,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals end it without an error."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Drain at the first signal; a second Ctrl-C does not wait. uvicorn would raise the signal again at the end."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _announce(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> None:
+    scheme = "https" if settings.tls_cert else "http"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{scheme}://{host}:{listener.getsockname()[1]}/"
+    synthetic = " It was trained on SYNTHETIC DATA." if run.synthetic else ""
+    console.info(f"{run.folder.path}: {run.config.data.folds} folds of {run.config.model.backbone}.{synthetic}")
+    if access.is_new:
+        console.info("Whoever has this address may use the server. Its token is not shown again:")
+        address += f"#token={access.token}"
+    if not settings.loopback and settings.tls_cert is None:
+        console.info("Traffic is not encrypted: give --tls-cert and --tls-key, or put a proxy with HTTPS before it.")
+    console.info(f"listening on {address}")
+    console.info(f"{PURPOSE} No image is stored. Ctrl-C drains and stops.")

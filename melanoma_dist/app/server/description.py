@@ -1,0 +1,100 @@
+"""What clients are told about the model: its labels and decision rules, what it was trained on, and how good it is."""
+
+from __future__ import annotations
+
+import hashlib
+
+import melanoma_dist
+from melanoma_dist.app.predictor import Predictor
+from melanoma_dist.artifacts.decision_rules import DECISION_RULES
+from melanoma_dist.config.serve import ServeConfig
+from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.storage.images import FORMATS, SUFFIXES
+
+PURPOSE = "For research, not a diagnosis."
+
+Description = dict[str, object]
+
+
+def fingerprint(predictor: Predictor) -> str:
+    """The SHA-256 of the weights of all folds and the decision rules: the same models and rules give the same."""
+    weights = predictor.ensemble.weights_sha256
+    parts = [*(weights[fold] for fold in sorted(weights)), predictor.run.summary.files[DECISION_RULES]]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def identify_model(predictor: Predictor) -> Description:
+    """What every answer says of its model and rules."""
+    run = predictor.run
+    return {
+        "run": run.folder.path.resolve().name,
+        "fingerprint": fingerprint(predictor),
+        "decision_rules": run.summary.files[DECISION_RULES],
+        "backbone": run.config.model.backbone,
+        "folds": run.config.data.folds,
+        "orientations": predictor.tta,
+        "synthetic": run.synthetic,
+        "version": melanoma_dist.__version__,
+    }
+
+
+def describe_model(predictor: Predictor) -> Description:
+    """The answer of ``/v1/model``."""
+    run = predictor.run
+    data = run.summary.data
+    return {
+        "purpose": PURPOSE,
+        "model": identify_model(predictor),
+        "headline": HEADLINE,
+        "labels": {label: _describe_label(predictor, at, label) for at, label in enumerate(run.labels)},
+        "calibration": run.decision_rules.calibration,
+        "data": {
+            "name": data.folder,
+            "fingerprint": data.fingerprint,
+            "images": data.images,
+            "lesions": data.lesions,
+            "years": list(data.years),
+        },
+        "input_side": predictor.limits.side,
+        "seen_in_training_is_checked": predictor.checked,
+        "finished": run.summary.finished,
+    }
+
+
+def describe_limits(settings: ServeConfig) -> Description:
+    """What the server accepts."""
+    return {
+        "formats": FORMATS,
+        "suffixes": list(SUFFIXES),
+        "max_files": settings.max_files,
+        "max_megabytes": settings.max_megabytes,
+        "max_megapixels": settings.max_megapixels,
+    }
+
+
+def _describe_label(predictor: Predictor, at: int, label: str) -> Description:
+    points = predictor.run.decision_rules.points(label)
+    return {
+        "threshold": predictor.limits.thresholds[at],
+        "auc": _auc(predictor, label),
+        "operating_points": [
+            {
+                "rule": point.rule.kind,
+                "value": point.rule.value,
+                "name": point.name,
+                "threshold": point.threshold,
+                "sensitivity": point.sensitivity,
+                "specificity": point.specificity,
+                "positives": point.positives,
+                "negatives": point.negatives,
+            }
+            for point in points
+        ],
+    }
+
+
+def _auc(predictor: Predictor, label: str) -> Description | None:
+    """Out of fold, per lesion, with its interval; None where the data does not define it."""
+    intervals = predictor.run.summary.out_of_fold.by_lesion.intervals
+    auc = intervals[label].auc if label in intervals else None
+    return None if auc is None else {"estimate": auc.estimate, "low": auc.low, "high": auc.high}

@@ -1,0 +1,86 @@
+"""Receives the images of a request in memory: no byte of them touches the disk.
+
+Starlette's own parser moves files above 1 MB to temporary files. Here it never does: a counter stops larger requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from melanoma_dist.app.server.limits import Share
+from melanoma_dist.app.server.problems import Problem
+from melanoma_dist.config.serve import ServeConfig
+
+_MEGABYTE = 1_000_000
+_MAX_FIELDS = 16  # fields that are no files; none is needed
+_MAX_NAME = 255  # characters of a file's name that come back in the answer
+_FORM = "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file of a request."""
+
+    name: str
+    """As the client names it; it serves the answer alone."""
+    data: bytes
+
+
+class _Parser(MultiPartParser):
+    spool_max_size = 2**62  # bytes of a file in memory: never move it to the disk
+
+
+async def receive(request: Request, settings: ServeConfig, share: Share) -> list[Upload]:
+    """The files of a request, at least one.
+
+    Raises Problem for another content type, a malformed body, no file, too many or too large ones, and a slow client.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise Problem(415, f"Send images as files of a form ({_FORM}): curl -F images=@lesion.jpg URL.")
+    limit = settings.max_megabytes * _MEGABYTE
+    _check_announced(request, limit)
+    parser = _Parser(request.headers, _counted(request, limit, share), max_files=settings.max_files,
+                     max_fields=_MAX_FIELDS, max_part_size=1024)  # fmt: skip
+    try:
+        async with asyncio.timeout(settings.timeout):
+            form = await parser.parse()
+    except TimeoutError:
+        raise Problem(408, f"The request did not arrive within {settings.timeout:g} s.") from None
+    except MultiPartException as error:
+        raise Problem(400, f"The form cannot be read: {error.message}") from None
+    except ClientDisconnect:
+        raise Problem(400, "The client closed the connection before the request was complete.") from None
+    except (ValueError, LookupError) as error:  # names and boundaries that are no text
+        raise Problem(400, f"The form cannot be read ({type(error).__name__}).") from None
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    uploads = [Upload((file.filename or "")[:_MAX_NAME], await file.read()) for file in files]
+    await form.close()
+    if not uploads:
+        raise Problem(400, "The form holds no file: curl -F images=@lesion.jpg URL.")
+    return uploads
+
+
+def _check_announced(request: Request, limit: int) -> None:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise _too_large(limit)
+
+
+async def _counted(request: Request, limit: int, share: Share) -> AsyncGenerator[bytes, None]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        share.hold_bytes(len(chunk))
+        yield chunk
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"The request is larger than {limit // _MEGABYTE} MB.", {"Connection": "close"})
