@@ -21,7 +21,7 @@ import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.places import check_inputs, check_runs
-from melanoma_dist.config.predict import PredictConfig, check_output
+from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
@@ -155,7 +155,7 @@ def _predict(arguments: list[str]) -> None:
     check_together(
         lambda: check_runs([settings.run]),
         lambda: check_inputs(settings.inputs),
-        lambda: check_output(settings.out, settings.inputs),
+        lambda: check_outputs(settings.out, settings.explain, settings.inputs),
     )
     with console.phase(_LOADING):
         from melanoma_dist.app.predict import predict

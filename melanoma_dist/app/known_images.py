@@ -31,6 +31,8 @@ class KnownImages:
 
     def __init__(self, run: TrainedRun, own: Dataset) -> None:
         """Raises ConfigError if the images of the start weights cannot be known."""
+        self.own = own
+        """The run's data set."""
         self._trained = training_images(run, own)
         ids = self._trained[0].table["image_id"]
         self._held_out = [Images.of(own, ~own.manifest["image_id"].isin(ids).to_numpy())]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from melanoma_dist import console
 from melanoma_dist.app.answers import answers_table, with_inputs, write_answers
 from melanoma_dist.app.display import show_answers, show_counts
+from melanoma_dist.app.explanations import write_explanations
 from melanoma_dist.app.inputs import InputImage, collect_images
 from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.scoring import ScoredImage, score_images
@@ -41,8 +42,11 @@ def predict(settings: PredictConfig) -> None:
     show_counts(answers, limits)
     if truth.columns:
         show_metrics(images, scored, truth, limits, checked=predictor.checked)
-    if settings.out is not None:
-        console.places({"predictions": settings.out})
+    if settings.explain is not None:
+        write_explanations(predictor, scored, settings.explain)
+    console.places(
+        {name: path for name, path in {"predictions": settings.out, "pictures": settings.explain}.items() if path}
+    )
     _report_failures(scored)
 
 

@@ -10,6 +10,7 @@ from melanoma_dist.app.doubts import Limits
 from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.app.known_images import KnownImages
 from melanoma_dist.app.scoring import ScoredImage, score_photos
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import UserError
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.trained_run import TrainedRun
@@ -42,6 +43,11 @@ class Predictor:
     def checked(self) -> bool:
         """Whether it is known which images the run was trained on."""
         return self.known is not None
+
+    @property
+    def own_dataset(self) -> Dataset | None:
+        """The run's data set; None if it cannot be read."""
+        return None if self.known is None else self.known.own
 
     def predict(self, photos: Sequence[InspectedPhoto]) -> list[ScoredImage]:
         """Score photos in one batch and mark those that the run has seen. Raises as `Ensemble.predict` does."""

@@ -30,6 +30,9 @@ class PredictConfig:
     """Image files, folders of images, or tables (.csv) with a column of paths."""
     out: Path | None = None
     """File for the predictions: .csv, .parquet or .json. Default: a table on the terminal."""
+    explain: Path | None = None
+    """Folder for explanations: the evidence for melanoma and every called label over each image, how far to trust it,
+    and the most similar images of the run."""
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training. It shows which images the run has seen."""
     tta: int | None = None
@@ -43,7 +46,7 @@ class PredictConfig:
     """Threads that decode images, and on the CPU also compute. Default: the number of CPU cores."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "run", "inputs", "out", "dataset")
+        expand_home(self, "run", "inputs", "out", "explain", "dataset")
         if not self.inputs:
             raise ConfigError("predict: name at least one image, folder or table after the run: `predict RUN IMAGE`.")
         check(self, "dataset", self.dataset is None or bool(self.dataset.strip()), "is empty: name a folder or a URL")
@@ -54,8 +57,13 @@ class PredictConfig:
         at_least(self, 1, "decode_threads")
 
 
-def check_output(out: Path | None, inputs: tuple[Path, ...]) -> None:
-    """Raise ConfigError for a file of predictions that has another suffix, cannot be written, or is an input."""
+def check_outputs(out: Path | None, explain: Path | None, inputs: tuple[Path, ...]) -> None:
+    """Raise ConfigError for a file of predictions that has another suffix, cannot be written, or is an input.
+
+    And for a folder of explanations that cannot be written.
+    """
+    if explain is not None:
+        check_writable("explain", explain)
     if out is None:
         return
     if out.suffix.lower() not in OUTPUTS:

@@ -6,6 +6,8 @@ distinguishes actinic keratosis (AK) from squamous cell carcinoma (SCC).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -25,6 +27,11 @@ TRUE = "_true"
 def targets(manifest: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """The labels of every row, float32 [rows, labels]: 1, 0, or NaN for unknown."""
     return manifest[list(labels)].to_numpy(dtype=np.float32)
+
+
+def known_labels(row: pd.Series[Any]) -> str:
+    """The labels that an image of the manifest has, for people."""
+    return " ".join(label for label in LABEL_COLUMNS if row[label] == 1) or "no known label"
 
 
 def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = LABEL_COLUMNS) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage, GalleryKind, write_gallery
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import LABEL_COLUMNS, TRUE
+from melanoma_dist.data.labels import TRUE, known_labels
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.inference.ensemble import Ensemble
@@ -95,8 +95,7 @@ class _Album:
 
     def diagnosis(self, row: int) -> str:
         """Return the known labels of the image."""
-        about = self.dataset.manifest.iloc[row]
-        return " ".join(label for label in LABEL_COLUMNS if about[label] == 1) or "no known label"
+        return known_labels(self.dataset.manifest.iloc[row])
 
 
 def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> Iterator[GalleryImage]:
