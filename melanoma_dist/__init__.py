@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from melanoma_dist.inference.ensemble import Ensemble
     from melanoma_dist.inference.trained_run import TrainedRun
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_run"]
+__all__ = ["__version__", "load_hub", "load_run"]
 
 
 def load_run(path: str | Path) -> TrainedRun:
@@ -20,3 +21,13 @@ def load_run(path: str | Path) -> TrainedRun:
     from melanoma_dist.inference.trained_run import open_trained_run  # the command line parses without it
 
     return open_trained_run(Path(path).expanduser())
+
+
+def load_hub(folder: str | Path, gpus: int | None = 0, threads: int | None = None) -> Ensemble:
+    """Load the ensemble of a folder that ``export --format hub`` wrote; see `Ensemble.load` for the arguments.
+
+    Raises DataError for files that are missing, corrupt or changed.
+    """
+    from melanoma_dist.app.export.hub import load_hub
+
+    return load_hub(Path(folder).expanduser(), gpus, threads)

@@ -20,6 +20,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.export import ExportConfig, check_format, check_new_folder
 from melanoma_dist.config.places import check_inputs, check_runs
 from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
@@ -45,6 +46,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
     {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
     {0} serve RUN                                 serve a page and an HTTP API that predict images
+    {0} export RUN --format onnx                  write files that predict without this program
     {0} data                                      list the commands that download, prepare and audit images
     {0} --version                                 print the version
 """
@@ -99,9 +101,10 @@ def _run_command(arguments: list[str]) -> int:
     elif not command or command.startswith("-"):
         _train(arguments)
     else:
+        known = ", ".join(f"`{name}`" for name in _COMMANDS)
         raise ConfigError(
-            f"{command!r} is not a command. Commands: `sweep`, `evaluate`, `compare`, `predict`, `serve`, "
-            f"{_data_commands()}. Without a command, the program trains."
+            f"{command!r} is not a command. Commands: {known}, {_data_commands()}. "
+            "Without a command, the program trains."
         )
     return 0
 
@@ -170,12 +173,25 @@ def _serve(arguments: list[str]) -> None:
     serve(settings)
 
 
+def _export(arguments: list[str]) -> None:
+    settings = _parse(ExportConfig, arguments, "export", markers=_POSITIONAL)
+    check_together(
+        lambda: check_runs([settings.run]),
+        lambda: check_format(settings.format),
+        lambda: check_new_folder(settings.folder),
+    )
+    with console.phase(_LOADING):
+        from melanoma_dist.app.export.command import export
+    export(settings)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
     "compare": _compare,
     "predict": _predict,
     "serve": _serve,
+    "export": _export,
 }
 
 
@@ -252,7 +268,7 @@ def _remains(arguments: list[str]) -> str:
         return COMMANDS[arguments[1]].remains
     if arguments[:1] == ["evaluate"]:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
-    if arguments[:1] in (["compare"], ["predict"], ["serve"]):
+    if arguments[:1] in (["compare"], ["predict"], ["serve"], ["export"]):
         return "Nothing was saved. Run the same command again."
     if not signals.has_started():
         return f"Nothing had started yet. The same command starts again:\n{console.command()}"

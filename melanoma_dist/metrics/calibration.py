@@ -20,7 +20,8 @@ from sklearn.metrics import log_loss
 from melanoma_dist.errors import DataError
 
 Floats = npt.NDArray[np.floating[Any]]
-_NEAREST = 1e-7  # to 0 and 1, whose logits are infinite: float32 rounds to them
+NEAREST = 1e-7
+"""The nearest probability to 0 and 1, whose logits are infinite: float32 rounds to them."""
 _TEMPERATURES = (0.01, 100.0)
 _SHIFTS = (-20.0, 20.0)  # of logits
 _EXACT = {"ftol": 1e-14, "gtol": 1e-10, "maxiter": 1000}
@@ -210,4 +211,4 @@ def _known(truth: Floats, probability: Floats) -> tuple[Floats, Floats]:
 
 
 def _logits(probability: Floats) -> Floats:
-    return np.asarray(logit(np.clip(probability.astype(np.float64), _NEAREST, 1 - _NEAREST)))
+    return np.asarray(logit(np.clip(probability.astype(np.float64), NEAREST, 1 - NEAREST)))

@@ -154,16 +154,21 @@ def _larger_size(backbone: str, image_size: int) -> int | None:
 
 
 def _create(name: str, image_size: int, **pretrained: Any) -> nn.Module:
-    options: dict[str, Any] = dict(num_classes=0, global_pool="", **pretrained)
+    return create_trunk(name, image_size, **pretrained)[0]
+
+
+def create_trunk(name: str, image_size: int, **pretrained: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Let timm build a backbone without its classifier. Returns the arguments that build it again, too."""
+    options: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     published = timm.models.get_pretrained_cfg(name)
     if published is not None and published.fixed_input_size and published.input_size[-1] != image_size:
         options["img_size"] = image_size  # position embeddings are resampled
     try:
-        return cast(nn.Module, timm.create_model(name, **options))
+        return cast(nn.Module, timm.create_model(name, **options, **pretrained)), options
     except (TypeError, AssertionError):
         # Some transformers require their own pooling. `forward_features` never reaches it.
         del options["global_pool"]
-        return cast(nn.Module, timm.create_model(name, **options))
+        return cast(nn.Module, timm.create_model(name, **options, **pretrained)), options
 
 
 def check_backbone(backbone: str, weights: str) -> None:

@@ -1,0 +1,1 @@
+"""Export a finished run to files that run without this package."""

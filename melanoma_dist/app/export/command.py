@@ -1,0 +1,144 @@
+"""The `export` command: write the files of a run aside, compare them with `predict`, and keep them if they agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from melanoma_dist import console
+from melanoma_dist.app.export.description import Description, describe
+from melanoma_dist.app.export.documents import card_of, copy_scripts, tta_note, write_examples, write_readme
+from melanoma_dist.app.export.folder import publish
+from melanoma_dist.app.export.graph import Calibration, ExportedGraph
+from melanoma_dist.app.export.hub import load_hub, write_hub
+from melanoma_dist.app.export.licence import ModelLicence, model_licence
+from melanoma_dist.app.export.onnx_file import open_onnx, write_onnx
+from melanoma_dist.app.export.parity import (
+    LARGEST_DIFFERENCE,
+    Answer,
+    Parity,
+    ParityImage,
+    compare,
+    compare_predictions,
+    parity_images,
+    require_parity,
+)
+from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
+from melanoma_dist.config.export import ExportConfig
+from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions, one_process
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.train.fold_data import input_format_of
+
+Write = Callable[[ExportedGraph, Path, Description], None]
+_GRAPHS: dict[str, tuple[str, Write, Callable[[Path, int], Answer]]] = {
+    "onnx": (".onnx", write_onnx, open_onnx),
+    "torch": (".pt2", write_torch, open_torch),
+}
+
+
+@dataclass(frozen=True)
+class _Export:
+    """A run to export, and what `predict` answers for the images that compare."""
+
+    settings: ExportConfig
+    run: TrainedRun
+    ensemble: Ensemble
+    tta: int
+    licence: ModelLicence
+    about: Description
+    card: str
+    images: Sequence[ParityImage]
+    expected: EnsemblePredictions
+
+
+def export(settings: ExportConfig) -> None:
+    """Export a run. Raises MelanomaDistError, and leaves nothing, if a file answers otherwise than `predict`."""
+    job = _prepare(settings)
+    _introduce(job)
+    parities: list[Parity] = []
+    publish(settings.folder, lambda folder: parities.extend(_write(job, folder)))
+    _show(parities, settings.folder)
+
+
+def _prepare(settings: ExportConfig) -> _Export:
+    run = open_trained_run(settings.run)
+    card = card_of(run)
+    ensemble = Ensemble.of(run, one_process(0, settings.decode_threads))
+    tta = settings.tta or run.config.input.tta
+    licence = model_licence(run)
+    images = parity_images(run)
+    with console.phase(f"predicting {len(images)} images"):
+        expected = ensemble.predict([image.data for image in images], tta)
+    about = describe(run, ensemble, tta, licence.short)
+    return _Export(settings, run, ensemble, tta, licence, about, card, images, expected)
+
+
+def _introduce(job: _Export) -> None:
+    config = job.run.config
+    console.info(f"{job.run.folder.path}: {config.data.folds} folds of {config.model.backbone}. {tta_note(job.about)}")
+    if job.run.synthetic:
+        console.info(SYNTHETIC)
+
+
+def _write(job: _Export, folder: Path) -> list[Parity]:
+    chosen = job.settings.format
+    parities = list(_hub(job, folder) if chosen == "hub" else _graphs(job, folder))
+    about = {**job.about, "parity": {"limit": LARGEST_DIFFERENCE, "files": [asdict(parity) for parity in parities]}}
+    (folder / DESCRIPTION).write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_readme(folder, job.card, chosen, job.about, job.licence)
+    (folder / "LICENSE.txt").write_text(job.licence.text, encoding="utf-8")
+    write_examples(folder, job.images, job.expected, job.run.synthetic)
+    copy_scripts(folder, chosen)
+    return parities
+
+
+def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
+    """Write a file for each fold, then one of the ensemble. Stops at the first that differs."""
+    suffix, write, load = _GRAPHS[job.settings.format]
+    models = [job.ensemble.fold_model(unit.fold) for unit in job.ensemble.units]
+    parts = [(f"fold-{fold}", [model], fold) for fold, model in enumerate(models)]
+    for name, members, fold in [*parts, ("ensemble", models, None)]:
+        path = folder / f"{name}{suffix}"
+        with console.phase(f"exporting {path.name}"):
+            write(_graph(job, members), path, {**job.about, "folds": len(members), "file": name})
+            answer = load(path, job.ensemble.world.threads)
+            parity = compare(path.name, answer, job.images, job.expected, job.run.image_size, fold)
+        require_parity([parity])
+        yield parity
+
+
+def _graph(job: _Export, models: Sequence[nn.Module]) -> ExportedGraph:
+    calibration = Calibration(job.run.decision_rules, job.run.labels)
+    image_format = input_format_of(job.ensemble.units[0])
+    return ExportedGraph(models, image_format, job.tta, calibration, job.expected.thresholds)
+
+
+def _hub(job: _Export, folder: Path) -> Iterator[Parity]:
+    with console.phase("exporting safetensors"):
+        write_hub(job.run, job.ensemble, folder)
+        loaded = load_hub(folder, threads=job.ensemble.world.threads)
+        answers = loaded.predict([image.data for image in job.images], job.tta)
+    parity = compare_predictions("all folds", answers, job.images, job.expected)
+    require_parity([parity])
+    yield parity
+
+
+def _show(parities: Sequence[Parity], folder: Path) -> None:
+    rows = [
+        (each.name, _size(folder / each.name), each.images, f"{each.difference:.1e}", each.image, each.calls)
+        for each in parities
+    ]
+    header = ("file", "size", "images", "largest difference", "of image", "calls that differ")
+    console.table("Probabilities against those of `predict`", header, rows)
+    console.places({"export": folder})
+
+
+def _size(path: Path) -> str:
+    """The size of a file and of the weights beside it; without such a file, of all weights below its folder."""
+    files = [path, path.with_name(f"{path.name}.data")] if path.is_file() else path.parent.rglob("*.safetensors")
+    return console.size(sum(file.stat().st_size for file in files if file.is_file()))

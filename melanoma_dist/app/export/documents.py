@@ -1,0 +1,119 @@
+"""What people read beside exported files: README.md (how to use them, and the model card), the licence, examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from melanoma_dist.app.export import standalone
+from melanoma_dist.app.export.description import Description
+from melanoma_dist.app.export.licence import ModelLicence
+from melanoma_dist.app.export.parity import ParityImage
+from melanoma_dist.artifacts.summary import REFINALIZE
+from melanoma_dist.config.export import Format
+from melanoma_dist.errors import DataError
+from melanoma_dist.inference.ensemble import EnsemblePredictions
+from melanoma_dist.inference.trained_run import TrainedRun
+from melanoma_dist.storage.untrusted import read_text
+
+EXAMPLES = "example"
+_SCRIPTS = {"onnx": "predict_onnx.py", "torch": "predict_torch.py"}
+_USE = {
+    "onnx": """`ensemble.onnx` has all folds, `fold-<i>.onnx` one of them.
+`predict.py` needs onnxruntime, numpy and Pillow:
+
+```
+python predict.py ensemble.onnx IMAGE ...
+python verify.py
+```
+""",
+    "torch": """`ensemble.pt2` has all folds, `fold-<i>.pt2` one of them.
+`predict.py` needs torch, numpy and Pillow. Loading a `.pt2` file can run code: open your own files only.
+
+```
+python predict.py ensemble.pt2 IMAGE ...
+python verify.py
+```
+""",
+    "hub": """melanoma-dist loads the ensemble with calibration and operating points:
+
+```python
+import melanoma_dist
+
+print(melanoma_dist.load_hub("FOLDER").predict(["photograph.jpg"]).table())
+```
+
+timm loads the trunk of a fold. It gives features and no probabilities: pooling has no weights, or has them with the
+classifier in `head.safetensors`.
+
+```python
+import timm
+
+trunk = timm.create_model("local-dir:FOLDER/fold-0", pretrained=True)
+```
+""",
+}
+
+
+def card_of(run: TrainedRun) -> str:
+    """The model card of a run. Raises DataError if it is not there."""
+    path = run.folder.path / "model" / "README.md"
+    try:
+        return read_text(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the model card cannot be read ({error}). {REFINALIZE}") from error
+
+
+def write_readme(folder: Path, card: str, chosen: Format, about: Description, licence: ModelLicence) -> None:
+    """Write README.md: how to use the files, then the model card. For Hugging Face its header comes first."""
+    title, _, rest = card.partition("\n")
+    notes = f"Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
+    text = f"{title}\n\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{rest}"
+    (folder / "README.md").write_text((_header(about, licence) if chosen == "hub" else "") + text, encoding="utf-8")
+
+
+def tta_note(about: Description) -> str:
+    """Say how many orientations an export averages, and whether calibration was fixed for as many."""
+    count, fixed = about["tta"], about["tta_of_rules"]
+    averaged = f"Each image is predicted in {count} orientation{'s' * (count > 1)}."
+    if count == fixed:
+        return f"{averaged} Calibration and operating points were fixed for that number."
+    return (
+        f"{averaged} Calibration and operating points were fixed for {fixed}: with another number, probabilities are "
+        "less well calibrated, and the sensitivity of an operating point may differ."
+    )
+
+
+def _header(about: Description, licence: ModelLicence) -> str:
+    tags = "".join(f"- {tag}\n" for tag in ("dermoscopy", "melanoma", "medical", "timm", about["backbone"]))
+    return (
+        f"---\nlicense: {licence.identifier}\nlibrary_name: melanoma-dist\npipeline_tag: image-classification\n"
+        f"tags:\n{tags}---\n\n"
+    )
+
+
+def write_examples(folder: Path, images: Sequence[ParityImage], expected: EnsemblePredictions, synthetic: bool) -> None:
+    """Write example/expected.jsonl: what `predict` answers; and the images that the program drew.
+
+    Images of a data set belong to others: of them the folder has names and probabilities alone, unless ``synthetic``.
+    """
+    place = folder / EXAMPLES
+    place.mkdir()
+    lines = []
+    for row, image in enumerate(images):
+        probability = dict(zip(expected.labels, map(float, expected.probability[row]), strict=True))
+        called = dict(zip(expected.labels, map(bool, expected.positive[row]), strict=True))
+        lines.append(json.dumps({"image": f"{EXAMPLES}/{image.name}", "probability": probability, "called": called}))
+        if image.drawn or synthetic:
+            (place / image.name).write_bytes(image.data)
+    (place / "expected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def copy_scripts(folder: Path, chosen: Format) -> None:
+    """Copy the scripts that predict and verify without this package, where the format has them."""
+    if script := _SCRIPTS.get(chosen):
+        own = Path(standalone.__file__).parent
+        shutil.copyfile(own / script, folder / "predict.py")
+        shutil.copyfile(own / "verify.py", folder / "verify.py")

@@ -1,0 +1,110 @@
+"""The folder for Hugging Face: timm and this program load it again, and notice what was changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+import melanoma_dist
+from melanoma_dist.cli import main
+from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.errors import DataError
+from melanoma_dist.models.backbones import PublishedInput, build_trunk
+from melanoma_dist.models.hub import read_trunk, trunk_difference, write_trunk
+
+from .test_export import hashes
+from .test_predict import new_photograph
+
+
+@pytest.fixture(scope="module")
+def hub(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("hub") / "hub"
+    assert main(["export", str(finished), "--format", "hub", "--out", str(out), "--decode-threads", "1"]) == 0
+    return out
+
+
+def test_this_program_predicts_from_the_folder_to_the_bit(hub: Path, finished: Path, tmp_path: Path) -> None:
+    files = [new_photograph(tmp_path / f"{number}.jpg", number) for number in range(3)]
+    expected = melanoma_dist.load_run(finished).ensemble(threads=1).predict(files)
+    moved = Path(shutil.copytree(hub, tmp_path / "moved"))
+    answers = melanoma_dist.load_hub(moved, threads=1).predict(files)
+    np.testing.assert_array_equal(answers.calibrated, expected.calibrated)
+    np.testing.assert_array_equal(answers.positive, expected.positive)
+    assert answers.labels == expected.labels
+
+
+def test_timm_builds_the_trunk_that_was_trained(hub: Path, finished: Path) -> None:
+    ensemble = melanoma_dist.load_run(finished).ensemble(threads=1)
+    images = torch.randn(2, 3, 64, 64)
+    for fold in (0, 1):
+        trunk = timm.create_model(f"local-dir:{hub}/fold-{fold}", pretrained=True).eval()
+        own = ensemble.fold_model(fold).trunk.eval()
+        with torch.no_grad():
+            assert torch.equal(trunk.forward_features(images), own.forward_features(images))
+    assert tuple(trunk.pretrained_cfg["mean"]) == timm.create_model("test_resnet").pretrained_cfg["mean"]
+
+
+def test_a_training_starts_from_the_weights_of_a_fold(hub: Path) -> None:
+    file = hub / "fold-1/model.safetensors"
+    trunk = build_trunk(ModelConfig("test_resnet", str(file)), 64)
+    written = load_file(file)
+    assert written
+    assert all(torch.equal(value, written[name]) for name, value in trunk.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("test_vit", 96), ("test_vit", 160), ("test_convnext", 64), ("test_resnet", 64)]
+)
+def test_trunks_of_other_kinds_and_sizes_come_back(backbone: str, size: int, tmp_path: Path) -> None:
+    trunk = build_trunk(ModelConfig(backbone, "none"), size)
+    write_trunk(trunk, tmp_path, backbone, PublishedInput(size, (0.5,) * 3, (0.5,) * 3))
+    assert trunk_difference(trunk, read_trunk(tmp_path), size) == 0
+    assert trunk_difference(build_trunk(ModelConfig(backbone, "none"), size), read_trunk(tmp_path), size) > 0
+
+
+def test_the_card_has_the_header_of_hugging_face_and_no_folder_of_the_machine(hub: Path, finished: Path) -> None:
+    _, header, card = (hub / "README.md").read_text().split("---\n", 2)
+    about = yaml.safe_load(header)
+    assert about["license"] == "cc0-1.0"
+    assert about["pipeline_tag"] == "image-classification"
+    assert "load_hub" in card
+    assert json.loads((hub / "manifest.json").read_text())["files"] == hashes(hub)
+    texts = [path.read_text() for path in hub.rglob("*") if path.suffix in (".json", ".yaml", ".md", ".txt", ".jsonl")]
+    assert not any(str(finished.parents[1]) in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "decision_rules.json", "fold-0/model.safetensors", "fold-1/head.safetensors"]
+)
+def test_a_changed_or_missing_file_is_refused(name: str, hub: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hub, tmp_path / "hub"))
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    with pytest.raises(DataError, match="is not the file that was exported"):
+        melanoma_dist.load_hub(folder)
+    (folder / name).unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        melanoma_dist.load_hub(folder)
+
+
+def test_weights_of_another_model_are_refused(hub: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hub, tmp_path / "hub"))
+    file = folder / "fold-0/head.safetensors"
+    tensors = load_file(file)
+    save_file({name: value for name, value in tensors.items() if "linear" not in name}, file)
+    about = json.loads((folder / "config.json").read_text())
+    about["files"]["fold-0/head.safetensors"] = hashes(folder)["fold-0/head.safetensors"]
+    (folder / "config.json").write_text(json.dumps(about))
+    ensemble = melanoma_dist.load_hub(folder)
+    with pytest.raises(DataError, match="corrupt, or of another model"):
+        ensemble.fold_model(0)
+    (folder / "config.json").write_text(json.dumps(about | {"schema": 9}))
+    with pytest.raises(DataError, match="has schema 9"):
+        melanoma_dist.load_hub(folder)
