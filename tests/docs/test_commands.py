@@ -57,9 +57,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     for key, command in COMMANDS.items():
         monkeypatch.setitem(COMMANDS, key, dataclasses.replace(command, run=configurations.append))
     for check in (
-        "config.places.check_data",
         "distributed.preflight.check_flags",
         "distributed.preflight.check_gpus_here",
+        "config.places.check_data",  # last: a module that is imported now would keep the replacement
     ):
         monkeypatch.setattr(
             f"melanoma_dist.{check}", lambda _: None
