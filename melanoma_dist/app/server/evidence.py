@@ -43,7 +43,7 @@ def find_evidence(predictor: Predictor, photo: Photo, label: str) -> Evidence:
     column = ensemble.labels.index(label)
     [(images, _)] = ensemble.loader(Photographs.of([photo]), 1)
     grids = []
-    for model in ensemble.model.models:  # type: ignore[union-attr]
+    for model in ensemble.model.models:
         grid, why = grad_cam(model, images, column)
         if grid is None:
             return Evidence(None, f"There is no map: {why}.")
