@@ -30,6 +30,7 @@ from melanoma_dist.app.export.parity import (
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions, one_process
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.train.fold_data import input_format_of
@@ -105,11 +106,25 @@ def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
     for name, members, fold in [*parts, ("ensemble", models, None)]:
         path = folder / f"{name}{suffix}"
         with console.phase(f"exporting {path.name}"):
-            write(_graph(job, members), path, {**job.about, "folds": len(members), "file": name})
+            _try(write, job, _graph(job, members), path, {**job.about, "folds": len(members), "file": name})
             answer = load(path, job.ensemble.world.threads)
             parity = compare(path.name, answer, job.images, job.expected, job.run.image_size, fold)
         require_parity([parity])
         yield parity
+
+
+def _try(write: Write, job: _Export, graph: ExportedGraph, path: Path, about: Description) -> None:
+    """Write a file. Raises MelanomaDistError for a backbone that PyTorch's exporters cannot write."""
+    try:
+        write(graph, path, about)
+    except OSError:
+        raise
+    except Exception as error:  # exporters fail in a dozen ways on a backbone that they do not know
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise MelanomaDistError(
+            f"{path.name}: the exporter cannot write {about['backbone']} ({reason}). No file was kept. "
+            f"Try another format than --format {job.settings.format}."
+        ) from error
 
 
 def _graph(job: _Export, models: Sequence[nn.Module]) -> ExportedGraph:

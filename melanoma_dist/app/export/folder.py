@@ -9,27 +9,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from melanoma_dist.config.export import check_new_folder
+from melanoma_dist.errors import ConfigError
 from melanoma_dist.storage.atomic import MANIFEST, sha256
+from melanoma_dist.storage.locks import lock_folder
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
     """Create a folder: ``write`` puts files into an empty one beside it, which is then renamed.
 
-    Whatever ``write`` raises removes all of it. Raises ConfigError if the folder exists.
+    Whatever ``write`` raises removes all of it. Raises ConfigError if the folder exists, or if another command is
+    exporting to a folder of the same parent.
     """
     check_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)  # of an export that was killed
-    try:
-        aside.mkdir()
-        write(aside)
-        _seal(aside)
-        check_new_folder(folder)
-        os.rename(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    busy = ConfigError.of("out", folder, "another command is exporting to a folder beside it", "Wait for it.")
+    with lock_folder(folder.parent, busy):
+        aside = folder.with_name(f".{folder.name}.export")
+        shutil.rmtree(aside, ignore_errors=True)  # of an export that was killed
+        try:
+            aside.mkdir()
+            write(aside)
+            _seal(aside)
+            check_new_folder(folder)
+            os.rename(aside, folder)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
 
 
 def _seal(folder: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +22,9 @@ from melanoma_dist.app.export import parity
 from melanoma_dist.app.export.description import as_texts
 from melanoma_dist.cli import main
 from melanoma_dist.data.labels import DIAGNOSES
+from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.storage.atomic import MANIFEST
+from melanoma_dist.storage.locks import lock_folder
 
 from ..evaluate.holdout.conftest import FOLDS
 from .test_predict import new_photograph
@@ -264,8 +265,26 @@ def test_a_missing_package_is_named_with_the_extra(
 
 
 def test_what_a_killed_export_left_is_removed(finished: Path, export: Export, tmp_path: Path) -> None:
-    (tmp_path / ".hub.tmp/fold-0").mkdir(parents=True)
+    (tmp_path / ".hub.export/fold-0").mkdir(parents=True)
     (tmp_path / ".other.tmp").mkdir()
     export(finished, "--format", "hub", "--out", tmp_path / "hub")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tmp", "hub"]
-    shutil.rmtree(tmp_path / "hub")
+
+
+def test_two_exports_to_one_place_are_refused(finished: Path, export: Export, tmp_path: Path) -> None:
+    with lock_folder(tmp_path, MelanomaDistError()):
+        text = export(finished, "--format", "hub", "--out", tmp_path / "hub", code=2)
+    assert "another command is exporting to a folder beside it. Wait for it." in text
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_backbone_that_the_exporter_cannot_write_is_a_message(
+    run: Path, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Constraints violated\n(batch)!")
+
+    monkeypatch.setattr("torch.export.export", refuse)
+    text = export(run, code=1)
+    assert "fold-0.onnx: the exporter cannot write test_resnet (Constraints violated (batch)!)" in text
+    assert not [*(run / "export").iterdir()]
