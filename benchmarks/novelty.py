@@ -30,6 +30,7 @@ from melanoma_dist import console
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.photographs import Photographs
+from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.storage.images import SUFFIXES
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,7 +74,7 @@ def _row(novelty: npt.NDArray[np.float32]) -> list[str]:
     return [str(len(novelty)), f"{out} ({out / len(novelty):.1%})", *(f"{value:.2f}" for value in spread)]
 
 
-def _kinds(run: melanoma_dist.TrainedRun, settings: Settings) -> Iterator[tuple[str, Images | Photographs]]:
+def _kinds(run: TrainedRun, settings: Settings) -> Iterator[tuple[str, Images | Photographs]]:
     if settings.holdout:
         dataset = run.dataset(None)
         yield settings.holdout, Images.of(dataset, (dataset.manifest["split"] == settings.holdout).to_numpy())
