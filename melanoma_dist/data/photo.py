@@ -118,7 +118,12 @@ def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:
     Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
     """
     with open_image(data, PHOTOGRAPHS) as image:
-        pixels, _ = _prepared(image, size)
+        return prepare_image(image, size)
+
+
+def prepare_image(image: Image.Image, size: int) -> tuple[Image.Image, bytes]:
+    """The same of an image that is open. Raises as `prepare_bytes` does."""
+    pixels, _ = _prepared(image, size)
     return pixels, _encode(pixels)
 
 

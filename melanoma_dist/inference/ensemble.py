@@ -155,7 +155,8 @@ class Ensemble:
         batch_size: int | None = None,
         features: bool = False,
     ) -> EnsemblePredictions:
-        """Predict images of a data set, or photographs: paths of image files or their bytes.
+        """Predict images of a data set, or photographs: paths of image files, their bytes, images of Pillow, or
+        arrays [height, width, 3] of uint8.
 
         ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run. ``features`` adds the
         features of the upright images, where the run has any. On the CPU, with the

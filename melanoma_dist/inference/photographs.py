@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from melanoma_dist.data.photo import Photo, describe_failure, prepare_bytes
+from melanoma_dist.data.photo import Photo, describe_failure, prepare_bytes, prepare_image
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import FORMATS, MAX_BYTES
 from melanoma_dist.storage.untrusted import read_bytes
 
-Photograph = str | Path | bytes
+Photograph = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
+"""A file, its bytes, or its pixels: an image of Pillow or an array [height, width, 3] of red, green and blue."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,14 @@ class Photographs:
 
         Raises DataError for the first that cannot be read, and ConfigError for none at all.
         """
-        if isinstance(photographs, str | Path | bytes):
+        if isinstance(photographs, str | Path | bytes | Image.Image | np.ndarray):
             raise ConfigError("predict: give a list of images, also for one: predict([image]).")
         if not photographs:
             raise ConfigError("predict: name at least one image.")
         names, jpegs, sizes = [], [], []
         for at, photograph in enumerate(photographs):
-            name = f"image {at}" if isinstance(photograph, bytes) else str(photograph)
-            try:
-                data = photograph if isinstance(photograph, bytes) else read_bytes(Path(photograph), MAX_BYTES)
-                pixels, jpeg = prepare_bytes(data, size)
-            except FileNotFoundError as error:
-                raise DataError(f"{name}: no such file.") from error
-            except Exception as error:  # decoders fail in a dozen ways on corrupt bytes
-                reason = describe_failure(error)
-                raise DataError(f"{name}: cannot be read as an image ({reason}). Formats: {FORMATS}.") from error
+            name = str(photograph) if isinstance(photograph, str | Path) else f"image {at}"
+            pixels, jpeg = _prepare(name, photograph, size)
             names.append(name)
             jpegs.append(jpeg)
             sizes.append(pixels.size)
@@ -81,3 +76,27 @@ class Photographs:
     def image_id(self, row: int) -> str:
         """The file's name, or the position among the bytes that were given."""
         return self.image_ids[row]
+
+
+def _prepare(name: str, photograph: Photograph, size: int) -> tuple[Image.Image, bytes]:
+    try:
+        match photograph:
+            case Image.Image():
+                return prepare_image(photograph, size)
+            case np.ndarray():
+                return prepare_image(_from_array(photograph), size)
+            case bytes():
+                return prepare_bytes(photograph, size)
+            case _:
+                return prepare_bytes(read_bytes(Path(photograph), MAX_BYTES), size)
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: no such file.") from error
+    except Exception as error:  # decoders fail in a dozen ways on corrupt bytes
+        reason = describe_failure(error)
+        raise DataError(f"{name}: cannot be read as an image ({reason}). Formats: {FORMATS}.") from error
+
+
+def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"an array must be uint8 [height, width, 3], and this is {pixels.dtype} {list(pixels.shape)}")
+    return Image.fromarray(pixels)

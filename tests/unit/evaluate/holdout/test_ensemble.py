@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import melanoma_dist
 from melanoma_dist.artifacts.decision_rules import LabelRules
@@ -68,6 +69,10 @@ def test_a_photograph_is_predicted_like_the_same_image_of_the_data_set(finished:
     assert np.abs(predictions.raw - expected.raw).max() < 1e-6
     by_bytes = ensemble.predict([file.read_bytes() for file in files])
     assert np.array_equal(by_bytes.probability, predictions.probability)
+    open_images = [Image.open(file) for file in files]
+    assert np.array_equal(ensemble.predict(open_images).probability, predictions.probability)
+    arrays = [np.asarray(image.convert("RGB")) for image in open_images]
+    assert np.array_equal(ensemble.predict(arrays).probability, predictions.probability)
 
 
 def test_probabilities_are_the_mean_of_calibrated_folds_and_are_called_at_the_points_of_youden(
@@ -100,6 +105,10 @@ def test_what_cannot_be_predicted_is_refused_by_name(finished: Path, tmp_path: P
         ensemble.predict([tmp_path / "none.jpg"])
     with pytest.raises(ConfigError, match="give a list of images"):
         ensemble.predict(str(page))
+    with pytest.raises(ConfigError, match="give a list of images"):
+        ensemble.predict(np.zeros((2, 64, 64, 3), np.uint8))
+    with pytest.raises(DataError, match=r"image 0: .* an array must be uint8 \[height, width, 3\]"):
+        ensemble.predict([np.zeros((64, 64, 3))])
     with pytest.raises(ConfigError, match="at least one image"):
         ensemble.predict([])
     with pytest.raises(ConfigError, match="tta"):
