@@ -107,7 +107,7 @@ def test_what_cannot_be_predicted_is_refused_by_name(finished: Path, tmp_path: P
         ensemble.predict(str(page))
     with pytest.raises(ConfigError, match="give a list of images"):
         ensemble.predict(np.zeros((2, 64, 64, 3), np.uint8))
-    with pytest.raises(DataError, match=r"image 0: .* an array must be uint8 \[height, width, 3\]"):
+    with pytest.raises(DataError, match=r"image 0: .*an array must be uint8 \[height, width, 3\]"):
         ensemble.predict([np.zeros((64, 64, 3))])
     with pytest.raises(ConfigError, match="at least one image"):
         ensemble.predict([])
