@@ -49,9 +49,9 @@ class Predictor:
         """The run's data set; None if it cannot be read."""
         return None if self.known is None else self.known.own
 
-    def predict(self, photos: Sequence[InspectedPhoto]) -> list[ScoredImage]:
+    def predict(self, photos: Sequence[InspectedPhoto], neighbours: int = 0) -> list[ScoredImage]:
         """Score photos in one batch and mark those that the run has seen. Raises as `Ensemble.predict` does."""
-        scored = list(score_photos(self.ensemble, photos, self.tta, max(1, len(photos))))
+        scored = list(score_photos(self.ensemble, photos, self.tta, max(1, len(photos)), neighbours))
         return scored if self.known is None else list(self.known.mark(scored))
 
 

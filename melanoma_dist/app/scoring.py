@@ -16,6 +16,7 @@ from melanoma_dist.app.inspection import InspectedPhoto, inspect_photo
 from melanoma_dist.data.decode import in_processes
 from melanoma_dist.data.photo import Photo, PhotoJob
 from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photographs
 
 _CHUNK_ON_CPU = 64  # images between two signs of progress
@@ -34,6 +35,8 @@ class Scores:
     """[L] whether the mean reaches the label's threshold."""
     novelty: float
     """How unlike the training images it is, see `RunFeatures.novelty`; NaN for a run without features."""
+    nearest: tuple[tuple[str, float], ...] = ()
+    """Ids of the most similar training images with their similarity; empty unless asked for, or without features."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +86,31 @@ def _chunks(photos: Iterable[InspectedPhoto], readable: int) -> Iterator[list[In
 
 
 def score_photos(
-    ensemble: Ensemble, photos: Sequence[InspectedPhoto], tta: int, batch_size: int
+    ensemble: Ensemble, photos: Sequence[InspectedPhoto], tta: int, batch_size: int, neighbours: int = 0
 ) -> Iterator[ScoredImage]:
-    """Yield the photos in order, scored together."""
+    """Yield the photos in order, scored together. ``neighbours``: number of similar training images to look up."""
     readable = [each.photo for each in photos if each.photo.jpeg is not None]
-    scores = iter(_predict(ensemble, readable, tta, batch_size) if readable else [])
+    scores = iter(_predict(ensemble, readable, tta, batch_size, neighbours) if readable else [])
     for each in photos:
         yield ScoredImage(each.photo, each.blur, next(scores) if each.photo.jpeg is not None else None)
 
 
-def _predict(ensemble: Ensemble, photos: list[Photo], tta: int, batch_size: int) -> list[Scores]:
-    known = ensemble.run_features
+def _predict(ensemble: Ensemble, photos: list[Photo], tta: int, batch_size: int, neighbours: int) -> list[Scores]:
     predictions = ensemble.predict(Photographs.of(photos), tta, batch_size, features=True)
     folds = predictions.calibrated.transpose(1, 0, 2)
-    novelty = np.full(len(photos), np.nan) if known is None else known.novelty(predictions.features)
-    return [Scores(*each) for each in zip(folds, predictions.probability, predictions.positive, novelty, strict=True)]
+    novelty, nearest = _compare(ensemble.run_features, predictions.features, len(photos), neighbours)
+    columns = (folds, predictions.probability, predictions.positive, novelty, nearest)
+    return [Scores(*each) for each in zip(*columns, strict=True)]
+
+
+def _compare(
+    known: RunFeatures | None, features: tuple[npt.NDArray[np.float32], ...], count: int, neighbours: int
+) -> tuple[npt.NDArray[np.float32], list[tuple[tuple[str, float], ...]]]:
+    """The novelty of each image, and its nearest training images."""
+    if known is None:
+        return np.full(count, np.nan, dtype=np.float32), [()] * count
+    if not neighbours:
+        return known.novelty(features), [()] * count
+    similar = known.nearest(features, neighbours)
+    pairs = zip(similar.image_ids.tolist(), similar.similarity.tolist(), strict=True)
+    return known.novelty(features), [tuple(zip(ids, values, strict=True)) for ids, values in pairs]

@@ -248,7 +248,7 @@ function result(item) {
     return failure(detail, () => session.retry(item));
   }
   if (!item.answer) return element("p", { class: "card busy" }, text("waiting"));
-  return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42));
+  return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42), item.url);
 }
 
 async function fetchPictures() {

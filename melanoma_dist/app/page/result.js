@@ -2,7 +2,7 @@
 import { drawScale } from "./scale.js";
 import { element, labelName, list, number, percent, plural, text } from "./text.js";
 
-export function showResult(answer, model, width) {
+export function showResult(answer, model, width, url) {
   if (answer.error) return failure(text("failedText", { reason: sentence(answer.error) }));
   const label = model.headline;
   return element(
@@ -12,7 +12,7 @@ export function showResult(answer, model, width) {
     headline(answer, model, label),
     element("div", { class: "card" }, scaleBox(answer, model, label, width), pointsTable(answer, model, label)),
     others(answer, model),
-    neighbours(answer),
+    neighbours(answer, url),
     element("p", { class: "quiet small hash" }, text("technical", { ...answer, sha256: answer.sha256 })),
   );
 }
@@ -34,8 +34,9 @@ function sentence(message) {
 }
 
 function doubts(answer) {
-  const unchecked = answer.seen_in_training === "not checked";
-  const sentences = [...answer.doubts, ...(unchecked ? [text("notChecked")] : [])];
+  const unchecked = answer.seen_in_training === "not checked" ? [text("notChecked")] : [];
+  const unmeasured = answer.out_of_distribution == null ? [text("notMeasured")] : [];
+  const sentences = [...answer.doubts, ...unchecked, ...unmeasured];
   if (!sentences.length) return element("p", { class: "no-doubts quiet" }, text("noDoubts"));
   return element(
     "section",
@@ -134,7 +135,7 @@ function otherLabel(answer, rules, label) {
   );
 }
 
-function neighbours(answer) {
+function neighbours(answer, url) {
   if (!answer.neighbours?.length) return null;
   const cases = answer.neighbours.map((each) =>
     element(
@@ -143,7 +144,7 @@ function neighbours(answer) {
       element("img", { alt: "", "data-picture": each.picture, width: 120, height: 120 }),
       element("strong", {}, each.diagnoses.map(labelName).join(", ") || "–"),
       element("span", { class: "quiet small" }, text("similarity", { value: number(each.similarity) })),
-      element("span", { class: "quiet small" }, each.image_id),
+      element("span", { class: "quiet small" }, [each.image_id, each.collections.join("+"), each.licence].filter(Boolean).join(" · ")),
     ),
   );
   return element(
@@ -151,6 +152,10 @@ function neighbours(answer) {
     { class: "card neighbours" },
     element("h3", {}, text("neighbours")),
     element("p", { class: "quiet small" }, text("neighboursHint")),
-    element("ul", {}, ...cases),
+    element("ul", {}, ...(url ? [yours(url)] : []), ...cases),
   );
+}
+
+function yours(url) {
+  return element("li", { class: "yours" }, element("img", { src: url, alt: "", width: 120, height: 120 }), element("strong", {}, text("yours")));
 }

@@ -73,7 +73,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         grid = None if evidence.grid is None else evidence.grid.astype(np.float64).round(4).tolist()
         return JSONResponse(
             {"model": service.model, "label": label, "sha256": photo.photo.source_sha256, "grid": grid,
-             "note": evidence.note}
+             "trust": evidence.trust, "note": evidence.note}
         )  # fmt: skip
 
 
@@ -99,6 +99,14 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
         if name not in service.examples:
             raise Problem(404, "There is no such example. /v1/examples lists them.")
         return Response(service.examples[name].jpeg, media_type="image/jpeg")
+
+    @app.get("/v1/cases/{image_id}", responses=_problems(404))
+    async def case(image_id: str) -> Response:
+        """Return a training image, such as a neighbour of an answer, as JPEG."""
+        picture = service.cases.picture(image_id)
+        if picture is None:
+            raise Problem(404, "There is no picture of that case.")
+        return Response(picture, media_type="image/jpeg")
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -5,27 +5,28 @@ The first signal drains: requests that were received are answered, no new ones a
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import secrets
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
 from melanoma_dist import console
 from melanoma_dist.app.inspection import inspect_bytes
 from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.server.api import build_app
 from melanoma_dist.app.server.description import PURPOSE
-from melanoma_dist.app.server.examples import Example, choose_examples
 from melanoma_dist.app.server.service import Service
 from melanoma_dist.config.serve import ServeConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 
@@ -49,9 +50,11 @@ def serve(settings: ServeConfig) -> None:
     listener = _listen(settings)
     service = start_service(run, settings)
     try:
+        listener.listen()
         _announce(run, settings, listener, access)
         _Server(_config(build_app(service, settings, access.token), settings)).run([listener])
     finally:
+        listener.close()
         service.close()
     console.info("stopped: all requests were answered.")
 
@@ -70,38 +73,29 @@ def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
     gpus = min(settings.gpus, 1)
     predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
     decoders = min(len(os.sched_getaffinity(0)), _MAX_DECODERS)
-    service = Service(predictor, settings, _examples(run, predictor, settings), decoders)
+    dataset = None if known is None else run.dataset(settings.dataset)
+    service = Service(predictor, settings, dataset, decoders)
     with console.phase("warming up"):
         predictor.predict([inspect_bytes("warm-up", _noise(), run.image_size)])
     return service
 
 
-def _examples(run: TrainedRun, predictor: Predictor, settings: ServeConfig) -> list[Example]:
-    if predictor.known is None:
-        return []
-    threshold = predictor.limits.thresholds[run.labels.index(HEADLINE)]
-    return choose_examples(run, run.dataset(settings.dataset), threshold)
-
-
 def _noise() -> bytes:
     """An image that is not blank, as PNG."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def _listen(settings: ServeConfig) -> socket.socket:
-    """Open the port before anything heavy is loaded. Connections wait until the server is warm."""
+    """Take the port before anything heavy is loaded. Connections are refused until the server is warm."""
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
+        with ExitStack() as cleanup:
+            listener = cleanup.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((settings.host, settings.port))
+            cleanup.pop_all()
     except OSError as error:
         place = f"--host {settings.host} --port {settings.port}"
         raise ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another --port.") from error

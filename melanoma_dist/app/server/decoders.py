@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import queue
 import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -32,18 +33,21 @@ class Decoders:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOAD)
         self._processes = [_Decoder(context, image_size, max_pixels, seconds) for _ in range(count)]
-        self._idle: asyncio.Queue[_Decoder] = asyncio.Queue()
+        self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
         for process in self._processes:
-            self._idle.put_nowait(process)
+            self._idle.put(process)
         self._threads = ThreadPoolExecutor(count, "decoder")  # each waits for one process
 
     async def inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
         """Prepare an image as `predict` does. Never raises for bad images, not even for those that kill a decoder."""
-        process = await self._idle.get()
-        work = asyncio.get_running_loop().run_in_executor(self._threads, process.inspect, image_id, data)
-        # A request that is given up leaves its process at work: it becomes idle when it is done.
-        work.add_done_callback(lambda _: self._idle.put_nowait(process))
-        return await asyncio.shield(work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._inspect, image_id, data)
+
+    def _inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
+        process = self._idle.get()  # there are as many threads as processes
+        try:
+            return process.inspect(image_id, data)
+        finally:
+            self._idle.put(process)
 
     def pids(self) -> list[int]:
         """The processes that live now."""

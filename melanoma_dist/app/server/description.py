@@ -57,6 +57,7 @@ def describe_model(predictor: Predictor) -> Description:
         },
         "input_side": predictor.limits.side,
         "seen_in_training_is_checked": predictor.checked,
+        "out_of_distribution_is_checked": predictor.ensemble.run_features is not None,
         "finished": run.summary.finished,
     }
 

@@ -1,19 +1,21 @@
-"""Where in an image the folds found evidence for a label: the one place that knows how it is computed."""
+"""Where in an image the folds found evidence for a label, for an answer over HTTP."""
 
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.data.photo import Photo
+from melanoma_dist.inference.explanation import explain
 from melanoma_dist.inference.photographs import Photographs
-from melanoma_dist.inference.saliency import grad_cam
+
+_MEANING = "It shows what the answer rests on, not whether the reason is a medical one."
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Evidence:
 
     grid: npt.NDArray[np.float32] | None
     """[h, w] of 0 to 1, the mean over the folds; None where there is no map."""
+    trust: float | None
+    """0 to 1, see `Explanation.trust`; None where there is no map."""
     note: str
     """How far to trust it, or why there is no map."""
 
@@ -34,18 +38,10 @@ class Evidence:
         return buffer.getvalue()
 
 
-_NOTE = "It shows what the answer rests on, not whether the reason is a medical one."
-
-
 def find_evidence(predictor: Predictor, photo: Photo, label: str) -> Evidence:
-    """Compute the map of one prepared photo, on the thread that owns the models."""
-    ensemble = predictor.ensemble
-    column = ensemble.labels.index(label)
-    [(images, _)] = ensemble.loader(Photographs.of([photo]), 1)
-    grids = []
-    for model in ensemble.model.models:
-        grid, why = grad_cam(model, images, column)
-        if grid is None:
-            return Evidence(None, f"There is no map: {why}.")
-        grids.append(grid[0].float())
-    return Evidence(torch.stack(grids).mean(0).cpu().numpy(), _NOTE)
+    """Compute and check the map of one prepared photo, on the thread that owns the models."""
+    [explanation] = explain(predictor.ensemble, Photographs.of([photo]), label)
+    if explanation.evidence is None:
+        return Evidence(None, None, explanation.sentence)
+    trust = None if math.isnan(explanation.trust) else explanation.trust
+    return Evidence(explanation.evidence, trust, f"{explanation.sentence} {_MEANING}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.data.manifest import Dataset
@@ -28,6 +29,11 @@ class Example:
     kind: str
     """``positive``, ``negative`` or ``doubtful``."""
     jpeg: bytes
+
+
+def headline_threshold(predictor: Predictor) -> float:
+    """The calibrated probability from which the headline label is called."""
+    return predictor.limits.thresholds[predictor.run.labels.index(HEADLINE)]
 
 
 def choose_examples(run: TrainedRun, dataset: Dataset, threshold: float) -> list[Example]:

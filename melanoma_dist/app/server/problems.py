@@ -8,8 +8,6 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from melanoma_dist import console
-
 
 class Problem(Exception):
     """A request that is refused or fails. ``detail`` is for the client."""
@@ -34,8 +32,7 @@ async def answer_problem(request: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request that failed by a mistake of the program: its trace goes to standard error, not to the client."""
-    console.error(f"error: {request.method} {request.url.path}: {type(error).__name__}: {error}")
+    """Answer a request that failed by a mistake of the program. The server logs its trace; the client sees none."""
     return await answer_problem(request, Problem(500, _UNEXPECTED))
 
 

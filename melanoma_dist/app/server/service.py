@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from starlette.requests import Request
@@ -21,20 +22,23 @@ from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.server.audit import EXPLAINED, PREDICTED, Audit
+from melanoma_dist.app.server.cases import Cases
 from melanoma_dist.app.server.decoders import Decoders
 from melanoma_dist.app.server.description import PURPOSE, describe_limits, describe_model, fingerprint, identify_model
 from melanoma_dist.app.server.engine import Engine
 from melanoma_dist.app.server.evidence import Evidence, find_evidence
-from melanoma_dist.app.server.examples import Example
+from melanoma_dist.app.server.examples import choose_examples, headline_threshold
 from melanoma_dist.app.server.limits import Occupancy, Share
 from melanoma_dist.app.server.measurements import Measurements
 from melanoma_dist.app.server.problems import Problem
 from melanoma_dist.app.server.uploads import Upload, receive
 from melanoma_dist.config.serve import ServeConfig
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.train.fold_data import evaluation_batch
 
 _UNREADABLE = "unreadable"
+_NEIGHBOURS = 5
 _MOST_BYTES = 2**30  # of the uploads of all requests together
 
 Answer = dict[str, object]
@@ -51,8 +55,11 @@ class _Exchange:
 class Service:
     """Answers requests with one predictor."""
 
-    def __init__(self, predictor: Predictor, settings: ServeConfig, examples: list[Example], decoders: int) -> None:
-        """``decoders``: number of processes that decode images."""
+    def __init__(self, predictor: Predictor, settings: ServeConfig, dataset: Dataset | None, decoders: int) -> None:
+        """``dataset``: the run's own, if it can be read. ``decoders``: number of processes that decode images."""
+        run = predictor.run
+        examples = [] if dataset is None else choose_examples(run, dataset, headline_threshold(predictor))
+        self.cases = Cases(run, dataset)
         self.settings = settings
         self.examples = {example.name: example for example in examples}
         self.occupancy = Occupancy(settings.queue, _MOST_BYTES)
@@ -64,7 +71,8 @@ class Service:
         pixels = settings.max_megapixels * 1_000_000
         self.decoders = Decoders(decoders, predictor.run.image_size, pixels, settings.timeout / 2)
         batch_size = settings.batch_size or evaluation_batch(predictor.run.config)
-        self.engine = Engine(predictor.predict, batch_size, self._observe)
+        predict = partial(predictor.predict, neighbours=_NEIGHBOURS)
+        self.engine = Engine(predict, batch_size, self._observe)
 
     def close(self) -> None:
         """End the engine after its last batch, and all processes."""
@@ -132,9 +140,11 @@ class Service:
             "folds_disagree": list(doubts.disagree) if doubts else [],
             "doubts": doubts.sentences if doubts else [],
             "folds": {},
+            "neighbours": [],
         }
         if image.scores is not None:
             row["folds"] = {label: image.scores.folds[:, at].tolist() for at, label in enumerate(limits.labels)}
+            row["neighbours"] = [self.cases.describe(*each) for each in image.scores.nearest]
         return row
 
     def _observe(self, images: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ Starlette's own parser moves files above 1 MB to temporary files. Here it never 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from melanoma_dist.app.server.problems import Problem
 from melanoma_dist.config.serve import ServeConfig
 
 _MEGABYTE = 1_000_000
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would log a line per malformed form
 _MAX_FIELDS = 16  # fields that are no files; none is needed
 _MAX_NAME = 255  # characters of a file's name that come back in the answer
 _FORM = "multipart/form-data"
@@ -34,6 +36,16 @@ class Upload:
 
 class _Parser(MultiPartParser):
     spool_max_size = 2**62  # bytes of a file in memory: never move it to the disk
+    complete = False
+
+    def on_end(self) -> None:
+        """Note that the last boundary arrived. Without it the last file may be cut, or missing."""
+        self.complete = True
+
+    def close(self) -> None:
+        """Free all files, also those that never ended."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 async def receive(request: Request, settings: ServeConfig, share: Share) -> list[Upload]:
@@ -48,6 +60,13 @@ async def receive(request: Request, settings: ServeConfig, share: Share) -> list
     parser = _Parser(request.headers, _counted(request, limit, share), max_files=settings.max_files,
                      max_fields=_MAX_FIELDS, max_part_size=1024)  # fmt: skip
     try:
+        return await _read(parser, settings)
+    finally:
+        parser.close()
+
+
+async def _read(parser: _Parser, settings: ServeConfig) -> list[Upload]:
+    try:
         async with asyncio.timeout(settings.timeout):
             form = await parser.parse()
     except TimeoutError:
@@ -58,12 +77,12 @@ async def receive(request: Request, settings: ServeConfig, share: Share) -> list
         raise Problem(400, "The client closed the connection before the request was complete.") from None
     except (ValueError, LookupError) as error:  # names and boundaries that are no text
         raise Problem(400, f"The form cannot be read ({type(error).__name__}).") from None
+    if not parser.complete:
+        raise Problem(400, "The form ends before its last boundary.")
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    uploads = [Upload((file.filename or "")[:_MAX_NAME], await file.read()) for file in files]
-    await form.close()
-    if not uploads:
+    if not files:
         raise Problem(400, "The form holds no file: curl -F images=@lesion.jpg URL.")
-    return uploads
+    return [Upload((file.filename or "")[:_MAX_NAME], await file.read()) for file in files]
 
 
 def _check_announced(request: Request, limit: int) -> None:

@@ -55,11 +55,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(Request(raw.folder, ("2019",), size=64, synthetic=True, holdout=0.3), place / "prepared")
 
 
-def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0) -> Path:
+def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0, image_size: int = 32) -> Path:
     """A finished run of two folds in ``folder``."""
     config: RunConfig = tiny(
         backbone="test_resnet", head_norm="batch", epochs=1, folds=FOLDS, batch_size=9, optimizer="adam", lr=1e-2,
-        data=str(data.folder), runs=folder, name=name, seed=seed,
+        data=str(data.folder), runs=folder, name=name, seed=seed, image_size=image_size,
     )  # fmt: skip
     folds = make_folds(data.manifest, LABEL_SETS[config.data.labels], FOLDS, config.seed)
     run = locate_run(config, data)

@@ -1,0 +1,101 @@
+"""A file that crashes, blocks or bloats its decoder is that image's error; the next image is decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from melanoma_dist.app.inspection import inspect_bytes
+from melanoma_dist.app.server.decoders import Decoders
+
+from .conftest import lesion
+
+
+@pytest.fixture
+def decoders() -> Iterator[Decoders]:
+    pool = Decoders(1, image_size=64, max_pixels=1_000_000, seconds=5)
+    yield pool
+    pool.close()
+
+
+def error(decoders: Decoders, data: bytes) -> str:
+    photo = asyncio.run(decoders.inspect("image", data)).photo
+    return "" if photo.jpeg else photo.failures[0][1]
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size and whose pixels are few bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(3_000_000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def test_images_are_prepared_as_by_the_command(decoders: Decoders) -> None:
+    result = asyncio.run(decoders.inspect("image", lesion(0)))
+    expected = inspect_bytes("image", lesion(0), 64)
+    assert result == expected
+
+
+def test_a_killed_decoder_is_replaced(decoders: Decoders) -> None:
+    [first] = decoders.pids()
+
+    async def crash() -> str:
+        os.kill(first, signal.SIGSTOP)  # so that it dies in the middle of the image
+        waiting = asyncio.create_task(decoders.inspect("image", lesion(0)))
+        await asyncio.sleep(0.3)
+        os.kill(first, signal.SIGKILL)
+        return (await waiting).photo.failures[0][1]
+
+    assert asyncio.run(crash()) == "its decoder crashed"
+    assert decoders.pids() != [first]
+    assert error(decoders, lesion(1)) == ""
+
+
+def test_a_decoder_that_hangs_is_replaced_after_its_time() -> None:
+    pool = Decoders(1, image_size=64, max_pixels=1_000_000, seconds=0.5)
+    [first] = pool.pids()
+    os.kill(first, signal.SIGSTOP)
+    start = time.monotonic()
+    assert "took more than 0.5 s" in error(pool, lesion(0))
+    assert time.monotonic() - start < 5
+    assert error(pool, lesion(1)) == ""
+    pool.close()
+
+
+@pytest.mark.parametrize("size", [(30_000, 30_000), (65_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_bomb_is_refused_by_its_header(decoders: Decoders, size: tuple[int, int]) -> None:
+    start = time.monotonic()
+    assert error(decoders, png_of(*size))
+    assert time.monotonic() - start < 2
+    assert error(decoders, lesion(0)) == ""
+
+
+def test_an_image_above_the_limit_of_the_server_is_refused(decoders: Decoders) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((1200, 1000), 50).convert("RGB").save(buffer, "JPEG")
+    assert "1,200,000 pixels, more than the 1,000,000" in error(decoders, buffer.getvalue())
+
+
+def test_processes_leave_no_core_dump_and_end_with_the_pool() -> None:
+    pool = Decoders(2, image_size=64, max_pixels=1_000_000, seconds=5)
+    pids = pool.pids()
+    assert len(pids) == 2
+    for pid in pids:
+        with open(f"/proc/{pid}/limits") as limits:
+            [core] = [line for line in limits if line.startswith("Max core file size")]
+        assert core.split()[4:6] == ["0", "0"]
+    pool.close()
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
