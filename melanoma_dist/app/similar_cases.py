@@ -10,6 +10,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions
 
 _SHOWN = 3
+_CHALLENGES = ("2017", "2018", "2019")
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,26 @@ def similar_cases(
         return [[] for _ in predictions.image_ids]
     nearest = ensemble.run_features.nearest(predictions.features, count)
     return [
-        [_case(own, str(image_id), float(similarity)) for image_id, similarity in zip(ids, similarities, strict=True)]
+        [
+            describe_case(own, str(image_id), float(similarity))
+            for image_id, similarity in zip(ids, similarities, strict=True)
+        ]
         for ids, similarities in zip(nearest.image_ids, nearest.similarity, strict=True)
     ]
 
 
-def _case(own: Dataset | None, image_id: str, similarity: float) -> SimilarCase:
+def describe_case(own: Dataset | None, image_id: str, similarity: float) -> SimilarCase:
+    """A case with what the run's data set knows of it."""
     if own is None:
         return SimilarCase(image_id, similarity, "", "", "")
     row = own.manifest[own.manifest["image_id"] == image_id].iloc[0]
     if own.synthetic:
         return SimilarCase(image_id, similarity, known_labels(row), "synthetic", "")
-    years = [int(year) for year in row["years"].split("+")]
-    return SimilarCase(image_id, similarity, known_labels(row), _source(years), _licence(years))
+    collections = row["years"].split("+")
+    years = [int(name) for name in collections if name in _CHALLENGES]
+    others = [name for name in collections if name not in _CHALLENGES]
+    source = " and ".join([*([_source(years)] if years else []), *others])
+    return SimilarCase(image_id, similarity, known_labels(row), source, _licence(years))
 
 
 def _source(years: list[int]) -> str:
@@ -64,6 +72,6 @@ def _source(years: list[int]) -> str:
 
 
 def _licence(years: list[int]) -> str:
-    """The most liberal licence under which one of the challenges published the image."""
+    """The most liberal licence under which one of the challenges published the image; empty for none of them."""
     licences = [file.licence for file in official_files(years, ["images"])]
-    return min(licences, key=lambda licence: licence.non_commercial).short
+    return min(licences, key=lambda licence: licence.non_commercial).short if licences else ""

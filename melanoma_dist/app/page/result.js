@@ -142,9 +142,9 @@ function neighbours(answer, url) {
       "li",
       {},
       element("img", { alt: "", "data-picture": each.picture, width: 120, height: 120 }),
-      element("strong", {}, each.diagnoses.map(labelName).join(", ") || "–"),
+      element("strong", {}, each.diagnosis.replaceAll(/\b[A-Z]{2,5}\b/g, labelName) || "–"),
       element("span", { class: "quiet small" }, text("similarity", { value: number(each.similarity) })),
-      element("span", { class: "quiet small" }, [each.image_id, each.collections.join("+"), each.licence].filter(Boolean).join(" · ")),
+      element("span", { class: "quiet small" }, [each.image_id, each.source, each.licence].filter(Boolean).join(" · ")),
     ),
   );
   return element(

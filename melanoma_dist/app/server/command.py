@@ -73,8 +73,7 @@ def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
     gpus = min(settings.gpus, 1)
     predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
     decoders = min(len(os.sched_getaffinity(0)), _MAX_DECODERS)
-    dataset = None if known is None else run.dataset(settings.dataset)
-    service = Service(predictor, settings, dataset, decoders)
+    service = Service(predictor, settings, predictor.own_dataset, decoders)
     with console.phase("warming up"):
         predictor.predict([inspect_bytes("warm-up", _noise(), run.image_size)])
     return service

@@ -90,12 +90,6 @@ def official_files(
     )
 
 
-def licence_of_images(year: str) -> str:
-    """The licence of a challenge's images, in short; empty for another collection."""
-    known = year.isdecimal() and int(year) in _FILES
-    return next((file.licence.short for file in official_files([int(year)], ("images",))), "") if known else ""
-
-
 def _files_2017() -> Iterator[OfficialFile]:
     """List the files of 2017. The archives of its images hold its metadata tables."""
     for split, images, masks, labels, count in (

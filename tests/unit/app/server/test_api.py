@@ -135,7 +135,7 @@ def test_examples_and_neighbours_are_images_of_the_run(client: TestClient) -> No
     nearest = answer["neighbours"][0]
     assert nearest["image_id"] == examples[0]["name"]
     assert nearest["similarity"] == pytest.approx(1, abs=0.01)
-    assert nearest["licence"] == "synthetic"
+    assert nearest["source"] == "synthetic"
     assert client.get(nearest["picture"]).content == picture
     assert client.get("/v1/cases/nobody").status_code == 404
     assert client.get("/v1/examples/nobody").status_code == 404
