@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 from melanoma_dist.artifacts.decision_rules import LabelRules
@@ -20,6 +22,7 @@ INPUT_RULE = (
     "never enlarge) and store as JPEG of quality 92, as predict.py does: the models were trained on such images."
 )
 Description = dict[str, Any]
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Description:
@@ -29,7 +32,7 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
     return {
         "schema": SCHEMA,
         "use": USE,
-        "data": SYNTHETIC if run.synthetic else f"ISIC challenges: {', '.join(run.summary.data.years)}",
+        "data": SYNTHETIC if run.synthetic else f"collections {', '.join(run.summary.data.years)}",
         "licence": licence,
         "run": run.folder.path.resolve().name,
         "backbone": run.config.model.backbone,
@@ -50,7 +53,7 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
         "data_fingerprint": run.fingerprint,
         "weights_sha256": {str(fold): digest for fold, digest in ensemble.weights_sha256.items()},
         "trained_with": _program(run),
-        "exported_with": asdict(current_environment()) | {"machine": None},
+        "exported_with": _own_program(),
     }
 
 
@@ -62,6 +65,18 @@ def _calibration(run: TrainedRun, label: str) -> dict[str, Any] | None:
 def _program(run: TrainedRun) -> dict[str, Any]:
     environment = read_run_record(run.folder.record).environment
     return {"version": environment.version, "commit": environment.commit, "code": environment.code}
+
+
+def _own_program() -> dict[str, Any]:
+    environment = current_environment()
+    installed = {name: version(name) for name in _PACKAGES if find_spec(name)}
+    return {
+        "version": environment.version,
+        "commit": environment.commit,
+        "code": environment.code,
+        "python": environment.python,
+        "libraries": environment.libraries | installed,
+    }
 
 
 def as_texts(description: Description) -> dict[str, str]:

@@ -10,7 +10,8 @@ from melanoma_dist.inference.trained_run import TrainedRun
 
 _WEIGHTS = (
     "The weights come from a training on the images below. Whether a licence of images extends to weights is disputed: "
-    "whoever passes the weights on decides, and answers for it."
+    "whoever passes the weights on decides, and answers for it. If images of another owner were prepared in the layout "
+    "of a challenge, that owner's terms hold instead."
 )
 _PROGRAM = "The program that trained and exported them, melanoma-dist, is under the Apache License 2.0."
 
