@@ -67,10 +67,10 @@ def card_of(run: TrainedRun) -> str:
 
 
 def write_readme(folder: Path, card: str, chosen: Format, about: Description, licence: ModelLicence) -> None:
-    """Write README.md: how to use the files, then the model card. For Hugging Face its header comes first."""
-    title, _, rest = card.partition("\n")
+    """Write README.md: the model card, with the use of the files behind its first lines; for Hugging Face a header."""
+    start, mark, rest = card.partition("\n## ")
     notes = f"Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
-    text = f"{title}\n\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{rest}"
+    text = f"{start}\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{mark}{rest}"
     (folder / "README.md").write_text((_header(about, licence) if chosen == "hub" else "") + text, encoding="utf-8")
 
 

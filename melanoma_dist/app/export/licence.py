@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from melanoma_dist.app.export.description import USE
-from melanoma_dist.data.download.catalogue import CITATIONS, official_files
+from melanoma_dist.data.download.catalogue import CITATIONS, Licence, official_files
 from melanoma_dist.inference.trained_run import TrainedRun
 
 _WEIGHTS = (
@@ -13,7 +14,8 @@ _WEIGHTS = (
     "whoever passes the weights on decides, and answers for it. If images of another owner were prepared in the layout "
     "of a challenge, that owner's terms hold instead."
 )
-_PROGRAM = "The program that trained and exported them, melanoma-dist, is under the Apache License 2.0."
+_STARTS = {"none": "", "imagenet": "They began with published ImageNet weights of timm, which have a licence too."}
+_END = f"The program that trained and exported them, melanoma-dist, is under the Apache License 2.0.\n\n{USE}\n"
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,25 @@ class ModelLicence:
 
 
 def model_licence(run: TrainedRun) -> ModelLicence:
-    """The licence that the strictest of the run's training data suggests. Weights that it began with may add theirs."""
+    """The licence that the strictest of the training images suggests. Weights that a run began with may add theirs."""
+    began = _STARTS.get(run.config.model.weights, "They began with weights from a file, which may have a licence too.")
     if run.synthetic:
-        text = "The weights come from a training on images that melanoma-dist drew. They are free to use."
-        return ModelLicence("CC0", "cc0-1.0", _text(text))
-    known = {year: official_files((year,), ("images",))[0].licence for year in CITATIONS}
-    years = {name: known.get(int(name)) if name.isdigit() else None for name in run.summary.data.years}
-    lines = [f"- {name}: {f'{each.name}, {each.url}' if each else 'licence unknown: ask its owner'}"
-             for name, each in years.items()]  # fmt: skip
-    began = run.config.model.weights
-    start = {"none": "", "imagenet": "They began with published ImageNet weights of timm, which have a licence too."}
-    text = _text("\n".join([_WEIGHTS, "", *lines, "", start.get(began, "They began with a file of the user's own.")]))
-    if None in years.values():
-        return ModelLicence("unknown", "other", text)
-    if any(each.non_commercial for each in years.values() if each):
-        return ModelLicence("CC BY-NC 4.0 (of the training images)", "cc-by-nc-4.0", text)
-    return ModelLicence("CC0 (of the training images)", "cc0-1.0", text)
+        lines, licences = ["- images that melanoma-dist drew: free to use"], []
+    else:
+        known = {str(year): official_files((year,), ("images",))[0].licence for year in CITATIONS}
+        licences = [known.get(name) for name in run.summary.data.years]
+        lines = [
+            f"- {name}: {f'{each.name}, {each.url}' if each else 'licence unknown: ask its owner'}"
+            for name, each in zip(run.summary.data.years, licences, strict=True)
+        ]
+    short, identifier = _strictest(licences, bool(began))
+    return ModelLicence(short, identifier, "\n".join([_WEIGHTS, "", *lines, "", *([began, ""] if began else []), _END]))
 
 
-def _text(about_weights: str) -> str:
-    return f"{about_weights.strip()}\n\n{_PROGRAM}\n\n{USE}\n"
+def _strictest(licences: Sequence[Licence | None], began: bool) -> tuple[str, str]:
+    """The licence for people, and by Hugging Face's name, of images and weights to begin with."""
+    if None in licences:
+        return "unknown", "other"
+    if any(each.non_commercial for each in licences if each):
+        return "CC BY-NC 4.0 (of training images)", "cc-by-nc-4.0"
+    return ("that of the weights it began with", "other") if began else ("CC0 (of training images)", "cc0-1.0")

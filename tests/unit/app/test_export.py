@@ -161,6 +161,7 @@ def test_the_folder_is_complete_and_hashed(exported: Path, finished: Path) -> No
                      "LICENSE.txt", "predict.py", "verify.py", "example", MANIFEST}  # fmt: skip
     card = (exported / "README.md").read_text()
     assert "python predict.py ensemble.onnx" in card
+    assert card.index("SYNTHETIC DATA") < card.index("## Use of these files") < card.index("## Intended use")
     assert "## Operating points" in card
     assert "free to use" in (exported / "LICENSE.txt").read_text()
     assert [path.name for path in exported.parent.iterdir()] == ["onnx"]
@@ -207,6 +208,9 @@ def test_an_image_of_a_data_set_is_not_passed_on(finished: Path, tmp_path: Path)
     ("years", "weights", "identifier", "sentence"),
     [
         (("2017",), "none", "cc0-1.0", "- 2017: CC0 1.0 Universal"),
+        (("2017",), "imagenet", "other", "They began with published ImageNet weights of timm"),
+        ((), "none", "cc0-1.0", "images that melanoma-dist drew: free to use"),
+        ((), "lite0.pt", "other", "They began with weights from a file"),
         (("2017", "2019"), "imagenet", "cc-by-nc-4.0", "They began with published ImageNet weights of timm"),
         (("2019", "clinic"), "lite0.pt", "other", "- clinic: licence unknown: ask its owner"),
     ],
@@ -215,7 +219,7 @@ def test_the_licence_is_that_of_the_strictest_images(
     years: tuple[str, ...], weights: str, identifier: str, sentence: str, finished: Path
 ) -> None:
     trained = melanoma_dist.load_run(finished)
-    summary = replace(trained.summary, synthetic=False, data=replace(trained.summary.data, years=years))
+    summary = replace(trained.summary, synthetic=not years, data=replace(trained.summary.data, years=years))
     config = replace(trained.config, model=replace(trained.config.model, weights=weights))
     licence = model_licence(replace(trained, summary=summary, config=config))
     assert licence.identifier == identifier
