@@ -19,6 +19,7 @@ from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.inference.trained_run import open_trained_run
 
+from ..evaluate.holdout.commands import run_on_cpu
 from ..evaluate.holdout.conftest import FOLDS, PHOTOGRAPHED
 from .conftest import Predict
 
@@ -161,6 +162,24 @@ def test_an_image_of_a_holdout_was_not_trained_on(
     text = predict(finished, tmp_path / "list.csv", "--out", tmp_path / "out.parquet")
     assert (pd.read_parquet(tmp_path / "out.parquet")["seen_in_training"] == "").all()
     assert f"No metrics: {len(held_out)} of {len(held_out)} images are in the run's own data set" in text
+
+
+def test_a_holdout_gets_the_probabilities_of_evaluate(
+    run: Path,
+    data: Dataset,
+    sources: list[Path],
+    predict: Predict,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    run_on_cpu(capfd, "evaluate", run, "--holdout", "holdout")
+    held_out = [path for path, split in zip(sources, data.manifest["split"], strict=True) if split == "holdout"]
+    predict(run, *held_out, "--out", tmp_path / "out.parquet", "--batch-size", 9)
+    answers = pd.read_parquet(tmp_path / "out.parquet")
+    evaluated = pd.read_parquet(run / "evaluations" / "001-holdout" / "predictions.parquet")
+    assert len(evaluated) == len(answers)
+    for label in DIAGNOSES:
+        assert np.array_equal(answers[label], evaluated[label])
 
 
 def test_a_data_set_that_cannot_be_read_is_reported_and_nothing_is_called_unseen(
