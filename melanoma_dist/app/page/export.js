@@ -55,14 +55,16 @@ function sheet(item, model) {
   const map = item.evidence?.[model.headline]?.grid;
   if (item.url && map) pictures.append(withEvidence(item.url, map));
   const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(item.problem ?? text("busy"));
-  const made = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
+  const cases = result.querySelector(".neighbours");
+  if (cases) pictures.append(cases);
+  const time = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });
   return element(
     "section",
     { class: "sheet" },
     element("p", { class: "sheet-purpose" }, text("purpose"), model.model.synthetic ? ` ${text("synthetic")}` : ""),
     element("h2", {}, item.name),
     element("div", { class: "sheet-columns" }, pictures, result),
-    element("p", { class: "small" }, `${made.format(new Date())} · ${foot(model)}`),
+    element("p", { class: "small" }, `${time.format(new Date())} · ${foot(model)}`),
   );
 }
 

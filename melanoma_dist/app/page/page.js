@@ -1,7 +1,7 @@
 // The page: connects the session, the picture and the results to what the reader does.
 import { csv, download, foot, layOutPaper } from "./export.js";
 import { failure, showResult } from "./result.js";
-import { explain, getExamples, getModel, getPicture, setToken, takeToken } from "./server.js";
+import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import { element, fillPage, labelName, list, loadLanguage, number, percent, plural, text } from "./text.js";
 import { Viewer } from "./viewer.js";
@@ -238,6 +238,8 @@ function showDetail(force) {
   shown = state;
   byId("evidence").hidden = !item.answer || Boolean(item.answer.error);
   byId("result").replaceChildren(result(item));
+  const cases = matchMedia("(min-width: 1081px)").matches ? byId("result").querySelector(".neighbours") : null;
+  byId("beside").replaceChildren(...(cases ? [cases] : []));
   fetchPictures();
   showEvidence();
 }
@@ -252,8 +254,8 @@ function result(item) {
 }
 
 async function fetchPictures() {
-  for (const picture of byId("result").querySelectorAll("img[data-picture]"))
-    picture.src = URL.createObjectURL(await getPicture(picture.dataset.picture));
+  for (const picture of byId("detail").querySelectorAll("img[data-picture]"))
+    picture.src = await pictureUrl(picture.dataset.picture);
 }
 
 function toggleEvidence() {
@@ -268,6 +270,7 @@ async function showEvidence() {
   if (!item?.answer || item.answer.error || strength === 0) {
     viewer.hideEvidence();
     byId("evidence-note").textContent = text("evidenceHint");
+    byId("evidence-note").classList.remove("doubtful");
     return;
   }
   if (!item.evidence[label]) {
@@ -278,6 +281,7 @@ async function showEvidence() {
   item.evidence[label] = map;
   if (item !== session.selected || label !== byId("evidence-label").value) return;
   byId("evidence-note").textContent = map.note;
+  byId("evidence-note").classList.toggle("doubtful", map.trust != null && map.trust < 0.75);
   if (map.grid) viewer.showEvidence(map.grid, Number(byId("strength").value) / 100);
   else viewer.hideEvidence();
 }

@@ -1,5 +1,6 @@
 // One image's answer: doubts first, then the probability on its scale, the other labels, and the nearest known cases.
 import { drawScale } from "./scale.js";
+import { knownPicture } from "./server.js";
 import { element, labelName, list, number, percent, plural, text } from "./text.js";
 
 export function showResult(answer, model, width, url) {
@@ -141,7 +142,7 @@ function neighbours(answer, url) {
     element(
       "li",
       {},
-      element("img", { alt: "", "data-picture": each.picture, width: 120, height: 120 }),
+      element("img", { alt: "", "data-picture": each.picture, src: knownPicture(each.picture), width: 120, height: 120 }),
       element("strong", {}, each.diagnosis.replaceAll(/\b[A-Z]{2,5}\b/g, labelName) || "–"),
       element("span", { class: "quiet small" }, text("similarity", { value: number(each.similarity) })),
       element("span", { class: "quiet small" }, [each.image_id, each.source, each.licence].filter(Boolean).join(" · ")),

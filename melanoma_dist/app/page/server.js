@@ -45,6 +45,15 @@ export const getModel = async () => (await request("/v1/model")).json();
 export const getExamples = async () => (await request("/v1/examples")).json();
 export const getPicture = async (path) => (await request(path)).blob();
 
+const pictures = new Map(); // URLs of pictures of this server, by path: each is fetched once
+
+export const knownPicture = (path) => pictures.get(path);
+
+export async function pictureUrl(path) {
+  if (!pictures.has(path)) pictures.set(path, URL.createObjectURL(await getPicture(path)));
+  return pictures.get(path);
+}
+
 export async function predict(file, preview) {
   const answer = await (await request(`/v1/predict?preview=${preview}`, form(file))).json();
   return { ...answer.images[0], model: answer.model };

@@ -64,8 +64,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Find where in an image the folds see evidence for a label.
 
-        The answer has `grid`: rows of numbers of 0 to 1 that cover the upright image, or null, and a `note`. With
-        `Accept: image/png` it is a grey picture instead.
+        The answer has `grid`: rows of numbers of 0 to 1 that cover the upright image, or null; `trust` in it, 0 to 1;
+        and both in words in `note`. With `Accept: image/png` it is a grey picture instead.
         """
         photo, evidence = await service.explain(request, label)
         if "image/png" in request.headers.get("accept", "") and evidence.grid is not None:
