@@ -19,7 +19,8 @@ SCHEMA = 1
 USE = "For research only. Not a medical device; not for the diagnosis of patients."
 INPUT_RULE = (
     "RGB bytes of any height and width, upright. First reduce the shorter side to `shorter_side` pixels (Lanczos, "
-    "never enlarge) and store as JPEG of quality 92, as predict.py does: the models were trained on such images."
+    "never enlarge) and store as JPEG of quality 92, as predict.py does: the models were trained on such images. "
+    "Without this step probabilities differ by some hundredths."
 )
 Description = dict[str, Any]
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

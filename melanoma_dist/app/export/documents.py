@@ -69,7 +69,8 @@ def card_of(run: TrainedRun) -> str:
 def write_readme(folder: Path, card: str, chosen: Format, about: Description, licence: ModelLicence) -> None:
     """Write README.md: the model card, with the use of the files behind its first lines; for Hugging Face a header."""
     start, mark, rest = card.partition("\n## ")
-    notes = f"Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
+    pixels = "" if chosen == "hub" else f"Input: {about['input']}\n\n"
+    notes = pixels + f"Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
     text = f"{start}\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{mark}{rest}"
     (folder / "README.md").write_text((_header(about, licence) if chosen == "hub" else "") + text, encoding="utf-8")
 

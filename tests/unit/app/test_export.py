@@ -161,6 +161,7 @@ def test_the_folder_is_complete_and_hashed(exported: Path, finished: Path) -> No
                      "LICENSE.txt", "predict.py", "verify.py", "example", MANIFEST}  # fmt: skip
     card = (exported / "README.md").read_text()
     assert "python predict.py ensemble.onnx" in card
+    assert "store as JPEG of quality 92, as predict.py does" in card
     assert card.index("SYNTHETIC DATA") < card.index("## Use of these files") < card.index("## Intended use")
     assert "## Operating points" in card
     assert "free to use" in (exported / "LICENSE.txt").read_text()
