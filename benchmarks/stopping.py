@@ -123,12 +123,12 @@ def _config(settings: Settings) -> RunConfig:
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, fold: int, path: Path) -> None:
     folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
     open_run(folder, config, folds)
-    kept: list[Predictions] = []
+    results: list[Predictions] = []
     validate = ClassificationTask.validate
     tasks: list[ClassificationTask] = []
 
     def keep(task: ClassificationTask, predictions: Predictions) -> Validation:
-        kept.append(predictions)
+        results.append(predictions)
         tasks[:] = [task]
         return validate(task, predictions)
 
@@ -141,7 +141,7 @@ def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, fold: int, pa
         ClassificationTask.validate = validate  # type: ignore[method-assign]
     validation = tasks[0]._data.validation
     groups = dataset.manifest["group"].to_numpy(dtype=np.str_)[validation.rows]
-    np.savez(path, probability=np.stack(kept), truth=validation.targets, groups=groups)
+    np.savez(path, probability=np.stack(results), truth=validation.targets, groups=groups)
 
 
 def _report(event: Event) -> None:

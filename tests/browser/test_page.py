@@ -131,7 +131,7 @@ def test_from_a_dropped_image_to_the_exported_table(visit: Callable[..., Visit],
     opened.drop(jpeg(0, EVIL), jpeg(1), ("broken.jpg", "image/jpeg", lesion(2)[:700]))
     opened.answered(3)
     expect(page.locator("#name")).to_have_text(EVIL)
-    shown = page.locator(".headline .big").inner_text()
+    headline = page.locator(".headline .big").inner_text()
     expect(page.locator(".scale")).to_have_attribute("aria-label", re.compile("folds from .* Threshold"))
 
     page.locator("#strength").fill("70")
@@ -146,7 +146,7 @@ def test_from_a_dropped_image_to_the_exported_table(visit: Callable[..., Visit],
     download.value.save_as(tmp_path / "table.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text("utf-8-sig"))))
     assert [row["image"] for row in rows] == [EVIL, "1.jpg", "broken.jpg"]
-    assert f"{100 * float(rows[0]['MEL']):.1f}%" == shown
+    assert f"{100 * float(rows[0]['MEL']):.1f}%" == headline
     assert rows[2]["error"]
     assert rows[0]["purpose"] == "For research, not a diagnosis."
     assert re.fullmatch("[0-9a-f]{64}", rows[0]["model"])
@@ -231,11 +231,11 @@ def test_the_token_comes_from_the_address_or_is_asked_for(
     chrome: Browser, serve: Serve, service: Service, settings: ServeConfig
 ) -> None:
     address = serve(build_app(service, settings, TOKEN))
-    asked = Visit(chrome, address, viewport=DESK)
-    asked.page.locator("#token").fill(TOKEN)
-    asked.page.get_by_role("button", name="Continue").click()
-    expect(asked.page.locator("#example-list button").first).to_be_visible()
-    asked.context.close()
+    visit = Visit(chrome, address, viewport=DESK)
+    visit.page.locator("#token").fill(TOKEN)
+    visit.page.get_by_role("button", name="Continue").click()
+    expect(visit.page.locator("#example-list button").first).to_be_visible()
+    visit.context.close()
     given_address = Visit(chrome, f"{address}#token={TOKEN}", viewport=DESK)
     expect(given_address.page.locator("#example-list button").first).to_be_visible()
     assert TOKEN not in given_address.page.url
