@@ -85,6 +85,11 @@ class ServeConfig:
         between(self, "max_megapixels", 1, 64)
         rule = f"must be at most --queue ({self.queue}): a fuller request could never be answered"
         check(self, "max_files", self.max_files <= self.queue, rule)
+        if self.replicas > 1 and self.tls_cert is not None:
+            raise ConfigError("--tls-cert: needs --replicas 1. Put a proxy with HTTPS before several replicas.")
+        if self.gpus > 1 and self.replicas < self.gpus:
+            rule = f"would leave GPUs idle: {self.replicas} replicas use one each at most"
+            raise ConfigError.of("gpus", self.gpus, rule, f"Add --replicas {self.gpus}.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("--tls-cert, --tls-key: give both, or neither.")
 

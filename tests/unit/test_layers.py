@@ -126,7 +126,8 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("ray", ("distributed.", "sweep.")),
+        ("ray", ("distributed.", "sweep.", "app.server.replicas")),
+        ("ray.serve", ("app.server.replicas",)),
         ("ray.train", ("distributed.ray_workers",)),
         ("ray.tune", ("sweep.search",)),
         ("nvidia", ("input.graph",)),

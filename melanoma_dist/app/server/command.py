@@ -5,32 +5,25 @@ The first signal drains: requests that were received are answered, no new ones a
 
 from __future__ import annotations
 
-import io
-import os
 import resource
 import secrets
 import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import uvicorn
 from fastapi import FastAPI
-from PIL import Image
 
 from melanoma_dist import console
-from melanoma_dist.app.inspection import inspect_bytes
-from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.server.api import build_app
 from melanoma_dist.app.server.description import PURPOSE
-from melanoma_dist.app.server.service import Service
+from melanoma_dist.app.server.service import start_service
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 
-_MAX_DECODERS = 8
 _DRAIN_S = 5  # seconds for answers to leave, after the last request had its time
 
 
@@ -48,15 +41,31 @@ def serve(settings: ServeConfig) -> None:
     access = choose_token(settings)
     run = open_trained_run(settings.run)
     listener = _listen(settings)
+    if settings.replicas > 1:
+        _serve_replicas(run, settings, listener, access)
+    else:
+        _serve_here(run, settings, listener, access)
+    console.info("stopped: all requests were answered.")
+
+
+def _serve_replicas(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> None:
+    from melanoma_dist.app.server.replicas import serve_replicas  # Ray Serve is an extra
+
+    settings = replace(settings, port=listener.getsockname()[1])
+    text = _announcement(run, settings, listener, access)
+    listener.close()  # Ray Serve's own process listens
+    serve_replicas(settings, access.token, lambda: console.info(text))
+
+
+def _serve_here(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> None:
     service = start_service(run, settings)
     try:
         listener.listen()
-        _announce(run, settings, listener, access)
+        console.info(_announcement(run, settings, listener, access))
         _Server(_config(build_app(service, settings, access.token), settings)).run([listener])
     finally:
         listener.close()
         service.close()
-    console.info("stopped: all requests were answered.")
 
 
 def choose_token(settings: ServeConfig) -> Access:
@@ -65,25 +74,6 @@ def choose_token(settings: ServeConfig) -> Access:
     if token is None and not settings.loopback:
         return Access(secrets.token_urlsafe(32), True)
     return Access(token, False)
-
-
-def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
-    """Load a run and predict once, so that the first request is as fast as the next."""
-    known = open_known_images(run, settings.dataset)
-    gpus = min(settings.gpus, 1)
-    predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
-    decoders = min(len(os.sched_getaffinity(0)), _MAX_DECODERS)
-    service = Service(predictor, settings, predictor.own_dataset, decoders)
-    with console.phase("warming up"):
-        predictor.predict([inspect_bytes("warm-up", _noise(), run.image_size)])
-    return service
-
-
-def _noise() -> bytes:
-    """An image that is not blank, as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _listen(settings: ServeConfig) -> socket.socket:
@@ -131,16 +121,16 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _announce(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> None:
+def _announcement(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> str:
     scheme = "https" if settings.tls_cert else "http"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{scheme}://{host}:{listener.getsockname()[1]}/"
     synthetic = " It was trained on SYNTHETIC DATA." if run.synthetic else ""
-    console.info(f"{run.folder.path}: {run.config.data.folds} folds of {run.config.model.backbone}.{synthetic}")
+    lines = [f"{run.folder.path}: {run.config.data.folds} folds of {run.config.model.backbone}.{synthetic}"]
     if access.is_new:
-        console.info("Whoever has this address may use the server. Its token is not shown again:")
+        lines.append("Whoever has this address may use the server. Its token is not shown again:")
         address += f"#token={access.token}"
     if not settings.loopback and settings.tls_cert is None:
-        console.info("Traffic is not encrypted: give --tls-cert and --tls-key, or put a proxy with HTTPS before it.")
-    console.info(f"listening on {address}")
-    console.info(f"{PURPOSE} No image is stored. Ctrl-C drains and stops.")
+        lines.append("Traffic is not encrypted: give --tls-cert and --tls-key, or put a proxy with HTTPS before it.")
+    lines += [f"listening on {address}", f"{PURPOSE} No image is stored. Ctrl-C drains and stops."]
+    return "\n".join(lines)

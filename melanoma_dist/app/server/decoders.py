@@ -11,6 +11,7 @@ import multiprocessing
 import queue
 import resource
 import signal
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -70,15 +71,15 @@ class _Decoder:
         return self._process.pid
 
     def inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
-        if not self._process.is_alive():
-            self._restart()
         try:
+            if not self._process.is_alive():
+                self._start()
             return self._ask(image_id, data)
         except TimeoutError:
             reason = f"decoding it took more than {self._seconds:g} s"
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # also of a new process that is killed while it starts
             reason = "its decoder crashed"
-        self._restart()
+        self.end()  # the next image starts another one
         return unreadable(image_id, data, reason)
 
     def _ask(self, image_id: str, data: bytes) -> InspectedPhoto:
@@ -96,10 +97,6 @@ class _Decoder:
         if not self._pipe.poll(_START_S) or self._pipe.recv_bytes() != _READY:
             raise OSError("a process that decodes images did not start")
 
-    def _restart(self) -> None:
-        self.end()
-        self._start()
-
     def end(self) -> None:
         self._process.kill()
         self._process.join()
@@ -109,6 +106,7 @@ class _Decoder:
 def _decode(pipe: Connection, image_size: int, max_pixels: int) -> None:
     """Answer images until the server closes the pipe or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server drains
+    warnings.simplefilter("ignore")  # Pillow's, of corrupt metadata; the answer says what is wrong with a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     pipe.send_bytes(_READY)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import math
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -13,13 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from PIL import Image
 from starlette.requests import Request
 
 from melanoma_dist import console
 from melanoma_dist.app.answers import answer_row
 from melanoma_dist.app.doubts import find_doubts
-from melanoma_dist.app.inspection import InspectedPhoto
-from melanoma_dist.app.predictor import Predictor
+from melanoma_dist.app.inspection import InspectedPhoto, inspect_bytes
+from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.server.audit import EXPLAINED, PREDICTED, Audit
 from melanoma_dist.app.server.cases import Cases
@@ -35,10 +38,12 @@ from melanoma_dist.app.server.uploads import Upload, receive
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import MelanomaDistError
+from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.train.fold_data import evaluation_batch
 
 _UNREADABLE = "unreadable"
 _NEIGHBOURS = 5
+_MAX_DECODERS = 8
 _MOST_BYTES = 2**30  # of the uploads of all requests together
 
 Answer = dict[str, object]
@@ -190,3 +195,22 @@ def _plain(value: object) -> object:
 
 def _data_url(jpeg: bytes | None) -> str | None:
     return None if jpeg is None else "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
+    """Load a run and predict once, so that the first request is as fast as the next."""
+    known = open_known_images(run, settings.dataset)
+    gpus = min(settings.gpus, 1)
+    predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
+    decoders = min(len(os.sched_getaffinity(0)), _MAX_DECODERS)
+    service = Service(predictor, settings, predictor.own_dataset, decoders)
+    with console.phase("warming up"):
+        predictor.predict([inspect_bytes("warm-up", _noise(), run.image_size)])
+    return service
+
+
+def _noise() -> bytes:
+    """An image that is not blank, as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -46,10 +46,25 @@ class Mount(Strict):
     readOnly: bool = False
 
 
+class SecretKey(Strict):
+    name: str
+    key: str
+
+
+class ValueSource(Strict):
+    secretKeyRef: SecretKey
+
+
+class Variable(Strict):
+    name: str
+    valueFrom: ValueSource
+
+
 class Container(Strict):
     name: str
     image: str
     command: list[str] | None = None
+    env: list[Variable] = []
     securityContext: ContainerSecurity
     resources: Resources
     volumeMounts: list[Mount]
@@ -131,6 +146,18 @@ class JobSpec(Strict):
     rayClusterSpec: ClusterSpec
 
 
+class ServiceSpec(Strict):
+    serveConfigV2: str
+    rayClusterConfig: ClusterSpec
+
+
+class RayService(Strict):
+    apiVersion: Literal["ray.io/v1"]
+    kind: Literal["RayService"]
+    metadata: Metadata
+    spec: ServiceSpec
+
+
 class RayCluster(Strict):
     apiVersion: Literal["ray.io/v1"]
     kind: Literal["RayCluster"]
@@ -180,7 +207,7 @@ class PersistentVolumeClaim(Strict):
     spec: ClaimSpec
 
 
-KINDS = {kind.__name__: kind for kind in (RayCluster, RayJob, NetworkPolicy, PersistentVolumeClaim)}
+KINDS = {kind.__name__: kind for kind in (RayCluster, RayJob, RayService, NetworkPolicy, PersistentVolumeClaim)}
 
 
 def check(document: dict[str, Any]) -> Any:

@@ -52,7 +52,7 @@ def test_the_readme_names_every_file() -> None:
     files = {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*") if path.is_file()}
     expected = {
         "README.md", "Dockerfile", "Dockerfile.dockerignore", "aws.yaml", "gcp.yaml", "ssh.yaml", "slurm.sbatch",
-        "kuberay/raycluster.yaml", "kuberay/rayjob.yaml",
+        "kuberay/raycluster.yaml", "kuberay/rayjob.yaml", "kuberay/rayservice.yaml",
     }  # fmt: skip
     assert files == expected
     named = read_text("README.md")

@@ -13,8 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from melanoma_dist.app.server.api import build_app
-from melanoma_dist.app.server.command import start_service
-from melanoma_dist.app.server.service import Service
+from melanoma_dist.app.server.service import Service, start_service
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset

@@ -60,7 +60,21 @@ def test_a_killed_decoder_is_replaced(decoders: Decoders) -> None:
         return (await waiting).photo.failures[0][1]
 
     assert asyncio.run(crash()) == "its decoder crashed"
+    assert error(decoders, lesion(1)) == ""
     assert decoders.pids() != [first]
+
+
+def test_a_decoder_that_is_killed_while_it_starts_is_replaced_too(
+    decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first] = decoders.pids()
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.3)
+    from melanoma_dist.app.server import decoders as module
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "_READY", b"another sign")  # stands for a process that never gets ready
+        assert error(decoders, lesion(0)) == "its decoder crashed"
     assert error(decoders, lesion(1)) == ""
 
 
