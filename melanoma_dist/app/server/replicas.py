@@ -24,6 +24,9 @@ from melanoma_dist.errors import ClusterError, ConfigError
 from melanoma_dist.inference.trained_run import open_trained_run
 from melanoma_dist.signals import defer_interrupt, stop_requested
 
+# By default Ray Serve gives up on its proxy if a busy machine does not start it within 15 seconds.
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+
 try:
     from ray import serve
     from ray.serve.config import HTTPOptions
