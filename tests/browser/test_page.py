@@ -30,6 +30,7 @@ __all__ = ["_threads", "app", "data", "finished", "service", "settings"]
 DESK: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 ANSWER_MS = 60_000
+expect.set_options(timeout=ANSWER_MS)  # a busy machine answers late
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 DROP = """([target, files]) => {
   const transfer = new DataTransfer();
