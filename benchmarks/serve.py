@@ -85,8 +85,8 @@ async def load(address: str, images: list[bytes], clients: int, requests: int) -
         return seconds, requests / (time.perf_counter() - begin), answers
 
 
-def measure_rate(run: Path, address: str, images: list[bytes], requests: int, threads: int) -> None:
-    predictor = Predictor.load(open_trained_run(run), None, 0, threads, None)
+def measure_rate(run: Path, address: str, images: list[bytes], requests: int, threads: int, tta: int | None) -> None:
+    predictor = Predictor.load(open_trained_run(run), None, 0, threads, tta)
     photos = [inspect_bytes(str(at), image, predictor.run.image_size) for at, image in enumerate(images)]
     for clients in (1, 8, 64):
         asyncio.run(load(address, images, clients, clients))  # warm connections
@@ -256,7 +256,7 @@ def main() -> None:
         if arguments.kill:
             kill_decoders(process, address, images, arguments.kill)
         if arguments.rate:
-            measure_rate(arguments.run, address, images, arguments.requests, arguments.threads)
+            measure_rate(arguments.run, address, images, arguments.requests, arguments.threads, arguments.tta)
         if arguments.memory:
             measure_memory(process, address, images, arguments.memory)
     finally:
