@@ -16,9 +16,9 @@ from melanoma_dist.config.run import MAX_ORIENTATIONS
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.storage.untrusted import read_text
 
-TOKEN_VARIABLE = "MELANOMA_DIST_TOKEN"  # noqa: S105  # the name of a variable, not a token
+TOKEN_VARIABLE = "MELANOMA_DIST_TOKEN"  # noqa: S105  # nosec B105  # the name of a variable, not a token
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # what a header and a URL can hold
-_TOKEN_RULE = "must be 16 to 512 letters, digits and characters of ._~+/=-"  # noqa: S105
+_TOKEN_RULE = "must be 16 to 512 letters, digits and characters of ._~+/=-"  # noqa: S105  # nosec B105
 
 
 @dataclass(frozen=True)
