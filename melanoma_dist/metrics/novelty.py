@@ -22,6 +22,7 @@ NEIGHBOUR = 5
 """k: a single training image that is as odd makes no image familiar."""
 QUANTILE = 0.99
 """Share of the out-of-fold images that are not called novel."""
+_ROUNDING = 1e-3  # of a distance between coordinates of 16 bits
 
 
 def unit_vectors(features: Array) -> Array:
@@ -45,5 +46,8 @@ def distance(images: Array, training: Array) -> Array:
 
 
 def limit(distances: Array) -> float:
-    """The distance from which an image is novel, by those of images that the network did not train on."""
-    return float(np.quantile(distances, QUANTILE))
+    """The distance from which an image is novel, by those of images that the network did not train on.
+
+    Never below what 16 bits per coordinate round away: where most images have copies, the quantile may be 0.
+    """
+    return max(float(np.quantile(distances, QUANTILE)), _ROUNDING)

@@ -9,12 +9,13 @@ import pytest
 
 from melanoma_dist.data.manifest import Dataset
 
-from ..evaluate.holdout.commands import run_on_cpu
+from ..evaluate.holdout.commands import run_on_cpu, run_on_one_thread
 from ..evaluate.holdout.conftest import _threads, data, finished, run
 
 __all__ = ["_threads", "data", "finished", "run"]
 
 Predict = Callable[..., str]
+Export = Callable[..., str]
 
 
 @pytest.fixture
@@ -31,3 +32,13 @@ def predict(capfd: pytest.CaptureFixture[str]) -> Predict:
 def sources(data: Dataset) -> list[Path]:
     """The original files of the run's data set, in the order of its manifest."""
     return [data.folder.parent / "raw" / source for source in data.manifest["source"]]
+
+
+@pytest.fixture
+def export(capfd: pytest.CaptureFixture[str]) -> Export:
+    """Run `export` on one thread. Returns its output; it must end with ``code``."""
+
+    def command(*words: object, code: int = 0) -> str:
+        return run_on_one_thread(capfd, "export", *words, code=code)
+
+    return command

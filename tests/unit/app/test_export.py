@@ -29,29 +29,11 @@ from melanoma_dist.storage.atomic import MANIFEST
 from melanoma_dist.storage.locks import lock_folder
 
 from ..evaluate.holdout.conftest import FOLDS
+from .conftest import Export
 from .test_predict import new_photograph
 
 ROOT = Path(melanoma_dist.__file__).parents[1]
-Export = Callable[..., str]
 STANDALONE = ("onnxruntime", "numpy", "pillow", "flatbuffers", "protobuf", "packaging")
-
-
-@pytest.fixture
-def export(capfd: pytest.CaptureFixture[str]) -> Export:
-    """Run `export` on one thread. Returns its output; it must end with ``code``."""
-
-    def command(*words: object, code: int = 0) -> str:
-        try:
-            status = main(["export", *map(str, words), "--decode-threads", "1"])
-        except SystemExit as stop:  # the parser's way
-            status = int(str(stop.code))
-        captured = capfd.readouterr()
-        text = re.sub(r"[│\s]+", " ", captured.out + captured.err)
-        assert status == code, text
-        assert "Traceback" not in text
-        return text
-
-    return command
 
 
 @pytest.fixture(scope="module")

@@ -45,3 +45,10 @@ def test_few_images_and_empty_features_are_no_errors() -> None:
     assert np.isfinite(novelty.distance(training, training)).all()
     assert novelty.distance(training[:0], training).shape == (0,)
     assert not novelty.unit_vectors(np.zeros((2, 4), np.float32)).any()
+
+
+def test_images_that_all_have_copies_leave_a_limit_that_divides() -> None:
+    training = novelty.unit_vectors(np.repeat(cloud(20), 6, axis=0))
+    limit = novelty.limit(novelty.distance(training[::6], training))
+    assert limit > 0
+    assert (novelty.distance(training[::6], training) / limit < 1).all()

@@ -18,8 +18,13 @@ def run_evaluate(capfd: pytest.CaptureFixture[str], *flags: object, code: int = 
 
 def run_on_cpu(capfd: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
     """What a command on a finished run says, on one thread of the CPU. It must end with ``code``."""
+    return run_on_one_thread(capfd, *words, "--gpus", 0, code=code)
+
+
+def run_on_one_thread(capfd: pytest.CaptureFixture[str], *words: object, code: int = 0) -> str:
+    """The same of a command that knows no GPU."""
     try:
-        status = main([*map(str, words), "--gpus", "0", "--decode-threads", "1"])
+        status = main([*map(str, words), "--decode-threads", "1"])
     except SystemExit as stop:  # the parser's way
         status = int(str(stop.code))
     captured = capfd.readouterr()
