@@ -20,7 +20,7 @@ from conditions import commit, machine, real_images, run_benchmark
 from PIL import Image, ImageEnhance
 
 from melanoma_dist import console
-from melanoma_dist.app.known_images import find_copies
+from melanoma_dist.app.known_images import CopyIndex
 from melanoma_dist.data.photo import PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.inference.images import Images
@@ -101,8 +101,9 @@ def row(way: Way, isic: Path, names: list[str], known: Images, folder: Path) -> 
 
 
 def recognised(files: Sequence[Path], known: Images) -> dict[int, str]:
-    photos = {at: prepare_photo(PhotoJob(path.name, (path,), None, _SIZE)) for at, path in enumerate(files)}
-    return find_copies(photos, [known])
+    index = CopyIndex(known)
+    photos = (prepare_photo(PhotoJob(path.name, (path,), None, _SIZE)) for path in files)
+    return {at: words for at, photo in enumerate(photos) if (words := index.find(photo))}
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:

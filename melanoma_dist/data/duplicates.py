@@ -10,7 +10,7 @@ No proposed pair of different lesions of HAM10000 exceeds 0.82 (0.88 at twice th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -43,16 +43,21 @@ def near_duplicates(
     ``pixels(i)`` returns the image of hash i and is called for few of them. With ``sides`` [n] only pairs of images on
     different sides are considered.
     """
-    words = np.fromiter(map(bytes.fromhex, hashes), dtype="S32", count=len(hashes)).view(">u8").reshape(-1, 4)
-    pairs = propose(words.astype(np.uint64))
+    pairs = propose(as_words(hashes))
     if sides is not None:
         first, second = (pairs[end].to_numpy(dtype=np.int64) for end in ("first", "second"))
         pairs = pairs[sides[first] != sides[second]].reset_index(drop=True)
-    details = {row: _details(pixels(row)) for row in sorted({*pairs["first"], *pairs["second"]})}
+    details = {row: fine_details(pixels(row)) for row in sorted({*pairs["first"], *pairs["second"]})}
     ends = zip(pairs["first"], pairs["second"], strict=True)
     pairs["correlation"] = np.array([float(np.vdot(details[a], details[b])) for a, b in ends], dtype=np.float32)
     pairs["joined"] = pairs["correlation"] >= MIN_CORRELATION
     return pairs
+
+
+def as_words(hashes: Iterable[str]) -> Hashes:
+    """Perceptual hashes in hexadecimal as [n, 4] words of 64 bits."""
+    words = np.array([bytes.fromhex(each) for each in hashes], dtype="S32").view(">u8").reshape(-1, 4)
+    return words.astype(np.uint64)
 
 
 def propose(hashes: Hashes) -> pd.DataFrame:
@@ -95,7 +100,7 @@ def _blocks(
 
 
 def _near(hashes: Hashes, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> pd.DataFrame:
-    distance = np.bitwise_count(hashes[left] ^ hashes[right]).sum(axis=1, dtype=np.int64)
+    distance = differing_bits(hashes[left], hashes[right])
     near = distance <= MAX_DISTANCE
     left, right = left[near], right[near]
     return pd.DataFrame(
@@ -103,7 +108,12 @@ def _near(hashes: Hashes, left: npt.NDArray[np.int64], right: npt.NDArray[np.int
     )
 
 
-def _details(image: Image.Image) -> npt.NDArray[np.float32]:
+def differing_bits(hashes: Hashes, others: Hashes) -> npt.NDArray[np.int64]:
+    """The number of bits, 0 to 256, in which each pair of hashes differs, [n]. ``others`` may be one hash for all."""
+    return np.asarray(np.bitwise_count(hashes ^ others).sum(axis=1, dtype=np.int64))
+
+
+def fine_details(image: Image.Image) -> npt.NDArray[np.float32]:
     """Fine details of an image as a unit vector (zeros for a blank image): dot products are correlations."""
     small = np.asarray(image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     fine = small - gaussian_filter(small, (_SMOOTH, _SMOOTH, 0))

@@ -10,6 +10,7 @@ Shapes: B images, S pixels a side.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,8 +116,14 @@ class Graph:
     ) -> None:
         """``gpu``: device index, or None for the CPU. ``largest``: the largest width and height of all images."""
 
+        self._feed = feed
+        # The pipeline keeps the source where Python's garbage collector does not look: if the source kept the feed,
+        # whose owner often keeps this graph, all three would stay for ever.
+        this = weakref.ref(self)
+
         def source(info: Any) -> Sequence[Any]:
-            batch = feed(info.iteration)
+            graph = this()
+            batch = None if graph is None else graph._feed(info.iteration)
             if batch is None:
                 raise StopIteration
             fields = (batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour)

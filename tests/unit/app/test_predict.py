@@ -90,7 +90,6 @@ def test_neither_chunks_nor_batches_nor_bad_files_change_an_answer(
 
     whole = answers(*files, "--batch-size", 5)
     monkeypatch.setattr("melanoma_dist.app.scoring._CHUNK_ON_CPU", 5)
-    monkeypatch.setattr("melanoma_dist.app.known_images._AT_ONCE", 7)
     pd.testing.assert_frame_equal(answers(*files, "--batch-size", 5), whole, check_exact=True)
     broken = [tmp_path / "broken.jpg"]
     mixed = answers(*broken, *files[:3], *broken, *files[3:], *broken, "--batch-size", 5, code=1)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,22 @@ def test_it_can_be_restarted_and_held_batches_keep_their_pixels() -> None:
     expected = [names[(i + number) % len(names)] for number in range(3) for i in range(7)]
     for images, name in zip(held, expected, strict=True):
         assert torch.equal(images, torch.stack([single[name]] * 2))
+
+
+def test_a_graph_goes_with_the_owner_of_its_feed() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.graph = Graph(self.feed, FRAME, 1, 1)
+
+        def feed(self, i: int) -> GraphInput | None:
+            return evaluation_input([GENERATED["grey"]], FRAME) if i < 1 else None
+
+    owner = Owner()
+    assert len(list(owner.graph)) == 1
+    gone = weakref.ref(owner.graph._pipeline)
+    del owner
+    gc.collect()
+    assert gone() is None
 
 
 def test_threads_do_not_change_pixels() -> None:
