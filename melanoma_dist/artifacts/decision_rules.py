@@ -14,12 +14,12 @@ import pandas as pd
 
 from melanoma_dist.artifacts.records import read_record, write_record
 from melanoma_dist.artifacts.summary import REFINALIZE
+from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.metrics.calibration import Calibrator
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.operating_points import OperatingPoint
 
 Array = npt.NDArray[np.float32]
-DECISION_RULES = "decision_rules.json"
 SCHEMA = 2
 USED = "logistic"
 """The calibration in use."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from melanoma_dist.artifacts.decision_rules import DECISION_RULES
 from melanoma_dist.artifacts.run_record import (
     RECORD,
     Identity,
@@ -23,7 +22,7 @@ from melanoma_dist.artifacts.run_record import (
     read_run_record,
     write_run_record,
 )
-from melanoma_dist.artifacts.summary import SUMMARY
+from melanoma_dist.config.places import DECISION_RULES, SUMMARY
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.folds import read_folds

@@ -14,6 +14,7 @@ RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 """Where `data prepare` writes and trainings read."""
 SUMMARY = "summary.json"
+DECISION_RULES = "decision_rules.json"
 """The file of a run that is written last: a run that has it is finished."""
 DATA_VARIABLE = "MELANOMA_DIST_DATA"
 NO_DATA = "Prepare one with `data prepare`, or try the program without any data: `--data demo`."

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
-from melanoma_dist.metrics.validation import VALIDATION_METRICS, ValidationMetrics, validation_metrics
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of, load_fold_data, loaders
@@ -32,6 +31,9 @@ from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.task import Validation
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
+
+if TYPE_CHECKING:
+    from melanoma_dist.metrics.validation import ValidationMetrics
 
 _EXAMPLES_PER_CLASS = 4
 _TILE, _CAPTION = 192, 16  # pixels
@@ -68,6 +70,8 @@ class ClassificationTask:
 
     def validate(self, predictions: Predictions) -> Validation:
         """Compute the metrics of all labels. The AUC exists: ``data.folds`` puts both kinds into every fold."""
+        from melanoma_dist.metrics.validation import validation_metrics  # scikit-learn must not delay the first step
+
         targets, threshold = self._data.validation.targets, self._unit.config.threshold
         metrics = validation_metrics(targets, predictions, self._labels, threshold)
         score = metrics["labels"][HEADLINE]["auc"]
@@ -80,7 +84,9 @@ class ClassificationTask:
         self, writer: SummaryWriter, step: int, validation: Validation, predictions: Predictions, new_best: bool
     ) -> None:
         """Draw each metric per label and as macro mean, and a precision-recall curve per label."""
-        metrics, targets = cast(ValidationMetrics, validation.metrics), self._data.validation.targets
+        from melanoma_dist.metrics.validation import VALIDATION_METRICS
+
+        metrics, targets = cast("ValidationMetrics", validation.metrics), self._data.validation.targets
         for row, entry in {"macro": metrics["macro"], **metrics["labels"]}.items():
             for name in VALIDATION_METRICS:
                 if entry[name] is not None:

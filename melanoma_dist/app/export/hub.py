@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from melanoma_dist.artifacts.decision_rules import DECISION_RULES, read_decision_rules, write_decision_rules
+from melanoma_dist.artifacts.decision_rules import read_decision_rules, write_decision_rules
 from melanoma_dist.artifacts.records import read_record, write_record
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.labels import LABEL_SETS

@@ -6,7 +6,7 @@ import hashlib
 
 import melanoma_dist
 from melanoma_dist.app.predictor import Predictor
-from melanoma_dist.artifacts.decision_rules import DECISION_RULES
+from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.storage.images import FORMATS, SUFFIXES
