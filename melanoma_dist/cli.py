@@ -202,8 +202,8 @@ def _data(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         raise ConfigError(f"data: {arguments[0]!r} is not one of its commands: {_data_commands()}.")
     command = COMMANDS[arguments[0]]
-    required = "" if arguments[0] == "audit" else "--years YEAR [YEAR ...]"
-    command.run(_parse(command.config, arguments[1:], f"data {arguments[0]}", required=required))
+    name, markers = f"data {arguments[0]}", _POSITIONAL if command.positional else _PARSER
+    command.run(_parse(command.config, arguments[1:], name, markers=markers, required=command.required))
     return 0
 
 

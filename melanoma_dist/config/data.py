@@ -50,11 +50,31 @@ class DownloadConfig:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Read the challenges' files once, check and clean them, and write the data set that trainings use."""
+    """Read the files of collections once, check and clean them, and write the data set that trainings use.
 
-    years: tuple[str, ...]
+    Name the collections with --years, with --source, or one of your own with --images, --table, --label and --map.
+    """
+
+    years: tuple[str, ...] = ()
     """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years, and the names
     of data sources of your own."""
+    source: tuple[Path, ...] = ()
+    """Further collections, each described by a YAML file. `data describe TABLE` proposes one."""
+    images: Path | None = None
+    """Folder of your own images, for --table. Replaces --raw."""
+    table: Path | None = None
+    """CSV of your own images: their ids or file names, and their diagnoses."""
+    id: str = "image"
+    """Column of the table: the image's file name, with or without suffix."""
+    label: str = "diagnosis"
+    """Column of the table: the diagnosis."""
+    map: tuple[str, ...] = ()
+    """What each diagnosis of the table means, as WORD=LABEL: mel=MEL nevus=NV. In place of a label: none (a diagnosis
+    that is none of the labels), unknown, or "not MEL"."""
+    lesion: str | None = None
+    """Column of the table: the lesion. All images of a lesion lie in one fold."""
+    patient: str | None = None
+    """Column of the table: the patient. All images of a patient lie in one fold."""
     raw: Path = RAW
     """Folder with the tables and images of the collections, in any folders below it."""
     out: Path = PREPARED
@@ -76,12 +96,43 @@ class PrepareConfig:
     """Only read the tables and write OUT/plan.parquet, the data set's table. The images may still be missing."""
 
     def __post_init__(self) -> None:
-        expand_home(self, "raw", "out")
+        expand_home(self, "raw", "out", "source", "images", "table")
         between(self, "size", 32, 4096)
         check(self, "holdout", 0 <= self.holdout <= 0.5, "must be a share of 0 to 0.5")
         between(self, "seed", 0, _MOST_SEED)
-        if not self.years:
-            raise ConfigError("--years: name at least one collection, such as 2019.")
+        if not self.years and not self.source and not self.table:
+            raise ConfigError(
+                "name at least one collection: --years 2019, --source my.yaml, or a table of your own with --images "
+                "DIR --table FILE --id COLUMN --label COLUMN --map WORD=LABEL."
+            )
+        self._check_table()
+
+    def _check_table(self) -> None:
+        """Refuse a table of one's own with half of its flags."""
+        if self.table is None:
+            lone = [f"--{name}" for name in ("images", "map", "lesion", "patient") if getattr(self, name)]
+            if lone:
+                raise ConfigError(f"{', '.join(lone)}: describe a table of your own. Name it with --table FILE.")
+            return
+        if self.images is None or not self.map:
+            raise ConfigError(
+                f"--table {self.table}: needs --images DIR, and --map WORD=LABEL for each word of the column "
+                f"{self.label}. `data describe {self.table}` lists the columns and words."
+            )
+        for entry in self.map:
+            if "=" not in entry:
+                raise ConfigError.of("map", entry, "must be WORD=LABEL", "Example: --map mel=MEL nevus=NV.")
+
+
+@dataclass(frozen=True)
+class DescribeConfig:
+    """Print a description of a table of images for `data prepare --source`, proposed from its columns and values."""
+
+    table: Path
+    """CSV with one row per image."""
+
+    def __post_init__(self) -> None:
+        expand_home(self, "table")
 
 
 @dataclass(frozen=True)

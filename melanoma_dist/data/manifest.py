@@ -48,7 +48,7 @@ from melanoma_dist.data.schema import (
     SHARD,
     check_columns,
 )
-from melanoma_dist.data.sources.registry import SOURCES
+from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS, SOURCES
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.parquet import MAX_FILE_BYTES, read_parquet
@@ -154,6 +154,12 @@ def listed_in(manifest: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
     Not the same as ``split == name``: images of 2018's test are in 2019's test too, and ``split`` names only one.
     """
     return np.array([split in listed.split("+") for listed in manifest["listed"]], dtype=bool)
+
+
+def official_holdouts(manifest: pd.DataFrame) -> frozenset[str]:
+    """The holdouts that tables of collections name: those of the known sources, and those that list an image."""
+    listed = {name for names in manifest["listed"].unique() for name in names.split("+")}
+    return OFFICIAL_HOLDOUTS | {name for name in listed if not name.endswith("-train")}
 
 
 def load_dataset(folder: Path) -> Dataset:

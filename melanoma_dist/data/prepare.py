@@ -24,7 +24,7 @@ from melanoma_dist.data.photo import PhotoJob
 from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.sources.registry import accepted_gaps, read_collections, warnings_about
-from melanoma_dist.data.sources.source import Collection
+from melanoma_dist.data.sources.source import Collection, Source
 from melanoma_dist.data.store import read_results, store_images
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.images import open_image
@@ -38,6 +38,8 @@ class Request:
     """Folder of the collections' folders, such as 2017, 2018 and 2019."""
     collections: tuple[str, ...]
     """Names of the sources to merge, such as "2017"."""
+    sources: tuple[Source, ...] = ()
+    """Sources to merge beside these: described collections."""
     size: int = 512
     """Largest shorter side of an image, in pixels."""
     allow_missing: bool = False
@@ -116,7 +118,7 @@ def plan(request: Request, out: Path) -> pd.DataFrame:
 def _read(request: Request) -> Inputs:
     if request.size < 1:
         raise DataError(f"--size {request.size}: the shorter side must be at least 1 pixel. The default is 512.")
-    collections = read_collections(request.raw, request.collections, request.allow_incomplete_tables)
+    collections = read_collections(request.raw, request.collections, request.allow_incomplete_tables, request.sources)
     table = merge_collections(collections, request.conflicts)
     files, masks = merge_files(collections), merge_masks(collections)
     jobs = [
@@ -200,7 +202,7 @@ def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal,
         "synthetic": request.synthetic,
         "fingerprint": manifest.fingerprint(images, request.size),
         "size": request.size,
-        "years": sorted(set(request.collections)),
+        "years": sorted({each.name for each in inputs.collections if each.selected}),
         "conflicts": request.conflicts,
         "holdout": {"share": request.holdout, "seed": request.seed},
         "counts": {

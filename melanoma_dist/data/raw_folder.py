@@ -72,8 +72,8 @@ class RawFolder:
         return (folder / name for folder, _, names in self._folders for name in names)
 
     def name(self, path: Path) -> str:
-        """A path below the folder, for messages."""
-        return path.relative_to(self.folder).as_posix()
+        """A path below the folder, for messages; another path as it is."""
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
     def table(self, name: str, columns: Collection[str], where: Iterable[TableFile]) -> TableFile | None:
         """The table called ``name``; without one, that of ``where`` which has the columns; None if there is none.
@@ -105,6 +105,27 @@ class RawFolder:
                 if match:
                     files.setdefault(match[1].upper(), []).append(folder / match[0])
         return {image_id: tuple(paths) for image_id, paths in files.items()}
+
+    def images(self, folders: Sequence[str] = (), suffixes: Sequence[str] = SUFFIXES) -> Files:
+        """The image files by their name without suffix, from all folders, or in or below the named ones.
+
+        A folder is named by its path below this one, or by the end of it. Raises DataError for one that is not here.
+        """
+        files: dict[str, list[Path]] = {}
+        unused = set(folders)
+        for folder, _, names in self._folders:
+            place = f"/{self.name(folder)}/"
+            inside = {name for name in folders if f"/{name.strip('/')}/" in place or name in (".", str(self.folder))}
+            unused -= inside
+            for path in (folder / name for name in names) if inside or not folders else ():
+                if path.suffix.lower() in suffixes:
+                    files.setdefault(path.stem, []).append(path)
+        if unused:
+            raise DataError(
+                f"--raw {self.folder}: has no folder {', '.join(sorted(unused))}. "
+                f"Images there: {self.describe_images()}. Correct `images` or `masks` of the description, or --raw."
+            )
+        return {stem: tuple(paths) for stem, paths in files.items()}
 
     def describe_images(self) -> str:
         """The number of images per folder, the largest first, and the name of one."""

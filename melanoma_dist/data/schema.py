@@ -28,18 +28,27 @@ SHARD = r"shard-[0-9]{5}\.tar"
 """Pattern of a shard's whole file name."""
 
 _MOST_ID_BYTES = 91  # a tar header holds names of 100 bytes, and ".mask.png" follows the id
-IMAGE_ID_RULE = f"printable text of at most {_MOST_ID_BYTES} bytes without spaces, slashes, backslashes and dots"
+IMAGE_ID_RULE = (
+    f"printable text of at most {_MOST_ID_BYTES} bytes without slashes and backslashes that neither begins "
+    "nor ends with a space or a dot"
+)
 _SHOWN = 3
 
 
 def is_image_id(value: object) -> bool:
-    """Whether a value can be an image id: see `IMAGE_ID_RULE`. WebDataset ends a sample's key at the first dot."""
+    """Whether a value can be an image id: see `IMAGE_ID_RULE`."""
     return (
         isinstance(value, str)
         and value.isprintable()  # neither control characters nor lone surrogates
-        and re.search(r"[\s/\\.]", value) is None
-        and 0 < len(value.encode()) <= _MOST_ID_BYTES
+        and re.search(r"[/\\]", value) is None
+        and value == value.strip(" .")
+        and 0 < len(member_name(value).encode()) <= _MOST_ID_BYTES
     )
+
+
+def member_name(image_id: str) -> str:
+    """The name of an image's members in a shard, without suffix: WebDataset ends a sample's key at the first dot."""
+    return image_id.replace("%", "%25").replace(".", "%2E")
 
 
 def check_columns(path: Path, table: pd.DataFrame, rules: Mapping[str, Rule]) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from melanoma_dist import console
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.data.schema import AGAIN
+from melanoma_dist.data.schema import AGAIN, member_name
 from melanoma_dist.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
@@ -69,11 +69,11 @@ class ShardWriter:
         if self._file is not None and self._file.tell() > 0 and self._file.tell() + size > self._limit:
             self._close(whole=True)
         file = self._file or self._open(0)
-        offset = _append(file, f"{image_id}.jpg", jpeg)
+        offset = _append(file, f"{member_name(image_id)}.jpg", jpeg)
         image = (self._name, offset, len(jpeg), crc32(jpeg))
         if mask is None:
             return Place(*image, -1, -1, -1)
-        return Place(*image, _append(file, f"{image_id}.mask.png", mask), len(mask), crc32(mask))
+        return Place(*image, _append(file, f"{member_name(image_id)}.mask.png", mask), len(mask), crc32(mask))
 
     def sync(self) -> None:
         """Flush everything added so far to the disk."""

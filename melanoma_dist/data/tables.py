@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -184,15 +184,23 @@ def read_labels(
     return pd.concat([table[["image_id", "entry"]], labels], axis=1)
 
 
-def read_metadata(path: Path, ids: IdColumn, columns: dict[Column, str], problems: Problems) -> pd.DataFrame:
+def read_metadata(
+    path: Path,
+    ids: IdColumn,
+    columns: dict[Column, str],
+    problems: Problems,
+    words: Mapping[str, Mapping[str, str]] | None = None,
+) -> pd.DataFrame:
     """``image_id`` and our ``columns``, each with the collection's name for it: ``age`` float years, the others text.
 
-    ``unknown`` and empty fields become NaN or None.
+    ``unknown`` and empty fields become NaN or None. ``words`` translates a column's words, in lower case, to ours.
     """
     table = read_table(path, ids, tuple(columns.values()), problems)
     about = pd.DataFrame({"image_id": table["image_id"]})
     for ours, theirs in columns.items():
-        values = [None if value.lower() in _ABSENT else value for value in table[theirs]]
+        translated = (words or {}).get(ours, {})
+        values = [translated.get(value.casefold(), value) for value in table[theirs]]
+        values = [None if value.lower() in _ABSENT else value for value in values]
         if ours == "age":
             lines = table["line"].to_list()
             about[ours] = [_age(path, line, theirs, text, problems) for line, text in zip(lines, values, strict=True)]

@@ -13,10 +13,9 @@ import pandas as pd
 
 from melanoma_dist.data.groups import EXCLUDED, TRAIN
 from melanoma_dist.data.labels import label_counts, targets
-from melanoma_dist.data.manifest import Dataset, listed_in
+from melanoma_dist.data.manifest import Dataset, listed_in, official_holdouts
 from melanoma_dist.data.node_copies import is_remote
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS
 from melanoma_dist.errors import ConfigError, DataError
 
 Bools = npt.NDArray[np.bool_]
@@ -113,7 +112,7 @@ def holdouts(manifest: pd.DataFrame) -> dict[str, Bools]:
     An official one has every image that its challenge lists, even where the image lies in another holdout too.
     """
     splits = {split for split in manifest["split"] if split != TRAIN and not split.startswith(EXCLUDED)}
-    listed = {name for names in manifest["listed"] for name in names.split("+")} & OFFICIAL_HOLDOUTS
+    listed = {name for names in manifest["listed"] for name in names.split("+")} & official_holdouts(manifest)
     rows = {
         name: (manifest["split"] == name).to_numpy() | listed_in(manifest, name) for name in sorted(splits | listed)
     }

@@ -80,7 +80,7 @@ def test_help_shows_no_type_of_python(command: str, capsys: pytest.CaptureFixtur
     ("command", "usage"),
     [
         ("sweep", "--space FILE [OPTIONS]"),
-        ("data prepare", "--years YEAR [YEAR ...] [OPTIONS]"),
+        ("data prepare", "--years YEAR [YEAR ...] | --source FILE | --table FILE [OPTIONS]"),
         ("data download", "--years YEAR [YEAR ...] [OPTIONS]"),
     ],
 )

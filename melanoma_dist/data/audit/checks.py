@@ -15,10 +15,9 @@ from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
 from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses, targets
-from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.manifest import Dataset, official_holdouts
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.data.shards import ShardReader
-from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS
 from melanoma_dist.errors import DataError
 
 _SHOWN = 3
@@ -118,17 +117,17 @@ def _blanks(images: pd.DataFrame) -> Iterable[str]:
 
 def _unknown_splits(images: pd.DataFrame) -> Iterable[str]:
     splits = images["split"].dropna()
-    known = splits.isin([TRAIN, HOLDOUT, *OFFICIAL_HOLDOUTS]) | splits.str.startswith(EXCLUDED)
+    known = splits.isin([TRAIN, HOLDOUT, *official_holdouts(images)]) | splits.str.startswith(EXCLUDED)
     for split, names in images.loc[known.index[~known]].groupby("split")["image_id"]:
         yield f"{len(names)} images are in {split!r}: {_some(names)}"
 
 
 def _wrong_official_splits(images: pd.DataFrame) -> Iterable[str]:
     """Images in a split that the official lists do not allow: a listed image must be in the holdout that lists it."""
-    splits = images[["listed", "split"]].drop_duplicates()
+    splits, holdouts = images[["listed", "split"]].drop_duplicates(), official_holdouts(images)
     for listed, split in splits[splits["split"].notna()].itertuples(index=False):
-        official = OFFICIAL_HOLDOUTS.intersection(listed.split("+"))
-        if split not in official if official else split in OFFICIAL_HOLDOUTS:
+        official = holdouts.intersection(listed.split("+"))
+        if split not in official if official else split in holdouts:
             names = images.loc[(images["listed"] == listed) & (images["split"] == split), "image_id"]
             yield f"{len(names)} images that {listed} list are in {split!r}: {_some(names)}"
 

@@ -41,6 +41,8 @@ class Collection:
     """False if the request does not name it: then only its lesions, patients and official splits count."""
     gaps: tuple[str, ...] = ()
     """Tables that say too little about their images. They are refused unless the request accepts them."""
+    own_ids: bool = False
+    """Whether ids of images, lesions and patients are the collection's own: the same ids elsewhere are others."""
 
 
 class Source(Protocol):

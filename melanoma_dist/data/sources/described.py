@@ -1,0 +1,218 @@
+"""Reads a collection by its description: tables and images of a clinic, or of another archive, without code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from melanoma_dist.data.groups import TRAIN
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.raw_folder import RawFolder
+from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
+from melanoma_dist.data.sources.description import MEANINGS, NONE, NOT, UNKNOWN, SourceDescription
+from melanoma_dist.data.sources.isic import base_id
+from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection
+from melanoma_dist.data.tables import Column, IdColumn, Problems, read_metadata, read_table
+from melanoma_dist.errors import DataError
+
+_METADATA: dict[str, Column] = {
+    "lesion": "lesion_id", "patient": "patient_id", "age": "age", "sex": "sex", "site": "site",
+}  # fmt: skip
+_TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}
+_MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class DescribedSource:
+    """The `Source` of a description."""
+
+    description: SourceDescription
+
+    @property
+    def name(self) -> str:
+        """The description's name."""
+        return self.description.name
+
+    @property
+    def year(self) -> int:
+        """The description's year."""
+        return self.description.year
+
+    @property
+    def holdouts(self) -> frozenset[str]:
+        """The values of the split's column that are holdouts, each after the collection's name."""
+        return frozenset(f"{self.name}-{value}" for value in self.description.holdouts)
+
+    def has_labels(self, raw: RawFolder) -> bool:
+        """Whether the table lies in the raw folder."""
+        return self._table(raw) is not None
+
+    def cautions(self, collections: Sequence[Collection]) -> list[str]:
+        """No warnings."""
+        return []
+
+    def read(self, raw: RawFolder, selected: bool, problems: Problems) -> Collection:
+        """Read the table, and find images and masks."""
+        about, path = self.description, self._table(raw)
+        if path is None:
+            raise DataError(
+                f"collection {self.name}: there is no table {about.table} in --raw {raw.folder}. "
+                f"Tables there: {raw.describe_tables(tuple(about.columns.values()))}. Correct `table`, or --raw."
+            )
+        rule = "must be ISIC_ and seven digits" if about.archive else f"must be a file name: {IMAGE_ID_RULE}"
+        ids = IdColumn(about.columns["id"], self._image_id, rule)
+        roles = [about.columns[role] for role in ("label", "split") if role in about.columns]
+        by_column = () if "label" in about.columns else tuple(about.labels)
+        table = read_table(path, ids, (*roles, *by_column), problems)
+        metadata = {_METADATA[role]: name for role, name in about.columns.items() if role in _METADATA}
+        facts = read_metadata(path, ids, metadata, problems, about.words)
+        labels = self._labels_by_column(path, table, problems) if by_column else self._labels(path, table, problems)
+        records = pd.concat([table[["image_id"]], labels], axis=1).merge(facts, on="image_id", how="left")
+        records["split"] = self._splits(table)
+        records = records.reindex(columns=list(RECORD_COLUMNS))
+        return Collection(
+            self.name,
+            records,
+            self._files(raw, set(records["image_id"])),
+            masks=self._masks(raw),
+            remarks=tuple(self._remarks(raw, path)),
+            selected=selected,
+            gaps=tuple(self._gaps(path, records)),
+            own_ids=not about.archive,
+        )
+
+    def _table(self, raw: RawFolder) -> Path | None:
+        path = raw.folder / self.description.table
+        if path.is_file():
+            return path
+        table = raw.table(Path(self.description.table).stem, (), [])
+        return table.path if table else None
+
+    def _image_id(self, text: str) -> str | None:
+        """The id in a table's entry, or of a file's name without suffix; entries may have folders before the name."""
+        name = text.replace("\\", "/").rpartition("/")[2]
+        return base_id(name) if self.description.archive else name if is_image_id(name) else None
+
+    def _labels(self, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+        """The labels by the words of one column. All words without a meaning are one problem, with their counts."""
+        column = self.description.columns["label"]
+        words = table[column].str.casefold()
+        known = words.isin(list(self.description.labels))
+        counts = Counter(table.loc[~known, column])
+        listing = ", ".join(f"{word!r} ({count})" for word, count in counts.most_common())
+        rule = f"is not in `labels` (--map). Words without a meaning: {listing}. Give each one: {MEANINGS}"
+        for word in counts:
+            problems.add(path, int(table.loc[table[column] == word, "line"].iloc[0]), column, word, rule)
+        meanings = words.map(lambda word: self.description.labels.get(word, UNKNOWN))
+        return pd.DataFrame([label_values(meaning) for meaning in meanings], columns=list(LABEL_COLUMNS))
+
+    def _labels_by_column(self, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+        """The labels by one column of 0 and 1 each. A blank is unknown."""
+        meanings = self.description.labels
+        truths = pd.DataFrame({name: table[name].map(_TRUTH) for name in meanings}, dtype="float64")
+        rows = []
+        for at, line in enumerate(table["line"]):
+            for name in meanings:
+                if (text := table[name].iloc[at]) not in _TRUTH:
+                    problems.add(path, line, name, text, "must be 0, 1, or blank for unknown")
+            positive = [name for name in meanings if truths[name].iloc[at] == 1]
+            if len(positive) > 1:
+                problems.add(path, line, "labels", " ".join(positive), "only one of them may be 1")
+            rows.append(label_values(meanings[positive[0]]) if positive else _negatives(meanings, truths.iloc[at]))
+        return pd.DataFrame(rows, columns=list(LABEL_COLUMNS), dtype="float64")
+
+    def _splits(self, table: pd.DataFrame) -> pd.Series[str]:
+        column = self.description.columns.get("split")
+        if column is None:
+            return pd.Series(TRAIN, index=table.index)
+        held_out = table[column].isin(self.description.holdouts)
+        return (self.name + "-" + table[column]).where(held_out, TRAIN)
+
+    def _files(self, raw: RawFolder, image_ids: set[str]) -> dict[str, tuple[Path, ...]]:
+        """The image files of labelled images. Raises DataError if an id has two different files."""
+        folders = self.description.images
+        masks = {path for paths in self._mask_files(raw).values() for path in paths}
+        files: dict[str, tuple[Path, ...]] = {}
+        for stem, paths in raw.images(folders).items():
+            image_id = self._image_id(stem)
+            photographs = [path for path in paths if path not in masks]
+            if image_id in image_ids and photographs:
+                files[image_id] = (*files.get(image_id, ()), *photographs)
+        for image_id, paths in files.items() if not self.description.archive else ():
+            if len(paths) > 1 and len({path.read_bytes() for path in paths}) > 1:
+                names = ", ".join(raw.name(path) for path in paths)
+                raise DataError(
+                    f"collection {self.name}: {image_id} is the name of {len(paths)} different files: {names}. "
+                    "Move all but one away, or name the right folder in `images`."
+                )
+        return files
+
+    def _mask_files(self, raw: RawFolder) -> Mapping[str, tuple[Path, ...]]:
+        masks = self.description.masks
+        return raw.images((masks["folder"],), _MASK_SUFFIXES) if masks else {}
+
+    def _masks(self, raw: RawFolder) -> dict[str, Path]:
+        suffix = self.description.masks.get("suffix", "")
+        masks = {
+            self._image_id(stem.removesuffix(suffix)): paths[0]
+            for stem, paths in self._mask_files(raw).items()
+            if stem.endswith(suffix)
+        }
+        return {image_id: path for image_id, path in masks.items() if image_id is not None}
+
+    def _remarks(self, raw: RawFolder, path: Path) -> list[str]:
+        about = self.description
+        terms = [f"{word} {text}" for word, text in (("licence", about.licence), ("cite", about.citation)) if text]
+        columns = ", ".join(f"{role} from {name}" for role, name in about.columns.items())
+        return [f"{raw.name(path)}: {columns}.", *([f"{'; '.join(terms)}."] if terms else [])]
+
+    def _gaps(self, path: Path, records: pd.DataFrame) -> list[str]:
+        """What the table leaves open: lesions and patients, or images that were published."""
+        gaps = []
+        if not {"lesion", "patient"} & set(self.description.columns):
+            gaps.append(f"{path.name}: no column says which images show one lesion or one patient")
+        actual = {
+            "images": len(records),
+            "lesions": records["lesion_id"].nunique(),
+            "patients": records["patient_id"].nunique(),
+        }
+        wrong = {name: count for name, count in self.description.counts.items() if actual[name] != count}
+        if wrong:
+            has = ", ".join(f"{actual[name]} {name}" for name in wrong)
+            gaps.append(
+                f"{path.name}: {has}; `counts` says {', '.join(f'{count} {name}' for name, count in wrong.items())}"
+            )
+        return gaps
+
+
+def label_values(meaning: str) -> dict[str, float]:
+    """The value of every label, 1, 0 or NaN for unknown, of an image with a diagnosis: see `MEANINGS`."""
+    if meaning == UNKNOWN:
+        return dict.fromkeys(LABEL_COLUMNS, np.nan)
+    if meaning.startswith(NOT):
+        label = meaning.removeprefix(NOT)
+        return _consistent(dict.fromkeys(LABEL_COLUMNS, np.nan) | {label: 0.0})
+    values = dict.fromkeys(LABEL_COLUMNS, 0.0)
+    if meaning == "AKIEC":  # either of the two
+        values |= {"AK": np.nan, "SCC": np.nan}
+    elif meaning in ("AK", "SCC"):
+        values["AKIEC"] = 1.0
+    return values | ({meaning: 1.0} if meaning != NONE else {})
+
+
+def _negatives(meanings: Mapping[str, str], truths: pd.Series[float]) -> dict[str, float]:
+    """The labels of an image whose columns are all 0 or unknown."""
+    zeros = {meaning for name, meaning in meanings.items() if truths[name] == 0 and meaning in LABEL_COLUMNS}
+    return _consistent(dict.fromkeys(LABEL_COLUMNS, np.nan) | dict.fromkeys(zeros, 0.0))
+
+
+def _consistent(values: dict[str, float]) -> dict[str, float]:
+    """AKIEC means AK or SCC: what is not AKIEC is neither, and what is neither is not AKIEC."""
+    if values["AKIEC"] == 0:
+        return values | {"AK": 0.0, "SCC": 0.0}
+    return values | ({"AKIEC": 0.0} if values["AK"] == values["SCC"] == 0 else {})

@@ -1,0 +1,215 @@
+"""A collection described as data: a YAML file that says where a collection's images and table lie and what they mean.
+
+name: clinic                      # in the manifest, and before the names of its holdouts
+table: lesions.csv                # a CSV in or below the raw folder
+images: [photos]                  # folders in or below the raw folder; default: all of it
+columns:                          # of the table
+  id: photo                       # file names, with or without suffix
+  label: diagnosis                # or none, if each label has a column of 0 and 1
+  lesion: lesion                  # what joins images: lesion, patient, or both
+  patient: patient
+  age: age
+  sex: sex
+  site: site
+  split: set
+labels: {mel: MEL, nevus: NV}     # words of the label's column, or names of columns, and their labels
+words: {sex: {w: female}}         # other words of sex and site
+holdouts: [test]                  # values of the split's column that no fold trains on
+masks: {folder: masks, suffix: _mask}
+archive: false                    # true if the ids are those of the ISIC Archive, as in the challenges
+licence: CC BY 4.0
+citation: Who and where
+counts: {images: 3000, lesions: 2500, patients: 900}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from melanoma_dist.config.saved import parse_yaml
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.tables import VOCABULARY
+from melanoma_dist.errors import DataError, nearest
+from melanoma_dist.storage.untrusted import MEBIBYTE, read_text
+
+NONE, UNKNOWN, NOT = "none", "unknown", "not "
+"""Meanings of a word beside a label: another diagnosis than all labels; no diagnosis; another one than a label."""
+MEANINGS = f"one of {' '.join(LABEL_COLUMNS)}, or `not LABEL`, `{NONE}` (another diagnosis), `{UNKNOWN}`"
+COLUMNS = ("id", "label", "lesion", "patient", "age", "sex", "site", "split")
+"""The roles of columns."""
+COUNTS = ("images", "lesions", "patients")
+
+_MAX_BYTES = MEBIBYTE // 4
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_NAME_RULE = "must be 1 to 40 letters, digits, '-' and '_', and begin with a letter or digit"
+_REQUIRED = ("name", "table", "columns", "labels")
+
+
+@dataclass(frozen=True)
+class SourceDescription:
+    """The content of a description. `parse_description` checks it."""
+
+    name: str
+    table: str
+    columns: Mapping[str, str]
+    """The names of the table's columns by their roles, `COLUMNS`. The id is required."""
+    labels: Mapping[str, str]
+    """Words of the label's column, or without one names of columns, and what they mean: see `MEANINGS`."""
+    images: tuple[str, ...] = ()
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    holdouts: tuple[str, ...] = ()
+    masks: Mapping[str, str] = field(default_factory=dict)
+    archive: bool = False
+    year: int = 0
+    licence: str = ""
+    citation: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_description(path: Path) -> SourceDescription:
+    """Read a description. Raises DataError, with file, field, value, rule and remedy, for anything wrong in it."""
+    try:
+        tree = parse_yaml(read_text(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
+        raise DataError(f"--source {path}: cannot be read ({error}). {_REMEDY}") from error
+    return parse_description(tree, str(path))
+
+
+_REMEDY = "`data describe TABLE` proposes such a file, and docs/data.md explains its fields."
+
+
+def parse_description(tree: Any, place: str) -> SourceDescription:
+    """Check the tree of a description from ``place`` (a file, or the command line). Raises DataError."""
+    content = _Fields(place, "", tree)
+    content.only({item.name for item in fields(SourceDescription)}, _REQUIRED)
+    columns = content.section("columns")
+    columns.only(COLUMNS, ("id",))
+    roles = {role: columns.text(role) for role in columns.tree}
+    labels = _labels(content)
+    content.require("labels", labels, len(labels) > 0, "must name at least one label")
+    return SourceDescription(
+        name=content.text("name", _NAME, _NAME_RULE),
+        table=content.text("table"),
+        columns=roles,
+        labels=labels,
+        images=content.texts("images"),
+        words=_words(content),
+        holdouts=_holdouts(content, roles),
+        masks=_masks(content),
+        archive=content.value("archive", False, bool, "must be true or false"),
+        year=content.value("year", 0, int, "must be a whole number"),
+        licence=content.text("licence", default=""),
+        citation=content.text("citation", default=""),
+        counts=_counts(content),
+    )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """One level of a description, with its place for messages."""
+
+    place: str
+    prefix: str
+    tree: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.tree, dict):
+            name = self.prefix.rstrip(".") or "the file"
+            raise DataError(f"{self.place}: {name}: must hold names with values (name: value). {_REMEDY}")
+
+    def require(self, name: str, value: object, holds: bool, rule: str, remedy: str = _REMEDY) -> None:
+        if not holds:
+            raise DataError(f"{self.place}: {self.prefix}{name} {value!r}: {rule}. {remedy}")
+
+    def only(self, known: Iterable[str], required: Iterable[str]) -> None:
+        for name in self.tree:
+            near = nearest(str(name), known)
+            rule = f"is no field; fields are {', '.join(sorted(known))}"
+            self.require(str(name), self.tree[name], name in known, rule, f"Did you mean: {near}?" if near else _REMEDY)
+        for name in required:
+            self.require(name, None, self.tree.get(name) is not None, "is missing")
+
+    def section(self, name: str) -> _Fields:
+        return _Fields(self.place, f"{self.prefix}{name}.", self.tree.get(name, {}))
+
+    def value(self, name: str, default: Any, kind: type, rule: str) -> Any:
+        value = self.tree.get(name, default)
+        self.require(name, value, type(value) is kind, rule)
+        return value
+
+    def text(
+        self, name: str, pattern: re.Pattern[str] | None = None, rule: str = "", default: str | None = None
+    ) -> str:
+        value = self.tree.get(name, default)
+        text = str(value) if type(value) is int else value  # YAML reads a column called 7 as a number
+        printable = isinstance(text, str) and text.isprintable() and (text != "" or default == "")
+        self.require(name, value, printable, "must be a printable text")
+        if pattern:
+            self.require(name, value, pattern.fullmatch(str(text)) is not None, rule)
+        return str(text)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.tree.get(name, [])
+        values = value if isinstance(value, list) else [value]
+        rule = "must be a text or a list of texts"
+        self.require(name, value, all(type(each) in (str, int) and each != "" for each in values), rule)
+        return tuple(map(str, values))
+
+
+def _labels(content: _Fields) -> dict[str, str]:
+    """The meaning of each word, which is compared without regard to case where it is a value."""
+    section = content.section("labels")
+    labels: dict[str, str] = {}
+    by_value = "label" in content.section("columns").tree
+    for word, meaning in section.tree.items():
+        label = meaning.removeprefix(NOT) if isinstance(meaning, str) else ""
+        holds = label in LABEL_COLUMNS or meaning in (NONE, UNKNOWN)
+        section.require(str(word), meaning, holds, f"must be {MEANINGS}", "Choose what the word means.")
+        key = as_text(word)
+        key = key.casefold() if by_value else key
+        section.require(key, meaning, key not in labels, "is there twice, in different case", "Remove one.")
+        labels[key] = str(meaning)
+    return labels
+
+
+def as_text(word: object) -> str:
+    """A word of a table as YAML gives it: 0, 1, yes and no come as numbers and truths."""
+    return {True: "true", False: "false"}[word] if isinstance(word, bool) else str(word)
+
+
+def _words(content: _Fields) -> dict[str, dict[str, str]]:
+    section = content.section("words")
+    section.only(VOCABULARY, ())
+    words: dict[str, dict[str, str]] = {"sex": {"f": "female", "m": "male"}}
+    for column in section.tree:
+        inner = section.section(column)
+        for word, meaning in inner.tree.items():
+            known = (*VOCABULARY[column], UNKNOWN)
+            inner.require(str(word), meaning, meaning in known, f"must be one of {', '.join(known)}")
+            words.setdefault(column, {})[as_text(word).casefold()] = meaning
+    return words
+
+
+def _holdouts(content: _Fields, columns: Mapping[str, str]) -> tuple[str, ...]:
+    values = content.texts("holdouts")
+    content.require("holdouts", list(values), not values or "split" in columns, "needs the column split in `columns`")
+    for value in values:
+        content.require("holdouts", value, _NAME.fullmatch(value) is not None, _NAME_RULE, "Rename it in the table.")
+        content.require("holdouts", value, value.casefold() != "train", "is the name of what folds train on")
+    return values
+
+
+def _masks(content: _Fields) -> dict[str, str]:
+    section = content.section("masks")
+    section.only(("folder", "suffix"), ("folder",) if section.tree else ())
+    return {name: section.text(name, default="" if name == "suffix" else None) for name in section.tree}
+
+
+def _counts(content: _Fields) -> dict[str, int]:
+    section = content.section("counts")
+    section.only(COUNTS, ())
+    return {name: section.value(name, 0, int, "must be a whole number") for name in section.tree}

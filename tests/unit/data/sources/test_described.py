@@ -1,0 +1,282 @@
+"""A collection described as data: its table, images and words, and what is said about each mistake in them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from melanoma_dist.cli import main
+from melanoma_dist.data.audit.checks import manifest_checks, require
+from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.manifest import JOINS, Dataset, load_dataset, read_side_table
+from melanoma_dist.data.prepare import Request, prepare
+from melanoma_dist.data.sources.described import DescribedSource, label_values
+from melanoma_dist.data.sources.description import parse_description, read_description
+from melanoma_dist.data.sources.proposal import propose
+from melanoma_dist.data.sources.registry import read_collections
+from melanoma_dist.errors import DataError
+
+from ..conftest import Raw, write_image, write_table
+
+COLUMNS = {"id": "file", "label": "dx", "lesion": "lesion", "patient": "patient", "split": "set"}
+CLINIC = {
+    "name": "clinic",
+    "table": "lesions.csv",
+    "columns": COLUMNS,
+    "labels": {"mel": "MEL", "Naevus": "NV", "eczema": "none", "": "unknown"},
+    "holdouts": ["test"],
+}
+ROWS = (
+    "scan 1.JPG,mel,L1,P1,train",
+    "scan 2.v2.png,NAEVUS,L2,P1,train",
+    "photos/ü-3.jpg,eczema,L3,P2,test",
+    "ü-4,,L4,P3,train",
+)
+
+
+def clinic(folder: Path, *rows: str, **changes: Any) -> DescribedSource:
+    """The clinic's table and photographs, and its source."""
+    write_table(folder / "lesions.csv", "file,dx,lesion,patient,set", *(rows or ROWS))
+    for seed, name in enumerate(("scan 1.JPG", "scan 2.v2.png", "ü-3.jpg", "ü-4.jpeg")):
+        write_image(folder / "photos" / name, seed + 100, format="PNG" if name.endswith("png") else "JPEG")
+    return DescribedSource(parse_description({**CLINIC, **changes}, "clinic.yaml"))
+
+
+def prepared(folder: Path, out: Path, *sources: DescribedSource, **choices: Any) -> Dataset:
+    return prepare(Request(folder, (), sources=sources, size=32, **choices), out)
+
+
+def test_the_ids_labels_groups_and_splits_of_a_clinic_reach_the_manifest(tmp_path: Path, out: Path) -> None:
+    dataset = prepared(tmp_path, out, clinic(tmp_path))
+    images = dataset.manifest.set_index("image_id")
+    assert list(images.index) == ["scan 1", "scan 2.v2", "ü-3", "ü-4"]
+    assert images["split"].to_list() == ["train", "train", "clinic-test", "train"]
+    assert images["patient_id"].to_list() == ["P1", "P1", "P2", "P3"]
+    assert images["group"].nunique() == 3
+    positives = images[list(LABEL_COLUMNS)].apply(lambda row: [label for label in row.index if row[label] == 1], axis=1)
+    assert positives.to_list() == [["MEL"], ["NV"], [], []]
+    assert images.loc["ü-3", list(LABEL_COLUMNS)].eq(0).all()
+    assert images.loc["ü-4", list(LABEL_COLUMNS)].isna().all()
+    require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)))
+    with tarfile.open(out / "shard-00000.tar") as shard:
+        assert shard.getnames() == ["scan 1.jpg", "scan 2%2Ev2.jpg", "ü-3.jpg", "ü-4.jpg"]
+
+
+def test_columns_of_0_and_1_say_nothing_about_other_labels_unless_one_is_1(tmp_path: Path) -> None:
+    source = clinic(
+        tmp_path,
+        columns={"id": "file", "lesion": "lesion"},
+        labels={"mel": "MEL", "sk": "BKL", "other": "none"},
+        holdouts=[],
+    )
+    write_table(
+        tmp_path / "lesions.csv", "file,lesion,mel,sk,other", "scan 1,1,1,0,0", "scan 2.v2,2,0,0,0", "ü-3,3,0,,0",
+        "ü-4,4,0,0,1",
+    )  # fmt: skip
+    [collection] = read_collections(tmp_path, (), described=(source,))
+    table = collection.records.set_index("image_id")[list(LABEL_COLUMNS)]
+    assert table.loc["scan 1"].to_dict() == dict.fromkeys(LABEL_COLUMNS, 0.0) | {"MEL": 1.0}
+    assert table.loc["scan 2.v2"].dropna().to_dict() == {"MEL": 0.0, "BKL": 0.0}
+    assert table.loc["ü-3"].dropna().to_dict() == {"MEL": 0.0}
+    assert table.loc["ü-4"].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("meaning", "known"),
+    [
+        ("AK", dict.fromkeys(LABEL_COLUMNS, 0.0) | {"AK": 1.0, "AKIEC": 1.0}),
+        ("AKIEC", {name: float(name == "AKIEC") for name in LABEL_COLUMNS if name not in ("AK", "SCC")}),
+        ("not MEL", {"MEL": 0.0}),
+        ("not AKIEC", {"AK": 0.0, "SCC": 0.0, "AKIEC": 0.0}),
+        ("unknown", {}),
+    ],
+)
+def test_a_word_decides_the_labels_that_it_speaks_of(meaning: str, known: dict[str, float]) -> None:
+    assert pd.Series(label_values(meaning)).dropna().to_dict() == known
+
+
+def test_equal_ids_of_two_clinics_are_two_images_and_a_copied_photograph_joins_them(tmp_path: Path, out: Path) -> None:
+    one = clinic(tmp_path / "one", images=["one"], table="one/lesions.csv")
+    two = clinic(tmp_path / "two", name="other", images=["two"], table="two/lesions.csv")
+    write_image(tmp_path / "two/photos/scan 1.JPG", 500, format="JPEG")
+    dataset = prepared(tmp_path, out, one, two)
+    images = dataset.manifest.set_index("image_id")
+    assert len(images) == 8
+    assert {name.partition(":")[0] for name in images.index} == {"clinic", "other"}
+    assert images.loc["clinic:scan 1", "patient_id"] == "clinic:P1"
+    # The first photographs differ, but another one of the same two patients is one file.
+    assert images.loc["clinic:scan 1", "group"] == images.loc["other:scan 1", "group"]
+    joins = read_side_table(dataset, JOINS)
+    assert set(joins.loc[joins["joined"], "reason"]) == {"patient", "same bytes"}
+    assert images.loc["other:ü-4", "group"] == images.loc["clinic:ü-4", "group"]
+    require(manifest_checks(dataset.manifest, joins))
+
+
+def test_ids_of_the_archive_are_merged_with_the_challenges(tmp_path: Path, raw: Raw, out: Path) -> None:
+    raw.image_2019(3, "MEL", lesion="L3")
+    write_table(
+        raw.folder / "own.csv", "isic_id,melanoma,patient_id", "ISIC_0000003_downsampled,1,P1", "isic_0000004,0,P1"
+    )
+    write_image(raw.folder / "more/ISIC_0000004.jpg", 9)
+    columns = {"id": "isic_id", "patient": "patient_id"}
+    tree = {"name": "more", "table": "own.csv", "columns": columns, "labels": {"melanoma": "MEL"}, "archive": True}
+    source = DescribedSource(parse_description(tree, "more.yaml"))
+    images = prepare(Request(raw.folder, ("2019",), sources=(source,), size=32), out).manifest
+    assert images["image_id"].to_list() == ["ISIC_0000003", "ISIC_0000004"]
+    assert images["years"].to_list() == ["more+2019", "more"]
+    assert images["group"].nunique() == 1
+
+
+def test_masks_lie_beside_their_images(tmp_path: Path, out: Path) -> None:
+    write_image(tmp_path / "photos/masks/ü-3_mask.png", 1)
+    source = clinic(tmp_path, masks={"folder": "masks", "suffix": "_mask"})
+    images = prepared(tmp_path, out, source).manifest
+    assert images.loc[images["mask_length"] > 0, "image_id"].to_list() == ["ü-3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "my clinic"}, "clinic.yaml: name 'my clinic': must be 1 to 40 letters"),
+        ({"colums": {}}, "clinic.yaml: colums {}: is no field; .* Did you mean: columns"),
+        ({"table": None}, "clinic.yaml: table None: is missing"),
+        ({"columns": {"label": "dx"}}, "clinic.yaml: columns.id None: is missing"),
+        ({"columns": {**COLUMNS, "ages": "x"}}, "clinic.yaml: columns.ages 'x': is no field"),
+        ({"labels": {}}, "clinic.yaml: labels {}: must name at least one label"),
+        ({"labels": {"mel": "melanoma"}}, "clinic.yaml: labels.mel 'melanoma': must be one of MEL NV .*Choose"),
+        ({"labels": {"Mel": "MEL", "mel": "NV"}}, "clinic.yaml: labels.mel 'NV': is there twice"),
+        ({"labels": ["MEL"]}, "clinic.yaml: labels: must hold names with values"),
+        ({"holdouts": ["a+b"]}, "clinic.yaml: holdouts 'a.b': must be 1 to 40 letters"),
+        ({"holdouts": ["train"]}, "clinic.yaml: holdouts 'train': is the name of what folds train on"),
+        ({"columns": {"id": "file"}}, "clinic.yaml: holdouts .'test'.: needs the column split"),
+        ({"words": {"sex": {"w": "woman"}}}, "clinic.yaml: words.sex.w 'woman': must be one of female, male, unknown"),
+        ({"archive": "no"}, "clinic.yaml: archive 'no': must be true or false"),
+        ({"counts": {"images": "4"}}, "clinic.yaml: counts.images '4': must be a whole number"),
+        ({"masks": {"suffix": "x"}}, "clinic.yaml: masks.folder None: is missing"),
+    ],
+)
+def test_a_wrong_value_of_a_description_is_named_with_its_rule(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_description({**CLINIC, **change}, "clinic.yaml")
+
+
+def test_all_words_without_a_meaning_are_listed_with_their_counts(tmp_path: Path, out: Path) -> None:
+    rows = (*ROWS, *(f"x{number},scar,L9,P9,train" for number in range(3)), "y,Wart,L9,P9,train")
+    with pytest.raises(
+        DataError, match=r"lesions.csv line 6: dx 'scar': .* 'scar' \(3\), 'Wart' \(1\)\. Give each"
+    ) as caught:
+        prepared(tmp_path, out, clinic(tmp_path, *rows))
+    assert "line 9 'Wart'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        (("scan 1,mel,L1,P1,train", "photos/scan 1.JPG,mel,L1,P1,train"), {}, "line 3: file .* earlier line already"),
+        ((" .jpg,mel,L1,P1,train",), {}, "must be a file name: printable text"),
+        (("scan 9,mel,L1,P1,train",), {}, "1 of 1 labelled images have no file below --raw .*clinic: 1 .scan 9"),
+        ((), {"columns": {**COLUMNS, "age": "years"}}, "line 1: header .* the columns years are missing"),
+        ((), {"columns": {"id": "file", "label": "dx"}, "holdouts": []}, "no column says which images show one lesion"),
+        ((), {"counts": {"images": 5}}, "4 images; `counts` says 5 images"),
+        ((), {"images": ["pictures"]}, "has no folder pictures. Images there: 4 in photos"),
+        ((), {"table": "other.csv"}, "collection clinic: there is no table other.csv .*Tables there: lesions.csv"),
+        ((), {"name": "2019"}, "two collections have the name 2019"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_table_or_folders_is_told(
+    tmp_path: Path, out: Path, rows: tuple[str, ...], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        prepared(tmp_path, out, clinic(tmp_path, *rows, **changes))
+
+
+def test_two_different_files_of_one_name_are_refused_and_equal_ones_are_not(tmp_path: Path, out: Path) -> None:
+    source = clinic(tmp_path)
+    write_image(tmp_path / "photos/old/ü-3.jpg", 102)
+    assert len(prepared(tmp_path, out, source).manifest) == 4
+    write_image(tmp_path / "photos/old/ü-3.jpg", 7)
+    with pytest.raises(DataError, match=r"ü-3 is the name of 2 different files: photos/ü-3.jpg, photos/old/ü-3.jpg"):
+        read_collections(tmp_path, (), described=(source,))
+
+
+def test_the_flags_prepare_as_the_file_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clinic(tmp_path)
+    words = {key: value for key, value in CLINIC.items() if key not in ("holdouts", "name")} | {"name": "own"}
+    words["columns"] = {key: value for key, value in COLUMNS.items() if key != "split"}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(words, allow_unicode=True))
+    table = [
+        "--images",
+        str(tmp_path / "photos"),
+        "--table",
+        str(tmp_path / "lesions.csv"),
+        "--id",
+        "file",
+        "--label",
+        "dx",
+    ]
+    labels = ["--map", "mel=MEL", "naevus=NV", "eczema=none", "=unknown", "--lesion", "lesion", "--patient", "patient"]
+    assert main(["data", "prepare", *table, *labels, "--out", str(tmp_path / "one")]) == 0
+    file = ["--source", str(tmp_path / "my.yaml"), "--raw", str(tmp_path), "--out", str(tmp_path / "two")]
+    assert main(["data", "prepare", *file]) == 0
+    one, two = (load_dataset(tmp_path / name) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    assert main(["data", "prepare", *file]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--out x", "name at least one collection: --years 2019, --source my.yaml, or a table"),
+        ("--table t.csv", "--table t.csv: needs --images DIR, and --map WORD=LABEL .*`data describe t.csv`"),
+        ("--years 2019 --patient p", "--patient: describe a table of your own"),
+        ("--table t.csv --images . --map mel", "--map mel: must be WORD=LABEL"),
+        ("--source no.yaml --raw .", "--source no.yaml: cannot be read"),
+        ("--table t.csv --images . --map a=b", "the flags: labels.a 'b': must be one of MEL"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_told(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "prepare", *words.split()]) == 2
+    assert re.search(message, capsys.readouterr().err.replace("\n", " "))
+
+
+def describe(path: Path, change: Callable[[str], str]) -> DescribedSource:
+    file = path.with_suffix(".yaml")
+    file.write_text(change(propose(path)))
+    return DescribedSource(read_description(file))
+
+
+def test_a_proposal_is_accepted_when_its_open_words_are_chosen(tmp_path: Path, out: Path) -> None:
+    clinic(tmp_path)
+    header = "photo,benign_malignant,diagnosis,lesion,patient_nr,alter,gender,location,split"
+    write_table(
+        tmp_path / "lesions.csv",
+        header,
+        "scan 1.JPG,malignant,malignant melanoma,1,A,50,w,back,test",
+        "scan 2.v2.png,benign,Spitz naevus,2,A,51,m,head/neck,train",
+        "ü-3.jpg,benign,eczema: chronic,3,B,,f,back,train",
+        "ü-4.jpeg,,,4,C,,,,train",
+    )
+    with pytest.raises(DataError, match=r"labels.eczema: chronic 'CHOOSE': must be one of"):
+        describe(tmp_path / "lesions.csv", lambda text: text)
+    source = describe(tmp_path / "lesions.csv", lambda text: text.replace("CHOOSE", "none"))
+    assert dict(source.description.columns) == {
+        "id": "photo", "label": "diagnosis", "lesion": "lesion", "patient": "patient_nr", "age": "alter",
+        "sex": "gender", "site": "location", "split": "split",
+    }  # fmt: skip
+    images = prepared(tmp_path, out, source).manifest
+    assert images["MEL"].sum() == images["NV"].sum() == 1
+    assert images["split"].to_list() == ["lesions-test", "excluded: lesion or copy in lesions-test", "train", "train"]
+
+
+def test_a_proposal_for_columns_of_0_and_1(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", "image,melanoma,scar,patient", "a,1.0,0.0,p", "b,0.0,1.0,q", "c,0.0,0.0,r")
+    source = describe(tmp_path / "t.csv", lambda text: text.replace("CHOOSE", "none"))
+    assert source.description.labels == {"melanoma": "MEL", "scar": "none"}
