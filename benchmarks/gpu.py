@@ -6,6 +6,8 @@
 
 Sections, the most important first:
 
+    decoder     which decoder reads JPEGs (nvJPEG's version, a probe, DALI's log, the engine's load), what that costs
+                the CPU, and whether the launching thread waits
     pixels      `mixed` decoding against the CPU's pixels, and against itself
     command     the real command with Ray, undisturbed and with a rank killed: do both end with the same bytes?
     resume      one fold without Ray, left twice in the middle of an epoch, against one that never was
@@ -35,13 +37,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in a run: matrix products that can be repeated
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/chaos
 
-import timm
 import torch
 import tyro
 from conditions import commit, machine, run_benchmark
@@ -52,11 +54,11 @@ from melanoma_dist import console
 
 _HEADER = ("section", "figure", "value", "remark")
 _WHERE = {
-    "pixels": "pixels:pixels", "command": "command:command", "resume": "resume:resume",
+    "decoder": "decoder:decoder", "pixels": "pixels:pixels", "command": "command:command", "resume": "resume:resume",
     "checkpoint": "saving:checkpoint", "memory": "memory:memory", "train": "training:training",
     "input": "pixels:input_speed", "nccl": "nccl:nccl", "modes": "training:modes", "compile": "training:compiled",
 }  # fmt: skip
-_NEED_DALI = ("pixels", "command", "resume", "memory", "input")
+_NEED_DALI = ("decoder", "pixels", "command", "resume", "memory", "input")
 
 
 def main() -> None:
@@ -130,9 +132,7 @@ def _conditions(settings: Settings) -> str:
         hardware = "smoke on CPU: figures mean nothing"
     else:
         hardware = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}"
-    return (
-        f"{hardware}; {machine()}; torch {torch.__version__}, timm {timm.__version__}, DALI {DALI}; commit {commit()}"
-    )
+    return f"{hardware}; {machine()}; torch {torch.__version__}, timm {version('timm')}, DALI {DALI}; commit {commit()}"
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""Measures the CPU cost of an augmented training image: our DALI graph against torchvision, in one run.
+"""Measures the CPU cost of an augmented training image: our graph against other libraries, in one run.
 
     MELANOMA_DIST_ISIC=ISIC python benchmarks/input.py
     python benchmarks/input.py --data DATA          # images of a prepared data set instead
 
 Photographs of ISIC at native resolution (``ISIC/native/*.jpg``) are prepared as `data prepare` does it, to a shorter
 side of 512, and stay in memory. Each way then makes the same number of batches: decode, random crop, resize to the
-square with antialiasing, flips, colour, normalised float32. The ways take turns, round after round, and medians are
-compared. CPU-ms is user and system time of the process and its workers: other users of the machine move it less than
-wall time.
+square with antialiasing, flips, rotation where the policy has one, colour, normalised float32. The ways take turns,
+round after round, and medians are compared. CPU-ms is user and system time of the process and its workers: other users
+of the machine move it less than wall time.
 
-The crop comes in two ranges: that of the policy ``light`` (60 to 100 % of the area) and torchvision's default (8 to
-100 %). torchvision is timed on PIL images with 0, 1 and 2 worker processes and on tensors; the best of them is what we
-compare with. Raw libjpeg-turbo (simplejpeg), decoding whole images and doing nothing else, is the floor.
+Each policy of the program is measured, and on request ``wide``: crops of 8 to 100 % of the area, torchvision's default.
+The other libraries are torchvision (on PIL images and on tensors), albumentations, and simplejpeg with OpenCV. The
+last two are measured where they are installed: ``pip install albumentations opencv-python-headless simplejpeg``. Raw
+libjpeg-turbo (simplejpeg), decoding whole images and doing nothing else, is the floor.
 
 Cost: about 10 minutes on 2 CPU cores; with ``--images 96 --rounds 3`` about 4.
-Checks that the DALI graph costs at most half as much as torchvision.
+Checks that the graph costs at most half as much as torchvision.
 """
 
 from __future__ import annotations
@@ -24,33 +25,31 @@ import os
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import tyro
 from conditions import commit, machine, run_benchmark
+from input_others import Run, albumentations, libjpeg, missing, opencv, torchvision
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from melanoma_dist import console
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.input import stream
+from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, training_input
 from melanoma_dist.input.stream import Policy
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_PHOTO_ASPECT = 4 / 3  # of nearly all photographs: what our crops' aspect is relative to
-_POLICIES = {
-    "light": stream.POLICIES["light"],
-    "wide": replace(stream.POLICIES["light"], area=0.08),
-}
+_WIDE = replace(stream.POLICIES["light"], area=0.08)
+_POLICIES: dict[str, Policy] = {**{str(name): policy for name, policy in stream.POLICIES.items()}, "wide": _WIDE}
 _HEADER = ("way", "CPU-ms/image", "images/s", "best torchvision / this")
+_OURS = "graph"
 
 
 @dataclass(frozen=True)
@@ -67,17 +66,17 @@ class Settings:
     """Rounds, 1 to 100."""
     batch_size: int = 32
     """Images in a batch, 1 to 1024."""
-    crops: tuple[str, ...] = ("light", "wide")
-    """Crop ranges: light (60 to 100 % of the area), wide (8 to 100 %), or both."""
+    policies: tuple[str, ...] = tuple(stream.POLICIES)
+    """Policies of augmentation: none, light, dermoscopy, wide."""
 
     def __post_init__(self) -> None:
         limits = {"images": (32, 100_000), "size": (32, 1024), "rounds": (1, 100), "batch_size": (1, 1024)}
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise ConfigError.of(name, getattr(self, name), f"must be {low} to {high}")
-        for crop in self.crops:
-            if crop not in _POLICIES:
-                raise ConfigError.of("crops", crop, f"must be of {', '.join(_POLICIES)}")
+        for policy in self.policies:
+            if policy not in _POLICIES:
+                raise ConfigError.of("policies", policy, f"must be of {', '.join(_POLICIES)}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Way:
     """One way to produce ``Settings.images`` images; ``run`` returns their number."""
 
     name: str
-    run: Callable[[], int]
+    run: Run
 
 
 @dataclass
@@ -97,14 +96,14 @@ class Timing:
 
 
 def main() -> None:
-    """Time every way and print a table for each crop range."""
+    """Time every way and print a table for each policy."""
     settings = tyro.cli(Settings, description=__doc__)
     torch.set_num_threads(1)  # spinning threads of torch would count against torchvision
     photos = _prepared(settings.data, settings.images) if settings.data else _native(settings.images)
     console.info(_conditions(photos, settings))
-    for crop in settings.crops:
-        ways = list(_ways(photos, _POLICIES[crop], settings))
-        _report(crop, _time_in_turns(ways, settings.rounds))
+    for policy in settings.policies:
+        ways = list(_ways(photos, _POLICIES[policy], settings))
+        _report(policy, _time_in_turns(ways, settings.rounds))
 
 
 def _native(count: int) -> list[bytes]:
@@ -134,35 +133,40 @@ def _prepared(folder: Path, count: int) -> list[bytes]:
 
 
 def _ways(photos: list[bytes], policy: Policy, settings: Settings) -> Iterator[Way]:
-    batches = max(1, settings.images // settings.batch_size)
-    images = batches * settings.batch_size
+    square, batch_size = InputFormat(settings.size, _MEAN, _STD), settings.batch_size
+    batches = max(1, settings.images // batch_size)
+    task = (photos, policy, square, batch_size, batches * batch_size)
     for threads in (1, 2):
-        yield Way(
-            f"DALI graph, {threads} thread{'s' * (threads > 1)}", _dali(photos, policy, settings, batches, threads)
-        )
-    for pixels, workers in (("PIL", 0), ("tensors", 0), ("PIL", 1), ("PIL", 2)):
-        name = f"torchvision on {pixels}, {workers} worker{'s' * (workers != 1)}"
-        yield Way(name, _torchvision(photos, policy, settings, images, pixels == "tensors", workers))
-    yield Way("raw libjpeg-turbo, decoding alone", _floor(photos, images))
+        yield Way(f"{_OURS}, {threads} thread{'s' * (threads > 1)}", _graph(*task[:4], batches, threads))
+    for pixels, workers in (("PIL", 0), ("tensors", 0), ("PIL", 2)):
+        name = f"torchvision on {pixels}, {workers} workers"
+        yield Way(name, torchvision(*task, tensors=pixels == "tensors", workers=workers))
+    optional = {
+        "albumentations": (("albumentations", "cv2"), partial(albumentations, *task)),
+        "simplejpeg and OpenCV by hand": (("simplejpeg", "cv2"), partial(opencv, *task)),
+        "raw libjpeg-turbo, decoding alone": (("simplejpeg",), partial(libjpeg, photos, task[-1])),
+    }
+    for name, (modules, way) in optional.items():
+        if lacking := missing(*modules):
+            console.info(f"skipped: {name} ({lacking} is not installed)")
+        else:
+            yield Way(name, way())
 
 
-def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int, threads: int) -> Callable[[], int]:
+def _graph(
+    photos: list[bytes], policy: Policy, square: InputFormat, batch_size: int, batches: int, threads: int
+) -> Run:
     """The project's graph with the project's random parameters, fed as the training loader feeds it."""
-    from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, training_input
-
-    frame = InputFormat(settings.size, _MEAN, _STD)
     encoded = [np.frombuffer(photo, dtype=np.uint8) for photo in photos]
 
     def feed(step: int) -> GraphInput | None:
         if step >= batches:
             return None
-        start = step * settings.batch_size
-        drawn = stream.parameters(policy, 0, 0, start, settings.batch_size)
-        return training_input(
-            [encoded[i % len(encoded)] for i in range(start, start + settings.batch_size)], drawn, frame
-        )
+        start = step * batch_size
+        drawn = stream.parameters(policy, 0, 0, start, batch_size)
+        return training_input([encoded[i % len(encoded)] for i in range(start, start + batch_size)], drawn, square)
 
-    graph = Graph(feed, frame, settings.batch_size, threads)
+    graph = Graph(feed, square, batch_size, threads, rotate=policy.rotation > 0)
     started = False
 
     def run() -> int:
@@ -171,58 +175,6 @@ def _dali(photos: list[bytes], policy: Policy, settings: Settings, batches: int,
             graph.restart()
         started = True
         return sum(len(images) for images in graph)
-
-    return run
-
-
-class Photos(Dataset[torch.Tensor]):
-    """JPEG files through PIL and torchvision's transforms."""
-
-    def __init__(self, photos: list[bytes], count: int, transform: Callable[[Any], torch.Tensor]) -> None:
-        self._photos, self._count, self._transform = photos, count, transform
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        with Image.open(io.BytesIO(self._photos[index % len(self._photos)])) as image:
-            return self._transform(image.convert("RGB"))
-
-
-def _torchvision(
-    photos: list[bytes], policy: Policy, settings: Settings, images: int, tensors: bool, workers: int
-) -> Callable[[], int]:
-    transform = v2.Compose(
-        [*([v2.ToImage()] if tensors else []), *_augment(policy, settings.size), *_to_float(tensors)]
-    )
-    # Spawned, because DALI's threads would not survive a fork; persistent, so that their start is not timed.
-    context, persistent = ("spawn", True) if workers else (None, False)
-    loader = DataLoader(
-        Photos(photos, images, transform), settings.batch_size, num_workers=workers, multiprocessing_context=context,
-        persistent_workers=persistent,
-    )  # fmt: skip
-    return lambda: sum(len(batch) for batch in loader)
-
-
-def _augment(policy: Policy, size: int) -> list[v2.Transform]:
-    ratio = (_PHOTO_ASPECT / policy.aspect, _PHOTO_ASPECT * policy.aspect)
-    crop = v2.RandomResizedCrop(size, scale=(policy.area, 1.0), ratio=ratio, antialias=True)
-    colour = v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue / 360)
-    return [crop, v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), colour]
-
-
-def _to_float(tensors: bool) -> list[v2.Transform]:
-    to_image = [] if tensors else [v2.ToImage()]
-    return [*to_image, v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)]
-
-
-def _floor(photos: list[bytes], images: int) -> Callable[[], int]:
-    import simplejpeg
-
-    def run() -> int:
-        for index in range(images):
-            simplejpeg.decode_jpeg(photos[index % len(photos)], colorspace="RGB")
-        return images
 
     return run
 
@@ -254,17 +206,17 @@ def _cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _report(crop: str, timings: dict[str, Timing]) -> None:
+def _report(policy: str, timings: dict[str, Timing]) -> None:
     cpu = {name: statistics.median(timing.cpu_ms) for name, timing in timings.items()}
     best = min((name for name in cpu if name.startswith("torchvision")), key=cpu.__getitem__)
     rows = []
     for name, timing in timings.items():
         spread = f"{cpu[name]:.2f} ({min(timing.cpu_ms):.2f} to {max(timing.cpu_ms):.2f})"
         rows.append((name, spread, f"{statistics.median(timing.images_per_s):.0f}", f"{cpu[best] / cpu[name]:.2f}"))
-    console.table(f"Crop {crop}: {_POLICIES[crop].area:.0%} to 100% of the area", _HEADER, rows)
-    ours = max(cost for name, cost in cpu.items() if name.startswith("DALI"))
+    console.table(f"Policy {policy}: crops of {_POLICIES[policy].area:.0%} to 100% of the area", _HEADER, rows)
+    ours = max(cost for name, cost in cpu.items() if name.startswith(_OURS))
     verdict = "at most half: yes" if 2 * ours <= cpu[best] else "at most half: NO"
-    console.info(f"DALI costs {ours / cpu[best]:.0%} of the best torchvision ({best}); {verdict}.")
+    console.info(f"The graph costs {ours / cpu[best]:.0%} of the best torchvision ({best}); {verdict}.")
 
 
 def _conditions(photos: list[bytes], settings: Settings) -> str:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melanoma_dist import nvjpeg
+
 if TYPE_CHECKING:
     from melanoma_dist.inference.ensemble import Ensemble
     from melanoma_dist.inference.trained_run import TrainedRun
+
+nvjpeg.preload()  # before anything imports torchvision, which brings an older one
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_hub", "load_run"]

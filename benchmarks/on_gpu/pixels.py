@@ -6,18 +6,16 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from nvidia.dali import fn
 
 from melanoma_dist.config.run import Augmentation
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import Graph, GraphInput, InputFormat, evaluation_input, training_input
 from melanoma_dist.input.loader import TrainingBatch
+from on_gpu.decoder import no_jpeg_engine
 from on_gpu.learning import MAIN_BACKBONE, endless, frame, loader, samples
 from on_gpu.settings import Row, Settings
 from on_gpu.speed import images_per_s
@@ -48,18 +46,18 @@ def input_speed(settings: Settings) -> Iterator[Row]:
     images = samples(settings)
     cases: list[tuple[Augmentation, bool]] = [("light", False), ("dermoscopy", False), ("dermoscopy", True)]
     for policy, without in cases:
-        with _no_decoder_chip() if without else nullcontext():
+        with no_jpeg_engine() if without else nullcontext():
             batches = endless(loader(images, MAIN_BACKBONE, policy, settings))
             speed = images_per_s(lambda batches=batches: len(next(batches).images), settings)  # type: ignore[misc]
-        how = "without the decoding chip" if without else "with the decoding chip as DALI likes"
+        how = "without the JPEG engine" if without else "as the program asks"
         yield Row(f"graph alone, {policy}, {how}", f"{speed:.0f} images/s", f"{settings.world.threads} DALI threads")
 
 
 def _again(settings: Settings) -> Iterator[Row]:
     """The same batches, decoded again: a run can only end alike if every bit is."""
     images = samples(settings)
-    for how, without in {"as DALI likes": False, "without the decoding chip": True}.items():
-        with _no_decoder_chip() if without else nullcontext():
+    for how, without in {"as the program asks": False, "without the JPEG engine": True}.items():
+        with no_jpeg_engine() if without else nullcontext():
             epochs = [_hashes(loader(images, MAIN_BACKBONE, "dermoscopy", settings).epoch(0)) for _ in range(_AGAIN)]
         different = sum(len(set(hashes)) > 1 for hashes in zip(*epochs, strict=True))
         value = "the same bits" if not different else f"{different} of {len(epochs[0])} batches DIFFER"
@@ -69,11 +67,6 @@ def _again(settings: Settings) -> Iterator[Row]:
 def _hashes(batches: Iterator[TrainingBatch]) -> list[str]:
     first = itertools.islice(batches, _BATCHES)
     return [hashlib.sha256(batch.images.cpu().contiguous().numpy().tobytes()).hexdigest() for batch in first]
-
-
-def _no_decoder_chip() -> mock._patch[object]:
-    """Decoding by the general cores alone: the chip for JPEGs gets its share by time, or so it may be."""
-    return mock.patch.object(fn.decoders, "image_slice", partial(fn.decoders.image_slice, hw_decoder_load=0.0))
 
 
 def _graph_input(encoded: list[npt.NDArray[np.uint8]], policy: Augmentation | None, square: InputFormat) -> GraphInput:

@@ -1,9 +1,9 @@
 """The DALI graph: encoded bytes and parameters in, normalised images out. The only module that knows DALI.
 
-The graph is stateless. It decodes a window of each JPEG, resizes it to the square input (antialiased; a negative size
-flips), optionally rotates it, and applies one affine colour map that includes the normalisation. Evaluation is the same
-graph with the whole image as the window. On a rank with a GPU, the `mixed` backend decodes JPEGs, its chroma upsampled
-as on the CPU, and all that follows runs on the GPU. Without a GPU, all of it runs on the CPU.
+The graph is stateless. It decodes a window of each JPEG, resizes it to the square input (antialiased), mirrors it or
+turns it, and applies one affine colour map that includes the normalisation. Evaluation is the same graph with the whole
+image as the window. On a rank with a GPU, the `mixed` backend decodes JPEGs, its chroma upsampled as on the CPU, and
+DALI's operators do the rest on the GPU. Without a GPU, DALI decodes on the CPU and PyTorch does the rest (`pixels`).
 
 Shapes: B images, S pixels a side.
 """
@@ -11,17 +11,20 @@ Shapes: B images, S pixels a side.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch.utils.dlpack
-from nvidia.dali import fn, pipeline_def, types
-from torch.nn import functional
+from nvidia.dali import fn, math, pipeline_def, types
 
+from melanoma_dist.input.ahead import Ahead
 from melanoma_dist.input.colour import colour_map, normalisation
+from melanoma_dist.input.pixels import mirrored, turned
 from melanoma_dist.input.stream import Floats, Parameters
 
 
@@ -42,21 +45,37 @@ class GraphInput:
     anchor: Floats  # [B, 2] window, shares of height and width
     extent: Floats  # [B, 2]
     size: Floats  # [B, 2] pixels to resize the window to; negative flips
-    angle: Floats  # [B] degrees
+    exchange: npt.NDArray[np.bool_]  # [B] exchange the axes after all else
+    turn: Floats  # [B, 2, 3] from (x, y) of the output in pixels to shares of the window; replaces flips and exchange
     colour: Floats  # [B, 3, 4]
 
 
 def training_input(encoded: list[npt.NDArray[np.uint8]], parameters: Parameters, expected: InputFormat) -> GraphInput:
     """Build a training batch: each image with its random parameters.
 
-    A rotated image is cut from the middle of a larger resize, just large enough that no corner lies outside the window:
+    A rotated image is cut from the middle of a larger square, just large enough that no corner lies outside the window:
     no border needs filling.
     """
-    turn = np.deg2rad(parameters.angle)
-    side = np.ceil(expected.size * (np.abs(np.cos(turn)) + np.abs(np.sin(turn))) - 1e-3)
+    angle = np.deg2rad(parameters.angle.astype(np.float64))
+    zoom = np.abs(np.cos(angle)) + np.abs(np.sin(angle))
+    side = np.ceil(expected.size * zoom - 1e-3)
     size = np.where(parameters.flip, -side[:, None], side[:, None]).astype(np.float32)
     colour = colour_map(parameters, expected.mean, expected.std)
-    return GraphInput(encoded, parameters.anchor, parameters.extent, size, parameters.angle, colour)
+    turn = _turn(parameters, angle, expected.size * zoom, expected.size)
+    return GraphInput(encoded, parameters.anchor, parameters.extent, size, parameters.exchange, turn, colour)
+
+
+def _turn(parameters: Parameters, angle: npt.NDArray[np.float64], side: npt.NDArray[np.float64], output: int) -> Floats:
+    """The map [B, 2, 3] from output pixels to shares of the window: exchange, rotation and flips about the centre.
+
+    ``side`` [B]: of the square that the window fills, in pixels of the output.
+    """
+    cosine, sine = np.cos(angle), np.sin(angle)
+    linear = np.stack([np.stack([cosine, -sine], axis=1), np.stack([sine, cosine], axis=1)], axis=1)
+    linear *= np.where(parameters.flip[:, ::-1], -1.0, 1.0)[:, :, None] / side[:, None, None]  # rows are x and y
+    linear = np.where(parameters.exchange[:, None, None], linear[:, :, ::-1], linear)
+    shift = 0.5 - linear.sum(axis=2) * output / 2
+    return np.concatenate([linear, shift[:, :, None]], axis=2).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,23 +98,14 @@ UPRIGHT = ORIENTATIONS[0]
 def evaluation_input(
     encoded: list[npt.NDArray[np.uint8]], expected: InputFormat, view: Orientation = UPRIGHT
 ) -> GraphInput:
-    """Build an evaluation batch: each image whole, resized to the square, normalised, mirrored for ``view``.
-
-    ``exchange_axes`` exchanges the axes after the graph.
-    """
+    """Build an evaluation batch: each image whole, resized to the square, normalised, in the orientation ``view``."""
     count = len(encoded)
     whole = np.ones((count, 2), dtype=np.float32)
-    angle = np.zeros(count, dtype=np.float32)
     size = whole * np.where((view.down, view.across), -expected.size, expected.size).astype(np.float32)
-    return GraphInput(encoded, 0 * whole, whole, size, angle, normalisation(expected.mean, expected.std, count))
-
-
-def exchange_axes(images: torch.Tensor, which: npt.NDArray[np.bool_]) -> torch.Tensor:
-    """Exchange the axes of the images [B, 3, S, S] of the graph's output where ``which`` [B] is true."""
-    if not which.any():
-        return images
-    chosen = torch.from_numpy(which).to(images.device)[:, None, None, None]
-    return torch.where(chosen, images.transpose(2, 3), images).contiguous(memory_format=torch.channels_last)
+    exchange = np.full(count, view.exchanged)
+    turn = np.zeros((count, 2, 3), dtype=np.float32)  # an evaluation rotates nothing
+    colour = normalisation(expected.mean, expected.std, count)
+    return GraphInput(encoded, 0 * whole, whole, size, exchange, turn, colour)
 
 
 class Graph:
@@ -115,83 +125,113 @@ class Graph:
         largest: tuple[int, int] | None = None,
     ) -> None:
         """``gpu``: device index, or None for the CPU. ``largest``: the largest width and height of all images."""
-
-        self._feed = feed
+        self._ahead = Ahead(feed)
+        self._gpu, self._rotate = gpu, rotate
+        self._exchange: deque[npt.NDArray[np.bool_]] = deque()  # of the batches that DALI works on
         # The pipeline keeps the source where Python's garbage collector does not look: if the source kept the feed,
         # whose owner often keeps this graph, all three would stay for ever.
         this = weakref.ref(self)
 
         def source(info: Any) -> Sequence[Any]:
             graph = this()
-            batch = None if graph is None else graph._feed(info.iteration)
-            if batch is None:
+            batch = None if graph is None else graph._ahead(info.iteration)
+            if graph is None or batch is None:
                 raise StopIteration
-            fields = (batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour)
-            return (*fields, batch.angle) if rotate else fields
+            graph._exchange.append(batch.exchange)
+            fields = batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour
+            return (*fields, batch.turn) if rotate else (*fields, batch.exchange) if gpu is None else fields
 
-        self._pipeline = _pipeline(
-            source, expected.size, rotate, None if gpu is None else largest or (expected.size, expected.size),
+        build = _on_cpu if gpu is None else _on_gpu
+        self._pipeline = build(
+            source, expected.size, rotate, largest or (expected.size, expected.size),
             batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2,
         )  # fmt: skip
         self._pipeline.build()
 
     def restart(self) -> None:
         """Start again at ``feed(0)``, after the end was reached."""
+        self._ahead.restart()
+        self._exchange.clear()
         self._pipeline.reset()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield float32 [B, 3, S, S] in channels-last layout until the feed ends."""
+        """Yield float32 [B, 3, S, S] in channels-last layout until the feed ends.
+
+        On a GPU the batch belongs to the current stream: kernels wait for it there, and the host waits for nothing.
+        """
         while True:
+            stream = None if self._gpu is None else torch.cuda.current_stream(self._gpu)
             try:
-                (images,) = self._pipeline.run()
+                (images,) = self._pipeline.run(stream)
             except StopIteration:
                 return
             # [B, S, S, 3] seen as [B, 3, S, S]: the layout that convolutions are fastest in, without a copy.
-            yield torch.utils.dlpack.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+            batch = torch.utils.dlpack.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
+            exchange = self._exchange.popleft()
+            in_graph = self._gpu is None or self._rotate
+            yield batch if in_graph else _exchanged(batch, exchange)
+
+
+def _exchanged(images: torch.Tensor, which: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """Exchange the axes of the images [B, 3, S, S] where ``which`` [B] is true."""
+    if not which.any():
+        return images
+    # From memory that is not pinned, `non_blocking` copies at once, but does not wait for the kernels in the stream.
+    chosen = torch.from_numpy(which).to(images.device, non_blocking=True)[:, None, None, None]
+    return torch.where(chosen, images.transpose(2, 3), images).contiguous(memory_format=torch.channels_last)
+
+
+Source = Callable[[Any], Sequence[Any]]
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def _pipeline(source: Callable[[Any], Sequence[Any]], side: int, rotate: bool, largest: tuple[int, int] | None) -> Any:
-    """``largest`` is None for the CPU."""
-    encoded, anchor, extent, size, colour, *angle = fn.external_source(
-        source=source, num_outputs=6 if rotate else 5, batch=True, batch_info=True, parallel=False
+def _on_cpu(source: Source, side: int, rotate: bool, largest: tuple[int, int]) -> Any:
+    encoded, anchor, extent, size, colour, orientation = _inputs(source, 6)
+    images = _decoded(encoded, anchor, extent, device="cpu")
+    function = partial(_each, partial(turned, side=side) if rotate else mirrored)
+    return fn.python_function(
+        images, size, colour, orientation, function=function, batch_processing=True, output_layouts="HWC"
     )
-    images = _decoded(encoded, anchor, extent, largest)
-    if largest is None:
-        images = fn.python_function(images, size, function=_resized, batch_processing=True, output_layouts="HWC")
-    else:
-        images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
-    if rotate:
-        images = fn.rotate(images, angle=angle[0], size=[side, side], interp_type=types.INTERP_LINEAR, fill_value=0)
+
+
+def _each(function: Callable[..., Floats], *batches: list[npt.NDArray[Any]]) -> list[Floats]:
+    return [function(*values) for values in zip(*batches, strict=True)]
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def _on_gpu(source: Source, side: int, rotate: bool, largest: tuple[int, int]) -> Any:
+    encoded, anchor, extent, *place = _inputs(source, 6 if rotate else 5)
+    # One decoder for all images of a batch: their bits do not depend on their position in it.
+    hints = {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1], "hw_decoder_load": 1.0}
+    images = _decoded(encoded, anchor, extent, device="mixed", **hints)
+    if not rotate:
+        return mirrored_by_dali(images, *place)
+    size, colour, turn = place
+    return turned_by_dali(images, size, colour, turn, side)
+
+
+def mirrored_by_dali(images: Any, size: Any, colour: Any) -> Any:
+    """``pixels.mirrored`` by DALI's operators, whose resize repeats the edge. `Graph` exchanges the axes."""
+    images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
     return fn.coord_transform(images, MT=colour, dtype=types.FLOAT)
 
 
-def _decoded(encoded: Any, anchor: Any, extent: Any, largest: tuple[int, int] | None) -> Any:
-    hints: dict[str, Any] = {}
-    if largest is not None:
-        hints = {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1]}
-    return fn.decoders.image_slice(
-        encoded,
-        anchor,
-        extent,
-        device="cpu" if largest is None else "mixed",
-        axis_names="HW",
-        output_type=types.RGB,
-        jpeg_fancy_upsampling=True,
-        **hints,
+def turned_by_dali(images: Any, size: Any, colour: Any, turn: Any, side: int) -> Any:
+    """``pixels.turned``, by DALI's operators."""
+    sampled = math.min(math.abs(size), fn.cast(images.shape()[0:2], dtype=types.FLOAT))
+    images = fn.resize(images, size=sampled, interp_type=types.INTERP_LINEAR, antialias=True)
+    pixels = fn.reshape(fn.stack(sampled[1], sampled[0]), shape=[2, 1])  # x, then y
+    images = fn.warp_affine(
+        images, matrix=turn * pixels, size=[side, side], interp_type=types.INTERP_LINEAR, dtype=types.FLOAT
     )
+    return fn.coord_transform(images, MT=colour, dtype=types.FLOAT)
 
 
-def _resized(images: list[npt.NDArray[np.uint8]], sizes: list[Floats]) -> list[npt.NDArray[np.uint8]]:
-    """Resize on the CPU by PyTorch's antialiased kernel for bytes, which takes a fifth of the time of DALI's.
+def _inputs(source: Source, count: int) -> Any:
+    return fn.external_source(source=source, num_outputs=count, batch=True, batch_info=True, parallel=False)
 
-    Its pixels are those of PIL. DALI's differ only at the outermost pixels, where it repeats the edge.
-    """
-    resized_images = []
-    for image, size in zip(images, sizes, strict=True):
-        height, width = (int(side) for side in np.abs(size))
-        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
-        resized = functional.interpolate(pixels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
-        flipped = [axis for axis in (0, 1) if size[axis] < 0]
-        resized_images.append(np.ascontiguousarray((resized.flip(flipped) if flipped else resized).numpy()))
-    return resized_images
+
+def _decoded(encoded: Any, anchor: Any, extent: Any, **options: Any) -> Any:
+    return fn.decoders.image_slice(
+        encoded, anchor, extent, axis_names="HW", output_type=types.RGB, jpeg_fancy_upsampling=True, **options
+    )

@@ -23,7 +23,6 @@ from melanoma_dist.input.graph import (
     InputFormat,
     Orientation,
     evaluation_input,
-    exchange_axes,
     training_input,
 )
 from melanoma_dist.input.stream import Indices
@@ -147,7 +146,6 @@ class TrainingLoader:
         for step, images in enumerate(self._images(), start=first):
             batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
             share = batch[self._share]
-            images = exchange_axes(images, self._parameters(step).exchange)
             truth = torch.from_numpy(self._samples.truth(share)).to(self._world.device, non_blocking=True)
             yield TrainingBatch(images, truth, share, int((~np.isnan(self._samples.truth(batch))).sum()))
 
@@ -163,12 +161,8 @@ class TrainingLoader:
             return None
         start = step * self._batch_size
         samples = self._order[start : start + self._batch_size][self._share]
-        return training_input(self._samples.encoded(samples), self._parameters(step), self._format)
-
-    def _parameters(self, step: int) -> stream.Parameters:
-        """The random parameters of this rank's share of a step."""
-        first = step * self._batch_size
-        return stream.parameters(self._policy, self._seed, self._epoch, first, self._batch_size)[self._share]
+        drawn = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[self._share]
+        return training_input(self._samples.encoded(samples), drawn, self._format)
 
     def _images(self) -> Iterator[torch.Tensor]:
         if self._graph is None:
@@ -213,8 +207,7 @@ class EvaluationLoader:
             self._graph = Graph(self._feed, self._format, self._batch_size, threads, gpu, largest=largest)
         else:
             self._graph.restart()
-        for images, batch in zip(_name_corrupt(self._graph, self._samples, _evaluation_error), self._plan, strict=True):
-            yield exchange_axes(images, np.full(len(images), view.exchanged)), batch
+        yield from zip(_name_corrupt(self._graph, self._samples, _evaluation_error), self._plan, strict=True)
 
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):

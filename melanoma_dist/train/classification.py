@@ -24,7 +24,7 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage import atomic
-from melanoma_dist.train.fold_data import evaluation_batch, input_format_of, load_fold_data, loaders
+from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders, validation_batch
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
@@ -139,7 +139,9 @@ class ClassificationTask:
         """The features [n, C] of all images of the run, scaled to length 1; zeros for those excluded as corrupt."""
         unit, images = self._unit, self._data.run_images
         model = cast(Classifier, train_step.evaluation_model()).eval()
-        loader = EvaluationLoader(images, input_format_of(unit), evaluation_batch(unit.config), self._world)
+        loader = EvaluationLoader(
+            images, input_format_of(unit), validation_batch(unit.config, self._world), self._world
+        )
         features = train_step.collect(
             lambda batch: functional.normalize(model.features(batch).float()), loader, len(images.rows)
         )

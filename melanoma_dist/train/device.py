@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.input.gpu_decoder import gpu_decoder
+from melanoma_dist.input.pixels import AUGMENTATION
 from melanoma_dist.world import World
 
 
@@ -47,9 +49,12 @@ def configure_device(gpu: int | None, threads: int) -> None:
 def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
     """What decides how numbers are rounded, by name. Resumed with other values, a training ends differently."""
     if world.gpu is None:
-        return {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
+        computed = {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
+        return {**computed, "augmentation": AUGMENTATION}
     names = ("amp", "channels_last", "compile", "sync_batchnorm")
-    return {"device": "GPU", **{name: getattr(hardware, name) for name in names}}
+    decoder = gpu_decoder(world.gpu)
+    computed = {"device": "GPU", **{name: getattr(hardware, name) for name in names}}
+    return {**computed, "augmentation": AUGMENTATION, "jpeg_decoder": decoder.name, "nvjpeg": decoder.nvjpeg}
 
 
 def changed_arithmetic(before: Mapping[str, object], now: Mapping[str, object], resized: bool) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 
 from melanoma_dist.artifacts.epochs import EpochRecord
 from melanoma_dist.errors import ResumeError, TrainingError
+from melanoma_dist.input.gpu_decoder import gpu_decoder
 from melanoma_dist.train.artifact_writer import ArtifactWriter
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor, State
 from melanoma_dist.train.clock import Clock, Speed
@@ -64,6 +65,8 @@ class FoldTrainer:
         self._stop_requested, self._coordinator, self._fallbacks = stop_requested, coordinator, fallbacks
         for text in fallbacks.describe():
             self._note(text)
+        if world.gpu is not None:
+            self._note(gpu_decoder(world.gpu).describe())
         self._task = build_task(unit, world, self._note, fallbacks.corrupt)
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
         self._artifact_writer = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None

@@ -74,16 +74,16 @@ def collect(outputs: Outputs, batches: Iterable[Batch], count: int, world: World
 
     Each sample is computed exactly once, on one of the ranks. Raises TrainingError otherwise.
     """
-    results: list[Predictions] = []
+    results: list[torch.Tensor] = []  # on the device: no batch waits for the one before
     samples: list[npt.NDArray[np.int64]] = []
     with torch.inference_mode():
         for images, batch in batches:
             with autocast(amp):
                 result = outputs(images)
-            results.append(result.cpu().numpy())
+            results.append(result)
             counted = np.arange(len(batch.samples)) < batch.count  # the rest is padding
             samples.append(np.where(counted, batch.samples, -1))
-    gathered, owners = gather(np.concatenate(results), world), gather(np.concatenate(samples), world)
+    gathered, owners = gather(torch.cat(results).cpu().numpy(), world), gather(np.concatenate(samples), world)
     if not np.array_equal(np.sort(owners[owners >= 0]), np.arange(count)):
         raise TrainingError("An evaluation did not see each sample exactly once. This is a bug: please report it.")
     ordered = np.empty((count, *gathered.shape[1:]), dtype=gathered.dtype)

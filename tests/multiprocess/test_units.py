@@ -20,6 +20,7 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.distributed.preflight import ModelSize, run_bytes
 from melanoma_dist.errors import ResumeError
+from melanoma_dist.input.pixels import AUGMENTATION
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.checkpoint import Checkpoints
@@ -178,7 +179,8 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     unit = unit_in(tmp_path / "run", data, 1, "1")
     on_ranks(1, jobs.whole_unit, unit, 3)
     state = last_state(unit)
-    assert state["arithmetic"] == {"device": "CPU", "decode_threads": 1, "compile": False}
+    expected = {"device": "CPU", "decode_threads": 1, "compile": False, "augmentation": AUGMENTATION}
+    assert state["arithmetic"] == expected
     other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
     with pytest.raises(ResumeError, match=r"compile False then, True now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)

@@ -2,7 +2,7 @@
 
 What each level may know, from the bottom up:
 
-- errors, console, world, signals: the standard library and the terminal, nothing of this package.
+- errors, console, world, signals, nvjpeg: the standard library and the terminal, nothing of this package.
 - storage, pages: files, locks and page templates, but not what the files contain.
 - config: the fields that a user sets, and their rules. Saved configurations are read with the limits of storage.
 - data: what a data set is, from the challenges' archives to folds.
@@ -34,7 +34,7 @@ ROOT = Path(melanoma_dist.__file__).parent
 PACKAGE = ROOT.name
 # A module may import from its own room and from the rooms above it in this list.
 ORDER = (
-    {"errors", "console", "world", "signals"},
+    {"errors", "console", "world", "signals", "nvjpeg"},
     {"storage", "pages"},
     {"config"},
     {"data"},
@@ -119,7 +119,7 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 def test_the_foundation_imports_nothing_of_the_package() -> None:
-    for module in ("errors", "world", "console", "signals", "storage.atomic", "storage.backoff"):
+    for module in ("errors", "world", "console", "signals", "nvjpeg", "storage.atomic", "storage.backoff"):
         assert internal(MODULES[module]) == set(), module
 
 
@@ -130,7 +130,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray.serve", ("app.server.replicas",)),
         ("ray.train", ("distributed.ray_workers",)),
         ("ray.tune", ("sweep.search",)),
-        ("nvidia", ("input.graph",)),
+        ("nvidia", ("input.gpu_decoder", "input.graph")),
         ("timm", ("models.", "train.optimizer", "train.step")),
         ("tyro", ("cli", "config.")),
         ("jinja2", ("pages.environment",)),

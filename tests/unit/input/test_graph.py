@@ -122,7 +122,11 @@ def test_training_without_augmentation_is_evaluation() -> None:
     trained = all_of([training_input(images, nothing, FRAME)])[0]
     assert (trained - evaluated(*images)).abs().max() < 1e-5
     turned = all_of([training_input(images, nothing, FRAME)], rotate=True)[0]
-    assert (turned - evaluated(*images)).abs().max() < 1e-5
+    # What a resize rounds to bytes, twice, turning does not round.
+    assert (turned - evaluated(*images)).abs().max() <= 1.5 * ONE_LEVEL
+    large = [name for name, encoded in GENERATED.items() if min(Image.open(io.BytesIO(encoded)).size) >= FRAME.size]
+    exact = [list(GENERATED).index(name) for name in large]
+    assert (turned - evaluated(*images))[exact].abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("rotate", [False, True])

@@ -23,7 +23,7 @@ from melanoma_dist.errors import CorruptImages, DataError, MelanomaDistError, Ou
 from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.events import Event, Note
 from melanoma_dist.train.fallbacks import Fallbacks, fall_back, read_fallbacks
-from melanoma_dist.train.fold_data import evaluation_batch
+from melanoma_dist.train.fold_data import evaluation_batch, validation_batch
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -151,6 +151,15 @@ def test_evaluation_batches_are_no_larger_than_micro_batches() -> None:
     assert evaluation_batch(small_config(accumulate=3)) == 3
     assert evaluation_batch(tiny(batch_size=512)) == evaluation_batch(tiny(batch_size=512, accumulate=8)) == 64
     assert evaluation_batch(tiny(batch_size=512, accumulate=16)) == 32
+
+
+def test_validation_batches_are_larger_on_a_gpu_only() -> None:
+    for values in ({}, {"accumulate": 3}):
+        assert validation_batch(small_config(**values), World()) == evaluation_batch(small_config(**values))
+    gpu = World(gpu=0)
+    assert validation_batch(small_config(), gpu) == 32
+    assert validation_batch(small_config(accumulate=3), gpu) == 12  # after out-of-memory, as micro-batches
+    assert validation_batch(tiny(batch_size=512), gpu) == 256
 
 
 def corrupt_copy(dataset: Dataset, folder: Path, image_ids: list[str]) -> Dataset:
