@@ -1,6 +1,6 @@
 """The antialiased resize of the evaluation graph, in operators that every runtime has.
 
-`melanoma_dist.input.graph` resizes bytes with PyTorch's kernel, which works with 16-bit weights and rounds to bytes
+`melanoma_dist.input.pixels` resizes bytes with PyTorch's kernel, which works with 16-bit weights and rounds to bytes
 after the rows and again after the columns. The resize operators of exporters compute in floating point instead: 10 % of
 their pixels differ by one level. Here the same 16-bit weights form two matrices, so that the pixels are the same.
 

@@ -221,10 +221,10 @@ def test_a_graph_goes_with_the_owner_of_its_feed() -> None:
 
     owner = Owner()
     assert len(list(owner.graph)) == 1
-    gone = weakref.ref(owner.graph._pipeline)
+    pipeline = weakref.ref(owner.graph._pipeline)
     del owner
     gc.collect()
-    assert gone() is None
+    assert pipeline() is None
 
 
 def test_threads_do_not_change_pixels() -> None:
