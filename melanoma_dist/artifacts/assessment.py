@@ -51,3 +51,10 @@ class Assessment:
     bootstrap: BootstrapSettings
     thresholds: dict[str, float]
     """Probability from which each label is called positive."""
+    by_patient: bool = False
+    """Whether a group, and so a draw of a resample, is all images of a patient: where the tables name patients."""
+
+    @property
+    def resampled(self) -> str:
+        """What the resamples draw, in words: the coarser of lesions and patients."""
+        return "whole patients (all images of a patient together)" if self.by_patient else "whole lesions"

@@ -46,6 +46,8 @@ class TrainedData:
     years: tuple[str, ...]
     incomplete_tables: tuple[str, ...] = ()
     """Tables that were accepted although they leave out images or lesions, and what is unknown for it."""
+    patients: int | None = None
+    """Known patients in the folds; None if the tables name none. Then a patient may be in several folds."""
 
 
 @dataclass(frozen=True)

@@ -15,22 +15,31 @@ from melanoma_dist.metrics.bootstrap import RESAMPLES, bootstrap
 from melanoma_dist.metrics.classification import Settings, compute_metrics
 from melanoma_dist.metrics.delong import delong
 from melanoma_dist.metrics.intervals import LEVEL, Undefined
-from melanoma_dist.metrics.lesions import by_lesion
+from melanoma_dist.metrics.lesions import by_lesion, lesions_of
 
 
 def assess(
-    table: pd.DataFrame, labels: tuple[str, ...], settings: Settings, resamples: int = RESAMPLES, seed: int = 0
+    table: pd.DataFrame,
+    labels: tuple[str, ...],
+    settings: Settings,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    about: pd.DataFrame | None = None,
 ) -> Assessment:
     """Compute every metric of a table of predictions, per image and per lesion (see ``lesions.by_lesion``).
 
+    ``about`` has the manifest's rows of the images; without it each group is one lesion.
     Intervals are a bootstrap's over groups, and clustered DeLong's for AUCs. Raises DataError for a table without rows
     and TrainingError for predictions that are no probabilities.
     """
-    lesions, contradictory = by_lesion(table, labels)
+    by_patient = about is not None and "patient_id" in about
+    lesion = lesions_of(about).set_axis(about["image_id"]) if about is not None and by_patient else None
+    lesions, contradictory = by_lesion(table, labels, lesion)
     return Assessment(
         images=len(table),
         lesions=len(lesions),
         contradictory=contradictory,
+        by_patient=by_patient,
         by_image=_assess_rows(table, labels, settings, resamples, seed),
         by_lesion=_assess_rows(lesions, labels, settings, resamples, seed),
         bootstrap=BootstrapSettings(resamples, seed, LEVEL),

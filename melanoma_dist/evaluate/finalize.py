@@ -31,6 +31,7 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import Settings, compute_metrics
 from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
 from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.metrics.lesions import lesions_of
 from melanoma_dist.world import World
 
 
@@ -87,12 +88,14 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
 
 
 def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
+    images = dataset.manifest[dataset.manifest["image_id"].isin(folds["image_id"])]
     return TrainedData(
         folder=dataset.folder.name,
         fingerprint=dataset.fingerprint,
         size=dataset.size,
         images=len(folds),
-        lesions=int(folds["group"].nunique()),
+        lesions=int(lesions_of(images).nunique()),
+        patients=int(images["patient_id"].nunique()) if "patient_id" in images else None,
         kept_out=len(dataset.manifest) - len(folds),
         years=tuple(sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})),
         incomplete_tables=dataset.incomplete_tables,

@@ -72,7 +72,7 @@ def summarise(
     points = {label: each.points if isinstance(each, LabelRules) else each for label, each in rules.labels.items()}
     calibrated = rules.calibrate(table, labels)
     return OutOfFold(
-        out_of_fold=assess(table, labels, settings),
+        out_of_fold=assess(table, labels, settings, about=about.reset_index()),
         folds=folds,
         over_folds={label: _over_folds(entries) for label, entries in by_label.items()}
         | {"macro": _over_folds([metrics.macro for metrics in folds.values()])},

@@ -6,7 +6,7 @@ training.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -87,11 +87,20 @@ def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[C
         Check(f"there are {count} folds, none of them empty", tuple(_numbering(folds, count))),
         Check("the folds have the groups of the manifest", _wrong_groups(images, folds)),
         Check("no group lies in two folds", _listed(several, "groups lie in more than one fold")),
+        *_patient_check(images, folds),
         Check(
             "no group lies in a fold and in a holdout",
             _listed(_held_out(images) & set(folds["group"]), "groups lie in a fold and in a holdout"),
         ),
     ]
+
+
+def _patient_check(images: pd.DataFrame, folds: pd.DataFrame) -> Iterator[Check]:
+    """The check of patients by themselves, without their groups; none if the tables name no patients."""
+    if "patient_id" in images:
+        patients = folds["image_id"].map(images.set_index("image_id")["patient_id"])
+        counts = folds.groupby(patients.to_numpy())["fold"].nunique()
+        yield Check("no patient lies in two folds", _listed(counts.index[counts > 1], "patients lie in two folds"))
 
 
 def fold_table(manifest: pd.DataFrame, folds: pd.DataFrame, labels: tuple[str, ...]) -> list[list[str]]:

@@ -43,6 +43,19 @@ def years(images: pd.DataFrame, missing: pd.DataFrame) -> CountTable:
     return CountTable("Images by year", header, rows)
 
 
+def patients(images: pd.DataFrame) -> CountTable:
+    """Patients by collection, if any is known."""
+    header = ("year", "patients", "images with patient id", "images without", "patients with several lesions")
+    rows: list[Sequence[object]] = []
+    names = sorted({year for listed in images["years"] for year in listed.split("+")})
+    for name in (*names, "together") if "patient_id" in images else ():
+        part = images if name == "together" else images[_of_year(images, name)]
+        known = part["patient_id"].dropna()
+        several = part.groupby("patient_id")["lesion_id"].nunique() > 1
+        rows.append((name, known.nunique(), len(known), len(part) - len(known), int(several.sum())))
+    return CountTable("Patients", header, rows)
+
+
 def _of_year(table: pd.DataFrame, name: str) -> pd.Series:
     return table["years"].str.split("+").map(lambda names: name in names).astype(bool)
 

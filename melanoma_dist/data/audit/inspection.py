@@ -59,6 +59,7 @@ def inspect(request: AuditConfig) -> Inspection:
     present = counts.joins_within(images, joins)
     tables = [
         counts.years(images, missing),
+        counts.patients(images),
         counts.splits(images),
         counts.labels(images),
         counts.absent(missing, quarantine),

@@ -27,6 +27,7 @@ from melanoma_dist.evaluate.holdout.access_history import (
 )
 from melanoma_dist.inference.images import Selection, absent_labels
 from melanoma_dist.inference.trained_run import TrainedRun
+from melanoma_dist.metrics.lesions import lesions_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
             folder=images.dataset.folder.name,
             fingerprint=images.dataset.fingerprint,
             images=len(images.rows),
-            lesions=int(images.table["group"].nunique()),
+            lesions=int(lesions_of(images.table).nunique()),
         ),
         tta=tta,
         images_sha256=images.sha256(),

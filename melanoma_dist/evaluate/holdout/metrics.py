@@ -76,7 +76,7 @@ def compute_results(
     absent = absent_labels(images, labels)
     alone = [compute_metrics(*arrays(fold, labels), labels, settings) for fold in tables.calibrated]
     return EvaluationResults(
-        ensemble=_mask_assessment(assess(table, labels, settings), absent),
+        ensemble=_mask_assessment(assess(table, labels, settings, about=images.table), absent),
         folds={fold: replace(metrics, labels=_mask(metrics, absent)) for fold, metrics in enumerate(alone)},
         prevalence=prevalence,
         operating_points={label: _evaluate_points(run, table, label) for label in labels},

@@ -90,12 +90,13 @@ def _of_data(results: RunResults) -> dict[str, str]:
         "absence is a subgroup of its own",
         "annotations": f"the challenges' published ground truth ({years})",
         "test_annotations": f"as for the training data; unseen images evaluated: {unseen}",
-        "partitions": f"{folds} folds of whole lesions, stratified by labels and year, drawn by the run's seed; unseen "
-        f"images evaluated: {unseen}",
-        "disjoint": "known lesion, with the copies of images that the search finds joined to one lesion; not patient: "
-        "the tables of these challenges have none" + "".join(f"; {text}" for text in data.incomplete_tables),
+        "partitions": f"{folds} folds of {results.summary.out_of_fold.resampled}, stratified by labels and year, "
+        f"drawn by the run's seed; unseen images evaluated: {unseen}",
+        "disjoint": "known lesion, with the copies of images that the search finds joined to one lesion; "
+        + ("not patient: the tables have none" if data.patients is None else "known patient")
+        + "".join(f"; {text}" for text in data.incomplete_tables),
         "counts": f"{data.images:,} images of {data.lesions:,} lesions in the folds, {data.kept_out:,} images "
-        "kept out; the tables have no patients",
+        f"kept out; {'the tables have no patients' if data.patients is None else f'{data.patients:,} known patients'}",
         "characteristics": f"{statements.subgroup_attributes(results.summary.subgroups)}, with counts: "
         "table of subgroups in report.html",
         "differences": f"see the tables of subgroups in report.html for the counts of both; unseen images "
@@ -150,8 +151,9 @@ def _of_results(results: RunResults) -> dict[str, str]:
         "metrics": "AUC, average precision, partial AUC, specificity at given sensitivities, sensitivity, specificity, "
         "precision, F1, balanced accuracy, Brier score and calibration error (out of fold: of raw probabilities), net "
         "benefit; per image and per lesion",
-        "uncertainty": f"{settings.level:.0%} intervals by {settings.resamples:,} resamples of lesions; DeLong's "
-        "variance for clustered images; corrected resampled t intervals over folds",
+        "uncertainty": f"{settings.level:.0%} intervals by {settings.resamples:,} resamples of "
+        f"{summary.out_of_fold.resampled}; DeLong's variance for clustered images; corrected resampled "
+        "t intervals over folds",
         "robustness": "metrics of each fold"
         + (f" and {summary.repeats} seeds" if summary.repeats > 1 else "; seeds were not repeated")
         + f"; subgroups {by}",

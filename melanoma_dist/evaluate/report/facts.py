@@ -91,14 +91,15 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     """Return what was trained on what, as pairs of a name and a text."""
     summary, data = results.summary, results.summary.data
     folds = len(summary.folds)
+    patients = "" if data.patients is None else f" of {data.patients:,} known patients"
     seeds = summary.seed_repeats.seeds if summary.seed_repeats else (summary.seed,)
     pairs = [
         ("backbone", f"{summary.backbone}, from weights {summary.identity.get('model.weights', 'unknown')}"),
         ("labels", ", ".join(summary.labels)),
         (
             "training data",
-            f"{data.images:,} images of {data.lesions:,} lesions in {folds} folds; each model saw {folds - 1} of "
-            f"the {folds}",
+            f"{data.images:,} images of {data.lesions:,} lesions{patients} in {folds} folds; each model saw "
+            f"{folds - 1} of the {folds}",
         ),
         (
             "kept out",

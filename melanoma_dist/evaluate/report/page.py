@@ -150,8 +150,8 @@ def _tables(assessment: Assessment, absent: Mapping[str, str], where: str) -> li
 def _bootstrap(assessment: Assessment) -> str:
     settings = assessment.bootstrap
     text = (
-        f"Intervals of {settings.level:.0%} by {settings.resamples:,} resamples of whole lesions; beside the AUC "
-        "also by DeLong's variance for clustered images (Obuchowski 1997)."
+        f"Intervals of {settings.level:.0%} by {settings.resamples:,} resamples of {assessment.resampled}; beside "
+        "the AUC also by DeLong's variance for clustered images (Obuchowski 1997)."
     )
     count = assessment.contradictory
     return text + (f" {count} labels contradict each other within a lesion and count per image alone." if count else "")

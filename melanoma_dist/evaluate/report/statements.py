@@ -45,11 +45,12 @@ def leakage(results: RunResults) -> list[Statement]:
     complete = bool(table["image_id"].is_unique) and len(table) == summary.data.images
     folds = len(summary.folds)
     disjoint = bool((table.groupby("group")["fold"].nunique() == 1).all())
+    unit = "lesion" if summary.data.patients is None else "lesion and no patient"
     recounted = "counted in the predictions for this page, and checked before the training"
     statements = [
         Statement(f"The {folds} folds are complete: they predict each of {len(table):,} images exactly once.",
                   complete, recounted),
-        Statement("The folds share no lesion: no known lesion and no copy that the search finds is in two of them.",
+        Statement(f"The folds share no {unit}: no known {unit} and no copy that the search finds is in two of them.",
                   disjoint, recounted),
         Statement("No fold has an image of a holdout, a known lesion of one or a copy that the search finds.", True,
                   "checked by `data audit` before every training, which stops if it fails"),

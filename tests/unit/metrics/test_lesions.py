@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.artifacts.predictions import predictions_table
-from melanoma_dist.metrics.lesions import by_lesion
+from melanoma_dist.metrics.lesions import by_lesion, lesions_of
 
 LABELS = ("MEL", "BKL")
 nan = np.nan
@@ -31,3 +31,15 @@ def test_lesions_of_one_image_are_their_images() -> None:
     expected = table.sort_values("group", ignore_index=True)
     pd.testing.assert_frame_equal(lesions[expected.columns], expected)
     assert contradictory == 0
+
+
+def test_a_patient_of_two_lesions_is_two_rows_of_one_group() -> None:
+    about = IMAGES.assign(patient_id=IMAGES["group"], lesion_id=["x", "y", "y", None, "x"])
+    lesions = lesions_of(about).set_axis(about["image_id"])
+    table = predictions_table(IMAGES, 2, LABELS, PROBABILITY, TRUTH)
+    rows, contradictory = by_lesion(table, LABELS, lesions)
+    assert rows["image_id"].tolist() == ["c", "a", "d"]
+    assert rows["group"].tolist() == ["one", "one", "two"]
+    np.testing.assert_allclose(rows["MEL"], [0.9, 0.3, 0.1], rtol=1e-6)
+    assert contradictory == 1
+    assert lesions_of(IMAGES).tolist() == IMAGES["group"].tolist()
