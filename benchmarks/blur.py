@@ -19,8 +19,7 @@ from conditions import commit, machine, real_images, run_benchmark
 from PIL import Image, ImageFilter
 
 from melanoma_dist import console
-from melanoma_dist.app.inspection import BLURRED, inspect_photo
-from melanoma_dist.data.photo import PhotoJob
+from melanoma_dist.app.inspection import BLURRED, inspect_bytes
 
 _CHOOSING = ("2018/ISIC2018_Task1-2_Training_Input", "2017/ISIC-2017_Training_Data")
 _TESTING = (*_CHOOSING, "2018/ISIC2018_Task3_Training_Input", "native")
@@ -59,7 +58,7 @@ def shuffled(folder: Path, seed: int) -> list[Path]:
 
 
 def blur_of(path: Path) -> float:
-    return inspect_photo(PhotoJob(path.name, (path,), None, 512)).blur
+    return inspect_bytes(path.name, path.read_bytes(), 512).blur
 
 
 def rows(tested: Mapping[str, Sequence[Path]]) -> Iterator[list[str]]:

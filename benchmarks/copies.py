@@ -103,7 +103,7 @@ def row(way: Way, isic: Path, names: list[str], known: Images, folder: Path) -> 
 def recognised(files: Sequence[Path], known: Images) -> dict[int, str]:
     index = CopyIndex(known)
     photos = (prepare_photo(PhotoJob(path.name, (path,), None, _SIZE)) for path in files)
-    return {at: words for at, photo in enumerate(photos) if (words := index.find(photo))}
+    return {at: image.image_id for at, photo in enumerate(photos) if (image := index.find(photo))}
 
 
 def _scaled(image: Image.Image, scale: float) -> Image.Image:

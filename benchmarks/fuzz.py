@@ -8,7 +8,7 @@ the program's own, a crash, an input that takes 10 s of CPU time or 60 s in all,
 new process, or a connection. Each finding's input is kept in ``--findings`` with a description. The same ``--seed``
 gives the same inputs. Exits with 1 if there was a finding.
 
-Only ``trained-run`` and the samples need DALI, and only ``sweep-journal`` needs Ray.
+Only ``trained-run``, ``hub-folder`` and the samples need DALI, and only ``sweep-journal`` needs Ray.
 """
 
 from __future__ import annotations

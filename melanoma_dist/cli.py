@@ -268,6 +268,8 @@ def _remains(arguments: list[str]) -> str:
         return COMMANDS[arguments[1]].remains
     if arguments[:1] == ["evaluate"]:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
+    if arguments[:1] == ["predict"] and signals.has_started():
+        return f"What was predicted is kept beside --out. The same command resumes:\n{console.command()}"
     if arguments[:1] in (["compare"], ["predict"], ["serve"], ["export"]):
         return "Nothing was saved. Run the same command again."
     if not signals.has_started():

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from melanoma_dist import console
-from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone, Validating
+from melanoma_dist.train.events import EpochDone, Event, Finishing, Note, Paused, StepDone, UnitDone, Validating
 
 _LINE_INTERVAL_S = 15.0
 _LINE_SHARE = 0.05  # of the time so far: a long training does not fill its log
@@ -118,6 +118,7 @@ class _Row:
         self._title = title
         self._step: StepDone | None = None
         self._epoch: EpochDone | None = None
+        self._finishing: Finishing | None = None
         self._state = "starting"
         self._before: float | None = None  # what an earlier command trained
         self.done = False
@@ -129,8 +130,10 @@ class _Row:
             self._state = "validating"
         elif isinstance(event, EpochDone):
             self._epoch, self._step, self._state = event, None, "training"
+        elif isinstance(event, Finishing):
+            self._finishing, self._state = event, event.what
         elif isinstance(event, UnitDone):
-            self._state, self.done = "done", True
+            self._finishing, self._state, self.done = None, "done", True
         elif isinstance(event, Paused):
             self._state = "saved"
         if self._before is None and isinstance(event, StepDone | EpochDone):
@@ -169,6 +172,8 @@ class _Row:
 
     def status(self) -> str:
         """The state of the unit in a few words."""
+        if self._finishing is not None:
+            return f"{self._title} {self._state}, {self._finishing.share:.0%}"
         if self._step is None:
             return f"{self._title} {self._state}"
         step = self._step
@@ -177,6 +182,12 @@ class _Row:
             f"{step.images_per_s:.0f} images/s, input wait {step.wait_share:.0%}"
         )
 
+    def _place(self) -> str:
+        """How far its epoch is, or its last pass over images."""
+        if self._finishing is not None:
+            return f"{self._finishing.share:.0%}"
+        return f"{self._step.step}/{self._step.steps}" if self._step and not self.done else ""
+
     def cells(self) -> dict[str, str]:
         """The unit's row of the live table, by column."""
         step, epoch = self._step, self._epoch
@@ -184,7 +195,7 @@ class _Row:
         loss = step.loss if step else epoch.train_loss if epoch else None
         return {
             "epoch": f"{latest.epoch}/{latest.epochs}" if latest else "",
-            "step": f"{step.step}/{step.steps}" if step and not self.done else "",
+            "step": self._place(),
             "loss": f"{loss:.4f}" if loss is not None else "",
             "validation": f"{epoch.score_name} {epoch.score:.4f}" if epoch else "",
             "best (epoch)": f"{epoch.best_score:.4f} ({epoch.best_epoch})" if epoch else "",

@@ -9,6 +9,7 @@ TABLE = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"
 BACKBONE = "test_resnet"
 RUN = "runs/first"
+HUB = "hub"
 
 
 def copy_samples(samples: Path, place: Path, folders: tuple[str, ...]) -> None:

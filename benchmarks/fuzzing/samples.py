@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fuzzing.files import BACKBONE, METADATA, TABLE
+from fuzzing.files import BACKBONE, HUB, METADATA, RUN, TABLE
+from melanoma_dist.app.export.hub import write_hub
 from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.config.evaluate import EvaluateConfig
 from melanoma_dist.config.hardware import HardwareConfig
@@ -27,6 +28,8 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.evaluate.finalize import finalize
 from melanoma_dist.evaluate.holdout.command import evaluate
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.trained_run import open_trained_run
 from melanoma_dist.models.backbones import build_trunk
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
@@ -36,12 +39,15 @@ _YEAR, _FOLDS, _IMAGES = "2019", 2, 72
 
 
 def make_samples(folder: Path) -> None:
-    """Fill an empty ``folder`` with tables, images, a prepared data set, two runs with an evaluation, and the rest."""
+    """Fill an empty ``folder`` with tables, images, a data set, runs, an evaluation, an export, and the rest."""
     torch.set_num_threads(1)
     _raw(folder / "raw")
     dataset = prepare(Request(folder / "raw", (_YEAR,), size=48, synthetic=True, holdout=0.3), folder / "data")
     _run(dataset, folder / "runs", "first")
     evaluate(EvaluateConfig(folder / "runs" / "first", holdout="holdout", gpus=0, decode_threads=1))
+    trained = open_trained_run(folder / RUN)
+    (folder / HUB).mkdir()
+    write_hub(trained, Ensemble.of(trained, World()), folder / HUB)
     for large in (*folder.rglob("checkpoints/*/*.pt"), *folder.rglob("checkpoints/*/*.safetensors")):
         large.unlink()  # no reader of a finished run opens them, and samples are copied often
     shutil.copytree(folder / "runs" / "first", folder / "runs" / "second")

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist import console
-from melanoma_dist.app.doubts import Limits, find_doubts
+from melanoma_dist.app.doubts import Doubts, Limits, find_doubts
 from melanoma_dist.app.inputs import InputImage
 from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.truth import Truth
@@ -52,7 +52,7 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
     return {
         "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
         **_label_columns(image, limits.labels),
-        "seen_in_training": "" if doubts is None else doubts.trained_as if checked else NOT_CHECKED,
+        "seen_in_training": _training_image(doubts, checked),
         "novelty": doubts.novelty if doubts else np.nan,
         "out_of_distribution": doubts.out_of_distribution if doubts and not math.isnan(doubts.novelty) else None,
         "too_small": doubts.too_small if doubts else None,
@@ -65,6 +65,12 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
         "sha256": photo.source_sha256,
         "error": console.printable(image.error),
     }
+
+
+def _training_image(doubts: Doubts | None, checked: bool) -> str:
+    if doubts is None or (checked and doubts.trained_as is None):
+        return ""
+    return str(doubts.trained_as) if checked else NOT_CHECKED
 
 
 def _label_columns(image: ScoredImage, labels: tuple[str, ...]) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from melanoma_dist.app.inspection import BLURRED
-from melanoma_dist.app.scoring import ScoredImage, Scores
+from melanoma_dist.app.inspection import BLURRED, Reason
+from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Limits:
 class Doubts:
     """The doubts about one readable image."""
 
-    trained_as: str
-    """Which training image it is or copies; empty if none is known."""
+    trained_as: KnownImage | None
+    """The training image that it is or copies, if one is known."""
     shorter_side: int
     """Pixels of the file's shorter side."""
     side: int
@@ -51,22 +52,41 @@ class Doubts:
     @property
     def sentences(self) -> list[str]:
         """All doubts, the gravest first; none for an image without doubts."""
-        doubts = []
-        if self.trained_as:
-            doubts.append(f"The run was trained on this image: it is {self.trained_as}.")
+        return [sentence for _, sentence in self._all()]
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """The same for programs."""
+        return [reason for reason, _ in self._all()]
+
+    def _all(self) -> Iterator[tuple[Reason, str]]:
+        if self.trained_as is not None:
+            yield _seen(self.trained_as), f"The run was trained on this image: it is {self.trained_as}."
         if self.out_of_distribution:
-            doubts.append(
+            yield (
+                Reason("out_of_distribution", {"novelty": float(self.novelty)}),
                 "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is "
-                f"{self.novelty:.2f} times the limit."
+                f"{self.novelty:.2f} times the limit.",
             )
         if self.too_small:
-            doubts.append(f"Too small: its shorter side has {self.shorter_side} pixels, the models see {self.side}.")
+            yield (
+                Reason("too_small", {"shorter_side": self.shorter_side, "side": self.side}),
+                f"Too small: its shorter side has {self.shorter_side} pixels, the models see {self.side}.",
+            )
         if self.blurred:
-            doubts.append("Blurred: it shows less detail than the models can see.")
+            yield Reason("blurred"), "Blurred: it shows less detail than the models can see."
         if self.disagree:
             calls = ", ".join(f"{label} (called by {count} of {self.folds})" for label, count in self.disagree.items())
-            doubts.append(f"The folds disagree: {calls}.")
-        return doubts
+            yield (
+                Reason("folds_disagree", {"calls": self.disagree, "folds": self.folds}),
+                (f"The folds disagree: {calls}."),
+            )
+
+
+def _seen(image: KnownImage) -> Reason:
+    if image.correlation is None:
+        return Reason("trained_on_file", {"image": image.image_id})
+    return Reason("trained_on_copy", {"image": image.image_id, "correlation": image.correlation})
 
 
 def find_doubts(image: ScoredImage, scores: Scores, limits: Limits) -> Doubts:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import uniform_filter1d
 
-from melanoma_dist.data.photo import Photo, PhotoJob, describe_failure, prepare_photo, read_photo
+from melanoma_dist.data.photo import Photo, describe_failure, read_photo
+from melanoma_dist.storage.image_error import ImageError
 from melanoma_dist.storage.images import open_image
 
 BLURRED = 0.54
@@ -26,37 +28,52 @@ _WINDOW = 5  # pixels over which the second, blurred copy is averaged
 
 
 @dataclass(frozen=True)
+class Reason:
+    """A doubt or an error, for programs: a code that never changes, and the values in its sentence."""
+
+    code: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class InspectedPhoto:
     """A prepared image and its blur, NaN if the image cannot be read."""
 
     photo: Photo
     blur: float
-
-
-def inspect_photo(job: PhotoJob) -> InspectedPhoto:
-    """Prepare the image as `data prepare` does and measure its blur. Never raises for bad files."""
-    return _with_blur(prepare_photo(job))
+    error: Reason | None = None
+    """Why it cannot be read; None if it can."""
 
 
 def inspect_bytes(image_id: str, data: bytes, size: int) -> InspectedPhoto:
-    """Do the same with the bytes of a file. Never raises for bad ones."""
+    """Prepare an image as `data prepare` does and measure its blur. Never raises for bad bytes."""
     try:
         photo, _ = read_photo(image_id, data, size)
+        return _with_blur(replace(photo, source=Path(image_id)))
+    except ImageError as error:
+        return unreadable(image_id, data, error)
+    except MemoryError:
+        return unreadable(image_id, data, ImageError("memory", "decoding it takes too much memory"))
     except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
-        return unreadable(image_id, data, describe_failure(error))
-    return _with_blur(replace(photo, source=Path(image_id)))
+        text = describe_failure(error)
+        return unreadable(image_id, data, ImageError("undecodable", text, reason=text))
 
 
-def unreadable(image_id: str, data: bytes, reason: str) -> InspectedPhoto:
+def unreadable(image_id: str, data: bytes, error: ImageError) -> InspectedPhoto:
     """The result for bytes that cannot be read as an image."""
-    failures = ((Path(image_id), reason),)
-    return InspectedPhoto(Photo(image_id, failures, source_sha256=hashlib.sha256(data).hexdigest()), math.nan)
+    failures = ((Path(image_id), describe_failure(error)),)
+    photo = Photo(image_id, failures, source_sha256=hashlib.sha256(data).hexdigest())
+    return InspectedPhoto(photo, math.nan, Reason(error.code, error.values))
+
+
+def missing(path: Path, error: OSError | ValueError) -> InspectedPhoto:
+    """The result for a file that cannot be read at all."""
+    text = describe_failure(error)
+    return InspectedPhoto(Photo(str(path), ((path, text),)), math.nan, Reason("missing", {"reason": text}))
 
 
 def _with_blur(photo: Photo) -> InspectedPhoto:
-    if photo.jpeg is None:
-        return InspectedPhoto(photo, math.nan)
-    with open_image(photo.jpeg) as image:
+    with open_image(photo.jpeg or b"") as image:
         return InspectedPhoto(photo, measure_blur(image))
 
 

@@ -6,13 +6,13 @@ perceptual hash proposes, the pixels confirm. A cropped, mirrored or rotated cop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist.app.scoring import ScoredImage
+from melanoma_dist.app.scoring import KnownImage, ScoredImage
 from melanoma_dist.data.duplicates import MAX_DISTANCE, MIN_CORRELATION, as_words, differing_bits, fine_details
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.photo import Photo
@@ -34,16 +34,15 @@ class KnownImages:
         self._trained = [CopyIndex(images) for images in trained]
         self._held_out = [CopyIndex(Images.of(own, ~own.manifest["image_id"].isin(ids).to_numpy()))]
 
-    def mark(self, images: Iterable[ScoredImage]) -> Iterator[ScoredImage]:
-        """Yield the images with what is known of them, and without their pixels."""
-        for image in images:
-            trained = "" if image.error else _first(self._trained, image.photo)
-            held_out = "" if image.error or trained else _first(self._held_out, image.photo)
-            yield replace(image, photo=replace(image.photo, jpeg=None), trained_as=trained, held_out_as=held_out)
+    def mark(self, image: ScoredImage) -> ScoredImage:
+        """The image with what is known of it, and without its pixels."""
+        trained = None if image.error else _first(self._trained, image.photo)
+        held_out = None if image.error or trained else _first(self._held_out, image.photo)
+        return replace(image, photo=replace(image.photo, jpeg=None), trained_as=trained, held_out_as=held_out)
 
 
-def _first(indexes: Sequence[CopyIndex], photo: Photo) -> str:
-    return next((words for index in indexes if (words := index.find(photo))), "")
+def _first(indexes: Sequence[CopyIndex], photo: Photo) -> KnownImage | None:
+    return next((known for index in indexes if (known := index.find(photo))), None)
 
 
 class CopyIndex:
@@ -59,19 +58,19 @@ class CopyIndex:
         self._hashes = as_words(table["perceptual_hash"])
         self._rows, self._store = images.rows, images.store
 
-    def find(self, photo: Photo) -> str:
-        """Name the image in words; empty if there is none. ``photo`` must be readable."""
+    def find(self, photo: Photo) -> KnownImage | None:
+        """Return the image; None if there is none. ``photo`` must be readable."""
         if photo.source_sha256 in self._by_file:
-            return f"the same file as {self._by_file[photo.source_sha256]}"
+            return KnownImage(str(self._by_file[photo.source_sha256]))
         near = np.flatnonzero(differing_bits(self._hashes, as_words([photo.perceptual_hash])) <= MAX_DISTANCE)
         if not len(near):
-            return ""
+            return None
         own = fine_details(open_image(photo.jpeg or b""))
         correlations = [float(np.vdot(own, self._details(int(self._rows[at])))) for at in near]
         best = int(np.argmax(correlations))
         if correlations[best] < MIN_CORRELATION:
-            return ""
-        return f"a copy of {self._ids[near[best]]} (details correlate at {correlations[best]:.3f})"
+            return None
+        return KnownImage(str(self._ids[near[best]]), correlations[best])
 
     def _details(self, row: int) -> npt.NDArray[np.float32]:
         return fine_details(open_image(self._store.jpeg(row).tobytes()))

@@ -1,42 +1,68 @@
-"""The `predict` command: collect images, score them in a stream, mark what is doubtful, write or show the answers."""
+"""The `predict` command: collect images, score them chunk by chunk, mark what is doubtful, give the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 from melanoma_dist import console
 from melanoma_dist.app.answers import answers_table, with_inputs, write_answers
+from melanoma_dist.app.decoders import Decoders, preload_decoders
 from melanoma_dist.app.display import show_answers, show_counts
 from melanoma_dist.app.explanations import write_explanations
 from melanoma_dist.app.inputs import InputImage, collect_images
+from melanoma_dist.app.inspection import InspectedPhoto
+from melanoma_dist.app.part_file import Conditions, PartFile, open_part
 from melanoma_dist.app.predictor import Predictor, open_known_images
-from melanoma_dist.app.scoring import ScoredImage, score_images
-from melanoma_dist.app.truth import read_truth, show_metrics
+from melanoma_dist.app.scoring import ScoredImage, chunk_size, chunks
+from melanoma_dist.app.truth import Truth, read_truth, show_metrics
+from melanoma_dist.artifacts.run_record import current_environment
 from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.train.device import arithmetic
 from melanoma_dist.train.fold_data import evaluation_batch
+
+_DECODING_S = 300.0  # the most for one image: the largest take some seconds
 
 
 def predict(settings: PredictConfig) -> None:
     """Predict images with the ensemble of a run's folds.
 
     Reports mistakes before any image is read. An image that cannot be read is a row with its reason; after the last
-    row it ends the command with exit code 1.
+    row it ends the command with exit code 1. With ``out``, an interrupted command resumes.
     """
     run = open_trained_run(settings.run)
     images = collect_images(settings.inputs)
     truth = read_truth(images, run.labels)
+    preload_decoders()
     known = open_known_images(run, settings.dataset)
     predictor = Predictor.load(run, known, settings.gpus, settings.decode_threads, settings.tta)
-    limits = predictor.limits
     _introduce(run, images, predictor.tta)
     if predictor.ensemble.run_features is None:
         console.info("not checked: which of these images are unlike the training images. The run has no features.")
-    scored = _score(predictor, images, settings.batch_size)
+    if settings.out is None:
+        scored = _score(predictor, images, settings, None)
+        _answer(predictor, images, scored, truth, settings)
+    else:
+        with open_part(settings.out) as part:
+            scored = _score(predictor, images, settings, part)
+            _answer(predictor, images, scored, truth, settings)
+    _report_failures(scored)
+
+
+def _answer(
+    predictor: Predictor,
+    images: Sequence[InputImage],
+    scored: Sequence[ScoredImage],
+    truth: Truth,
+    settings: PredictConfig,
+) -> None:
+    """Write or show the answers, their counts and metrics, and explanations."""
+    limits = predictor.limits
     answers = answers_table(scored, limits, checked=predictor.checked)
     if settings.out is None:
-        show_answers(answers, limits.labels, run.synthetic)
+        show_answers(answers, limits.labels, predictor.run.synthetic)
     else:
         write_answers(with_inputs(answers, images, truth), settings.out)
     show_counts(answers, limits)
@@ -47,7 +73,6 @@ def predict(settings: PredictConfig) -> None:
     console.places(
         {name: path for name, path in {"predictions": settings.out, "pictures": settings.explain}.items() if path}
     )
-    _report_failures(scored)
 
 
 def _introduce(run: TrainedRun, images: Sequence[InputImage], tta: int) -> None:
@@ -58,13 +83,43 @@ def _introduce(run: TrainedRun, images: Sequence[InputImage], tta: int) -> None:
     )
 
 
-def _score(predictor: Predictor, images: Sequence[InputImage], batch_size: int | None) -> list[ScoredImage]:
+def _score(
+    predictor: Predictor, images: Sequence[InputImage], settings: PredictConfig, part: PartFile | None
+) -> list[ScoredImage]:
+    """Score the images that ``part`` does not hold, and keep them in it."""
     # No larger than the number of images: a batch is always full, and a single image must not cost 64.
-    batch_size = batch_size or min(evaluation_batch(predictor.run.config), len(images))
+    batch_size = settings.batch_size or min(evaluation_batch(predictor.run.config), len(images))
+    size = chunk_size(predictor.ensemble, batch_size)
     files = [image.path for image in images]
-    stream = score_images(predictor.ensemble, files, predictor.run.image_size, predictor.tta, batch_size)
-    stream = console.progress(stream, len(images), "predicting")
-    return list(stream if predictor.known is None else predictor.known.mark(stream))
+    scored = [] if part is None else part.restore(_conditions(predictor, batch_size), files, size)
+    rest = files[len(scored) :]
+    threads = settings.decode_threads or len(os.sched_getaffinity(0))
+    with Decoders(min(threads, len(files)), predictor.run.image_size, _DECODING_S) as decoders:
+        stream = _score_chunks(predictor, chunks(decoders.inspect_files(rest), size), batch_size, part)
+        return scored + list(console.progress(stream, len(rest), "predicting"))
+
+
+def _score_chunks(
+    predictor: Predictor, photos: Iterable[Sequence[InspectedPhoto]], batch_size: int, part: PartFile | None
+) -> Iterator[ScoredImage]:
+    for chunk in photos:
+        scored = predictor.predict(chunk, batch_size)
+        if part is not None:
+            part.add(scored)
+        yield from scored
+
+
+def _conditions(predictor: Predictor, batch_size: int) -> Conditions:
+    """What an answer depends on besides its image."""
+    return {
+        "run": predictor.fingerprint,
+        "tta": predictor.tta,
+        "batch_size": batch_size,
+        "dataset": predictor.checked,
+        "features": predictor.ensemble.run_features is not None,
+        **arithmetic(predictor.run.config.hardware, predictor.ensemble.world),
+        **current_environment().versions(),
+    }
 
 
 def _report_failures(scored: Sequence[ScoredImage]) -> None:

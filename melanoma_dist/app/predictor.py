@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from melanoma_dist.app.doubts import Limits
 from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.app.known_images import KnownImages
 from melanoma_dist.app.scoring import ScoredImage, score_photos
+from melanoma_dist.artifacts.decision_rules import DECISION_RULES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import UserError
 from melanoma_dist.inference.ensemble import Ensemble, one_process
@@ -40,6 +42,13 @@ class Predictor:
         return cls(run, ensemble, limits, known, tta or run.config.input.tta)
 
     @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the weights of all folds and the decision rules: the same models and rules give the same."""
+        weights = self.ensemble.weights_sha256
+        parts = [*(weights[fold] for fold in sorted(weights)), self.run.summary.files[DECISION_RULES]]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
     def checked(self) -> bool:
         """Whether it is known which images the run was trained on."""
         return self.known is not None
@@ -49,10 +58,15 @@ class Predictor:
         """The run's data set; None if it cannot be read."""
         return None if self.known is None else self.known.own
 
-    def predict(self, photos: Sequence[InspectedPhoto], neighbours: int = 0) -> list[ScoredImage]:
-        """Score photos in one batch and mark those that the run has seen. Raises as `Ensemble.predict` does."""
-        scored = list(score_photos(self.ensemble, photos, self.tta, max(1, len(photos)), neighbours))
-        return scored if self.known is None else list(self.known.mark(scored))
+    def predict(
+        self, photos: Sequence[InspectedPhoto], batch_size: int | None = None, neighbours: int = 0
+    ) -> list[ScoredImage]:
+        """Score photos, in one batch by default, and mark those that the run has seen.
+
+        Raises as `Ensemble.predict` does.
+        """
+        scored = list(score_photos(self.ensemble, photos, self.tta, batch_size or max(1, len(photos)), neighbours))
+        return scored if self.known is None else [self.known.mark(image) for image in scored]
 
 
 def open_known_images(run: TrainedRun, moved_to: str | None) -> KnownImages | None:

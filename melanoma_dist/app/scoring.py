@@ -1,4 +1,4 @@
-"""Scores a stream of images with an ensemble: few images are in memory at a time, and all cores prepare them.
+"""Scores images with an ensemble, chunk by chunk: few of them are in memory at a time.
 
 Shapes: k folds, L labels, b images of a chunk.
 """
@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from melanoma_dist.app.inspection import InspectedPhoto, inspect_photo
-from melanoma_dist.data.decode import in_processes
-from melanoma_dist.data.photo import Photo, PhotoJob
+from melanoma_dist.app.inspection import InspectedPhoto
+from melanoma_dist.data.photo import Photo
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photographs
 
-_CHUNK_ON_CPU = 64  # images between two signs of progress
+_CHUNK_ON_CPU = 64  # images between two signs of progress; a kill loses no more
 _CHUNK_ON_GPU = 512  # each chunk builds the graph anew, for which a GPU would wait
 
 
@@ -40,6 +38,20 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class KnownImage:
+    """An image of the run's own data set that another one is, or copies."""
+
+    image_id: str
+    correlation: float | None = None
+    """Of the fine details of a copy with the image; None for the same file."""
+
+    def __str__(self) -> str:
+        if self.correlation is None:
+            return f"the same file as {self.image_id}"
+        return f"a copy of {self.image_id} (details correlate at {self.correlation:.3f})"
+
+
+@dataclass(frozen=True)
 class ScoredImage:
     """An image after it was read and, if it could be read, predicted."""
 
@@ -47,10 +59,10 @@ class ScoredImage:
     blur: float
     scores: Scores | None
     """None if the image cannot be read."""
-    trained_as: str = ""
-    """Which training image it is or copies; empty if none is known."""
-    held_out_as: str = ""
-    """Which image of the run's own data set it is or copies that no fold was trained on."""
+    trained_as: KnownImage | None = None
+    """The training image that it is or copies, if one is known."""
+    held_out_as: KnownImage | None = None
+    """The image of the run's own data set that it is or copies and that no fold was trained on."""
 
     @property
     def error(self) -> str:
@@ -58,27 +70,20 @@ class ScoredImage:
         return "" if self.photo.source else self.photo.failures[0][1]
 
 
-def score_images(
-    ensemble: Ensemble, files: Sequence[Path], image_size: int, tta: int, batch_size: int
-) -> Iterator[ScoredImage]:
-    """Yield the files in order, scored. ``image_size``: see `TrainedRun.image_size`.
-
-    A chunk has whole batches, so that the batches are those of a single prediction of all readable images.
-    """
-    jobs = [PhotoJob(str(path), (path,), None, image_size) for path in files]
+def chunk_size(ensemble: Ensemble, batch_size: int) -> int:
+    """Readable images of a chunk: whole batches, so that chunks have the batches of a single prediction of all."""
     least = _CHUNK_ON_CPU if ensemble.world.gpu is None else _CHUNK_ON_GPU
-    for chunk in _chunks(in_processes(inspect_photo, jobs), -(-least // batch_size) * batch_size):
-        yield from score_photos(ensemble, chunk, tta, batch_size)
+    return -(-least // batch_size) * batch_size
 
 
-def _chunks(photos: Iterable[InspectedPhoto], readable: int) -> Iterator[list[InspectedPhoto]]:
-    """Lists of images of which so many are readable, and the rest."""
+def chunks(photos: Iterable[InspectedPhoto], size: int) -> Iterator[list[InspectedPhoto]]:
+    """Lists of images of which ``size`` are readable, and the rest."""
     chunk: list[InspectedPhoto] = []
     count = 0
     for each in photos:
         chunk.append(each)
         count += each.photo.jpeg is not None
-        if count == readable:
+        if count == size:
             yield chunk
             chunk, count = [], 0
     if chunk:

@@ -5,6 +5,7 @@ Shapes: n images, C features of the backbone, d dimensions.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from melanoma_dist.artifacts.integrity import read_hash, write_hash
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics import novelty
 from melanoma_dist.storage import atomic
 
 FEATURES = "features.safetensors"
+_HASH = "features.sha256"
 _TENSORS = ("basis", "images", "limit")
 Array = npt.NDArray[np.float32]
 
@@ -50,14 +53,20 @@ def write_features(folder: Path, space: FeatureSpace, fingerprint: str) -> None:
     }
     encoded = save(tensors, {"data": fingerprint})  # whose own writing of files gives nobody else access
     atomic.write_file(folder / FEATURES, lambda aside: aside.write_bytes(encoded))
+    write_hash(folder / _HASH, Path(FEATURES), hashlib.sha256(encoded).hexdigest())
 
 
 def read_features(folder: Path, fingerprint: str) -> FeatureSpace | None:
-    """Read the features of a fold; None if it has none. Raises DataError for those of other data or corrupt ones."""
-    path = folder / FEATURES
+    """Read the features of a fold; None if it has none.
+
+    Raises DataError for those of other data, and for others than the training wrote. Earlier versions kept no hash.
+    """
+    path, record = folder / FEATURES, folder / _HASH
     if not path.is_file():
         return None
     try:
+        if record.exists() and (expected := read_hash(record)) != (digest := atomic.sha256(path.resolve())):
+            raise ValueError(f"their sha256 is {digest[:12]}..., must be {expected[:12]}... as in {record.name}")
         with safe_open(path, "np") as file:
             if (file.metadata() or {}).get("data") != fingerprint:
                 raise ValueError("they are of other data")
@@ -69,5 +78,6 @@ def read_features(folder: Path, fingerprint: str) -> FeatureSpace | None:
         if not all(np.isfinite(array).all() for array in (basis, images, limit)):
             raise ValueError("they hold NaN or infinity")
     except (OSError, SafetensorError, ValueError) as error:
-        raise DataError(f"{path}: the features cannot be used ({error}). Copy the file again, or delete it.") from error
+        remedy = f"Copy the file again, or delete it and {_HASH} to predict without them."
+        raise DataError(f"{path}: the features cannot be used ({error}). {remedy}") from error
     return FeatureSpace(basis, images, float(limit[0]))

@@ -32,9 +32,20 @@ def check_untouched(record: Path, hashes: Mapping[str, str], files: Sequence[Pat
         )
 
 
+def write_hash(record: Path, file: Path, digest: str) -> None:
+    """Write the sha256 of a file, named relative to the record's folder, as ``sha256sum --check`` reads it."""
+    write_text(record, f"{digest}  {file}\n")
+
+
+def read_hash(record: Path) -> str:
+    """The sha256 in a record. Raises OSError or ValueError for a record that cannot be read; empty for an empty one."""
+    digest, *_ = read_text(record).split(maxsplit=1) or [""]
+    return digest
+
+
 def write_weights_hash(fold: Path, weights: Path, digest: str) -> None:
-    """Write the sha256 of a fold's weights into its folder, as ``sha256sum --check`` reads it."""
-    write_text(fold / _WEIGHTS_HASH, f"{digest}  ../{weights.parent.name}/{weights.name}\n")
+    """Write the sha256 of a fold's weights into its folder."""
+    write_hash(fold / _WEIGHTS_HASH, Path("..", weights.parent.name, weights.name), digest)
 
 
 def weights_sha256(fold: Path, weights: Path) -> str:
@@ -45,10 +56,10 @@ def weights_sha256(fold: Path, weights: Path) -> str:
     except OSError as error:
         raise DataError(f"{weights}: the fold's model cannot be read ({error.strerror}). Copy it again.") from error
     try:
-        expected = read_text(record).split(maxsplit=1)[:1]
+        expected = read_hash(record)
     except (OSError, ValueError) as error:
         raise DataError(f"{record}: cannot be read ({error}). Copy it again.") from error
-    if expected != [digest]:
+    if expected != digest:
         raise DataError(
             f"{weights}: differs from the file that the training wrote ({record} has another hash). Copy it again, or "
             f"delete {fold} and summary.json and run the run's own training command to train the fold again."

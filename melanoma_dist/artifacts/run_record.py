@@ -54,10 +54,11 @@ class Environment:
 
     def differences(self, other: Environment) -> list[str]:
         """What may change a result, sentence by sentence; a commit says no more than the hash of the code."""
-        before, after = self._flat(), other._flat()
+        before, after = self.versions(), other.versions()
         return [f"{key}: {before.get(key)} then, {after[key]} now" for key in after if before.get(key) != after[key]]
 
-    def _flat(self) -> dict[str, str | None]:
+    def versions(self) -> dict[str, str | None]:
+        """The versions of the program, its code, Python and the libraries, by name."""
         return {"version": self.version, "code": self.code, "python": self.python, **self.libraries}
 
 

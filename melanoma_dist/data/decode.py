@@ -6,16 +6,13 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
 
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.errors import DataError
-
-Result = TypeVar("Result")
 
 _JOBS_PER_WORKER = 400
 """With fewer images than this, starting another worker process takes longer than preparing them."""
@@ -24,25 +21,20 @@ _AHEAD = 4  # batches waiting per worker
 
 
 def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
-    """Prepare the images in the order of their jobs. Raises DataError if a worker is killed."""
-    return in_processes(prepare_photo, jobs)
+    """Prepare the images in the order of their jobs; a few stay in this process.
 
-
-def in_processes(work: Callable[[PhotoJob], Result], jobs: Sequence[PhotoJob]) -> Iterator[Result]:
-    """Yield the result of each job in order; a few jobs stay in this process. Raises DataError if a worker is killed.
-
-    ``work`` is a function of a module that imports little: every worker imports it.
+    Raises DataError if a worker is killed.
     """
     workers = min(len(os.sched_getaffinity(0)), len(jobs) // _JOBS_PER_WORKER)
     if workers < 2:
-        yield from map(work, jobs)
+        yield from map(prepare_photo, jobs)
         return
     # Spawned, not forked: threads and libraries of the calling process may not survive a fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    waiting: deque[Future[list[Result]]] = deque()
+    waiting: deque[Future[list[Photo]]] = deque()
     try:
         for start in range(0, len(jobs), _BATCH):
-            waiting.append(pool.submit(_each, work, jobs[start : start + _BATCH]))
+            waiting.append(pool.submit(_prepare_each, jobs[start : start + _BATCH]))
             if len(waiting) >= _AHEAD * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -67,5 +59,5 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _each(work: Callable[[PhotoJob], Result], jobs: Sequence[PhotoJob]) -> list[Result]:
-    return [work(job) for job in jobs]
+def _prepare_each(jobs: Sequence[PhotoJob]) -> list[Photo]:
+    return [prepare_photo(job) for job in jobs]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from melanoma_dist.storage.image_error import ImageError
 from melanoma_dist.storage.images import MAX_BYTES, PHOTOGRAPHS, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
@@ -130,10 +131,11 @@ def prepare_image(image: Image.Image, size: int) -> tuple[Image.Image, bytes]:
 def _prepared(image: Image.Image, size: int) -> tuple[Image.Image, int]:
     """Decode an image, turn it upright, shrink it and judge its pixels. Returns its orientation in the file too.
 
-    Raises ValueError for an image that is tiny or shows nothing.
+    Raises ImageError for an image that is tiny or shows nothing.
     """
     if min(image.size) < _SHORTEST_SIDE:
-        raise ValueError(f"{image.width}x{image.height} pixels, too small: at least {_SHORTEST_SIDE} per side")
+        text = f"{image.width}x{image.height} pixels, too small: at least {_SHORTEST_SIDE} per side"
+        raise ImageError("too_small", text, width=image.width, height=image.height, least=_SHORTEST_SIDE)
     darkest = _DARKEST_OF_16_BITS if ";16" in str(getattr(image, "tile", ())) else _DARKEST
     orientation = _orientation(image)
     image.load()
@@ -144,13 +146,13 @@ def _prepared(image: Image.Image, size: int) -> tuple[Image.Image, int]:
 
 
 def _refuse_blank(image: Image.Image, darkest: int) -> None:
-    """Raise ValueError for an image without a visible picture."""
+    """Raise ImageError for an image without a visible picture."""
     low, high = zip(*image.getextrema(), strict=True)
-    if max(high) < darkest:
-        raise ValueError(f"too dark: its brightest value is {max(high)} of 255")
+    if (brightest := max(high)) < darkest:
+        raise ImageError("too_dark", f"too dark: its brightest value is {brightest} of 255", brightest=brightest)
     spread = max(top - bottom for top, bottom in zip(high, low, strict=True))
     if spread < _FLATTEST:
-        raise ValueError(f"it shows nothing: its values differ by {spread} of 255")
+        raise ImageError("blank", f"it shows nothing: its values differ by {spread} of 255", spread=spread)
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -182,7 +184,8 @@ def _orientation(image: Image.Image) -> int:
 def _as_rgb(image: Image.Image) -> Image.Image:
     """The pixels of a decoded image as RGB, without the copy that ``convert`` makes of an RGB image."""
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, of which none means white: save it with 8 or 16 bits")
+        text = "its pixels are floating-point numbers, of which none means white: save it with 8 or 16 bits"
+        raise ImageError("floating_point", text)
     if image.mode.startswith("I"):  # Pillow would clip: all values above 255 would become white
         image = _from_deep(np.asarray(image))
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -196,7 +199,8 @@ def _from_deep(grey: npt.NDArray[np.integer]) -> Image.Image:
     """
     brightest = int(grey.max())
     if grey.min() < 0 or brightest >= 2 ** _DEPTHS[-1]:
-        raise ValueError(f"its values are {grey.min()} to {brightest}, not 0 to 65535: save it with 8 or 16 bits")
+        text = f"its values are {grey.min()} to {brightest}, not 0 to 65535: save it with 8 or 16 bits"
+        raise ImageError("values", text, low=int(grey.min()), high=brightest)
     white = next(2**depth - 1 for depth in _DEPTHS if brightest < 2**depth)
     deep = grey.astype(np.uint32)
     deep *= 255  # in place: a bomb of 64 million pixels must not take a gigabyte
@@ -221,7 +225,8 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
 
 def _encode(image: Image.Image) -> bytes:
     if max(image.size) > _LONGEST_SIDE:
-        raise ValueError(f"{image.width}x{image.height} pixels, and a JPEG allows at most {_LONGEST_SIDE} per side")
+        text = f"{image.width}x{image.height} pixels, and a JPEG allows at most {_LONGEST_SIDE} per side"
+        raise ImageError("too_long", text, width=image.width, height=image.height, most=_LONGEST_SIDE)
     # Rebuild it from its pixels: Pillow would copy comments and profiles of the original into the new file.
     bare = Image.fromarray(np.asarray(image))
     buffer = io.BytesIO()

@@ -16,7 +16,7 @@ import pandas as pd
 from melanoma_dist import console
 from melanoma_dist.data import groups, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
-from melanoma_dist.data.journal import Journal, open_journal
+from melanoma_dist.data.journal import open_journal
 from melanoma_dist.data.manifest import Dataset, load_dataset, read_description, read_side_table
 from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
 from melanoma_dist.data.output import output_folder, remove_unfinished
@@ -28,6 +28,7 @@ from melanoma_dist.data.sources.source import Collection, Source
 from melanoma_dist.data.store import read_results, store_images
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.images import open_image
+from melanoma_dist.storage.journal import Journal
 
 
 @dataclass(frozen=True)

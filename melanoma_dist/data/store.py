@@ -12,11 +12,11 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.data.decode import prepare_photos
-from melanoma_dist.data.journal import Journal, Record
 from melanoma_dist.data.photo import Photo, PhotoJob
 from melanoma_dist.data.schema import LONGEST, SHARD
 from melanoma_dist.data.shards import Place, ShardWriter
 from melanoma_dist.errors import DataError
+from melanoma_dist.storage.journal import Journal, Record
 
 
 class Entry(NamedTuple):

@@ -199,6 +199,10 @@ class EvaluationLoader:
         """Yield images [batch_size, 3, S, S] and their samples, as many batches on every rank."""
         return self.batches(UPRIGHT)
 
+    def __len__(self) -> int:
+        """The number of batches of this rank."""
+        return len(self._plan)
+
     def batches(self, view: Orientation) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
         """Yield the same batches in another of the eight orientations."""
         self._view = view

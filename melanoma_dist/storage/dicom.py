@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from melanoma_dist.storage.image_error import ImageError, too_many_pixels
+
 if TYPE_CHECKING:
     import pydicom
 
@@ -40,21 +42,23 @@ def is_dicom(data: bytes) -> bool:
 def open_dicom(data: bytes, most_pixels: int, open_encoded: Callable[[bytes], Image.Image]) -> Image.Image:
     """Open the picture of a DICOM object. ``open_encoded`` opens the bytes of a JPEG or JPEG 2000 image.
 
-    Raises OSError without pydicom and for a corrupt object, ValueError for one that is no single photograph of 8 bits.
+    Raises ImageError without pydicom, for a corrupt object, and for one that is no single photograph of 8 bits.
     """
     try:
         import pydicom
     except ModuleNotFoundError:
-        raise OSError(
-            "a DICOM file: `pip install 'melanoma-dist[dicom]'` reads it, or save its picture as JPEG or PNG"
+        raise ImageError(
+            "dicom_package",
+            "a DICOM file: `pip install 'melanoma-dist[dicom]'` reads it, or save its picture as JPEG or PNG",
         ) from None
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(_ELEMENTS))
         _refuse_others(dataset, most_pixels)
-    except ValueError:
+    except ImageError:
         raise
     except Exception as error:  # pydicom raises a dozen kinds of errors for corrupt bytes
-        raise OSError(f"a corrupt DICOM file ({type(error).__name__})") from error
+        reason = type(error).__name__
+        raise ImageError("dicom_corrupt", f"a corrupt DICOM file ({reason})", reason=reason) from error
     return _picture(dataset, open_encoded)
 
 
@@ -62,17 +66,18 @@ def _refuse_others(dataset: pydicom.Dataset, most_pixels: int) -> None:
     kind = str(dataset.get("SOPClassUID", "")) or "unknown"
     frames, bits = int(dataset.get("NumberOfFrames") or 1), int(dataset.BitsAllocated)
     if kind not in _CLASSES:
-        raise ValueError(
-            f"a DICOM object of class {kind}, not a photograph: allowed are {', '.join(_CLASSES.values())}"
-        )
+        allowed = ", ".join(_CLASSES.values())
+        text = f"a DICOM object of class {kind}, not a photograph: allowed are {allowed}"
+        raise ImageError("dicom_class", text, kind=kind, allowed=allowed)
     if frames != 1:
-        raise ValueError(f"a DICOM object with {frames} frames: save the one to predict as a JPEG")
+        text = f"a DICOM object with {frames} frames: save the one to predict as a JPEG"
+        raise ImageError("dicom_frames", text, frames=frames)
     if bits != 8:
-        raise ValueError(f"a DICOM object with {bits} bits per colour: save it with 8")
-    if dataset.PhotometricInterpretation not in _COLOURS:
-        raise ValueError(f"a DICOM object in the colours {dataset.PhotometricInterpretation}: save it as RGB")
+        raise ImageError("dicom_bits", f"a DICOM object with {bits} bits per colour: save it with 8", bits=bits)
+    if (colours := str(dataset.PhotometricInterpretation)) not in _COLOURS:
+        raise ImageError("dicom_colours", f"a DICOM object in the colours {colours}: save it as RGB", colours=colours)
     if int(dataset.Rows) * int(dataset.Columns) > most_pixels:
-        raise ValueError(f"{dataset.Columns}x{dataset.Rows} pixels, more than {most_pixels // 1_000_000} million")
+        raise too_many_pixels(int(dataset.Columns), int(dataset.Rows), most_pixels)
 
 
 def _picture(dataset: pydicom.Dataset, open_encoded: Callable[[bytes], Image.Image]) -> Image.Image:
@@ -88,5 +93,6 @@ def _picture(dataset: pydicom.Dataset, open_encoded: Callable[[bytes], Image.Ima
             pixels = pixel_array(dataset)
             return Image.fromarray(255 - pixels if colours == "MONOCHROME1" else np.ascontiguousarray(pixels))
     except Exception as error:  # as above
-        raise OSError(f"a corrupt DICOM file, or one whose compression cannot be read ({error})") from error
+        text = f"a corrupt DICOM file, or one whose compression cannot be read ({error})"
+        raise ImageError("dicom_pixels", text, reason=str(error)) from error
     return open_encoded(frame)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -24,9 +24,11 @@ from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage import atomic
+from melanoma_dist.train.clock import Clock
+from melanoma_dist.train.events import Finishing, Note, Report
 from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders, validation_batch
 from melanoma_dist.train.loss import MaskedLoss
-from melanoma_dist.train.predict import Predictions
+from melanoma_dist.train.predict import Batch, Predictions
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.task import Validation
 from melanoma_dist.train.unit import Unit
@@ -44,10 +46,11 @@ class ClassificationTask:
 
     score_name = "AUC"
 
-    def __init__(self, unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str] = ()) -> None:
+    def __init__(self, unit: Unit, world: World, report: Report, corrupt: Collection[str] = ()) -> None:
         """See ``build_task``. Raises DataError for another data set than the run was planned with."""
         self._unit, self._world, self._labels = unit, world, LABEL_SETS[unit.config.data.labels]
-        self._data = load_fold_data(unit, note, corrupt)
+        self._report = report
+        self._data = load_fold_data(unit, lambda text: report(Note(unit.fold, text)), corrupt)
         self._training, self._validation = loaders(unit, self._data, world)
         self.steps = self._training.steps
 
@@ -131,6 +134,7 @@ class ClassificationTask:
 
         No trial of a sweep predicts other images: it needs no features.
         """
+        self._report(Finishing(self._unit.fold, "predicting", 0.0))
         predictions = self.predict(train_step, self._unit.config.input.tta)
         features = None if self._unit.reports_to_scheduler else self._features(train_step)
         return partial(self.write_result, weights, predictions, features)
@@ -143,10 +147,20 @@ class ClassificationTask:
             images, input_format_of(unit), validation_batch(unit.config, self._world), self._world
         )
         features = train_step.collect(
-            lambda batch: functional.normalize(model.features(batch).float()), loader, len(images.rows)
+            lambda batch: functional.normalize(model.features(batch).float()),
+            self._reported(loader, "features", len(loader)),
+            len(images.rows),
         )
         features[images.corrupt] = 0
         return features
+
+    def _reported(self, batches: Iterable[Batch], what: str, count: int) -> Iterator[Batch]:
+        """Yield batches and report how many of ``count`` are done."""
+        clock = Clock(1)
+        for done, batch in enumerate(batches):
+            if done == 0 or clock.due():
+                self._report(Finishing(self._unit.fold, what, done / count))
+            yield batch
 
     def write_result(self, weights: Path, predictions: Predictions, features: Predictions | None) -> None:
         """Copy the weights below the run's ``model`` folder, then write their hash, features and predictions."""

@@ -58,6 +58,15 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Finishing:
+    """A pass over images with the best weights, after the last epoch. Reported about once a second."""
+
+    fold: int
+    what: str  # is computed, in one or two words
+    share: float  # that is done, 0 to 1
+
+
+@dataclass(frozen=True)
 class UnitDone:
     """A finished fold."""
 
@@ -84,6 +93,6 @@ class Note:
     text: str
 
 
-Event = StepDone | Validating | EpochDone | UnitDone | Paused | Note
+Event = StepDone | Validating | EpochDone | Finishing | UnitDone | Paused | Note
 Report = Callable[[Event], str | None]
 """Takes an event. Answers an ``EpochDone`` with the reason to stop the unit there, or None."""

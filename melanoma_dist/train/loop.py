@@ -67,7 +67,7 @@ class FoldTrainer:
             self._note(text)
         if world.gpu is not None:
             self._note(gpu_decoder(world.gpu).describe())
-        self._task = build_task(unit, world, self._note, fallbacks.corrupt)
+        self._task = build_task(unit, world, report, fallbacks.corrupt)
         self._checkpoints = Checkpoints(unit.folder / "checkpoints", self._note)
         self._artifact_writer = ArtifactWriter(unit, self._checkpoints, self._note) if world.is_main else None
         self._cursor, self._progress = Cursor(), Progress()

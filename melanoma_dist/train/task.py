@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.backbones import TrunkModel
+from melanoma_dist.train.events import Report
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
@@ -70,8 +71,8 @@ class Task(Protocol):
         """
 
 
-def build_task(unit: Unit, world: World, note: Callable[[str], None], corrupt: Collection[str]) -> Task:
-    """Build the task of a unit. The ids in ``corrupt`` are images not to train on; ``note`` takes messages to users."""
+def build_task(unit: Unit, world: World, report: Report, corrupt: Collection[str]) -> Task:
+    """Build the task of a unit. The ids in ``corrupt`` are images not to train on; ``report`` takes its events."""
     from melanoma_dist.train.classification import ClassificationTask  # it imports this module
 
-    return ClassificationTask(unit, world, note, corrupt)
+    return ClassificationTask(unit, world, report, corrupt)

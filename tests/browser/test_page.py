@@ -169,6 +169,40 @@ def test_pasted_images_examples_and_formats_that_browsers_do_not_show(visit: Cal
     assert page.locator("#picture").evaluate("each => each.naturalWidth") > 32
 
 
+GERMAN = """export default {
+  purpose: "Nur für Forschung.",
+  doubts: { trained_on_copy: "Damit wurde trainiert: {image}, Korrelation {correlation}." },
+  errors: { html: "eine Webseite, kein Bild" },
+  refusals: { queue_full: "Der Server ist ausgelastet." },
+};"""
+
+
+def test_another_language_is_one_file_more(chrome: Browser, address: str) -> None:
+    visit = Visit(chrome, "about:blank", viewport=DESK, locale="de-DE")
+    page = visit.page
+    page.route("**/page/languages.json", lambda route: route.fulfill(json=["de", "en"]))
+    page.route("**/page/strings.de.js", lambda route: route.fulfill(content_type="text/javascript", body=GERMAN))
+    page.goto(address)
+    page.locator("#example-list button").first.click()
+    visit.drop(("page.jpg", "image/jpeg", b"<html>"), ("text.jpg", "image/jpeg", b"text"))
+    visit.answered(3)
+    page.locator(".thumb").first.click()
+    expect(page.locator(".doubts")).to_contain_text("Damit wurde trainiert: ISIC_")
+    expect(page.locator(".doubts")).to_contain_text(re.compile(r"Korrelation (0,9\d|1,00)\."))
+    page.locator(".thumb", has_text="page.jpg").click()
+    expect(page.locator("#result")).to_contain_text("Eine Webseite, kein Bild.")
+    page.locator(".thumb", has_text="text.jpg").click()
+    expect(page.locator("#result")).to_contain_text("Not an image.")  # not translated: the server's words
+    page.route("**/v1/predict*", lambda route: route.fulfill(
+        status=503, headers={"Retry-After": "0"}, content_type="application/problem+json",
+        json={"status": 503, "detail": "The server is busy.", "code": "queue_full", "values": {}},
+    ))  # fmt: skip
+    visit.drop(jpeg(0, "late.jpg"))
+    page.locator(".thumb", has_text="late.jpg").click()
+    expect(page.locator("#result")).to_contain_text("Der Server ist ausgelastet.")
+    visit.context.close()
+
+
 def test_keys_choose_remove_and_undo(visit: Callable[..., Visit]) -> None:
     opened = visit()
     page = opened.page

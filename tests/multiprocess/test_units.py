@@ -24,7 +24,7 @@ from melanoma_dist.input.pixels import AUGMENTATION
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.checkpoint import Checkpoints
-from melanoma_dist.train.events import EpochDone, Note, Paused, UnitDone
+from melanoma_dist.train.events import EpochDone, Finishing, Note, Paused, UnitDone
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -72,6 +72,9 @@ def test_a_unit_leaves_what_it_promises(finished: tuple[Unit, list[object]]) -> 
     assert (unit.folder / "metrics.jsonl").read_text().count("\n") == 2
     assert len(list((unit.folder / "checkpoints").glob("epoch-*"))) == 2
     assert list(unit.folder.glob("events.*"))
+    last_epoch = max(at for at, event in enumerate(events) if isinstance(event, EpochDone))
+    passes = [event.what for event in events[last_epoch:] if isinstance(event, Finishing)]
+    assert list(dict.fromkeys(passes)) == ["predicting", "features"]
 
 
 def test_the_estimated_room_is_what_the_unit_takes(finished: tuple[Unit, list[object]]) -> None:
@@ -83,11 +86,12 @@ def test_the_estimated_room_is_what_the_unit_takes(finished: tuple[Unit, list[ob
     assert 0.7 * taken < run_bytes(unit.config, ModelSize.of(model)) / unit.config.data.folds <= taken
 
 
-def test_the_hash_of_the_weights_is_as_other_programs_check_it(finished: tuple[Unit, list[object]]) -> None:
+def test_hashes_are_as_other_programs_check_them(finished: tuple[Unit, list[object]]) -> None:
     unit, _ = finished
-    check = ["sha256sum", "--check", "--strict", "weights.sha256"]
+    check = ["sha256sum", "--check", "--strict", "weights.sha256", "features.sha256"]
     done = subprocess.run(check, cwd=unit.folder, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "../model/fold-1.safetensors: OK\n"), done.stderr
+    files = "../model/fold-1.safetensors: OK\nfeatures.safetensors: OK\n"
+    assert (done.returncode, done.stdout) == (0, files), done.stderr
     assert weights_sha256(unit.folder, unit.model) == atomic.sha256(unit.model)
     best = max(unit.folder.glob("checkpoints/best-*"))
     assert unit.model.read_bytes() == (best / "model.safetensors").read_bytes()

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from melanoma_dist import console, display
 from melanoma_dist.display import Display
-from melanoma_dist.train.events import EpochDone, Event, Note, Paused, StepDone, UnitDone
+from melanoma_dist.train.events import EpochDone, Event, Finishing, Note, Paused, StepDone, UnitDone
 
 STEP = StepDone(0, 3, 30, 120, 1200, 1234.5, 0.034, 0.4321)
 EPOCH = EpochDone(0, 12, 30, 0.4321, 0.5, "AUC", 0.9123, 0.9234, 11, 1234.5, 0.034, 75.0)
@@ -95,6 +95,23 @@ def test_a_pipe_gets_lines_at_growing_intervals(monkeypatch: pytest.MonkeyPatch)
     assert 5 < counts[1] < 25
     assert "fold 0 epoch 3/30 step 120/1200, loss 0.4321, 1234 images/s, input wait 3%" in output.getvalue()
     assert not any(mark in output.getvalue() for mark in "\x1b\r")
+
+
+def test_the_last_pass_over_images_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = record(monkeypatch, terminal=False)
+    clock = Clock(monkeypatch)
+    screen = Display(units=2)
+    for event in (EPOCH, Finishing(0, "features", 0.513)):
+        screen.show("seed 1 fold 0", event)
+    clock.now += 60
+    screen.refresh()
+    assert output.getvalue().splitlines()[-1] == "seed 1 fold 0 features, 51%"
+    console.stdout.print(screen._table())
+    row = next(line for line in output.getvalue().splitlines() if "12/30" in line and "51%" in line)
+    assert len(row.rstrip()) <= 80
+    assert row.rstrip().endswith("features")
+    screen.show("seed 1 fold 0", UnitDone(0, "AUC", 0.9, 12, "no gain for 6 epochs"))
+    assert "51%" not in screen._rows["seed 1 fold 0"].cells().values()
 
 
 @pytest.mark.parametrize(("event", "line"), [

@@ -19,7 +19,7 @@ _NAMES = {
         "configuration", "folds", "weights", "compared-run", "compared-evaluation", "earlier-evaluations", "report",
     ),
     "training": ("resumed-run", "finished-run", "checkpoint", "curves", "mirror"),
-    "trained": ("trained-run",),
+    "trained": ("trained-run", "hub-folder"),
     "sweep": ("sweep-journal",),
 }  # fmt: skip
 NAMES = tuple(name for names in _NAMES.values() for name in names)

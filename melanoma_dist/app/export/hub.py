@@ -83,12 +83,18 @@ def _write_fold(model: Classifier, config: RunConfig, folder: Path, size: int) -
     write_trunk(model.trunk, folder, config.model.backbone, image_format)
     head = {key: value.contiguous() for key, value in model.state_dict().items() if not key.startswith(_TRUNK)}
     save_file(head, folder / HEAD, {"format": "pt"})
-    difference = trunk_difference(model.trunk, read_trunk(folder), size)
-    if not difference <= _LARGEST_DIFFERENCE:
-        raise MelanomaDistError(
-            f"--format hub: timm builds another trunk from the files of {config.model.backbone} (a feature differs by "
-            f"{difference:.2g}). No file was kept. Try another --format, or another version of timm."
-        )
+    if reason := _why_not_rebuilt(model.trunk, folder, size):
+        rule = f"timm does not build the trunk of {config.model.backbone} again from its files ({reason})"
+        raise MelanomaDistError(f"--format hub: {rule}. No file was kept. Type --format onnx or --format torch.")
+
+
+def _why_not_rebuilt(trunk: nn.Module, folder: Path, size: int) -> str:
+    """Why timm does not build the trunk of a folder; empty if it does."""
+    try:
+        difference = trunk_difference(trunk, read_trunk(folder), size)
+    except Exception as error:  # its models raise a dozen kinds for weights or arguments that they do not take
+        return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return "" if difference <= _LARGEST_DIFFERENCE else f"a feature differs by {difference:.2g}"
 
 
 def _files(config: RunConfig) -> list[str]:

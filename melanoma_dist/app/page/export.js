@@ -1,9 +1,9 @@
 // The session as a CSV table, with the columns of `predict`, and on paper: one page per image.
 import { drawEvidence } from "./viewer.js";
 import { failure, showResult } from "./result.js";
-import { element, text } from "./text.js";
+import { element, refusalOf, text } from "./text.js";
 
-const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours"]);
+const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours", "doubt_codes", "error_code"]);
 const PAPER_WIDTH = 340; // pixels of the scale on paper
 
 export function csv(items) {
@@ -15,7 +15,7 @@ export function csv(items) {
 
 function row(item) {
   const { answer } = item;
-  if (!answer) return { image: item.name, error: item.problem ?? text("busy") };
+  if (!answer) return { image: item.name, error: unanswered(item) };
   const values = Object.entries(answer).filter(([name]) => !NOT_IN_TABLE.has(name));
   const model = answer.model;
   return {
@@ -27,6 +27,8 @@ function row(item) {
     purpose: text("purpose"),
   };
 }
+
+const unanswered = (item) => (item.problem ? refusalOf(item.problem) : text("busy"));
 
 function cell(value) {
   if (value == null) return "";
@@ -54,7 +56,7 @@ function sheet(item, model) {
   if (item.url) pictures.append(element("img", { src: item.url, alt: "" }));
   const map = item.evidence?.[model.headline]?.grid;
   if (item.url && map) pictures.append(withEvidence(item.url, map));
-  const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(item.problem ?? text("busy"));
+  const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(unanswered(item));
   const cases = result.querySelector(".neighbours");
   if (cases) pictures.append(cases);
   const time = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "long", timeStyle: "short" });

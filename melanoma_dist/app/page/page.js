@@ -3,7 +3,9 @@ import { csv, download, foot, layOutPaper } from "./export.js";
 import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
-import { element, fillPage, labelName, list, loadLanguage, number, percent, plural, text } from "./text.js";
+import {
+  doubtsOf, element, errorOf, fillPage, labelName, list, loadLanguage, number, percent, plural, refusalOf, text,
+} from "./text.js";
 import { Viewer } from "./viewer.js";
 
 const byId = (id) => document.getElementById(id);
@@ -205,7 +207,7 @@ function tableRow(item) {
   const first = element("th", { scope: "row" }, name);
   const { answer } = item;
   if (!answer || answer.error) {
-    const reason = answer?.error || item.problem?.message || text("busy");
+    const reason = answer ? errorOf(answer) : item.problem ? refusalOf(item.problem) : text("busy");
     return element("tr", {}, first, element("td", { colspan: 4, class: "quiet" }, reason));
   }
   const label = model.headline;
@@ -217,7 +219,7 @@ function tableRow(item) {
     element("td", {}, percent(answer[label])),
     element("td", {}, `${percent(answer[`${label}_low`])} – ${percent(answer[`${label}_high`])}`),
     element("td", {}, called.map(labelName).join(", ") || text("none")),
-    element("td", {}, answer.doubts.join(" ") || text("none")),
+    element("td", {}, doubtsOf(answer).join(" ") || text("none")),
   );
 }
 
@@ -246,8 +248,8 @@ function showDetail(force) {
 
 function result(item) {
   if (item.state === "failed") {
-    const detail = item.problem.status ? text("problem", { detail: item.problem.message }) : text("offline");
-    return failure(detail, () => session.retry(item));
+    const detail = refusalOf(item.problem);
+    return failure(item.problem.status ? text("problem", { detail }) : detail, () => session.retry(item));
   }
   if (!item.answer) return element("p", { class: "card busy" }, text("waiting"));
   return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42), item.url);
@@ -275,7 +277,7 @@ async function showEvidence() {
   }
   if (!item.evidence[label]) {
     byId("evidence-note").textContent = text("evidenceBusy");
-    item.evidence[label] = explain(item.file, label).catch((error) => ({ grid: null, note: error.message }));
+    item.evidence[label] = explain(item.file, label).catch((error) => ({ grid: null, note: refusalOf(error) }));
   }
   const map = await item.evidence[label];
   item.evidence[label] = map;

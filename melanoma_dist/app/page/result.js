@@ -1,10 +1,10 @@
 // One image's answer: doubts first, then the probability on its scale, the other labels, and the nearest known cases.
 import { drawScale } from "./scale.js";
 import { knownPicture } from "./server.js";
-import { element, labelName, list, number, percent, plural, text } from "./text.js";
+import { doubtsOf, element, errorOf, labelName, list, number, percent, plural, text } from "./text.js";
 
 export function showResult(answer, model, width, url) {
-  if (answer.error) return failure(text("failedText", { reason: sentence(answer.error) }));
+  if (answer.error) return failure(text("failedText", { reason: sentence(errorOf(answer)) }));
   const label = model.headline;
   return element(
     "div",
@@ -37,7 +37,7 @@ function sentence(message) {
 function doubts(answer) {
   const unchecked = answer.seen_in_training === "not checked" ? [text("notChecked")] : [];
   const unmeasured = answer.out_of_distribution == null ? [text("notMeasured")] : [];
-  const sentences = [...answer.doubts, ...unchecked, ...unmeasured];
+  const sentences = [...doubtsOf(answer), ...unchecked, ...unmeasured];
   if (!sentences.length) return element("p", { class: "no-doubts quiet" }, text("noDoubts"));
   return element(
     "section",

@@ -3,9 +3,9 @@ const KEY = "melanoma-dist-token";
 const PATIENCE = 6; // tries while the server is busy
 
 export class Refused extends Error {
-  constructor(status, detail) {
+  constructor(status, { detail, code, values }) {
     super(detail);
-    this.status = status;
+    Object.assign(this, { status, code, values: values ?? {} });
   }
 }
 
@@ -31,8 +31,8 @@ async function request(path, options = {}) {
 }
 
 async function refusal(response) {
-  const problem = await response.json().catch(() => ({}));
-  return new Refused(response.status, problem.detail ?? response.statusText);
+  const problem = await response.json().catch(() => ({ detail: response.statusText }));
+  return new Refused(response.status, problem);
 }
 
 function form(file) {

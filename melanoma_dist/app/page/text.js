@@ -23,6 +23,28 @@ export function plural(name, count) {
   return fill(forms[new Intl.PluralRules(language).select(count)] ?? forms.other, { count });
 }
 
+// A doubt, an error of an image, or a refusal in the reader's language; in the server's words for an unknown code.
+function reason(group, { code, values }, sentence) {
+  const template = strings[group][code];
+  return template ? fill(template, Object.fromEntries(Object.entries(values).map(readable))) : sentence;
+}
+
+function readable([name, value], _, all) {
+  if (typeof value === "number") return [name, Number.isInteger(value) ? String(value) : number(value)];
+  if (value === null || typeof value !== "object") return [name, value];
+  const { folds } = Object.fromEntries(all);
+  const calls = Object.entries(value).map(([label, count]) => text("calledBy", { label: labelName(label), count, folds }));
+  return [name, new Intl.ListFormat(language, { type: "conjunction" }).format(calls)];
+}
+
+export const doubtsOf = (answer) => answer.doubts.map((each, at) => reason("doubts", answer.doubt_codes[at], each));
+export const errorOf = (answer) => reason("errors", answer.error_code, answer.error);
+
+export function refusalOf(problem) {
+  if (!problem.status) return text("offline");
+  return reason(problem.status === 422 ? "errors" : "refusals", problem, problem.message);
+}
+
 export const list = (name) => strings[name];
 export const labelName = (label) => strings.labels[label] ?? label;
 

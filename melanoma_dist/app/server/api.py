@@ -97,7 +97,7 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
     async def example(name: str) -> Response:
         """Return an example as JPEG."""
         if name not in service.examples:
-            raise Problem(404, "There is no such example. /v1/examples lists them.")
+            raise Problem(404, "no_example", "There is no such example. /v1/examples lists them.")
         return Response(service.examples[name].jpeg, media_type="image/jpeg")
 
     @app.get("/v1/cases/{image_id}", responses=_problems(404))
@@ -105,7 +105,7 @@ def _add_descriptions(app: FastAPI, service: Service) -> None:
         """Return a training image, such as a neighbour of an answer, as JPEG."""
         picture = service.cases.picture(image_id)
         if picture is None:
-            raise Problem(404, "There is no picture of that case.")
+            raise Problem(404, "no_picture", "There is no picture of that case.")
         return Response(picture, media_type="image/jpeg")
 
     @app.get("/metrics")
@@ -129,7 +129,8 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     """Answer a request whose query has a wrong value. The message names the field and the rule, not the value."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # nosec B101  # registered for it alone
     first = error.errors()[0]
-    return await answer_problem(request, Problem(400, f"{first['loc'][-1]}: {first['msg']}."))
+    values = {"field": str(first["loc"][-1]), "rule": first["msg"]}
+    return await answer_problem(request, Problem(400, "query", "{field}: {rule}.".format(**values), values=values))
 
 
 def _form(description: str) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import melanoma_dist
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.config.places import DECISION_RULES
@@ -16,19 +14,12 @@ PURPOSE = "For research, not a diagnosis."
 Description = dict[str, object]
 
 
-def fingerprint(predictor: Predictor) -> str:
-    """The SHA-256 of the weights of all folds and the decision rules: the same models and rules give the same."""
-    weights = predictor.ensemble.weights_sha256
-    parts = [*(weights[fold] for fold in sorted(weights)), predictor.run.summary.files[DECISION_RULES]]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def identify_model(predictor: Predictor) -> Description:
     """What every answer says of its model and rules."""
     run = predictor.run
     return {
         "run": run.folder.path.resolve().name,
-        "fingerprint": fingerprint(predictor),
+        "fingerprint": predictor.fingerprint,
         "decision_rules": run.summary.files[DECISION_RULES],
         "backbone": run.config.model.backbone,
         "folds": run.config.data.folds,

@@ -38,7 +38,9 @@ class Occupancy:
     def refuse_if_full(self) -> None:
         """Raise Problem (503) for more images or bytes than all requests may hold together."""
         if self.images > self._most_images or self.bytes > self._most_bytes:
-            raise Problem(503, "The server is busy: its queue is full.", {"Retry-After": str(self._wait())})
+            raise Problem(
+                503, "queue_full", "The server is busy: its queue is full.", {"Retry-After": str(self._wait())}
+            )
 
     def _wait(self) -> int:
         return min(_MAX_WAIT_S, max(1, math.ceil(self.images * self._seconds_per_image)))

@@ -85,14 +85,14 @@ class Gate:
         host = headers.get("host", "")
         if _name(host) not in self._hosts:
             remedy = "The server's operator can allow another one with --allow-hosts."
-            return Problem(421, f"This server does not answer to the name of this request. {remedy}")
+            return Problem(421, "unknown_host", f"This server does not answer to the name of this request. {remedy}")
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return Problem(403, "Another web site may not use this server.")
+            return Problem(403, "other_site", "Another web site may not use this server.")
         if self._token is None or path in self._open or self._authorized(headers.get("authorization", "")):
             return None
         challenge = {"WWW-Authenticate": "Bearer"}
-        return Problem(401, "Show the token of this server: `Authorization: Bearer TOKEN`.", challenge)
+        return Problem(401, "token", "Show the token of this server: `Authorization: Bearer TOKEN`.", challenge)
 
     def _authorized(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,14 +20,14 @@ from starlette.requests import Request
 
 from melanoma_dist import console
 from melanoma_dist.app.answers import answer_row
+from melanoma_dist.app.decoders import Decoders
 from melanoma_dist.app.doubts import find_doubts
 from melanoma_dist.app.inspection import InspectedPhoto, inspect_bytes
 from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.server.audit import EXPLAINED, PREDICTED, Audit
 from melanoma_dist.app.server.cases import Cases
-from melanoma_dist.app.server.decoders import Decoders
-from melanoma_dist.app.server.description import PURPOSE, describe_limits, describe_model, fingerprint, identify_model
+from melanoma_dist.app.server.description import PURPOSE, describe_limits, describe_model, identify_model
 from melanoma_dist.app.server.engine import Engine, share_heap
 from melanoma_dist.app.server.evidence import Evidence, find_evidence
 from melanoma_dist.app.server.examples import choose_examples, headline_threshold
@@ -72,9 +72,9 @@ class Service:
         self.model = identify_model(predictor)
         self.description = describe_model(predictor) | {"limits": describe_limits(settings)}
         self._predictor = predictor
-        self._audit = Audit(fingerprint(predictor)) if settings.audit else None
+        self._audit = Audit(predictor.fingerprint) if settings.audit else None
         pixels = settings.max_megapixels * 1_000_000
-        self.decoders = Decoders(decoders, predictor.run.image_size, pixels, settings.timeout / 2)
+        self.decoders = Decoders(decoders, predictor.run.image_size, settings.timeout / 2, pixels)
         batch_size = settings.batch_size or evaluation_batch(predictor.run.config)
         predict = partial(predictor.predict, neighbours=_NEIGHBOURS)
         self.engine = Engine(predict, batch_size, self._observe)
@@ -96,7 +96,7 @@ class Service:
                 scored = await self._score(photos)
             for image in scored:
                 self._note(exchange, image.photo.source_sha256, image.error or PREDICTED)
-            rows = [self._row(*each) for each in zip(uploads, scored, strict=True)]
+            rows = [self._row(*each) for each in zip(uploads, photos, scored, strict=True)]
             if preview:
                 for row, photo in zip(rows, photos, strict=True):
                     row["preview"] = _data_url(photo.photo.jpeg)
@@ -105,17 +105,21 @@ class Service:
     async def explain(self, request: Request, label: str) -> tuple[InspectedPhoto, Evidence]:
         """Find the evidence for a label in the one image of a form. Raises Problem."""
         if label not in self._predictor.run.labels:
-            raise Problem(400, f"label {label!r} is not one of this model's: {', '.join(self._predictor.run.labels)}.")
+            labels = ", ".join(self._predictor.run.labels)
+            detail = f"label {label!r} is not one of this model's: {labels}."
+            raise Problem(400, "unknown_label", detail, values={"label": label, "labels": labels})
         async with self._exchange(request) as exchange:
             uploads = await self._receive(request, exchange)
             if len(uploads) != 1:
-                raise Problem(400, f"The form holds {len(uploads)} files; an explanation is of one.")
+                detail = f"The form holds {len(uploads)} files; an explanation is of one."
+                raise Problem(400, "not_one_file", detail, values={"files": len(uploads)})
             async with asyncio.timeout(self.settings.timeout):
                 [photo] = await self._decode(uploads)
                 reason = "" if photo.photo.jpeg else photo.photo.failures[0][1]
                 self._note(exchange, photo.photo.source_sha256, reason or EXPLAINED)
-                if reason:
-                    raise Problem(422, f"The image cannot be read: {reason}.")
+                if photo.error is not None:
+                    detail = f"The image cannot be read: {reason}."
+                    raise Problem(422, photo.error.code, detail, values=photo.error.values)
                 evidence = await self.engine.run(lambda: find_evidence(self._predictor, photo.photo, label))
             return photo, evidence
 
@@ -126,8 +130,8 @@ class Service:
 
     async def _decode(self, uploads: list[Upload]) -> list[InspectedPhoto]:
         names = [f"image {at}" for at in range(len(uploads))]  # not the client's: they may name a patient
-        decoded = (self.decoders.inspect(name, upload.data) for name, upload in zip(names, uploads, strict=True))
-        return list(await asyncio.gather(*decoded))
+        decoded = [self.decoders.submit(name, upload.data) for name, upload in zip(names, uploads, strict=True)]
+        return list(await asyncio.gather(*map(asyncio.wrap_future, decoded)))
 
     async def _score(self, photos: list[InspectedPhoto]) -> list[ScoredImage]:
         scored = iter(await self.engine.predict([photo for photo in photos if photo.photo.jpeg is not None]))
@@ -136,7 +140,7 @@ class Service:
             for photo in photos
         ]
 
-    def _row(self, upload: Upload, image: ScoredImage) -> Answer:
+    def _row(self, upload: Upload, photo: InspectedPhoto, image: ScoredImage) -> Answer:
         limits = self._predictor.limits
         row = {name: _plain(value) for name, value in answer_row(image, limits, self._predictor.checked).items()}
         doubts = None if image.scores is None else find_doubts(image, image.scores, limits)
@@ -144,6 +148,8 @@ class Service:
             "image": console.printable(upload.name),
             "folds_disagree": list(doubts.disagree) if doubts else [],
             "doubts": doubts.sentences if doubts else [],
+            "doubt_codes": [asdict(reason) for reason in doubts.reasons] if doubts else [],
+            "error_code": asdict(photo.error) if photo.error else None,
             "folds": {},
             "neighbours": [],
         }
@@ -171,19 +177,20 @@ class Service:
                 yield exchange
                 status = 200
         except TimeoutError:
-            status, problem = 504, f"There was no answer within {self.settings.timeout:g} s."
-            raise Problem(status, problem) from None
+            seconds = self.settings.timeout
+            status, problem = 504, f"There was no answer within {seconds:g} s."
+            raise Problem(status, "no_answer", problem, values={"seconds": seconds}) from None
         except Problem as error:
             status, problem = error.status, error.detail
             raise
         except MelanomaDistError as error:
             problem = str(error)
-            raise Problem(status, problem) from error
+            raise Problem(status, "no_prediction", problem, values={"reason": problem}) from error
         finally:
-            route, seconds = request.url.path, time.monotonic() - start
-            self.measurements.request(route, status, seconds)
+            route, duration = request.url.path, time.monotonic() - start
+            self.measurements.request(route, status, duration)
             if self._audit is not None:
-                self._audit.record(secrets.token_hex(8), route, status, seconds, outcomes, problem)
+                self._audit.record(secrets.token_hex(8), route, status, duration, outcomes, problem)
 
 
 def _plain(value: object) -> object:

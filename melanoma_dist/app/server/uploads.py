@@ -54,7 +54,7 @@ async def receive(request: Request, settings: ServeConfig, share: Share) -> list
     Raises Problem for another content type, a malformed body, no file, too many or too large ones, and a slow client.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        raise Problem(415, f"Send images as files of a form ({_FORM}): curl -F images=@lesion.jpg URL.")
+        raise Problem(415, "no_form", f"Send images as files of a form ({_FORM}): curl -F images=@lesion.jpg URL.")
     limit = settings.max_megabytes * _MEGABYTE
     _check_announced(request, limit)
     parser = _Parser(request.headers, _counted(request, limit, share), max_files=settings.max_files,
@@ -70,18 +70,24 @@ async def _read(parser: _Parser, settings: ServeConfig) -> list[Upload]:
         async with asyncio.timeout(settings.timeout):
             form = await parser.parse()
     except TimeoutError:
-        raise Problem(408, f"The request did not arrive within {settings.timeout:g} s.") from None
+        detail = f"The request did not arrive within {settings.timeout:g} s."
+        raise Problem(408, "slow_request", detail, values={"seconds": settings.timeout}) from None
     except MultiPartException as error:
-        raise Problem(400, f"The form cannot be read: {error.message}") from None
+        detail = f"The form cannot be read: {error.message}"
+        raise Problem(400, "malformed_form", detail, values={"reason": error.message}) from None
     except ClientDisconnect:
-        raise Problem(400, "The client closed the connection before the request was complete.") from None
+        detail = "The client closed the connection before the request was complete."
+        raise Problem(400, "cut_request", detail) from None
     except (ValueError, LookupError) as error:  # names and boundaries that are no text
-        raise Problem(400, f"The form cannot be read ({type(error).__name__}).") from None
+        reason = type(error).__name__
+        raise Problem(
+            400, "malformed_form", f"The form cannot be read ({reason}).", values={"reason": reason}
+        ) from None
     if not parser.complete:
-        raise Problem(400, "The form ends before its last boundary.")
+        raise Problem(400, "cut_form", "The form ends before its last boundary.")
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
-        raise Problem(400, "The form holds no file: curl -F images=@lesion.jpg URL.")
+        raise Problem(400, "no_file", "The form holds no file: curl -F images=@lesion.jpg URL.")
     return [Upload((file.filename or "")[:_MAX_NAME], await file.read()) for file in files]
 
 
@@ -102,4 +108,6 @@ async def _counted(request: Request, limit: int, share: Share) -> AsyncGenerator
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, f"The request is larger than {limit // _MEGABYTE} MB.", {"Connection": "close"})
+    megabytes = limit // _MEGABYTE
+    detail = f"The request is larger than {megabytes} MB."
+    return Problem(413, "large_request", detail, {"Connection": "close"}, {"megabytes": megabytes})

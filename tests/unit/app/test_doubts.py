@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageFilter
 
 from melanoma_dist.app.doubts import Limits, find_doubts
-from melanoma_dist.app.inspection import BLURRED, inspect_photo, measure_blur
-from melanoma_dist.app.scoring import ScoredImage, Scores
-from melanoma_dist.data.photo import Photo, PhotoJob
+from melanoma_dist.app.inspection import BLURRED, inspect_bytes, measure_blur
+from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
+from melanoma_dist.data.photo import Photo
 
 LIMITS = Limits(("MEL", "NV"), (0.5, 0.25), 224)
 
 
-def scored(width: int, height: int, blur: float = 0.1, trained_as: str = "") -> ScoredImage:
+def scored(width: int, height: int, blur: float = 0.1, trained_as: KnownImage | None = None) -> ScoredImage:
     photo = Photo("a.jpg", (), Path("a.jpg"), source_width=width, source_height=height)
     return ScoredImage(photo, blur, None, trained_as)
 
@@ -34,12 +34,12 @@ def test_an_image_without_doubts_has_none() -> None:
 
 def test_every_doubt_is_a_sentence() -> None:
     doubts = find_doubts(
-        scored(300, 223, BLURRED, "a copy of ISIC_1"),
+        scored(300, 223, BLURRED, KnownImage("ISIC_1", 0.95123)),
         scores((0.5, 0.1), (0.4, 0.2), (0.4, 0.3), novelty=1.234),
         LIMITS,
     )
     assert doubts.sentences == [
-        "The run was trained on this image: it is a copy of ISIC_1.",
+        "The run was trained on this image: it is a copy of ISIC_1 (details correlate at 0.951).",
         "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is 1.23 times the "
         "limit.",
         "Too small: its shorter side has 223 pixels, the models see 224.",
@@ -63,11 +63,10 @@ def test_blur_grows_with_every_blur_in_any_direction_and_not_with_the_size(size:
     assert measure_blur(Image.new("RGB", size)) == 1
 
 
-def test_an_unreadable_image_has_no_blur(tmp_path: Path) -> None:
-    (tmp_path / "empty.jpg").touch()
-    inspected = inspect_photo(PhotoJob("empty", (tmp_path / "empty.jpg",), None, 512))
+def test_an_unreadable_image_has_no_blur() -> None:
+    inspected = inspect_bytes("empty.jpg", b"", 512)
     assert np.isnan(inspected.blur)
-    assert inspected.photo.failures == ((tmp_path / "empty.jpg", "an empty file"),)
+    assert inspected.photo.failures == ((Path("empty.jpg"), "an empty file"),)
 
 
 def test_real_images_are_sharp_until_they_are_blurred(isic: Path) -> None:

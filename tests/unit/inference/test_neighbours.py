@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -73,6 +75,22 @@ def test_a_run_without_features_predicts_and_knows_no_novelty(finished: Path, tr
     assert ensemble.predict(trained, tta=1, features=True).features == ()
 
 
+def test_features_of_earlier_versions_have_no_hash_and_are_read(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    for fold in range(FOLDS):
+        (copy / f"fold-{fold}" / "features.sha256").unlink()
+    assert melanoma_dist.load_run(copy).ensemble(threads=1).run_features is not None
+
+
+def test_features_that_were_exchanged_are_refused(finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "run"))
+    shutil.copy(copy / "fold-1" / FEATURES, copy / "fold-0" / FEATURES)
+    digests = [hashlib.sha256((finished / f"fold-{fold}" / FEATURES).read_bytes()).hexdigest()[:12] for fold in (0, 1)]
+    message = f"their sha256 is {digests[1]}..., must be {digests[0]}... as in features.sha256"
+    with pytest.raises(DataError, match=re.escape(message)):
+        _ = melanoma_dist.load_run(copy).ensemble(threads=1).run_features
+
+
 @pytest.mark.parametrize("fault", ["bytes", "data", "nan", "images"])
 def test_corrupt_features_are_refused(finished: Path, tmp_path: Path, fault: str) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
@@ -84,5 +102,6 @@ def test_corrupt_features_are_refused(finished: Path, tmp_path: Path, fault: str
         tensors |= {"limit": np.array([np.nan])} if fault == "nan" else {}
         tensors |= {"images": tensors["images"][:-1]} if fault == "images" else {}
         save_file(tensors, path, {"data": "other" if fault == "data" else fingerprint})
+    (copy / "fold-0" / "features.sha256").unlink()
     with pytest.raises(DataError, match="fold-0"):
         _ = melanoma_dist.load_run(copy).ensemble(threads=1).run_features

@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_command(
         for name, value in row.items():
             if isinstance(value, float):
                 assert answer[name] == pytest.approx(value, abs=1e-6), name
-            elif name != "image" and not (name == "sha256" and row["error"]):  # the audit names unreadable files too
+            elif name != "image":
                 assert (" ".join(answer[name]) if name in lists else answer[name]) == value, name
     assert expected[3]["error"]
     assert expected[4]["seen_in_training"]
@@ -70,8 +70,10 @@ def test_a_bad_file_is_an_error_in_its_place(answers: Post) -> None:
     answered = answers(good, *NO_IMAGES.values())
     [alone] = answers(good)
     assert answered[0]["MEL"] == pytest.approx(alone["MEL"], abs=1e-6)
+    assert answered[0]["error_code"] is None
     for answer in answered[1:]:
         assert answer["error"]
+        assert answer["error_code"]["code"]  # type: ignore[index]
         assert answer["MEL"] is None
         assert answer["MEL_positive"] is None
 
@@ -141,6 +143,28 @@ def test_examples_and_neighbours_are_images_of_the_run(client: TestClient) -> No
     assert client.get("/v1/examples/nobody").status_code == 404
 
 
+def test_doubts_and_errors_have_codes_and_values(client: TestClient, answers: Post) -> None:
+    example = client.get("/v1/examples").json()[0]["name"]
+    [doubtful, page, tiny] = answers(client.get(f"/v1/examples/{example}").content, b"<html>", small(31, 40))
+    assert len(doubtful["doubts"]) == len(doubtful["doubt_codes"]) > 0  # type: ignore[arg-type]
+    first = doubtful["doubt_codes"][0]  # type: ignore[index]
+    assert first["code"] == "trained_on_copy"
+    assert first["values"]["image"] == example
+    assert first["values"]["correlation"] > 0.9
+    assert page["error_code"] == {"code": "html", "values": {}}
+    assert tiny["error_code"] == {"code": "too_small", "values": {"width": 40, "height": 31, "least": 32}}
+    problem = client.post("/v1/explain?label=XYZ", files=form(lesion(0))).json()
+    assert (problem["code"], problem["values"]["label"]) == ("unknown_label", "XYZ")
+    problem = client.post("/v1/explain", files=form(b"")).json()
+    assert (problem["status"], problem["code"], problem["values"]) == (422, "empty", {})
+
+
+def small(height: int, width: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 50).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_a_preview_is_what_the_models_see(client: TestClient) -> None:
     [image] = client.post("/v1/predict?preview=true", files=form(lesion(0, suffix="TIFF"))).json()["images"]
     assert image["preview"].startswith("data:image/jpeg;base64,")
@@ -162,6 +186,7 @@ def test_refusals_are_problems(client: TestClient, method: str, path: str, statu
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["status"] == status
+    assert re.fullmatch("[a-z_]+", response.json()["code"])
 
 
 def test_a_mistake_of_the_program_shows_no_trace(

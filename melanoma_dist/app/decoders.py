@@ -1,4 +1,4 @@
-"""Decodes uploads in processes with limits of time and memory: a crash of a decoder is one image's error.
+"""Decodes images in processes with limits of time and memory: a crash of a decoder is one image's error.
 
 The processes come from a fork server that has imported the decoders, so that a new one starts in milliseconds. They
 leave no core dump, which would hold images.
@@ -6,42 +6,78 @@ leave no core dump, which would hold images.
 
 from __future__ import annotations
 
-import asyncio
 import multiprocessing
 import queue
 import resource
 import signal
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Self
 
-from melanoma_dist.app.inspection import InspectedPhoto, inspect_bytes, unreadable
-from melanoma_dist.storage.images import PHOTOGRAPHS, open_image
+from melanoma_dist.app.inspection import InspectedPhoto, inspect_bytes, missing, unreadable
+from melanoma_dist.storage.image_error import ImageError
+from melanoma_dist.storage.images import MAX_BYTES, MAX_PIXELS, PHOTOGRAPHS, open_image
+from melanoma_dist.storage.untrusted import read_bytes
 
 _MEMORY = 4 * 2**30  # bytes of address space of a process
 _START_S = 60.0
-_PRELOAD = ["melanoma_dist.app.inspection", "melanoma_dist.app.server.decoders"]
+_AHEAD = 32  # files per process that are decoded before they are asked for
+_PRELOAD = ["melanoma_dist.app.inspection", "melanoma_dist.app.decoders"]
 _READY = b"ready"
 
 
-class Decoders:
-    """Processes that prepare images for the models."""
+def preload_decoders() -> None:
+    """Let the fork server import the decoders while this process does something else."""
+    multiprocessing.set_forkserver_preload(_PRELOAD)
+    forkserver.ensure_running()
 
-    def __init__(self, count: int, image_size: int, max_pixels: int, seconds: float) -> None:
+
+class Decoders:
+    """Processes that prepare images for the models. A context manager, which ends them."""
+
+    def __init__(self, count: int, image_size: int, seconds: float, max_pixels: int = MAX_PIXELS) -> None:
         """``image_size``: see `TrainedRun.image_size`. ``seconds``: the most for one image."""
+        preload_decoders()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(_PRELOAD)
         self._processes = [_Decoder(context, image_size, max_pixels, seconds) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
         self._threads = ThreadPoolExecutor(count, "decoder")  # each waits for one process
 
-    async def inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
-        """Prepare an image as `predict` does. Never raises for bad images, not even for those that kill a decoder."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._inspect, image_id, data)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(self, image_id: str, data: bytes) -> Future[InspectedPhoto]:
+        """Start to prepare an image. The future never raises for bad ones, not even for those that kill a decoder."""
+        return self._threads.submit(self._inspect, image_id, data)
+
+    def inspect_files(self, files: Sequence[Path]) -> Iterator[InspectedPhoto]:
+        """Prepare files and yield them in order. A file that cannot be read is an image with its reason."""
+        waiting: deque[Future[InspectedPhoto]] = deque()
+        for path in files:
+            waiting.append(self._threads.submit(self._inspect_file, path))
+            if len(waiting) >= _AHEAD * len(self._processes):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _inspect_file(self, path: Path) -> InspectedPhoto:
+        try:
+            data = read_bytes(path, MAX_BYTES)
+        except (OSError, ValueError) as error:
+            return missing(path, error)
+        return self._inspect(str(path), data)
 
     def _inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
         process = self._idle.get()  # there are as many threads as processes
@@ -55,7 +91,10 @@ class Decoders:
         return [pid for process in self._processes if (pid := process.pid) is not None]
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes at once. Images that wait are given up."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.kill()  # frees a thread that waits for it
         self._threads.shutdown()
         for process in self._processes:
             process.end()
@@ -76,9 +115,10 @@ class _Decoder:
                 self._start()
             return self._ask(image_id, data)
         except TimeoutError:
-            reason = f"decoding it took more than {self._seconds:g} s"
+            text = f"decoding it took more than {self._seconds:g} s"
+            reason = ImageError("decoder_time", text, seconds=self._seconds)
         except (EOFError, OSError):  # also of a new process that is killed while it starts
-            reason = "its decoder crashed"
+            reason = ImageError("decoder_crash", "its decoder crashed")
         self.end()  # the next image starts another one
         return unreadable(image_id, data, reason)
 
@@ -97,15 +137,20 @@ class _Decoder:
         if not self._pipe.poll(_START_S) or self._pipe.recv_bytes() != _READY:
             raise OSError("a process that decodes images did not start")
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
+
+    def end(self) -> None:
+        self.kill()
         self._process.join()
         self._pipe.close()
 
 
 def _decode(pipe: Connection, image_size: int, max_pixels: int) -> None:
-    """Answer images until the server closes the pipe or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server drains
+    """Answer images until the program closes the pipe or ends."""
+    # Terminals and batch systems send these to the whole group. An image that they interrupt would have an error.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # Pillow's, of corrupt metadata; the answer says what is wrong with a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
@@ -121,8 +166,6 @@ def _inspect(image_id: str, data: bytes, image_size: int, max_pixels: int) -> In
         with open_image(data, PHOTOGRAPHS) as image:
             pixels = image.width * image.height
         if pixels > max_pixels:
-            return unreadable(image_id, data, f"it has {pixels:,} pixels, more than the {max_pixels:,} of this server")
-    try:
-        return inspect_bytes(image_id, data, image_size)
-    except MemoryError:
-        return unreadable(image_id, data, "decoding it took too much memory")
+            text = f"it has {pixels:,} pixels, more than the {max_pixels:,} of this server"
+            return unreadable(image_id, data, ImageError("server_pixels", text, pixels=pixels, most=max_pixels))
+    return inspect_bytes(image_id, data, image_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import signal
@@ -10,25 +9,26 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from melanoma_dist.app.decoders import Decoders
 from melanoma_dist.app.inspection import inspect_bytes
-from melanoma_dist.app.server.decoders import Decoders
 
-from .conftest import lesion
+from .server.conftest import lesion
 
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    pool = Decoders(1, image_size=64, max_pixels=1_000_000, seconds=5)
+    pool = Decoders(1, image_size=64, seconds=5, max_pixels=1_000_000)
     yield pool
     pool.close()
 
 
 def error(decoders: Decoders, data: bytes) -> str:
-    photo = asyncio.run(decoders.inspect("image", data)).photo
+    photo = decoders.submit("image", data).result().photo
     return "" if photo.jpeg else photo.failures[0][1]
 
 
@@ -44,22 +44,26 @@ def png_of(width: int, height: int) -> bytes:
 
 
 def test_images_are_prepared_as_by_the_command(decoders: Decoders) -> None:
-    result = asyncio.run(decoders.inspect("image", lesion(0)))
+    result = decoders.submit("image", lesion(0)).result()
     expected = inspect_bytes("image", lesion(0), 64)
     assert result == expected
 
 
+def test_signals_for_the_program_interrupt_no_image(decoders: Decoders) -> None:
+    pids = decoders.pids()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(pids[0], number)
+    assert error(decoders, lesion(0)) == ""
+    assert decoders.pids() == pids
+
+
 def test_a_killed_decoder_is_replaced(decoders: Decoders) -> None:
     [first] = decoders.pids()
-
-    async def crash() -> str:
-        os.kill(first, signal.SIGSTOP)  # so that it dies in the middle of the image
-        waiting = asyncio.create_task(decoders.inspect("image", lesion(0)))
-        await asyncio.sleep(0.3)
-        os.kill(first, signal.SIGKILL)
-        return (await waiting).photo.failures[0][1]
-
-    assert asyncio.run(crash()) == "its decoder crashed"
+    os.kill(first, signal.SIGSTOP)  # so that it dies in the middle of the image
+    waiting = decoders.submit("image", lesion(0))
+    time.sleep(0.3)
+    os.kill(first, signal.SIGKILL)
+    assert waiting.result().photo.failures[0][1] == "its decoder crashed"
     assert error(decoders, lesion(1)) == ""
     assert decoders.pids() != [first]
 
@@ -70,7 +74,7 @@ def test_a_decoder_that_is_killed_while_it_starts_is_replaced_too(
     [first] = decoders.pids()
     os.kill(first, signal.SIGKILL)
     time.sleep(0.3)
-    from melanoma_dist.app.server import decoders as module
+    from melanoma_dist.app import decoders as module
 
     with monkeypatch.context() as broken:
         broken.setattr(module, "_READY", b"another sign")  # stands for a process that never gets ready
@@ -79,7 +83,7 @@ def test_a_decoder_that_is_killed_while_it_starts_is_replaced_too(
 
 
 def test_a_decoder_that_hangs_is_replaced_after_its_time() -> None:
-    pool = Decoders(1, image_size=64, max_pixels=1_000_000, seconds=0.5)
+    pool = Decoders(1, image_size=64, seconds=0.5, max_pixels=1_000_000)
     [first] = pool.pids()
     os.kill(first, signal.SIGSTOP)
     start = time.monotonic()
@@ -104,7 +108,7 @@ def test_an_image_above_the_limit_of_the_server_is_refused(decoders: Decoders) -
 
 
 def test_processes_leave_no_core_dump_and_end_with_the_pool() -> None:
-    pool = Decoders(2, image_size=64, max_pixels=1_000_000, seconds=5)
+    pool = Decoders(2, image_size=64, seconds=5, max_pixels=1_000_000)
     pids = pool.pids()
     assert len(pids) == 2
     for pid in pids:
@@ -113,3 +117,34 @@ def test_processes_leave_no_core_dump_and_end_with_the_pool() -> None:
         assert core.split()[4:6] == ["0", "0"]
     pool.close()
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+
+
+def test_files_come_back_in_order_and_those_that_cannot_be_read_have_a_reason(
+    decoders: Decoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("melanoma_dist.app.decoders._AHEAD", 2)
+    for number in range(5):
+        (tmp_path / f"{number}.jpg").write_bytes(lesion(number))
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    names = ["0.jpg", "gone.jpg", "1.jpg", "pipe.jpg", "2.jpg", "folder.jpg", "3.jpg", "4.jpg"]
+    photos = [each.photo for each in decoders.inspect_files([tmp_path / name for name in names])]
+    assert [photo.image_id for photo in photos] == [str(tmp_path / name) for name in names]
+    reasons = [photo.failures[0][1] if photo.failures else "" for photo in photos]
+    assert [bool(reason) for reason in reasons] == [not name[0].isdigit() for name in names]
+    assert "No such file" in reasons[1]
+    assert "not a regular file" in reasons[3]
+
+
+def test_the_pool_closes_at_once_while_a_process_hangs() -> None:
+    pool = Decoders(1, image_size=64, seconds=60)
+    [pid] = pool.pids()
+    os.kill(pid, signal.SIGSTOP)
+    hanging, waiting = pool.submit("image", lesion(0)), pool.submit("image", lesion(1))
+    time.sleep(0.2)
+    start = time.monotonic()
+    pool.close()
+    assert time.monotonic() - start < 10
+    assert hanging.result().photo.failures[0][1] == "its decoder crashed"
+    assert waiting.cancelled()
+    assert not os.path.exists(f"/proc/{pid}")
