@@ -94,9 +94,9 @@ def row(way: Way, isic: Path, names: list[str], known: Images, folder: Path) -> 
         copies.append(folder / f"copy-{at}{way.suffix}")
         with Image.open(isic / _FOLDER / f"{name}.jpg") as image:
             way.edit(image.convert("RGB")).save(copies[-1], quality=way.quality)
-    reasons = recognised(copies, known)
-    right = [at for at, reason in reasons.items() if names[at] in reason]
-    wrong = f", {len(reasons) - len(right)} as another image" if len(reasons) > len(right) else ""
+    matches = recognised(copies, known)
+    right = [at for at, name in matches.items() if name == names[at]]
+    wrong = f", {len(matches) - len(right)} as another image" if len(matches) > len(right) else ""
     return [way.name, f"{len(right)} of {len(names)}{wrong}"]
 
 

@@ -61,7 +61,7 @@ class Doubts:
 
     def _all(self) -> Iterator[tuple[Reason, str]]:
         if self.trained_as is not None:
-            yield _seen(self.trained_as), f"The run was trained on this image: it is {self.trained_as}."
+            yield _training_copy(self.trained_as), f"The run was trained on this image: it is {self.trained_as}."
         if self.out_of_distribution:
             yield (
                 Reason("out_of_distribution", {"novelty": float(self.novelty)}),
@@ -83,7 +83,7 @@ class Doubts:
             )
 
 
-def _seen(image: KnownImage) -> Reason:
+def _training_copy(image: KnownImage) -> Reason:
     if image.correlation is None:
         return Reason("trained_on_file", {"image": image.image_id})
     return Reason("trained_on_copy", {"image": image.image_id, "correlation": image.correlation})

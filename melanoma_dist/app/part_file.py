@@ -8,6 +8,7 @@ chunks: all further batches are then those of a command that was never interrupt
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,7 +162,8 @@ def _scored(record: _Record, path: Path) -> ScoredImage:
 
 def _parse(tree: object) -> _Record | None:
     try:
-        return _RECORD.validate_python(tree, strict=True)
+        # As JSON again: only there do strict types allow an object for a dataclass.
+        return _RECORD.validate_json(json.dumps(tree), strict=True)
     except ValidationError:
         return None
 

@@ -39,6 +39,7 @@ class Journal:
             return True
         self._file.truncate(0)
         self._write([{"request": request}])
+        self.finished = 0
         return False
 
     def add(self, records: Sequence[Record]) -> None:

@@ -50,7 +50,11 @@ class ClassificationTask:
         """See ``build_task``. Raises DataError for another data set than the run was planned with."""
         self._unit, self._world, self._labels = unit, world, LABEL_SETS[unit.config.data.labels]
         self._report = report
-        self._data = load_fold_data(unit, lambda text: report(Note(unit.fold, text)), corrupt)
+
+        def note(text: str) -> None:
+            report(Note(unit.fold, text))
+
+        self._data = load_fold_data(unit, note, corrupt)
         self._training, self._validation = loaders(unit, self._data, world)
         self.steps = self._training.steps
 

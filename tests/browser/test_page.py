@@ -186,7 +186,7 @@ def test_another_language_is_one_file_more(chrome: Browser, address: str) -> Non
     page.locator("#example-list button").first.click()
     visit.drop(("page.jpg", "image/jpeg", b"<html>"), ("text.jpg", "image/jpeg", b"text"))
     visit.answered(3)
-    page.locator(".thumb").first.click()
+    page.locator(".thumb", has_text="ISIC_").click()
     expect(page.locator(".doubts")).to_contain_text("Damit wurde trainiert: ISIC_")
     expect(page.locator(".doubts")).to_contain_text(re.compile(r"Korrelation (0,9\d|1,00)\."))
     page.locator(".thumb", has_text="page.jpg").click()
