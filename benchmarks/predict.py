@@ -9,6 +9,7 @@ novelty and knows which images the run was trained on. In turns, so that other p
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from torch import nn
 from torchvision.transforms import v2
 
 from melanoma_dist import console
+from melanoma_dist.app.decoders import Decoders
 from melanoma_dist.app.predictor import Predictor, open_known_images
-from melanoma_dist.app.scoring import score_images
+from melanoma_dist.app.scoring import chunk_size, chunks
 from melanoma_dist.inference.trained_run import open_trained_run
 from melanoma_dist.train.fold_data import input_format_of
 
@@ -38,7 +40,7 @@ class Settings:
     run: Annotated[Path, tyro.conf.Positional]
     """A finished run."""
     images: int = 400
-    """Photographs per round; at least 800 share two processes."""
+    """Photographs per round."""
     rounds: int = 3
     """Rounds of each way."""
     batch_size: int = 32
@@ -70,10 +72,11 @@ def main() -> None:
 
 def ours(predictor: Predictor, files: list[Path], batch_size: int) -> Iterator[float]:
     """Probability of the first label of each file, by what `launch.py predict` calls."""
-    stream = score_images(predictor.ensemble, files, predictor.run.image_size, predictor.tta, batch_size)
-    known = predictor.known
-    for image in stream if known is None else known.mark(stream):
-        yield float(image.scores.probability[0]) if image.scores else np.nan
+    size, cores = chunk_size(predictor.ensemble, batch_size), len(os.sched_getaffinity(0))
+    with Decoders(cores, predictor.run.image_size, seconds=300) as decoders:
+        for chunk in chunks(decoders.inspect_files(files), size):
+            for image in predictor.predict(chunk, batch_size):
+                yield float(image.scores.probability[0]) if image.scores else np.nan
 
 
 @torch.inference_mode()

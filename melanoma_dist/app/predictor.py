@@ -11,7 +11,7 @@ from melanoma_dist.app.doubts import Limits
 from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.app.known_images import KnownImages
 from melanoma_dist.app.scoring import ScoredImage, score_photos
-from melanoma_dist.artifacts.decision_rules import DECISION_RULES
+from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import UserError
 from melanoma_dist.inference.ensemble import Ensemble, one_process

@@ -11,7 +11,7 @@ from fuzzing.files import HUB, RUN
 from fuzzing.parsers import Parser
 from fuzzing.parsers.runs import FINAL_FILES, inside, rehash
 from melanoma_dist.app.export.hub import HEAD, RUN_CONFIG, load_hub
-from melanoma_dist.artifacts.decision_rules import DECISION_RULES
+from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.trained_run import open_trained_run
