@@ -6,6 +6,8 @@
 
 Sections, the most important first:
 
+    prove       claims about the training step, each with PASS or FAIL: replayed from a CUDA graph, with the bits of
+                computed steps, faster than a plain timm loop, few launches, compiled by block
     decoder     which decoder reads JPEGs (nvJPEG's version, a probe, DALI's log, the engine's load), what that costs
                 the CPU, and whether the launching thread waits
     pixels      `mixed` decoding against the CPU's pixels, and against itself
@@ -54,7 +56,8 @@ from melanoma_dist import console
 
 _HEADER = ("section", "figure", "value", "remark")
 _WHERE = {
-    "decoder": "decoder:decoder", "pixels": "pixels:pixels", "command": "command:command", "resume": "resume:resume",
+    "prove": "prove:prove", "decoder": "decoder:decoder", "pixels": "pixels:pixels", "command": "command:command",
+    "resume": "resume:resume",
     "checkpoint": "saving:checkpoint", "memory": "memory:memory", "train": "training:training",
     "input": "pixels:input_speed", "nccl": "nccl:nccl", "modes": "training:modes", "compile": "training:compiled",
 }  # fmt: skip

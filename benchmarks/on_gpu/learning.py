@@ -20,6 +20,7 @@ from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.device import detect
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.step import TrainStep
+from melanoma_dist.train.step_graph import Recorder
 from melanoma_dist.world import World
 from on_gpu.settings import Settings
 from on_gpu.speed import Step
@@ -70,14 +71,22 @@ def endless(batches: TrainingLoader) -> Iterator[TrainingBatch]:
         epoch += 1
 
 
-def train_step(backbone: str, settings: Settings, hardware: HardwareConfig) -> TrainStep:
+def train_step(
+    backbone: str,
+    settings: Settings,
+    hardware: HardwareConfig,
+    note: Callable[[str], object] = lambda text: None,
+    recorder: Recorder | None = None,
+) -> TrainStep:
+    """Build the training step of a run; ``note`` and ``recorder`` as ``TrainStep`` takes them."""
     config = RunConfig(
         input=InputConfig(batch_size=settings.batch_size),
         model=ModelConfig(backbone=backbone, weights="none"),
         hardware=hardware,
     )
     model = build_classifier(config.model, settings.size(backbone), LABELS, seed=0)
-    result = TrainStep(model, MaskedLoss(config.loss, np.eye(LABELS, dtype=np.float32)), config, settings.world)
+    loss = MaskedLoss(config.loss, np.eye(LABELS, dtype=np.float32))
+    result = TrainStep(model, loss, config, settings.world, note, recorder)
     result.begin_epoch(frozen=False)
     return result
 

@@ -14,7 +14,8 @@ from melanoma_dist.models.names import LITERATURE
 from melanoma_dist.world import World
 
 Name = Literal[
-    "decoder", "pixels", "command", "resume", "checkpoint", "memory", "train", "input", "nccl", "modes", "compile"
+    "prove", "decoder", "pixels", "command", "resume", "checkpoint", "memory", "train", "input", "nccl", "modes",
+    "compile",
 ]  # fmt: skip
 NAMES: tuple[Name, ...] = get_args(Name)
 _SMOKE_SIZE = 96  # pixels; the real sizes would take a CPU minutes

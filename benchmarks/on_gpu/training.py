@@ -35,7 +35,7 @@ def training(backbone: str, settings: Settings) -> Iterator[Row]:
     size = settings.size(backbone)
     remark = f"{size}x{size}, batch {settings.batch_size}"
     fastest_kernels()
-    step = _plain_timm(backbone, settings)
+    step = plain_timm(backbone, settings)
     yield measured("plain timm, images on the device", step, settings, remark)
     del step
     as_in_a_run(settings)
@@ -50,7 +50,7 @@ def training(backbone: str, settings: Settings) -> Iterator[Row]:
     yield measured("end to end, DALI + TrainStep.step", stepper(trained, lambda: next(batches)), settings, remark)
 
 
-def _plain_timm(backbone: str, settings: Settings) -> Step:
+def plain_timm(backbone: str, settings: Settings) -> Step:
     """The loop anyone would write: timm, bfloat16 autocast, channels-last, Adam; nothing of ours."""
     device, size = settings.device, settings.size(backbone)
     layout = torch.channels_last if device == "cuda" else torch.preserve_format

@@ -41,6 +41,7 @@ class EpochRecord:
     best_score: float  # up to this epoch, among those that counted as a gain
     best_epoch: int  # from 1
     validation: Mapping[str, object]  # the task's metrics, plain values
+    cuda_graph: bool = False  # whether its last step was replayed from a CUDA graph
 
 
 def write_epochs(fold: Path, epochs: Iterable[EpochRecord]) -> None:

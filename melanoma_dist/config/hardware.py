@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
 from melanoma_dist.config.rules import at_least, check
 from melanoma_dist.errors import ConfigError
+
+CudaGraph = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class HardwareConfig:
     """Channels-last memory layout on GPUs."""
     compile: bool = False
     """Compile the model with torch.compile: minutes at the start, faster steps afterwards."""
+    cuda_graph: CudaGraph = "auto"
+    """Replay each training step from a CUDA graph: auto (where one GPU trains a fold), on (an error elsewhere) or off.
+    The start proves that the bits are those of the step itself; otherwise the fold trains without a graph."""
     sync_batchnorm: bool = False
     """Batch statistics over all ranks of a fold (GPUs only)."""
     decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
@@ -41,6 +46,8 @@ class HardwareConfig:
         share = self.gpus_per_unit
         whole = share is None or 0.05 <= share <= 1 or (share > 1 and float(share).is_integer())
         check(self, "gpus_per_unit", whole, "must be a number of GPUs, or a share of one from 0.05 to 1")
+        one = self.gpus != 0 and (share is None or share <= 1)
+        check(self, "cuda_graph", self.cuda_graph != "on" or one, "needs one GPU for each fold")
         if self.gpus == 0 and self.gpus_per_unit is not None:
             remedy = "Use --ranks-per-unit."
             raise ConfigError.of("gpus_per_unit", self.gpus_per_unit, "is for GPUs, and --gpus is 0", remedy)

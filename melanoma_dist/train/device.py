@@ -51,9 +51,10 @@ def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
     if world.gpu is None:
         computed = {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
         return {**computed, "augmentation": AUGMENTATION}
+    # Replayed from a CUDA graph, steps have the same bits (train.step_graph proves it): that is not arithmetic.
     names = ("amp", "channels_last", "compile", "sync_batchnorm")
     decoder = gpu_decoder(world.gpu)
-    computed = {"device": "GPU", **{name: getattr(hardware, name) for name in names}}
+    computed = {"device": "GPU", "rates": "float32", **{name: getattr(hardware, name) for name in names}}
     return {**computed, "augmentation": AUGMENTATION, "jpeg_decoder": decoder.name, "nvjpeg": decoder.nvjpeg}
 
 
@@ -66,6 +67,13 @@ def changed_arithmetic(before: Mapping[str, object], now: Mapping[str, object], 
         for key, value in now.items()
         if key not in free and before.get(key) != value
     ]
+
+
+def set_seed(seed: int, gpu: int | None) -> None:
+    """Seed the generators that a rank draws from. ``torch.manual_seed`` visits all kinds of devices."""
+    torch.default_generator.manual_seed(seed)
+    if gpu is not None:
+        torch.cuda.manual_seed(seed)
 
 
 def detect(gpu: int | None, threads: int) -> World:

@@ -75,7 +75,7 @@ class FoldTrainer:
         self._clock = Clock(self._config.input.batch_size)
         # Only the main rank reads the weights. DistributedDataParallel broadcasts its parameters to the others.
         model = self._task.build_model(weights=None if world.is_main else "none")
-        self._train_step = TrainStep(model, self._task.build_loss(), self._config, world)
+        self._train_step = TrainStep(model, self._task.build_loss(), self._config, world, self._note)
 
     def run(self) -> None:
         """Train epochs until there is a reason to stop, then write the result; a paused unit writes none."""
@@ -200,6 +200,7 @@ class FoldTrainer:
             best_score=self._progress.best,
             best_epoch=self._progress.best_epoch + 1,
             validation=validation.metrics,
+            cuda_graph=self._train_step.replays,
         )
 
     def _save_epoch(self, validation: Validation, predictions: Predictions) -> None:
@@ -214,8 +215,7 @@ class FoldTrainer:
         artifact_writer.tensorboard.epoch(
             step, record, lambda writer: task.draw(writer, step, validation, predictions, new_best)
         )
-        model = self._train_step.evaluation_model()
-        best = Best.of(epoch, model, task.weights_metadata(epoch)) if new_best else None
+        best = Best.of(epoch, self._train_step.evaluation_model(), task.weights_metadata(epoch)) if new_best else None
         artifact_writer.save(self._cursor, state, self._history, self._progress.best_epoch, best)
         if self._unit.reports_to_scheduler:
             artifact_writer.wait()  # the scheduler decides on what is on the disk, unless the disk refuses

@@ -29,15 +29,19 @@ class NonFiniteGuard:
         """Remember the running statistics, before the forward passes of a step change them."""
         self._before = self._flat()
 
-    def take(self, norm: torch.Tensor, number: int) -> torch.Tensor:
+    def take(self, norm: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
         """Take step ``number``, or skip it if the ``norm`` of its gradient is not finite. Returns whether it did."""
         skipped = ~norm.isfinite()
         self._optimizer.grad_scale, self._optimizer.found_inf = None, skipped.float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._restore(skipped)
         self._count += skipped
-        self._last = torch.where(skipped, number, self._last)
+        self._last.copy_(torch.where(skipped, number, self._last))  # in place: a recorded step knows the tensor
         return skipped
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what ``take`` changes beside model and optimizer, by name."""
+        return {"skipped_steps": self._count, "last_skipped": self._last}
 
     def count(self) -> int:
         """How many steps were skipped since ``reset``."""
@@ -73,9 +77,10 @@ class NonFiniteGuard:
     def _restore(self, skipped: torch.Tensor) -> None:
         """Restore the statistics where the step was skipped."""
         after = self._flat()
-        if after is None or self._before is None:
+        before, self._before = self._before, None
+        if after is None or before is None:
             return
-        values = torch.where(skipped, self._before, after).split([each.numel() for each in self._statistics])
+        values = torch.where(skipped, before, after).split([each.numel() for each in self._statistics])
         torch._foreach_copy_(
             self._statistics, [part.view_as(each) for part, each in zip(values, self._statistics, strict=True)]
         )

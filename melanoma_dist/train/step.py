@@ -10,52 +10,59 @@ Shapes: b images of a rank's share, S pixels a side, L labels, n images to predi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from contextlib import nullcontext
-from inspect import signature
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from timm.utils import ModelEmaV3
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.errors import ResumeError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import step_seed
 from melanoma_dist.models.backbones import TrunkModel
 from melanoma_dist.train.collective import average_buffers, broadcast_buffers
-from melanoma_dist.train.fallbacks import max_micro_batches
+from melanoma_dist.train.cuda_graph import graph_recorder
+from melanoma_dist.train.device import set_seed
+from melanoma_dist.train.gradients import Gradients, copy_buffers, set_buffers
+from melanoma_dist.train.moving_average import MovingAverage
 from melanoma_dist.train.non_finite import NonFiniteGuard
-from melanoma_dist.train.optimizer import build_optimizer, set_rates
+from melanoma_dist.train.optimizer import Rates, build_optimizer, optimizer_state
 from melanoma_dist.train.predict import (
     Batch,
     Batches,
     Outputs,
     Predictions,
-    autocast,
     collect,
     predict,
     to_device,
     uses_amp,
 )
+from melanoma_dist.train.step_graph import Recorder, StepGraph
 from melanoma_dist.world import World
 
 _CHECK_EVERY = 50  # steps: reading the count of skipped steps waits for the device
-# The main rank's buffers must not replace the others' before a forward pass. PyTorch is renaming the argument.
-_SYNC = "forward_sync_buffers"
-_NO_SYNC: dict[str, Any] = {
-    _SYNC if _SYNC in signature(DistributedDataParallel).parameters else "broadcast_buffers": False
-}
 
 
 class TrainStep:
     """A model in training on one rank. Call ``begin_epoch``, ``step`` for each batch, then ``end_epoch``."""
 
-    def __init__(self, model: TrunkModel, loss: nn.Module, config: RunConfig, world: World) -> None:
-        """``loss`` maps outputs and targets to a scalar sum over the known targets."""
+    def __init__(
+        self,
+        model: TrunkModel,
+        loss: nn.Module,
+        config: RunConfig,
+        world: World,
+        note: Callable[[str], object] = lambda text: None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """``loss`` maps outputs and targets to a scalar sum over the known targets.
+
+        On one GPU, steps are recorded as a CUDA graph, or by ``recorder``; ``note`` takes the reason if not.
+        """
         hardware = config.hardware
         on_gpu = world.gpu is not None
         if hardware.sync_batchnorm and on_gpu and world.size > 1:
@@ -64,48 +71,62 @@ class TrainStep:
         broadcast_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = loss.to(world.device)
+        self._gradients = Gradients(model, self.loss, config, world)
         decay = config.optimizer.ema_decay
-        self.average = ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
+        self.average = MovingAverage(model, decay) if decay else None
         self._config, self._world = config, world
         self._amp = uses_amp(world, hardware)
-        self._parallel: nn.Module  # from the first `begin_epoch` on
         self._frozen: bool | None = None
-        self._warmed_up = False
         self._non_finite = NonFiniteGuard(model, self.optimizer, world.device)
         self._loss_sum = torch.zeros(
             (), dtype=torch.float64, device=world.device
         )  # on the device: no step waits for it
         self._norm_sum = torch.zeros_like(self._loss_sum)
+        # What changes from step to step, where also a recorded step finds it.
+        self._rates = Rates(self.optimizer, world.device)
+        self._known = torch.ones((), device=world.device)
+        self._number = torch.zeros((), dtype=torch.int64, device=world.device)
+        self._graph: StepGraph | None = None
+        if recorder := recorder or graph_recorder(config.hardware, world):
+            self._graph = StepGraph(recorder, self._take, self._tensors, self.optimizer, note)
 
     def begin_epoch(self, frozen: bool) -> None:
         """Prepare to train the whole model, or with ``frozen`` the head alone."""
         if frozen != self._frozen:
             self.model.freeze_trunk(frozen)
-            self._frozen, self._warmed_up = frozen, False
-            self._parallel = self._wrap()
+            self._frozen = frozen
+            self._gradients.begin()
+            self._drop_graph()
         self.model.train()
         if frozen:
             self.model.trunk.eval()
+        self._gradients.counters.begin()
 
     def step(self, batch: TrainingBatch, number: int, rate: float) -> None:
         """One optimizer step on this rank's share of a global batch; ``number`` counts over the whole training.
 
         A step whose gradient is not finite is skipped. Raises TrainingError, on every rank alike, after too many.
         """
-        set_rates(self.optimizer, rate)
-        self._warm_up(batch)
-        torch.manual_seed(step_seed(self._config.seed, number, self._world.rank))
-        self._non_finite.begin()
-        loss = self._accumulate(batch)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
-        skipped = self._non_finite.take(norm, number)
-        self._loss_sum += torch.where(skipped, 0.0, loss)
-        self._norm_sum += torch.where(skipped, 0.0, norm)
-        self.optimizer.zero_grad(set_to_none=True)
+        self._rates.set(rate)
+        self._known.fill_(max(batch.known, 1))
+        self._number.fill_(number)
+        self._gradients.warm_up(batch.images, batch.targets, self._known)
+        seed = partial(set_seed, step_seed(self._config.seed, number, self._world.rank), self._world.gpu)
+        if self._graph is not None:
+            self._graph.step(batch.images, batch.targets, seed)
+        else:
+            seed()
+            self._take(batch.images, batch.targets)
+        self._gradients.counters.count(self._gradients.micro_batches)
         if self.average is not None:
-            self.average.update(self.model, step=number)
+            self.average.update(number)
         if number % _CHECK_EVERY == 0:
             self.check_skipped()
+
+    @property
+    def replays(self) -> bool:
+        """Whether steps are replayed from a record."""
+        return self._graph is not None and self._graph.replays
 
     def running_loss(self) -> float:
         """This rank's part of the loss, summed over the steps of the epoch that were not skipped."""
@@ -138,7 +159,8 @@ class TrainStep:
 
     def evaluation_model(self) -> nn.Module:
         """The model to validate and save: the moving average where there is one."""
-        return self.model if self.average is None else cast(nn.Module, self.average.module)
+        self._write_counters()
+        return self.model if self.average is None else self.average.module
 
     def load_weights(self, path: Path) -> None:
         """Load saved weights into the model to validate."""
@@ -154,24 +176,37 @@ class TrainStep:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state that all ranks share, as tensors and plain values; ``rank_state`` has the rest."""
+        self._write_counters()
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "average": None if self.average is None else self.average.module.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned. Raises ResumeError for other groups of parameters."""
+        sizes, others = (
+            [len(group["params"]) for group in groups]
+            for groups in (self.optimizer.param_groups, state["optimizer"]["param_groups"])
+        )
+        if sizes != others:
+            raise ResumeError(
+                f"The checkpoint has {len(others)} groups of parameters where this version has {len(sizes)}. Finish "
+                "the run with the version that started it, or delete the run's folder to train again."
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._rates.attach()
+        self._drop_graph()
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
 
     def rank_state(self) -> dict[str, Any]:
         """Return the state of this rank alone, on the CPU: its running statistics, its sums of the epoch."""
+        self._write_counters()
         return {
-            "buffers": _buffers(self.model),
-            "average": {} if self.average is None else _buffers(self.average.module),
+            "buffers": copy_buffers(self.model),
+            "average": {} if self.average is None else copy_buffers(self.average.module),
             "loss_sum": float(self._loss_sum),
             "norm_sum": float(self._norm_sum),
             "skipping": self._non_finite.state_dict(),
@@ -179,68 +214,46 @@ class TrainStep:
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Restore what ``rank_state`` returned, after ``load_state_dict``."""
-        _set_buffers(self.model, state["buffers"])
+        self._gradients.counters.discard()
+        set_buffers(self.model, state["buffers"])
         if self.average is not None:
-            _set_buffers(self.average.module, state["average"])
+            set_buffers(self.average.module, state["average"])
         self._loss_sum.fill_(state["loss_sum"])
         self._norm_sum.fill_(state["norm_sum"])
         self._non_finite.load_state_dict(state["skipping"])
 
-    def _warm_up(self, batch: TrainingBatch) -> None:
-        """Run a pass whose gradients are dropped, so that no step is DistributedDataParallel's first.
-
-        DDP puts gradients into buckets, and after its first pass rebuilds them in the order in which gradients became
-        ready. With three or more ranks, other buckets sum in another order: without this pass, the first step after
-        a resume would differ in the last bits from the same step of a training that was never interrupted.
+    def _take(self, images: torch.Tensor, targets: torch.Tensor) -> None:
+        """Compute a step on the device, without waiting for it. It may be recorded: nothing here is a number of the
+        step, and no tensor that outlives it is replaced.
         """
-        if self._warmed_up or self._world.size < 3:
-            return
-        self._warmed_up = True
-        before = self.rank_state()
-        self._accumulate(batch)
+        self._rates.apply()
+        self._non_finite.begin()
+        loss = self._gradients.compute(images, targets, self._known)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
+        skipped = self._non_finite.take(norm, self._number)
+        self._loss_sum += torch.where(skipped, 0.0, loss)
+        self._norm_sum += torch.where(skipped, 0.0, norm)
         self.optimizer.zero_grad(set_to_none=True)
-        self.load_rank_state(before)
 
-    def _accumulate(self, batch: TrainingBatch) -> torch.Tensor:
-        """Accumulate gradients, micro-batch by micro-batch. Returns this rank's part of the loss, float64."""
-        loss = torch.zeros_like(self._loss_sum)
-        # Equally many on all ranks, though shares may differ by one image: SyncBatchNorm synchronizes in each of them.
-        micro = min(self._config.optimizer.accumulate, max_micro_batches(self._config, self._world.size))
-        parts = list(zip(batch.images.tensor_split(micro), batch.targets.tensor_split(micro), strict=True))
-        for position, (images, targets) in enumerate(parts):
-            last = position == len(parts) - 1
-            local = isinstance(self._parallel, DistributedDataParallel) and not last  # gradients are averaged once
-            with self._parallel.no_sync() if local else nullcontext():  # type: ignore[operator]
-                with autocast(self._amp):
-                    logits = self._parallel(images)
-                part = self.loss(logits, targets) / max(batch.known, 1)
-                (part * self._world.size).backward()
-            loss += part.detach()
-        return loss
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors that ``_take`` changes, by name."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            **self.model.state_dict(),
+            **{f"{name} {index}": value for index, each in moments.items() for name, value in each.items()},
+            **self._non_finite.tensors(),
+            "loss": self._loss_sum,
+            "gradient_norm": self._norm_sum,
+        }
 
-    def _wrap(self) -> nn.Module:
-        parallel: nn.Module = self.model
-        if self._world.size > 1:
-            gpus = None if self._world.gpu is None else [self._world.gpu]
-            # Each rank has running statistics of its own until `sync_buffers` averages them before a validation. The
-            # constructor broadcasts the main rank's buffers all the same, which would overwrite the other ranks' in the
-            # middle of an epoch: they are put back.
-            before = self.rank_state()
-            parallel = DistributedDataParallel(self.model, device_ids=gpus, **_NO_SYNC)
-            self.load_rank_state(before)
-        if self._config.hardware.compile:
-            parallel.compile()
-        return parallel
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.drop()
 
-
-def _buffers(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: buffer.detach().cpu().clone() for name, buffer in model.named_buffers()}
-
-
-def _set_buffers(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(values[name])
+    def _write_counters(self) -> None:
+        self._gradients.counters.write()
+        if self.average is not None:
+            self.average.copy_integers()
 
 
 def redistribute_state(states: list[dict[str, Any]], ranks: int) -> list[dict[str, Any]]:

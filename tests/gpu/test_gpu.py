@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
@@ -54,6 +55,25 @@ def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
         train_unit(unit, World(gpu=0, threads=2), lambda event: None)
         tables.append(pd.read_parquet(unit.predictions))
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_unit_that_replays_its_steps_has_the_bytes_of_one_that_computes_them(optimizer: str, tmp_path: Path) -> None:
+    dataset = samples.small_dataset(tmp_path)
+    tables = []
+    for choice in ("on", "off"):
+        run = tmp_path / choice
+        run.mkdir()
+        make_folds(dataset.manifest, LABEL_SETS["melanoma"], 2, 0).to_parquet(run / "folds.parquet")
+        config = samples.config(
+            backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, epochs=3, folds=2,
+            freeze_epochs=1, ema_decay=0.9, optimizer=optimizer, cuda_graph=choice,
+        )  # fmt: skip
+        unit = Unit(config, 0, str(dataset.folder), dataset.fingerprint, run)
+        train_unit(unit, World(gpu=0, threads=2), lambda event: None)
+        tables.append((unit.predictions.read_bytes(), unit.model.read_bytes()))
+        assert {epoch.cuda_graph for epoch in read_epochs(unit.folder)} == {choice == "on"}
+    assert tables[0] == tables[1]
 
 
 def test_the_load_of_the_gpu_is_measured() -> None:

@@ -131,7 +131,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray.train", ("distributed.ray_workers",)),
         ("ray.tune", ("sweep.search",)),
         ("nvidia", ("input.gpu_decoder", "input.graph")),
-        ("timm", ("models.", "train.optimizer", "train.step")),
+        ("timm", ("models.", "train.optimizer", "train.moving_average")),
         ("tyro", ("cli", "config.")),
         ("jinja2", ("pages.environment",)),
         ("requests", ("data.download.transfer",)),

@@ -18,7 +18,8 @@ from ..samples import config
 
 FLAGS = [
     "accept_changes", "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size",
-    "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "data",
+    "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "cuda_graph",
+    "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "keep_checkpoints", "labels",
     "layer_decay", "loss",
@@ -142,6 +143,8 @@ def test_a_broken_rule_names_field_value_and_rule(field: str, value: Any, rule: 
         ({"gpus": 0, "gpus_per_unit": 2}, "--gpus-per-unit 2: is for GPUs, and --gpus is 0. Use --ranks-per-unit."),
         ({"gpus": 2, "ranks_per_unit": 2}, CPU_ONLY),
         ({"ranks_per_unit": 2}, CPU_ONLY),
+        ({"gpus": 0, "cuda_graph": "on"}, "--cuda-graph on: needs one GPU for each fold."),
+        ({"gpus_per_unit": 2, "cuda_graph": "on"}, "--cuda-graph on: needs one GPU for each fold."),
         ({"freeze_epochs": 31}, "--freeze-epochs 31: must not exceed --epochs 30."),
         ({"epochs": 2, "warmup_epochs": 3.0}, "--warmup-epochs 3.0: must be 0 to 2 (epochs)."),
     ],

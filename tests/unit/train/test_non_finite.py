@@ -11,7 +11,7 @@ import torch
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.classifier import build_classifier
-from melanoma_dist.train.optimizer import build_optimizer, parameter_groups, set_rates
+from melanoma_dist.train.optimizer import Rates, build_optimizer, parameter_groups
 from melanoma_dist.train.step import TrainStep
 
 from ..samples import tiny
@@ -84,12 +84,14 @@ def test_fused_optimizers_are_those_that_pytorch_documents(optimizer: str) -> No
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     extra = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
     plain = kinds[optimizer](groups, lr=0.01, foreach=False, fused=False, **extra)
+    rates = Rates(fused, "cpu")
+    rates.set(0.01)
+    rates.apply()
     for step in range(4):
         for model, each in zip(models, (fused, plain), strict=True):
             drawn = torch.Generator().manual_seed(step)
             for parameter in model.parameters():
                 parameter.grad = torch.randn(parameter.shape, generator=drawn)
-            set_rates(each, 0.01)
             each.step()
     for fused_value, plain_value in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(fused_value, plain_value, rtol=1e-5, atol=1e-6)
