@@ -96,7 +96,7 @@ def _row(photos: list[Bytes], side: int) -> tuple[str, ...]:
 
 def _decoded(jpeg: bytes) -> Bytes:
     with Image.open(io.BytesIO(jpeg)) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("RGB"))
 
 
 def _cut(photo: Bytes, anchor: npt.NDArray[np.float32], extent: npt.NDArray[np.float32]) -> Bytes:

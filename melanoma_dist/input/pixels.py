@@ -62,8 +62,8 @@ def coloured(planes: torch.Tensor, colour: Floats) -> Floats:
 
 def _places(turn: Floats, side: int) -> torch.Tensor:
     """Where to sample, [1, S, S, 2], as PyTorch counts: (x, y) from -1 to 1 over the window."""
-    # Complex numbers x + iy: the places are the sum of one number per column and one per row.
-    column, row, shift = turn[0] + 1j * turn[1]
+    # Complex numbers x + iy: a place is the sum of a number of its column and one of its row.
+    column, row, shift = turn[0] + np.complex64(1j) * turn[1]
     centres = np.arange(side, dtype=np.float32) + np.float32(0.5)
-    columns, rows = 2 * column * centres, 2 * (row * centres + shift) - (1 + 1j)
-    return torch.view_as_real(torch.from_numpy((columns + rows[:, None]).astype(np.complex64)))[None]
+    columns, rows = 2 * column * centres, 2 * (row * centres + shift) - np.complex64(1 + 1j)
+    return torch.view_as_real(torch.from_numpy(columns + rows[:, None]))[None]
