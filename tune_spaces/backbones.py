@@ -25,5 +25,5 @@ SPACE = {
             "swin_tiny_patch4_window7_224",
         ]
     ),
-    "optimizer.lr": tune.choice([1e-4, 1e-3]),
+    "optimizer.lr": tune.choice([1e-4, 3e-4]),
 }
