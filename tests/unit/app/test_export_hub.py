@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,12 +14,17 @@ import timm
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from timm.models import build_model_with_cfg, register_model
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
 
 import melanoma_dist
+from melanoma_dist.app.export.hub import _write_fold
 from melanoma_dist.cli import main
-from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.errors import DataError
+from melanoma_dist.config.run import ModelConfig, RunConfig
+from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.models.backbones import PublishedInput, build_trunk
+from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.models.hub import read_trunk, trunk_difference, write_trunk
 
 from .test_export import hashes
@@ -108,3 +115,42 @@ def test_weights_of_another_model_are_refused(hub: Path, tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(about | {"schema": 9}))
     with pytest.raises(DataError, match="has schema 9"):
         melanoma_dist.load_hub(folder)
+
+
+def _foreign(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], prefix: str, options: dict[str, Any]
+) -> nn.Module:
+    """A backbone of another package whose reader of weights expects its own published files."""
+    pretrained = options.pop("pretrained", False)
+
+    def read(state: dict[str, torch.Tensor], _: nn.Module) -> dict[str, torch.Tensor]:
+        return {prefix + key: change(value) for key, value in state.items()}
+
+    return cast(nn.Module, build_model_with_cfg(
+        ResNet, name, pretrained, pretrained_filter_fn=read, block=BasicBlock, layers=(1, 1, 1, 1), **options,
+    ))  # fmt: skip
+
+
+@register_model
+def foreign_names_resnet(**options: Any) -> nn.Module:
+    return _foreign("foreign_names_resnet", lambda value: value, "encoder.", options)
+
+
+@register_model
+def foreign_scale_resnet(**options: Any) -> nn.Module:
+    return _foreign("foreign_scale_resnet", lambda value: value * 2, "", options)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "reason"),
+    [("foreign_names_resnet", "Missing key"), ("foreign_scale_resnet", "a feature differs by ")],
+)
+def test_a_trunk_that_timm_does_not_build_again_is_refused(backbone: str, reason: str, tmp_path: Path) -> None:
+    config = RunConfig(model=ModelConfig(backbone, "none"))
+    model = build_classifier(config.model, 64, 2, 0)
+    with pytest.raises(MelanomaDistError) as refused:
+        _write_fold(model, config, tmp_path, 64)
+    message = str(refused.value)
+    assert message.startswith(f"--format hub: timm does not build the trunk of {backbone} again from its files (")
+    assert reason in message
+    assert message.endswith("No file was kept. Type --format onnx or --format torch.")
