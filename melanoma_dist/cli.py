@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -21,15 +22,17 @@ import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.export import ExportConfig, check_format, check_new_folder
-from melanoma_dist.config.places import check_inputs, check_runs
+from melanoma_dist.config.places import check_inputs, check_runs, check_writable
 from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.run import ModelConfig, RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.serve import ServeConfig, check_files
 from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.config.weights import FetchConfig
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
+from melanoma_dist.models.names import check_name
 
 Config = TypeVar("Config")
 
@@ -47,6 +50,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
     {0} serve RUN                                 serve a page and an HTTP API that predict images
     {0} export RUN --format onnx                  write files that predict without this program
+    {0} weights fetch BACKBONE ... --out DIR      download weights for machines without a network
     {0} data                                      list the commands that download, prepare and audit images
     {0} --version                                 print the version
 """
@@ -185,6 +189,19 @@ def _export(arguments: list[str]) -> None:
     export(settings)
 
 
+def _weights(arguments: list[str]) -> None:
+    if arguments[:1] != ["fetch"]:
+        raise ConfigError(f"weights: type `{console.program()} weights fetch BACKBONE ... --out DIR`.")
+    settings = _parse(FetchConfig, arguments[1:], "weights fetch", markers=_POSITIONAL)
+    check_together(
+        *(partial(check_name, ModelConfig(name).backbone, "imagenet") for name in settings.backbones),
+        lambda: check_writable("out", settings.out),
+    )
+    with console.phase(_LOADING):
+        from melanoma_dist.models.fetch import fetch
+    fetch(settings)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
@@ -192,6 +209,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "predict": _predict,
     "serve": _serve,
     "export": _export,
+    "weights": _weights,
 }
 
 
@@ -270,6 +288,8 @@ def _remains(arguments: list[str]) -> str:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
     if arguments[:1] == ["predict"] and signals.has_started():
         return f"What was predicted is kept beside --out. The same command resumes:\n{console.command()}"
+    if arguments[:1] == ["weights"]:
+        return "Folders that are complete stay. Run the same command again."
     if arguments[:1] in (["compare"], ["predict"], ["serve"], ["export"]):
         return "Nothing was saved. Run the same command again."
     if not signals.has_started():

@@ -269,7 +269,7 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
         from melanoma_dist.models.classifier import build_classifier
 
     check_tracker(config)
-    refuse_weights_that_saw(dataset, config.model.weights)
+    refuse_weights_that_saw(dataset, config.model)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     with console.phase("building the model"):

@@ -128,9 +128,9 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
 def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
     """Everything the result of a run depends on: its configuration, data and weights."""
     identity: Identity = {**config.identity(), "data": dataset.fingerprint}
-    if config.model.weights not in ("imagenet", "none"):
+    if file := config.model.weights_file():
         try:
-            identity["model.weights"] = f"sha256:{atomic.sha256(Path(config.model.weights).resolve())}"
+            identity["model.weights"] = f"sha256:{atomic.sha256(file.resolve())}"
         except OSError as error:
             rule = f"is neither imagenet, none nor a file that can be read ({error.strerror})"
             raise ConfigError.of("weights", config.model.weights, rule) from error

@@ -22,6 +22,7 @@ from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
+from melanoma_dist.config.weights import find_weights
 
 Augmentation = Literal["none", "light", "dermoscopy"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
@@ -33,6 +34,10 @@ Loss = Literal["bce", "focal"]
 Track = Literal["none", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
 MAX_ORIENTATIONS = 8
+KERAS_BACKBONES = ("resnet50v2", "resnet101v2", "resnet152v2")
+"""Backbones that are Keras's architectures and not timm's: `melanoma_dist.models.keras_resnet`."""
+GEOMETRY = "model.geometry"
+"""The entry of a run's identity that runs of earlier versions lack: there, the same name meant a model of timm."""
 Value = str | int | float | bool | None
 """A plain value of a field."""
 
@@ -82,9 +87,11 @@ class ModelConfig:
     """The classifier: trunk, pooling, norm, ReLU, dropout, linear."""
 
     backbone: Annotated[str, arg(aliases=("--model",))] = "inceptionresnetv2"
-    """resnet152v2, inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG or timm/NAME."""
+    """resnet152v2 (also 50 and 101), inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG
+    or timm/NAME."""
     weights: str = "imagenet"
-    """imagenet (published weights), none (random) or a file (.safetensors, or a state dict of PyTorch 1.6+)."""
+    """imagenet (published weights), none (random), a file (.safetensors, a state dict of PyTorch 1.6+, or .h5 of
+    Keras's ResNet V2) or a folder (of `weights fetch`, or a copy of a Hugging Face repository)."""
     trunk_norm: TrunkNorm = "frozen"
     """Statistics of the trunk's batch norms: frozen (those of the weights) or batch (of each batch, as after
     `--weights none` always)."""
@@ -103,6 +110,14 @@ class ModelConfig:
         expand_home(self, "weights")
         between(self, "hidden", 0, 8192)
         check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
+
+    def weights_file(self) -> Path | None:
+        """The file of weights, None for published or random ones. Raises ConfigError if it does not exist."""
+        return None if self.weights in ("imagenet", "none") else find_weights(self.weights, self.backbone)
+
+    def is_keras(self) -> bool:
+        """Whether the backbone is one of `KERAS_BACKBONES`."""
+        return self.backbone.lower().partition(".")[0] in KERAS_BACKBONES
 
     def freezes_trunk_norms(self) -> bool:
         """Whether the trunk's batch norms keep their statistics. Those of a random start fit no image."""
@@ -245,6 +260,8 @@ class RunConfig:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""
         outside = ("name", "runs", "mirror", "track", "data.data", "hardware.", "fault_tolerance.")
         inside = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
+        if self.model.is_keras():
+            inside[GEOMETRY] = "keras"
         # JSON has no infinity.
         return {key: str(value) if value == math.inf else value for key, value in inside.items()}
 

@@ -15,7 +15,7 @@ from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.run import GEOMETRY, RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
@@ -120,10 +120,21 @@ def open_trained_run(path: Path) -> TrainedRun:
     if "data" not in folder.identity:
         raise DataError(f"{record}: does not say which data the run was trained on: it is corrupt. Bring it back.")
     config = saved_config(path / "config.yaml")
+    _refuse_another_geometry(folder, config)
     _refuse_another_config(folder, config)
     summary, rules = read_summary(path), read_decision_rules(path)
     check_untouched(folder.summary, summary.files, folder.hashed, REFINALIZE)
     return TrainedRun(folder, config, summary, rules)
+
+
+def _refuse_another_geometry(folder: RunFolder, config: RunConfig) -> None:
+    if config.model.is_keras() and GEOMETRY not in folder.identity:
+        name = config.model.backbone
+        raise DataError(
+            f"{folder.path}: was trained when {name} meant a model of timm. Now it means Keras's architecture, which "
+            "computes another function. Open the run with the version that trained it, or train again: the model of "
+            "timm is --backbone resnetv2_152."
+        )
 
 
 def _refuse_another_config(folder: RunFolder, config: RunConfig) -> None:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import logging
-from argparse import Namespace
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models import clean_state_dict
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.run import KERAS_BACKBONES, ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.names import name_in_timm, unknown_backbone, without_weights
-from melanoma_dist.storage.tensors import load_tensors, require_finite
+from melanoma_dist.models.published import fetch_error, keras_file, require_reachable
+from melanoma_dist.models.weights import first_line, load_weights
 
-_CLASSIFIER_LAYERS = 2  # the most a published classifier has (a distilled transformer's two)
-_NESTED = ("state_dict", "model")  # where checkpoints of timm, DeiT and torchvision keep the weights
-_TRUNK = "trunk."  # of the names in files that this program wrote
 UNFIT = (RuntimeError, AssertionError, ValueError, IndexError)
 """What backbones raise for an input size that they cannot take, when they are built or when they see images."""
 _FARTHER = 64  # pixels above the wanted size in which to look for one that fits
@@ -109,8 +102,8 @@ def build_trunk(config: ModelConfig, image_size: int) -> nn.Module:
         trunk = _create(name, image_size)
     except UNFIT as error:
         raise unfit_size(config.backbone, image_size, error) from error
-    if config.weights != "none":
-        _load(trunk, Path(config.weights), config.backbone)
+    if file := config.weights_file():
+        load_weights(trunk, file, config.backbone)
     return trunk
 
 
@@ -129,7 +122,7 @@ def unfit_size(backbone: str, image_size: int, error: Exception) -> ConfigError:
     own = published_input(backbone).size
     remedy = f"The smallest larger size that it can take is --image-size {larger}. Its own is {own}."
     return ConfigError.of(
-        "image_size", image_size, f"the backbone {backbone} cannot take it ({_first_line(error)})",
+        "image_size", image_size, f"the backbone {backbone} cannot take it ({first_line(error)})",
         remedy if larger else f"Type its own: --image-size {own}.",
     )  # fmt: skip
 
@@ -185,68 +178,15 @@ def check_backbone(backbone: str, weights: str) -> None:
 def _pretrained(backbone: str, name: str, image_size: int) -> nn.Module:
     check_backbone(backbone, "imagenet")
     try:
+        if name.partition(".")[0] in KERAS_BACKBONES:
+            trunk = _create(name, image_size)
+            load_weights(trunk, keras_file(trunk, name.partition(".")[0]), backbone)
+            return trunk
+        require_reachable(backbone, name)
         return _create(name, image_size, pretrained=True)
     except (AssertionError, IndexError) as error:
         raise unfit_size(backbone, image_size, error) from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError.of(
-            "weights", "imagenet", f"the published weights of {name} could not be fetched ({_first_line(error)})",
-            "Without a network, fetch them elsewhere and type --weights FILE.safetensors.",
-        ) from error  # fmt: skip
-
-
-def _load(trunk: nn.Module, path: Path, backbone: str) -> None:
-    """Load a file into a trunk. Layers of a classifier are skipped; all others must fit exactly."""
-    state = _read(path)
-    own = trunk.state_dict()
-    missing = [key for key in own if key not in state]
-    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
-    extra = {key.rsplit(".", 1)[0] for key in state if key not in own}
-    if missing or wrong or len(extra) > _CLASSIFIER_LAYERS:
-        detail = [f"{len(missing)} of {len(own)} tensors are missing ({', '.join(missing[:3])} ...)"] if missing else []
-        detail += [f"{key} is {list(state[key].shape)} where {list(own[key].shape)} is needed" for key in wrong[:3]]
-        detail += (
-            [f"it holds layers unknown to the backbone ({', '.join(sorted(extra)[:3])} ...)"] if not detail else []
-        )
-        raise ConfigError.of("weights", path, f"does not fit {backbone}: " + "; ".join(detail),
-                             "Weights must be of the same backbone, under timm's parameter names.")  # fmt: skip
-    try:
-        trunk.load_state_dict({key: state[key] for key in own})
-    except RuntimeError as error:  # tensors of the meta device, quantized or sparse ones
-        raise ConfigError.of("weights", path, f"does not fit {backbone} ({_first_line(error)})") from error
-    try:
-        require_finite(trunk.state_dict())
-    except ValueError as error:
-        raise ConfigError.of("weights", path, str(error), "They are the result of a failed training.") from error
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise ConfigError.of("weights", path, "is neither imagenet, none nor a file that exists")
-    try:
-        if path.suffix == ".safetensors":
-            return _trunk_alone(load_file(path))
-        with torch.serialization.safe_globals([Namespace]):  # of plain values: the command line of timm and torchvision
-            state = load_tensors(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError.of("weights", path, f"could not be read as weights ({_first_line(error)})",
-                             "Save the state dict alone, or use safetensors.") from error  # fmt: skip
-    if isinstance(state, dict):
-        state = next((state[key] for key in _NESTED if isinstance(state.get(key), dict)), state)
-    if not isinstance(state, dict) or not all(map(_is_weight, state, state.values())):
-        raise ConfigError.of("weights", path, "holds no state dict (names and tensors)")
-    return _trunk_alone(clean_state_dict(state))
-
-
-def _trunk_alone(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under timm's names. A file of this program holds a trunk and the head upon it."""
-    own = {key.removeprefix(_TRUNK): value for key, value in state.items() if key.startswith(_TRUNK)}
-    return own or state
-
-
-def _is_weight(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, torch.Tensor)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    except ConfigError:
+        raise
+    except Exception as error:  # files that do not load, and whatever the HTTP client of Hugging Face raises
+        raise fetch_error(backbone, name, first_line(error)) from error

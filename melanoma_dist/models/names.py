@@ -13,14 +13,17 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from melanoma_dist.config.run import KERAS_BACKBONES
+from melanoma_dist.config.weights import find_weights
 from melanoma_dist.errors import ConfigError, nearest
 
 LITERATURE = {
-    "resnet152v2": "resnetv2_152",
+    "resnet152v2": "resnet152v2",
     "inceptionv3": "inception_v3",
     "densenet201": "densenet201",
     "inceptionresnetv2": "inception_resnet_v2",
 }
+_ALIASES = LITERATURE | {name: name for name in KERAS_BACKBONES}
 UNTRAINED = "untrained"
 _MODEL = re.compile(r"^@register_model\s+def (\w+)", re.MULTILINE)
 _TAG = re.compile(r"^ {4}['\"](\w+)(?:\.([^'\"*]*))?\*?['\"]: ?(?:_\w*cfg\w*|dict|\{)", re.MULTILINE)
@@ -31,7 +34,7 @@ _QUOTED = re.compile(r"['\"](\w+)['\"]\s*:")
 def name_in_timm(backbone: str) -> tuple[str, str]:
     """Split a backbone's name into timm's architecture and the tag of the weights, which may be empty."""
     architecture, _, tag = backbone.partition(".")
-    return LITERATURE.get(architecture.lower(), architecture), tag
+    return _ALIASES.get(architecture.lower(), architecture), tag
 
 
 @cache
@@ -58,17 +61,17 @@ def check_name(backbone: str, weights: str) -> None:
     """
     names, tags = source_names()
     architecture, _ = name_in_timm(backbone)
-    if names and architecture not in names:
+    if names and architecture not in {*names, *KERAS_BACKBONES}:
         raise unknown_backbone(backbone, names)
     if weights == "imagenet" and tags.get(architecture, frozenset()) == frozenset({UNTRAINED}):
         raise without_weights(backbone, architecture, [name for name, own in tags.items() if own - {"", UNTRAINED}])
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
-        raise ConfigError.of("weights", weights, "is neither imagenet, none nor a file that exists")
+    if weights not in ("imagenet", "none"):
+        find_weights(weights, backbone)
 
 
 def unknown_backbone(backbone: str, names: Iterable[str]) -> ConfigError:
     """The error for a name that timm does not know, with similar ones."""
-    near = nearest(backbone, [*LITERATURE, *names])
+    near = nearest(backbone, [*_ALIASES, *names])
     remedy = f"Similar names: {near}." if near else "Type a name that timm.list_models() has."
     return ConfigError.of("backbone", backbone, "timm knows no such model", remedy)
 

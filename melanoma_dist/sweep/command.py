@@ -18,7 +18,7 @@ from melanoma_dist.artifacts.run_record import (
     read_run_record,
     write_run_record,
 )
-from melanoma_dist.config.run import RunConfig, with_values
+from melanoma_dist.config.run import ModelConfig, RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
@@ -200,8 +200,8 @@ def _check_samples(space: Space, context: SweepContext) -> None:
 
     for backbone, weights in sorted(backbones):
         check_backbone(backbone, weights)
-    for weights in sorted({weights for _, weights in backbones}):
-        refuse_weights_that_saw(context.dataset, weights)
+    for backbone, weights in sorted(backbones):
+        refuse_weights_that_saw(context.dataset, ModelConfig(backbone, weights))
 
 
 def _locate(settings: SweepConfig, space: Space, dataset: Dataset) -> tuple[Path, Identity]:

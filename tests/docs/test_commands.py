@@ -21,6 +21,7 @@ from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.config.weights import FetchConfig
 from melanoma_dist.data.commands import COMMANDS
 
 from .pages import PAGES, ROOT, Command, commands, inline_code, name
@@ -29,7 +30,7 @@ from .pages import PAGES, ROOT, Command, commands, inline_code, name
 WORKERS = (
     "melanoma_dist.run", "melanoma_dist.sweep.command", "melanoma_dist.evaluate.holdout.command",
     "melanoma_dist.evaluate.comparison.command", "melanoma_dist.app.predict", "melanoma_dist.app.server.command",
-    "melanoma_dist.app.export.command",
+    "melanoma_dist.app.export.command", "melanoma_dist.models.fetch",
 )  # fmt: skip
 FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
 ALIASES = {"--model", "--opt", "--sched"}  # tests/unit/test_cli.py parses with them
@@ -126,7 +127,7 @@ def test_a_documented_command_is_accepted(command: Command, started: Started) ->
 
 def test_commands_of_every_kind_are_documented() -> None:
     kinds = {command.words[2] for command in commands() if command.words[:2] == ("python", "launch.py")}
-    assert {"data", "sweep", "evaluate", "compare", "predict", "serve", "export", "--backbone"} <= kinds
+    assert {"data", "sweep", "evaluate", "compare", "predict", "serve", "export", "weights", "--backbone"} <= kinds
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,7 @@ def test_every_flag_in_a_text_exists(page: Path) -> None:
         PredictConfig,
         ServeConfig,
         ExportConfig,
+        FetchConfig,
         *(c.config for c in COMMANDS.values()),
     ]
     known = (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Launch
 
-SIZES = {"resnet152v2": 224, "inceptionv3": 299, "densenet201": 224, "inceptionresnetv2": 299}
+SIZES = {"resnet152v2": 299, "inceptionv3": 299, "densenet201": 224, "inceptionresnetv2": 299}
 
 
 # The largest of them is enough for every change.

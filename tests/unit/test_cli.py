@@ -150,7 +150,7 @@ def test_several_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
     "words",
     [
         "--data demo --backbone densnet201",
-        "--data demo --backbone resnet152v2",
+        "--data demo --backbone resnetv2_152",
         "--data demo --weights nowhere.safetensors",
         "--data demo --gpus 1000",
         "--data nowhere",

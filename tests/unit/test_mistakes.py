@@ -68,7 +68,7 @@ def good(data: Path, tmp_path: Path) -> list[object]:
     ("flags", "expected"),
     [
         (["--backbone", "densnet201"], "Similar names: densenet201"),
-        (["--backbone", "resnet152v2", "--weights", "imagenet"], "Similar ones with weights: resnetv2_152x2_bit"),
+        (["--backbone", "resnetv2_152", "--weights", "imagenet"], "Similar ones with weights: resnetv2_152x2_bit"),
         (["--weights", "nowhere.safetensors"], "neither imagenet, none nor a file"),
         (["--data", "None"], "--data demo"),
         (["--data", "nowhere"], "no such folder"),

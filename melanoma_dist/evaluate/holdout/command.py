@@ -78,7 +78,7 @@ def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
     if selection.unlabelled:
         console.info(f"{selection.unlabelled} images are left out: none of the run's labels is known for them.")
     weights = config.model.weights
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+    if weights not in ("imagenet", "none") and not Path(weights).exists():
         console.info(f"not checked: what the run's start weights were trained on, for {weights} is gone.")
     console.info("checked: none of these images, of their lesions or of their known copies was trained on")
 

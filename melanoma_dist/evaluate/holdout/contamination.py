@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from melanoma_dist.artifacts.evaluation import examples
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.data.duplicates import near_duplicates
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
@@ -73,43 +74,51 @@ def training_images(run: TrainedRun, own: Dataset) -> list[Images]:
 
     ``own`` is the run's data set. Raises ConfigError if the images of the other run cannot be known.
     """
-    return [run.trained(own), *images_of_weights(run.config.model.weights)]
+    return [run.trained(own), *images_of_weights(run.config.model)]
 
 
-def images_of_weights(weights: str) -> list[Images]:
+def images_of_weights(model: ModelConfig) -> list[Images]:
     """The images that the file of ``--weights`` was trained on if it is the model of a run, else nothing.
 
     Raises ConfigError if they cannot be known.
     """
-    path = Path(weights)
-    if not _is_model_of_run(path):
+    path = _existing_file(model)
+    if path is None or not _is_model_of_run(path):
         return []
     try:
         run = open_trained_run(path.resolve().parents[1])
         return training_images(run, run.dataset(run.config.data.data))
     except UserError as error:
         raise ConfigError.of(
-            "weights", weights, f"is the model of a run, and which images it was trained on is not known ({error})",
+            "weights", model.weights,
+            f"is the model of a run, and which images it was trained on is not known ({error})",
             "Name RUN/model/fold-N.safetensors in the folder of the finished run, with its data set in its place.",
         ) from error  # fmt: skip
 
 
-def refuse_weights_that_saw(dataset: Dataset, weights: str) -> None:
+def refuse_weights_that_saw(dataset: Dataset, model: ModelConfig) -> None:
     """Raise ConfigError if ``--weights`` is the model of a run that was trained on images of a data set."""
-    trained = images_of_weights(weights)
+    trained = images_of_weights(model)
     images = Images.of(dataset, np.ones(len(dataset.manifest), dtype=bool))
     related = related_images(images, trained) if trained else {}
     if related:
-        raise ConfigError.of(
-            "weights", weights, f"is the model of a run that was trained on {len(related)} of the {len(images.rows)} "
-            f"images, on their lesions, patients or copies: {examples(related)}. A fold would validate on images that "
-            "its start has seen", "Start from --weights imagenet, or from a run on other images.",
-        )  # fmt: skip
+        rule = (
+            f"is the model of a run that was trained on {len(related)} of the {len(images.rows)} images, on their "
+            f"lesions, patients or copies: {examples(related)}. A fold would validate on images that its start has seen"
+        )
+        remedy = "Start from --weights imagenet, or from a run on other images."
+        raise ConfigError.of("weights", model.weights, rule, remedy)
+
+
+def _existing_file(model: ModelConfig) -> Path | None:
+    """The file of ``--weights``, None if there is none any more."""
+    try:
+        return model.weights_file()
+    except ConfigError:
+        return None
 
 
 def _is_model_of_run(path: Path) -> bool:
-    if not path.is_file():  # imagenet or none
-        return False
     try:
         with safe_open(path, "numpy") as file:
             return {"fold", "data"} <= (file.metadata() or {}).keys()

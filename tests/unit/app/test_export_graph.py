@@ -95,9 +95,10 @@ def test_orientations_are_those_of_the_evaluation_graph() -> None:
     ("labels", "tta", "config"),
     [
         (1, 1, ModelConfig("test_resnet", "none", pooling="gem", hidden=7, head_norm="none")),
+        pytest.param(2, 1, ModelConfig("resnet50v2", "none"), marks=pytest.mark.slow),
         pytest.param(3, 8, ModelConfig("test_vit", "none", pooling="avgmax"), marks=pytest.mark.slow),
     ],
-    ids=["one-label-gem-hidden", "transformer"],
+    ids=["one-label-gem-hidden", "keras", "transformer"],
 )
 def test_any_head_batch_and_image_size_gives_the_same_in_files(
     labels: int, tta: int, config: ModelConfig, tmp_path: Path

@@ -59,6 +59,22 @@ def test_timm_builds_the_trunk_that_was_trained(hub: Path, finished: Path) -> No
     assert tuple(trunk.pretrained_cfg["mean"]) == timm.create_model("test_resnet").pretrained_cfg["mean"]
 
 
+def test_a_backbone_that_timm_cannot_build_and_one_that_meant_another_model(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    config, record = (run / "config.yaml"), json.loads((run / "record.json").read_text())
+    config.write_text(config.read_text().replace("backbone: test_resnet", "backbone: resnet152v2"))
+    record["identity"]["model.backbone"] = "resnet152v2"
+    (run / "record.json").write_text(json.dumps(record))
+    assert main(["export", str(run), "--format", "hub"]) == 2
+    assert "was trained when resnet152v2 meant a model of timm" in capsys.readouterr().err
+    record["identity"]["model.geometry"] = "keras"
+    (run / "record.json").write_text(json.dumps(record))
+    assert main(["export", str(run), "--format", "hub"]) == 2
+    assert "--format hub: is for timm, which cannot build resnet152v2" in capsys.readouterr().err
+
+
 def test_a_training_starts_from_the_weights_of_a_fold(hub: Path) -> None:
     file = hub / "fold-1/model.safetensors"
     trunk = build_trunk(ModelConfig("test_resnet", str(file)), 64)

@@ -53,6 +53,16 @@ def test_what_changes_the_result_changes_the_folder(dataset: Dataset) -> None:
     assert len({*names, name(other)}) == 5
 
 
+def test_a_run_of_another_resnet_v2_is_not_continued(dataset: Dataset, folds: pd.DataFrame, tmp_path: Path) -> None:
+    settings = config(runs=tmp_path, name="run", backbone="ResNet152V2")
+    folder = locate_run(settings, dataset)
+    before = dataclasses.replace(folder, identity={k: v for k, v in folder.identity.items() if k != "model.geometry"})
+    assert before.identity != folder.identity
+    open_run(before, settings, folds)
+    with pytest.raises(ConfigError, match="holds another run .model.geometry: None there, 'keras' now"):
+        open_run(folder, settings, folds)
+
+
 def test_where_it_is_made_and_what_it_is_called_are_no_part_of_it(dataset: Dataset, tmp_path: Path) -> None:
     plain = locate_run(config(), dataset)
     for values in ({"gpus": 0, "ranks_per_unit": 2}, {"gpus": 8}, {"runs": tmp_path}, {"amp": False}):

@@ -17,6 +17,7 @@ from melanoma_dist.config.rules import field_type
 from melanoma_dist.config.run import DataConfig, ModelConfig, RunConfig
 from melanoma_dist.config.saved import saved_config, with_file
 from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.config.weights import FetchConfig
 from melanoma_dist.data.node_copies import cache_folder
 from melanoma_dist.errors import ConfigError, DataError
 
@@ -30,6 +31,7 @@ SECTIONS: dict[type, dict[str, Any]] = {
     AuditConfig: {"data": "demo"},
     EvaluateConfig: {"run": Path("run"), "holdout": "holdout"},
     CompareConfig: {"runs": (Path("one"), Path("two"))},
+    FetchConfig: {"backbones": ("resnet18",)},
 }
 TEXTS = {"data", "weights", "dataset"}  # a path, or a name, or a URL
 

@@ -80,7 +80,7 @@ def test_tokens_and_channels_last_maps_are_pooled_over_positions(backbone: str, 
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("resnet152v2", 224),
+        ("resnet152v2", 299),
         ("inceptionv3", 299),
         ("densenet201", 224),
         ("inceptionresnetv2", 299),
@@ -100,9 +100,9 @@ def test_an_unknown_backbone_is_told_its_neighbours() -> None:
 
 def test_weights_that_nobody_published_are_told_the_nearest() -> None:
     with pytest.raises(
-        ConfigError, match=r"no ImageNet weights are published for resnet152v2.*Similar ones with weights: \w"
+        ConfigError, match=r"no ImageNet weights are published for resnetv2_152.*Similar ones with weights: \w"
     ):
-        build_trunk(ModelConfig("resnet152v2", "imagenet"), 224)
+        build_trunk(ModelConfig("resnetv2_152", "imagenet"), 224)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def bad_weights(kind: str, folder: Path, good: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "complaint"),
     [
-        ("missing", "nor a file that exists"),
+        ("missing", "nor a file or folder that exists"),
         ("truncated", "could not be read as weights"),
         ("other backbone", "does not fit test_resnet"),
         ("code", "holds more than tensors and plain values"),

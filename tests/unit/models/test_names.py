@@ -11,6 +11,7 @@ import pytest
 import timm
 from timm.models import _registry
 
+from melanoma_dist.config.run import KERAS_BACKBONES
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models import names
 from melanoma_dist.models.backbones import check_backbone
@@ -18,7 +19,7 @@ from melanoma_dist.models.names import LITERATURE, UNTRAINED, check_name, source
 
 
 def test_the_sources_name_exactly_the_models_that_timm_registers() -> None:
-    assert source_names()[0] == set(_registry._model_entrypoints)
+    assert source_names()[0] | set(KERAS_BACKBONES) == set(_registry._model_entrypoints)
 
 
 def test_a_backbone_that_the_sources_call_untrained_has_no_weights_in_timm() -> None:
@@ -28,13 +29,15 @@ def test_a_backbone_that_the_sources_call_untrained_has_no_weights_in_timm() -> 
     assert untrained & trained == set()
 
 
-@pytest.mark.parametrize("backbone", [*LITERATURE, "convnext_tiny", "resnet18.a1_in1k", "vit_tiny_patch16_224_in21k"])
+@pytest.mark.parametrize(
+    "backbone", [*LITERATURE, *KERAS_BACKBONES, "convnext_tiny", "resnet18.a1_in1k", "vit_tiny_patch16_224_in21k"]
+)
 def test_a_known_name_passes(backbone: str) -> None:
     check_name(backbone, "none")
 
 
 @pytest.mark.parametrize(
-    ("backbone", "weights"), [("densnet201", "none"), ("resnet152v2", "imagenet"), ("cspresnet50d", "imagenet")]
+    ("backbone", "weights"), [("densnet201", "none"), ("resnetv2_152", "imagenet"), ("cspresnet50d", "imagenet")]
 )
 def test_the_early_message_is_the_one_that_timm_leads_to(backbone: str, weights: str) -> None:
     with pytest.raises(ConfigError) as early:
@@ -46,7 +49,7 @@ def test_the_early_message_is_the_one_that_timm_leads_to(backbone: str, weights:
 
 def test_the_similar_backbones_with_weights_have_weights() -> None:
     with pytest.raises(ConfigError) as caught:
-        check_name("resnet152v2", "imagenet")
+        check_name("resnetv2_152", "imagenet")
     similar = str(caught.value).partition("with weights: ")[2].partition(".")[0].split(", ")
     assert len(similar) == 4
     for name in similar:
@@ -54,7 +57,7 @@ def test_the_similar_backbones_with_weights_have_weights() -> None:
 
 
 def test_a_file_of_weights_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="neither imagenet, none nor a file"):
+    with pytest.raises(ConfigError, match="neither imagenet, none nor a file or folder"):
         check_name("resnet18", str(tmp_path / "gone.safetensors"))
 
 

@@ -66,8 +66,8 @@ def test_a_mistake_ends_with_one_message(
         ('SPACE = {"input.batch_size": tune.choice([8, 4096])}', "a fold trains on only"),
         ("SPACE = 1 / 0", "fails when executed (ZeroDivisionError: division by zero)"),
         (
-            'SPACE = {"model.backbone": tune.choice(["resnet152v2"]), "model.weights": tune.choice(["imagenet"])}',
-            "no ImageNet weights are published for resnet152v2",
+            'SPACE = {"model.backbone": tune.choice(["resnetv2_152"]), "model.weights": tune.choice(["imagenet"])}',
+            "no ImageNet weights are published for resnetv2_152",
         ),
     ],
 )  # fmt: skip

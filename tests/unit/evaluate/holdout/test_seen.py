@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.cli import main
+from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import ConfigError
@@ -91,13 +92,13 @@ def test_a_start_on_other_images_is_free_and_counts_later(
     run: Path, data: Dataset, other_data: Dataset, tmp_path: Path
 ) -> None:
     weights = run / "model/fold-0.safetensors"
-    refuse_weights_that_saw(other_data, str(weights))
+    refuse_weights_that_saw(other_data, ModelConfig("test_resnet", str(weights)))
     first = open_trained_run(run)
     second = replace(first, config=replace(first.config, model=replace(first.config.model, weights=str(weights))))
     own, start = training_images(second, data)
     assert np.array_equal(own.rows, start.rows)
     moved = Path(shutil.copy(weights, tmp_path / "elsewhere.safetensors"))
     with pytest.raises(ConfigError, match="which images it was trained on is not known"):
-        refuse_weights_that_saw(other_data, str(moved))
+        refuse_weights_that_saw(other_data, ModelConfig("test_resnet", str(moved)))
     for other in ("imagenet", "none", str(data.folder / "manifest.parquet")):
-        refuse_weights_that_saw(data, other)
+        refuse_weights_that_saw(data, ModelConfig("test_resnet", other))
