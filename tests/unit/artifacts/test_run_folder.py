@@ -59,7 +59,7 @@ def test_a_run_of_another_resnet_v2_is_not_continued(dataset: Dataset, folds: pd
     before = dataclasses.replace(folder, identity={k: v for k, v in folder.identity.items() if k != "model.geometry"})
     assert before.identity != folder.identity
     open_run(before, settings, folds)
-    with pytest.raises(ConfigError, match="holds another run .model.geometry: None there, 'keras' now"):
+    with pytest.raises(ConfigError, match=r"holds another run \(model\.geometry: None there, 'keras' now"):
         open_run(folder, settings, folds)
 
 
