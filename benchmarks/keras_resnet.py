@@ -29,13 +29,13 @@ _SMALL = 0.1  # of the last convolution of a block, so that the sum of 50 blocks
 
 def random_tensor(layer: str, weight: str, shape: tuple[int, ...]) -> Floats:
     """Draw the tensor of a Keras layer. It depends on the names alone."""
-    random = np.random.Generator(np.random.Philox(zlib.crc32(f"{layer}/{weight}".encode())))
+    generator = np.random.Generator(np.random.Philox(zlib.crc32(f"{layer}/{weight}".encode())))
     if weight == "kernel":
         scale = (2 / np.prod(shape[:-1])) ** 0.5 * (_SMALL if layer.endswith("_3_conv") else 1)
-        return random.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+        return generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
     if weight in ("gamma", "moving_variance"):
-        return random.random(shape, dtype=np.float32) + np.float32(0.5)
-    return random.standard_normal(shape, dtype=np.float32) * np.float32(0.1)
+        return generator.random(shape, dtype=np.float32) + np.float32(0.5)
+    return generator.standard_normal(shape, dtype=np.float32) * np.float32(0.1)
 
 
 def random_images() -> Floats:
