@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,9 @@ def _engine_load(gpu: int) -> Iterator[list[int]]:
     handle, loads, ended = pynvml.nvmlDeviceGetHandleByIndex(gpu), [], threading.Event()
 
     def sample() -> None:
-        while not ended.wait(0.1):
-            loads.append(int(pynvml.nvmlDeviceGetJpgUtilization(handle)[0]))
+        with suppress(pynvml.NVMLError):  # a slice of a GPU tells nothing: no samples
+            while not ended.wait(0.1):
+                loads.append(int(pynvml.nvmlDeviceGetJpgUtilization(handle)[0]))
 
     thread = threading.Thread(target=sample)
     thread.start()

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from melanoma_dist import nvjpeg
 from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.input.gpu_decoder import gpu_decoder
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
 from melanoma_dist.train.device import gpu_load
 from melanoma_dist.train.loop import train_unit
@@ -39,6 +41,24 @@ def test_augmentation_on_the_gpu_is_that_of_the_cpu(tmp_path: Path) -> None:
     for cpu, gpu in zip(*(loader.epoch(0) for loader in loaders), strict=True):
         assert np.array_equal(cpu.samples, gpu.samples)
         assert (cpu.images - gpu.images.cpu()).abs().mean() < LEVEL
+
+
+def test_the_decoder_in_use_is_known_and_it_is_the_gpus() -> None:
+    decoder = gpu_decoder(0)
+    assert decoder.name not in ("unknown", "the CPU"), decoder.describe()
+    assert nvjpeg.version() is not None
+    assert nvjpeg.version() >= (13, 2)
+
+
+def test_the_next_batch_does_not_wait_for_the_gpu(tmp_path: Path) -> None:
+    chosen = samples.all_samples(samples.small_dataset(tmp_path))
+    batches = TrainingLoader(chosen, samples.FRAME, 8, "light", False, 0, World(gpu=0)).epoch(0)
+    next(batches)
+    torch.cuda.synchronize()
+    torch.cuda._sleep(2_000_000_000)  # about a second
+    next(batches)
+    assert not torch.cuda.current_stream().query(), "the batch came only when the GPU had finished"
+    torch.cuda.synchronize()
 
 
 def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
