@@ -11,13 +11,14 @@ import tyro
 import yaml
 
 from melanoma_dist.cli import _PARSER
-from melanoma_dist.config.run import RunConfig, nested
+from melanoma_dist.config.run import RunConfig, dotted, nested
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config, with_file
 from melanoma_dist.errors import ConfigError
 
 from ..hostile import fuzz_reader
 from ..samples import config
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 VARIED: list[dict[str, Any]] = [
     {},
     {"mirror": "s3://bucket/runs"},
@@ -145,3 +146,12 @@ def test_a_corrupt_configuration_raises_config_error_only(tmp_path: Path) -> Non
         saved_config(path)
 
     fuzz_reader(read, yaml.safe_dump(nested(config(lr=0.01))).encode(), ConfigError)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_examples_are_configurations(path: Path) -> None:
+    tree = {name: values for name, values in read_yaml(path).items() if isinstance(values, dict)}
+    actual = dotted(parsed(with_file(["--config", str(path)])))
+    expected = {f"{section}.{name}": value for section, values in tree.items() for name, value in values.items()}
+    assert expected
+    assert {key: actual[key] for key in expected} == expected
