@@ -14,7 +14,7 @@ _WEIGHTS = (
     "whoever passes the weights on decides, and answers for it. If images of another owner were prepared in the layout "
     "of a challenge, that owner's terms hold instead."
 )
-_STARTS = {"none": "", "imagenet": "They began with published ImageNet weights of timm, which have a licence too."}
+_STARTS = {"none": "", "imagenet": "They began with published ImageNet weights of timm or Keras, which have a licence."}
 _END = f"The program that trained and exported them, melanoma-dist, is under the Apache License 2.0.\n\n{USE}\n"
 
 
