@@ -29,9 +29,9 @@ from recipe_task import Floats, Rows, Task
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.predictions import arrays, predictions_table, read_predictions, write_predictions
-from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.inference.images import holdouts
 from melanoma_dist.metrics.bootstrap import Bootstrap, bootstrap, difference
@@ -54,7 +54,7 @@ class Settings:
     """plain, frozen, default or configuration files. The others are compared with the first."""
     backbone: str = "tf_efficientnet_lite0"
     """Backbone that the weights are of."""
-    labels: LabelSet = "isic2017"
+    labels: str = "isic2017"
     """Label set."""
     image_size: int = 160
     """Side of the input in pixels."""
@@ -77,7 +77,7 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     console.info(f"{machine()}; commit {commit()}; {settings}")
     results = {recipe: [_result(recipe, settings, seed) for seed in settings.seeds] for recipe in settings.recipes}
-    labels, seeds = LABEL_SETS[settings.labels], ", ".join(map(str, settings.seeds))
+    labels, seeds = label_set(settings.labels), ", ".join(map(str, settings.seeds))
     _print(f"AUC out of fold, mean of seeds {seeds}", results, labels)
     if settings.holdout:
         holdout = {recipe: [_holdout(recipe, settings, seed) for seed in settings.seeds] for recipe in settings.recipes}
@@ -129,7 +129,7 @@ def _scripted(recipe: str, settings: Settings, seed: int) -> pd.DataFrame:
 
 def _over_folds(script: Script, settings: Settings, seed: int) -> pd.DataFrame:
     """Train on the folds that the program makes of the same data and seed."""
-    dataset, labels = load_dataset(settings.data), LABEL_SETS[settings.labels]
+    dataset, labels = load_dataset(settings.data), label_set(settings.labels)
     manifest = dataset.manifest
     folds = make_folds(manifest, labels, settings.folds, seed).set_index("image_id")["fold"]
     fold_of = manifest["image_id"].map(folds)

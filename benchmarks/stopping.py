@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run
-from melanoma_dist.config.label_sets import LABEL_SETS, LabelSet
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, Schedule, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import HEADLINE, make_folds
@@ -52,7 +52,7 @@ class Settings:
     """ImageNet weights of the backbone."""
     backbone: str = "tf_efficientnet_lite0"
     """Backbone that the weights are of."""
-    labels: LabelSet = "isic2017"
+    labels: str = "isic2017"
     """Label set."""
     image_size: int = 64
     """Side of the input in pixels."""
@@ -86,7 +86,7 @@ def main() -> None:
     """Train what is not trained yet, then print the table."""
     settings = tyro.cli(Settings, description=__doc__)
     console.info(f"{machine()}; commit {commit()}; {settings}")
-    labels = LABEL_SETS[settings.labels]
+    labels = label_set(settings.labels)
     curves = [_curve(settings, fold) for fold in range(settings.folds)]
     results = {
         name: np.array([_held_out(curve, labels, choose) for curve in curves]) for name, choose in _CRITERIA.items()
@@ -121,7 +121,7 @@ def _config(settings: Settings) -> RunConfig:
 
 
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, fold: int, path: Path) -> None:
-    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
+    folds = make_folds(dataset.manifest, label_set(config.data.labels), config.data.folds, config.seed)
     open_run(folder, config, folds)
     results: list[Predictions] = []
     validate = ClassificationTask.validate

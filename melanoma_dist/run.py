@@ -14,12 +14,13 @@ from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
 from melanoma_dist.artifacts.summary import RunSummary, read_summary
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import LABEL_SETS, check_label_set
+from melanoma_dist.data.labels import check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_table
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
@@ -88,7 +89,7 @@ def open_data(config: RunConfig) -> Dataset:
 
 def plan_folds(config: RunConfig, dataset: Dataset) -> pd.DataFrame:
     """The folds of a configuration (``image_id, group, fold``), checked. Raises ConfigError or DataError."""
-    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
+    folds = make_folds(dataset.manifest, label_set(config.data.labels), config.data.folds, config.seed)
     require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
     check_batch(config, folds)
     return folds
@@ -125,7 +126,7 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
         console.info(text)
     if dataset.synthetic:
         console.info(SYNTHETIC)
-    labels = LABEL_SETS[config.data.labels]
+    labels = label_set(config.data.labels)
     console.table(
         "Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels)
     )
@@ -273,7 +274,7 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     with console.phase("building the model"):
-        model = build_classifier(config.model, size, len(LABEL_SETS[config.data.labels]), config.seed)
+        model = build_classifier(config.model, size, len(label_set(config.data.labels)), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
     console.info(
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "

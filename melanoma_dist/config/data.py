@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from melanoma_dist.config.address import split_address
-from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.places import PREPARED, RAW
 from melanoma_dist.config.rules import between, check, expand_home
 from melanoma_dist.errors import ConfigError
@@ -59,7 +59,8 @@ class PrepareConfig:
     """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years, and the names
     of data sources of your own."""
     source: tuple[Path, ...] = ()
-    """Further collections, each described by a YAML file. `data describe TABLE` proposes one."""
+    """Further collections, each described by a YAML file, which `data describe TABLE` proposes; or isic2020, which is
+    built in."""
     images: Path | None = None
     """Folder of your own images, for --table. Replaces --raw."""
     table: Path | None = None
@@ -145,9 +146,9 @@ class AuditConfig:
     data: str | None = None
     """A prepared folder, its URL (s3://, gs://; a copy is stored), or demo: synthetic images, drawn on first use.
     Default: MELANOMA_DIST_DATA, else data/prepared."""
-    labels: LabelSet | Literal["largest"] = "largest"
-    """Label set of the folds to check, such as isic2019 (8 labels) or melanoma (MEL), or the largest that the data
-    supports."""
+    labels: str = "largest"
+    """Label set of the folds to check, such as isic2019 (8 labels), melanoma (MEL) or MEL,NV, or the largest named one
+    that the data supports."""
     folds: int = 5
     """Number of cross-validation folds to check, 2 to 20."""
     seed: int = 0
@@ -157,6 +158,8 @@ class AuditConfig:
     Default: DATA-audit.html beside the data folder, or in the current folder if that one cannot be written."""
 
     def __post_init__(self) -> None:
+        if self.labels != "largest":
+            label_set(self.labels)
         between(self, "folds", 2, 20)
         between(self, "seed", 0, _MOST_SEED)
         expand_home(self, "data", "html")

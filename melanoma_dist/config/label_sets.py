@@ -1,8 +1,10 @@
-"""The label sets that a training can predict: the one place to add one."""
+"""The label sets that a training can predict: those with a name, and any list of labels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import re
+
+from melanoma_dist.errors import ConfigError, nearest
 
 NAMES = {
     "MEL": "melanoma",
@@ -31,8 +33,21 @@ LABEL_SETS: dict[str, tuple[str, ...]] = {
 }
 """The outputs of a model by the name of ``--labels``."""
 
-# The command line offers exactly these names; a type checker cannot follow a literal that is computed.
-if TYPE_CHECKING:
-    LabelSet = str
-else:
-    LabelSet = Literal[tuple(LABEL_SETS)]
+LABEL_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,19}")
+"""The name of a label: capital letters, digits and ``_``."""
+
+
+def label_set(name: str) -> tuple[str, ...]:
+    """The labels of ``--labels``: a named set, or labels with commas between them. Raises ConfigError for others."""
+    labels = LABEL_SETS.get(name) or tuple(name.split(","))
+    if not all(map(LABEL_NAME.fullmatch, labels)):
+        known = ", ".join(LABEL_SETS)
+        rule = f"must be one of {known}, or labels in capitals such as MEL,NV"
+        raise ConfigError.of("labels", name, rule, f"Nearest: {nearest(name, LABEL_SETS) or known}.")
+    if len(set(labels)) < len(labels):
+        raise ConfigError.of("labels", name, "names a label twice", "Remove one.")
+    if HEADLINE not in labels:
+        raise ConfigError.of(
+            "labels", name, f"has no {HEADLINE}, whose AUC chooses epochs", f"Add {HEADLINE} to the set."
+        )
+    return labels

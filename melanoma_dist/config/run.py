@@ -20,7 +20,7 @@ from tyro.conf import arg
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
 from melanoma_dist.config.weights import find_weights
 
@@ -49,13 +49,15 @@ class DataConfig:
     data: str | None = None
     """Prepared data set: a folder from `data prepare`, its URL (s3://, gs://), or `demo` for synthetic images.
     Default: MELANOMA_DIST_DATA, else data/prepared."""
-    labels: LabelSet = "isic2019"
-    """Label set, such as isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL)."""
+    labels: str = "isic2019"
+    """Label set, such as isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL), or labels with
+    commas, such as MEL,NV,OTHER."""
     folds: int = 5
     """Cross-validation folds, 2 to 20. All images of a lesion are in one fold."""
 
     def __post_init__(self) -> None:
         expand_home(self, "data")
+        label_set(self.labels)
         between(self, "folds", 2, 20)
         check_url("data", self.data)
 

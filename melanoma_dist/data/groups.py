@@ -7,13 +7,14 @@ connected components of the joins.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from melanoma_dist.data.labels import LABEL_COLUMNS, targets
+from melanoma_dist.data.labels import label_columns, targets
 
 TRAIN = "train"
 HOLDOUT = "holdout"
@@ -21,7 +22,7 @@ HOLDOUT = "holdout"
 EXCLUDED = "excluded: "
 """Prefix of the split of a training image whose group has an image in a holdout."""
 
-LESION, PATIENT, BYTES, NEAR = "lesion", "patient", "same bytes", "near-duplicate"
+LESION, PATIENT, LISTED, BYTES, NEAR = "lesion", "patient", "listed copy", "same bytes", "near-duplicate"
 """The reasons of joins."""
 
 
@@ -37,6 +38,12 @@ def join_same(table: pd.DataFrame, key: str, reason: str) -> pd.DataFrame:
         {"image_id": first.loc[others.index], "other_id": others["image_id"], "reason": reason, "evidence": others[key]}
     )
     return joins.sort_values(["image_id", "other_id"], ignore_index=True)
+
+
+def join_pairs(pairs: Sequence[tuple[str, str]], evidence: str) -> pd.DataFrame:
+    """Join pairs of image ids that a collection lists as copies. Columns as of `join_same`."""
+    rows = [(*sorted(pair), LISTED, evidence) for pair in sorted(set(pairs))]
+    return pd.DataFrame(rows, columns=["image_id", "other_id", "reason", "evidence"], dtype="str")
 
 
 def group_images(image_ids: pd.Series[str], joins: pd.DataFrame) -> pd.Series[str]:
@@ -77,7 +84,7 @@ def hold_out_share(table: pd.DataFrame, share: float, seed: int) -> pd.Series[st
     held out: file order has no influence, and a group added later moves few others.
     """
     pool = table[table["selected"] & (table["split"] == TRAIN)]
-    truth = pd.DataFrame(targets(pool, LABEL_COLUMNS), index=pool["group"]).fillna(-1).astype(int)
+    truth = pd.DataFrame(targets(pool, label_columns(pool)), index=pool["group"]).fillna(-1).astype(int)
     strata = truth.groupby(level=0).max().astype(str).agg("".join, axis=1)
     draws = strata.index.map(lambda group: hashlib.sha256(f"{seed} {group}".encode()).hexdigest())
     order = pd.DataFrame({"stratum": strata, "draw": draws}, index=strata.index).groupby("stratum")["draw"].rank()

@@ -13,29 +13,41 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.config.label_sets import DIAGNOSES as DIAGNOSES
-from melanoma_dist.config.label_sets import HEADLINE
+from melanoma_dist.config.label_sets import LABEL_NAME, label_set
 from melanoma_dist.config.label_sets import LABEL_SETS as LABEL_SETS
-from melanoma_dist.errors import ConfigError, DataError, nearest
+from melanoma_dist.errors import DataError
 
 LABEL_COLUMNS = (*DIAGNOSES, "AKIEC")
-"""The label columns of a manifest. AKIEC, a class of 2018, means AK or SCC and may be known where both are not."""
+"""The label columns of every manifest. AKIEC, a class of 2018, means AK or SCC and may be known where both are not."""
 
 TRUE = "_true"
 """Suffix of the columns that hold the truth of a label, beside the column of its probability."""
 
 
+def further_labels(table: pd.DataFrame) -> tuple[str, ...]:
+    """The labels that collections of a user name beside `LABEL_COLUMNS`: all other columns in capitals, sorted."""
+    return tuple(sorted(name for name in map(str, table) if LABEL_NAME.fullmatch(name) and name not in LABEL_COLUMNS))
+
+
+def label_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    """All label columns of a manifest."""
+    return (*LABEL_COLUMNS, *further_labels(table))
+
+
 def targets(manifest: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
-    """The labels of every row, float32 [rows, labels]: 1, 0, or NaN for unknown."""
-    return manifest[list(labels)].to_numpy(dtype=np.float32)
+    """The labels of every row, float32 [rows, labels]: 1, 0, or NaN for unknown, as labels are without a column."""
+    return manifest.reindex(columns=list(labels)).to_numpy(dtype=np.float32)
 
 
 def known_labels(row: pd.Series[Any]) -> str:
     """The labels that an image of the manifest has, for people."""
-    return " ".join(label for label in LABEL_COLUMNS if row[label] == 1) or "no known label"
+    names = [str(name) for name in row.index if LABEL_NAME.fullmatch(str(name))]
+    return " ".join(name for name in names if row[name] == 1) or "no known label"
 
 
-def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = LABEL_COLUMNS) -> pd.DataFrame:
-    """The number of ``positive``, ``negative`` and ``unknown`` images, one row per label."""
+def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The number of ``positive``, ``negative`` and ``unknown`` images, one row per label, by default of all."""
+    labels = labels or label_columns(manifest)
     values = targets(manifest, labels)
     counts = {"positive": values == 1, "negative": values == 0, "unknown": np.isnan(values)}
     return pd.DataFrame({name: hits.sum(axis=0) for name, hits in counts.items()}, index=list(labels))
@@ -43,9 +55,10 @@ def label_counts(manifest: pd.DataFrame, labels: tuple[str, ...] = LABEL_COLUMNS
 
 def has_two_diagnoses(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Rows with more than one diagnosis, bool [rows]."""
-    diagnosed = targets(table, DIAGNOSES) == 1
+    diagnoses = (*DIAGNOSES, *further_labels(table))
+    diagnosed = targets(table, diagnoses) == 1
     # AKIEC beside one of the six others contradicts it, even where AK and SCC are unknown.
-    others = diagnosed & ~np.isin(DIAGNOSES, ("AK", "SCC"))
+    others = diagnosed & ~np.isin(diagnoses, ("AK", "SCC"))
     wrong: npt.NDArray[np.bool_] = (diagnosed.sum(axis=1) > 1) | (others.any(axis=1) & (table["AKIEC"] == 1).to_numpy())
     return wrong
 
@@ -65,19 +78,16 @@ def supported_label_sets(manifest: pd.DataFrame) -> list[str]:
 def check_label_set(manifest: pd.DataFrame, name: str) -> None:
     """Refuse a label set that cannot be learned from ``manifest``.
 
-    Raises ConfigError for an unknown name or a set without melanoma, and DataError if a label of the set has no
-    positive or no negative image.
+    Raises ConfigError for a name that `label_set` refuses, and DataError if a label of the set has no positive or no
+    negative image.
     """
-    if name not in LABEL_SETS:
-        known = ", ".join(LABEL_SETS)
-        raise ConfigError.of(
-            "labels", name, f"must be one of {known}", f"Nearest: {nearest(name, LABEL_SETS) or known}."
+    labels = label_set(name)
+    if unknown := [label for label in labels if label not in manifest]:
+        raise DataError(
+            f"--labels {name}: {', '.join(unknown)}: this data set has no such label. "
+            f"Its labels: {', '.join(label_columns(manifest))}."
         )
-    if HEADLINE not in LABEL_SETS[name]:
-        raise ConfigError.of(
-            "labels", name, f"has no {HEADLINE}, whose AUC chooses epochs", f"Add {HEADLINE} to the set."
-        )
-    missing = _unlearnable(manifest, LABEL_SETS[name])
+    missing = _unlearnable(manifest, labels)
     if not missing:
         return
     counts = label_counts(manifest, missing)

@@ -13,6 +13,7 @@ last: a folder without it is unfinished.
     lesion_id      str?     from the collection's tables
     patient_id     str?     from the collection's tables; the column exists only if a collection knows patients
     MEL ... AKIEC  float32  1, 0, or NaN for unknown: `labels.LABEL_COLUMNS`
+    ECZEMA ...     float32  the same for further labels that a collection of the user names: columns in capitals
     width, height  int32    pixels as prepared; source_width, source_height: as delivered
     source         str      its file, relative to the raw folder; source_sha256 of the file's bytes
     perceptual_hash str     difference hash of the prepared image, 64 hexadecimal digits: copies differ in few bits
@@ -37,9 +38,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.config.places import NO_DATA
-from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.labels import LABEL_COLUMNS, further_labels
 from melanoma_dist.data.schema import (
     AGAIN,
+    FLOAT_OR_BLANK,
     JOINS_RULES,
     MANIFEST_RULES,
     MISSING_RULES,
@@ -141,7 +143,7 @@ def fingerprint(manifest: pd.DataFrame, size: int) -> str:
     for name in (*_TEXT, *(name for name in OPTIONAL if name in table)):
         texts = [None if pd.isna(value) else str(value) for value in table[name]]
         digest.update(json.dumps([name, texts]).encode())
-    for name, dtype in _NUMBERS.items():
+    for name, dtype in (_NUMBERS | dict.fromkeys(further_labels(table), "<f4")).items():
         values = table[name].to_numpy(dtype=dtype)
         # NaN has many bit patterns: hash one of them for all.
         digest.update(name.encode() + np.where(np.isnan(values), np.nan, values).astype(dtype).tobytes())
@@ -276,7 +278,8 @@ def _read_manifest(folder: Path) -> pd.DataFrame:
         manifest = read_parquet(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Copy it again, or: {AGAIN}") from error
-    check_columns(path, manifest, MANIFEST_RULES | {n: rule for n, rule in OPTIONAL_RULES.items() if n in manifest})
+    optional = OPTIONAL_RULES | dict.fromkeys(further_labels(manifest), FLOAT_OR_BLANK)
+    check_columns(path, manifest, MANIFEST_RULES | {name: rule for name, rule in optional.items() if name in manifest})
     if not manifest["image_id"].is_monotonic_increasing or not manifest["image_id"].is_unique:
         raise DataError(f"{path}: image ids must be unique and sorted. {AGAIN}")
     no_mask = (manifest[["mask_offset", "mask_length", "mask_crc32"]] < 0).sum(axis=1)

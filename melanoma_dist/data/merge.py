@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.data.groups import TRAIN
-from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.labels import label_columns
 from melanoma_dist.data.sources.source import Collection
 from melanoma_dist.errors import DataError
 
@@ -85,7 +85,7 @@ def _records(collections: Sequence[Collection]) -> pd.DataFrame:
 
 def _labels(records: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
     """The labels by image id, float32 [images, labels]. NaN, unknown, contradicts nothing."""
-    columns = list(LABEL_COLUMNS)
+    columns = list(label_columns(records))
     same = records.groupby("image_id", sort=True)[columns]
     merged = same.max()
     differ = merged > same.min()
@@ -99,10 +99,10 @@ def _labels(records: pd.DataFrame, conflicts: Conflicts) -> pd.DataFrame:
 
 
 def _contradictions(records: pd.DataFrame, wrong: pd.Index[str]) -> str:
-    lines = []
+    lines, columns = [], label_columns(records)
     for image_id, rows in records[records["image_id"].isin(wrong[:_SHOWN])].groupby("image_id"):
         labels = [
-            f"{row['collection']} says {' '.join(label for label in LABEL_COLUMNS if row[label] == 1) or 'none'}"
+            f"{row['collection']} says {' '.join(label for label in columns if row[label] == 1) or 'none'}"
             for _, row in rows.iterrows()
         ]
         lines.append(f"{image_id}: {', '.join(labels)}")

@@ -17,6 +17,7 @@ from melanoma_dist import console
 from melanoma_dist.data import groups, manifest, summary
 from melanoma_dist.data.duplicates import as_joins, near_duplicates
 from melanoma_dist.data.journal import open_journal
+from melanoma_dist.data.labels import further_labels
 from melanoma_dist.data.manifest import Dataset, load_dataset, read_description, read_side_table
 from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
 from melanoma_dist.data.output import output_folder, remove_unfinished
@@ -140,6 +141,8 @@ def _digest(request: Request, inputs: Inputs) -> str:
     digest.update(inputs.table.rename(columns={"selected": "wanted"}).to_csv(index=False).encode())
     for column in _joining(inputs.collections):
         digest.update(known_values(inputs.collections, column).to_csv(index=False).encode())
+    for each in inputs.collections:
+        digest.update(repr(each.duplicates).encode() if each.duplicates else b"")
     for job in inputs.jobs:
         for path in (*job.files, *([job.mask] if job.mask else [])):
             status = path.stat()
@@ -241,7 +244,9 @@ def _joining(collections: list[Collection]) -> dict[str, str]:
 def _table_joins(collections: list[Collection]) -> pd.DataFrame:
     """The joins that the tables give."""
     reasons = _joining(collections).items()
-    return pd.concat([groups.join_same(known_values(collections, key), key, reason) for key, reason in reasons])
+    same = [groups.join_same(known_values(collections, key), key, reason) for key, reason in reasons]
+    listed = [groups.join_pairs(each.duplicates, each.name) for each in collections if each.duplicates]
+    return pd.concat([*same, *listed])
 
 
 def _grouped(request: Request, inputs: Inputs, joins: pd.DataFrame) -> pd.DataFrame:
@@ -259,4 +264,5 @@ def _manifest(table: pd.DataFrame, photos: pd.DataFrame) -> pd.DataFrame:
     images = table.merge(photos, on="image_id", how="inner", validate="one_to_one")
     sizes = dict.fromkeys(("width", "height", "source_width", "source_height"), "int32")
     offsets = dict.fromkeys(("offset", "length", "crc32", "mask_offset", "mask_length", "mask_crc32"), "int64")
-    return images.astype(sizes | offsets)[[*manifest.COLUMNS, *(name for name in manifest.OPTIONAL if name in images)]]
+    optional = [name for name in manifest.OPTIONAL if name in images]
+    return images.astype(sizes | offsets)[[*manifest.COLUMNS, *optional, *further_labels(images)]]

@@ -97,7 +97,7 @@ def read_table(path: Path, ids: IdColumn, columns: tuple[str, ...], problems: Pr
 
     Further columns and empty rows are ignored. Rows with a wrong or repeated id are problems and left out.
     """
-    rows = _rows(path, (ids.name, *columns), problems)
+    rows = read_fields(path, (ids.name, *columns), problems)
     records: list[tuple[int | str, ...]] = []
     image_ids: set[str] = set()
     file_names = 0
@@ -105,7 +105,7 @@ def read_table(path: Path, ids: IdColumn, columns: tuple[str, ...], problems: Pr
         if strange := next((value for value in values if not value.isprintable()), None):
             problems.add(path, line, "row", strange, "contains a character that is not printable")
             continue
-        name = next((entry[: -len(each)] for each in SUFFIXES if entry.lower().endswith(each)), entry)
+        name = without_suffix(entry)
         file_names += name != entry
         image_id = ids.parse(name)
         if image_id is None:
@@ -120,7 +120,12 @@ def read_table(path: Path, ids: IdColumn, columns: tuple[str, ...], problems: Pr
     return pd.DataFrame(records, columns=["line", "image_id", "entry", *columns])
 
 
-def _rows(path: Path, needed: tuple[str, ...], problems: Problems) -> list[tuple[int, list[str]]]:
+def without_suffix(entry: str) -> str:
+    """A file name without the suffix of a photograph."""
+    return next((entry[: -len(each)] for each in SUFFIXES if entry.lower().endswith(each)), entry)
+
+
+def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list[tuple[int, list[str]]]:
     """The needed fields of each row of a table that is not empty, with its line; none if the table is unusable."""
     try:
         rows, delimiter = read_rows(path, strict=True)

@@ -14,8 +14,9 @@ from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.data.labels import LABEL_SETS, targets
+from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
@@ -40,7 +41,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
 
     ``seconds`` is what the command took. Raises DataError unless each image was predicted once, by the right fold.
     """
-    labels = LABEL_SETS[config.data.labels]
+    labels = label_set(config.data.labels)
     about = dataset.manifest.set_index("image_id")
     tables = [_collect(place, config, folds, about) for _, place in trainings(config, folder)]
     table = tables[0]
@@ -78,7 +79,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
 
 def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
     """Merge and check the predictions of one training's folds, and write them as one table."""
-    labels = LABEL_SETS[config.data.labels]
+    labels = label_set(config.data.labels)
     parts = [read_predictions(place / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
     table = with_calibrated(out_of_fold(parts, folds), labels)
     check_truth(table, targets(about.loc[table["image_id"]], labels), labels)

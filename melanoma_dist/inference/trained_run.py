@@ -15,11 +15,11 @@ from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.run import GEOMETRY, RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
-from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError, UserError
 from melanoma_dist.inference.images import Images
@@ -69,7 +69,7 @@ class TrainedRun:
     @property
     def labels(self) -> tuple[str, ...]:
         """What its models answer."""
-        return LABEL_SETS[self.config.data.labels]
+        return label_set(self.config.data.labels)
 
     @property
     def fingerprint(self) -> str:

@@ -18,8 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 from melanoma_dist.artifacts.features import FeatureSpace, write_features
 from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.data.folds import HEADLINE
-from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
 from melanoma_dist.models.classifier import Classifier, build_classifier
@@ -48,7 +48,7 @@ class ClassificationTask:
 
     def __init__(self, unit: Unit, world: World, report: Report, corrupt: Collection[str] = ()) -> None:
         """See ``build_task``. Raises DataError for another data set than the run was planned with."""
-        self._unit, self._world, self._labels = unit, world, LABEL_SETS[unit.config.data.labels]
+        self._unit, self._world, self._labels = unit, world, label_set(unit.config.data.labels)
         self._report = report
 
         def note(text: str) -> None:

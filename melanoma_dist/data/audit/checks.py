@@ -14,7 +14,7 @@ import pandas as pd
 from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
-from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses, targets
+from melanoma_dist.data.labels import contradicts_akiec, has_two_diagnoses, label_columns, targets
 from melanoma_dist.data.manifest import Dataset, official_holdouts
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.data.shards import ShardReader
@@ -168,7 +168,7 @@ def _separated_joins(images: pd.DataFrame, joins: pd.DataFrame) -> Iterable[str]
 
 
 def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
-    for label in LABEL_COLUMNS:
+    for label in label_columns(images):
         values = images[label]
         wrong = images["image_id"][values.notna() & ~values.isin([0, 1])]
         if len(wrong):

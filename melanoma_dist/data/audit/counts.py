@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.data.groups import BYTES, LESION, NEAR, PATIENT
-from melanoma_dist.data.labels import LABEL_COLUMNS, label_counts, targets
+from melanoma_dist.data.groups import BYTES, LESION, LISTED, NEAR, PATIENT
+from melanoma_dist.data.labels import label_columns, label_counts, targets
 from melanoma_dist.data.tables import VOCABULARY
 
 _UNKNOWN = "unknown"
@@ -67,7 +67,8 @@ def splits(images: pd.DataFrame) -> CountTable:
         for (names, split), part in images.groupby(["years", "split"])
     ]
     together = ("together", len(images), images["group"].nunique(), *_positives(images))
-    return CountTable("Positives by year, split and label", ("", "images", "groups", *LABEL_COLUMNS), [*rows, together])
+    header = ("", "images", "groups", *label_columns(images))
+    return CountTable("Positives by year, split and label", header, [*rows, together])
 
 
 def labels(images: pd.DataFrame) -> CountTable:
@@ -99,9 +100,9 @@ def joins_within(images: pd.DataFrame, joins: pd.DataFrame) -> pd.DataFrame:
 def reasons(present: pd.DataFrame) -> CountTable:
     """Joined pairs and rejected look-alikes, by reason."""
     rows = []
-    for reason in (LESION, PATIENT, BYTES, NEAR):
+    for reason in (LESION, PATIENT, LISTED, BYTES, NEAR):
         pairs = present.loc[present["reason"] == reason, "joined"]
-        if len(pairs) or reason != PATIENT:  # most collections do not know patients
+        if len(pairs) or reason not in (PATIENT, LISTED):  # which most collections do not know
             rows.append((reason, int(pairs.sum()), int((~pairs).sum())))
     return CountTable("Joins between images of the data set", ("reason", "joined", "rejected"), rows)
 
@@ -148,5 +149,6 @@ def _by_label(
     return CountTable(title, ("", "images", *label_set), rows)
 
 
-def _positives(images: pd.DataFrame, label_set: Iterable[str] = LABEL_COLUMNS) -> list[int]:
-    return [int(count) for count in np.sum(targets(images, tuple(label_set)) == 1, axis=0)]
+def _positives(images: pd.DataFrame, label_set: Iterable[str] = ()) -> list[int]:
+    columns = tuple(label_set) or label_columns(images)
+    return [int(count) for count in np.sum(targets(images, columns) == 1, axis=0)]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.config.data import AuditConfig
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.places import find_data
 from melanoma_dist.data import manifest
 from melanoma_dist.data.audit import counts
@@ -16,7 +17,7 @@ from melanoma_dist.data.audit.counts import CountTable
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import LESION, PATIENT
-from melanoma_dist.data.labels import LABEL_SETS, check_label_set, supported_label_sets
+from melanoma_dist.data.labels import check_label_set, supported_label_sets
 from melanoma_dist.data.manifest import Dataset, Description, read_description, read_side_table
 from melanoma_dist.errors import UserError
 
@@ -94,7 +95,7 @@ def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable]
     name = "folds can be made"
     try:
         check_label_set(images, request.labels)
-        labels = LABEL_SETS[request.labels]
+        labels = label_set(request.labels)
         folds = make_folds(images, labels, request.folds, request.seed)
     except UserError as error:
         return [], [Check(name, (str(error),), remedy="")]

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.inspection import SYNTHETIC, Inspection
 from melanoma_dist.data.duplicates import MIN_CORRELATION
-from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
+from melanoma_dist.data.labels import label_columns
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
@@ -99,7 +100,7 @@ def _render(inspection: Inspection) -> str:
         sheets=list(_sheets(images, album, inspection.request.seed)),
         metadata=[
             _table(counts.sizes(images)),
-            *(_shaded(table) for table in counts.metadata(images, LABEL_SETS[inspection.request.labels])),
+            *(_shaded(table) for table in counts.metadata(images, label_set(inspection.request.labels))),
         ],
     )
 
@@ -121,7 +122,7 @@ class _Album:
         small.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
         small.save(file, "JPEG", quality=_QUALITY, optimize=True)
-        diagnosis = " ".join(label for label in LABEL_COLUMNS if row[label] == 1)
+        diagnosis = " ".join(label for label in label_columns(self.images) if row[label] == 1)
         return Picture(
             image_id,
             "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
@@ -168,7 +169,7 @@ def _pairs(joins: pd.DataFrame, album: _Album) -> Pairs:
 
 
 def _sheets(images: pd.DataFrame, album: _Album, seed: int) -> Iterator[Sheet]:
-    for label in LABEL_COLUMNS:
+    for label in label_columns(images):
         positive = images[images[label] == 1]
         chosen = positive.sample(min(_SHEET, len(positive)), random_state=seed)["image_id"].sort_values()
         yield Sheet(label, len(positive), [album.picture(image_id) for image_id in chosen])

@@ -17,7 +17,7 @@ from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
 from melanoma_dist.data.sources.description import MEANINGS, NONE, NOT, UNKNOWN, SourceDescription
 from melanoma_dist.data.sources.isic import base_id
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection
-from melanoma_dist.data.tables import Column, IdColumn, Problems, read_metadata, read_table
+from melanoma_dist.data.tables import Column, IdColumn, Problems, read_fields, read_metadata, read_table, without_suffix
 from melanoma_dist.errors import DataError
 
 _METADATA: dict[str, Column] = {
@@ -71,10 +71,12 @@ class DescribedSource:
         table = read_table(path, ids, (*roles, *by_column), problems)
         metadata = {_METADATA[role]: name for role, name in about.columns.items() if role in _METADATA}
         facts = read_metadata(path, ids, metadata, problems, about.words)
+        duplicates = self._duplicates(raw, set(table["image_id"]), problems)
         labels = self._labels_by_column(path, table, problems) if by_column else self._labels(path, table, problems)
         records = pd.concat([table[["image_id"]], labels], axis=1).merge(facts, on="image_id", how="left")
         records["split"] = self._splits(table)
-        records = records.reindex(columns=list(RECORD_COLUMNS))
+        own = about.label_columns[len(LABEL_COLUMNS) :]
+        records = records.reindex(columns=[*RECORD_COLUMNS, *own])
         return Collection(
             self.name,
             records,
@@ -83,15 +85,32 @@ class DescribedSource:
             remarks=tuple(self._remarks(raw, path)),
             selected=selected,
             gaps=tuple(self._gaps(path, records)),
+            duplicates=duplicates,
             own_ids=not about.archive,
         )
 
     def _table(self, raw: RawFolder) -> Path | None:
-        path = raw.folder / self.description.table
-        if path.is_file():
-            return path
-        table = raw.table(Path(self.description.table).stem, (), [])
-        return table.path if table else None
+        return _find_table(raw, self.description.table)
+
+    def _duplicates(self, raw: RawFolder, image_ids: set[str], problems: Problems) -> tuple[tuple[str, str], ...]:
+        """The pairs of the list of copies, between images of this table. Raises DataError if the list is missing."""
+        about = self.description.duplicates
+        if not about:
+            return ()
+        path = _find_table(raw, about["table"])
+        if path is None:
+            raise DataError(
+                f"collection {self.name}: there is no list of copies {about['table']} in --raw {raw.folder}. "
+                "Put it there, or copy the description without `duplicates`."
+            )
+        pairs = []
+        for line, entries in read_fields(path, (about["first"], about["second"]), problems):
+            one, other = (self._image_id(without_suffix(entry)) for entry in entries)
+            if one is None or other is None:
+                problems.add(path, line, "row", ",".join(entries), "must be two image ids")
+            elif {one, other} <= image_ids and one != other:
+                pairs.append((one, other))
+        return tuple(pairs)
 
     def _image_id(self, text: str) -> str | None:
         """The id in a table's entry, or of a file's name without suffix; entries may have folders before the name."""
@@ -109,11 +128,12 @@ class DescribedSource:
         for word in counts:
             problems.add(path, int(table.loc[table[column] == word, "line"].iloc[0]), column, word, rule)
         meanings = words.map(lambda word: self.description.labels.get(word, UNKNOWN))
-        return pd.DataFrame([label_values(meaning) for meaning in meanings], columns=list(LABEL_COLUMNS))
+        columns = self.description.label_columns
+        return pd.DataFrame([label_values(meaning, columns) for meaning in meanings], columns=list(columns))
 
     def _labels_by_column(self, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         """The labels by one column of 0 and 1 each. A blank is unknown."""
-        meanings = self.description.labels
+        meanings, columns = self.description.labels, self.description.label_columns
         truths = pd.DataFrame({name: table[name].map(_TRUTH) for name in meanings}, dtype="float64")
         rows = []
         for at, line in enumerate(table["line"]):
@@ -123,8 +143,11 @@ class DescribedSource:
             positive = [name for name in meanings if truths[name].iloc[at] == 1]
             if len(positive) > 1:
                 problems.add(path, line, "labels", " ".join(positive), "only one of them may be 1")
-            rows.append(label_values(meanings[positive[0]]) if positive else _negatives(meanings, truths.iloc[at]))
-        return pd.DataFrame(rows, columns=list(LABEL_COLUMNS), dtype="float64")
+            if positive:
+                rows.append(label_values(meanings[positive[0]], columns))
+            else:
+                rows.append(_negatives(meanings, truths.iloc[at], columns))
+        return pd.DataFrame(rows, columns=list(columns), dtype="float64")
 
     def _splits(self, table: pd.DataFrame) -> pd.Series[str]:
         column = self.description.columns.get("split")
@@ -190,14 +213,21 @@ class DescribedSource:
         return gaps
 
 
-def label_values(meaning: str) -> dict[str, float]:
+def _find_table(raw: RawFolder, name: str) -> Path | None:
+    """A table by its path below the raw folder, or by its name anywhere below it."""
+    path = raw.folder / name
+    table = None if path.is_file() else raw.table(Path(name).stem, (), [])
+    return path if path.is_file() else table.path if table else None
+
+
+def label_values(meaning: str, columns: tuple[str, ...] = LABEL_COLUMNS) -> dict[str, float]:
     """The value of every label, 1, 0 or NaN for unknown, of an image with a diagnosis: see `MEANINGS`."""
     if meaning == UNKNOWN:
-        return dict.fromkeys(LABEL_COLUMNS, np.nan)
+        return dict.fromkeys(columns, np.nan)
     if meaning.startswith(NOT):
         label = meaning.removeprefix(NOT)
-        return _consistent(dict.fromkeys(LABEL_COLUMNS, np.nan) | {label: 0.0})
-    values = dict.fromkeys(LABEL_COLUMNS, 0.0)
+        return _consistent(dict.fromkeys(columns, np.nan) | {label: 0.0})
+    values = dict.fromkeys(columns, 0.0)
     if meaning == "AKIEC":  # either of the two
         values |= {"AK": np.nan, "SCC": np.nan}
     elif meaning in ("AK", "SCC"):
@@ -205,10 +235,10 @@ def label_values(meaning: str) -> dict[str, float]:
     return values | ({meaning: 1.0} if meaning != NONE else {})
 
 
-def _negatives(meanings: Mapping[str, str], truths: pd.Series[float]) -> dict[str, float]:
+def _negatives(meanings: Mapping[str, str], truths: pd.Series[float], columns: tuple[str, ...]) -> dict[str, float]:
     """The labels of an image whose columns are all 0 or unknown."""
-    zeros = {meaning for name, meaning in meanings.items() if truths[name] == 0 and meaning in LABEL_COLUMNS}
-    return _consistent(dict.fromkeys(LABEL_COLUMNS, np.nan) | dict.fromkeys(zeros, 0.0))
+    zeros = {meaning for name, meaning in meanings.items() if truths[name] == 0 and meaning in columns}
+    return _consistent(dict.fromkeys(columns, np.nan) | dict.fromkeys(zeros, 0.0))
 
 
 def _consistent(values: dict[str, float]) -> dict[str, float]:

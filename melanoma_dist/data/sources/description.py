@@ -16,6 +16,7 @@ labels: {mel: MEL, nevus: NV}     # words of the label's column, or names of col
 words: {sex: {w: female}}         # other words of sex and site
 holdouts: [test]                  # values of the split's column that no fold trains on
 masks: {folder: masks, suffix: _mask}
+duplicates: {table: copies.csv, first: one, second: other}  # a list of copies: two columns of ids
 archive: false                    # true if the ids are those of the ISIC Archive, as in the challenges
 licence: CC BY 4.0
 citation: Who and where
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from melanoma_dist.config.label_sets import LABEL_NAME
 from melanoma_dist.config.saved import parse_yaml
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.tables import VOCABULARY
@@ -38,11 +40,18 @@ from melanoma_dist.storage.untrusted import MEBIBYTE, read_text
 
 NONE, UNKNOWN, NOT = "none", "unknown", "not "
 """Meanings of a word beside a label: another diagnosis than all labels; no diagnosis; another one than a label."""
-MEANINGS = f"one of {' '.join(LABEL_COLUMNS)}, or `not LABEL`, `{NONE}` (another diagnosis), `{UNKNOWN}`"
+MEANINGS = (
+    f"one of {' '.join(LABEL_COLUMNS)} or a label of your own in capitals, or `not LABEL`, `{NONE}` (another "
+    f"diagnosis), `{UNKNOWN}`"
+)
+CHOOSE = "CHOOSE"
+"""What a proposal has for a word that it does not understand."""
 COLUMNS = ("id", "label", "lesion", "patient", "age", "sex", "site", "split")
 """The roles of columns."""
 COUNTS = ("images", "lesions", "patients")
 
+BUILT_IN = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+"""The descriptions of public collections that come with the program, by name."""
 _MAX_BYTES = MEBIBYTE // 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _NAME_RULE = "must be 1 to 40 letters, digits, '-' and '_', and begin with a letter or digit"
@@ -63,15 +72,26 @@ class SourceDescription:
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     holdouts: tuple[str, ...] = ()
     masks: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     archive: bool = False
     year: int = 0
     licence: str = ""
     citation: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of labels: those of every manifest, and the description's own."""
+        named = {meaning.removeprefix(NOT) for meaning in self.labels.values()} - {NONE, UNKNOWN, *LABEL_COLUMNS}
+        return (*LABEL_COLUMNS, *sorted(named))
+
 
 def read_description(path: Path) -> SourceDescription:
-    """Read a description. Raises DataError, with file, field, value, rule and remedy, for anything wrong in it."""
+    """Read a description, or the built-in one of that name (`BUILT_IN`).
+
+    Raises DataError, with file, field, value, rule and remedy, for anything wrong in it.
+    """
+    path = BUILT_IN.get(str(path), path)
     try:
         tree = parse_yaml(read_text(path, _MAX_BYTES))
     except (OSError, ValueError) as error:
@@ -100,6 +120,7 @@ def parse_description(tree: Any, place: str) -> SourceDescription:
         words=_words(content),
         holdouts=_holdouts(content, roles),
         masks=_masks(content),
+        duplicates=_duplicates(content),
         archive=content.value("archive", False, bool, "must be true or false"),
         year=content.value("year", 0, int, "must be a whole number"),
         licence=content.text("licence", default=""),
@@ -167,7 +188,8 @@ def _labels(content: _Fields) -> dict[str, str]:
     by_value = "label" in content.section("columns").tree
     for word, meaning in section.tree.items():
         label = meaning.removeprefix(NOT) if isinstance(meaning, str) else ""
-        holds = label in LABEL_COLUMNS or meaning in (NONE, UNKNOWN)
+        own = LABEL_NAME.fullmatch(label) is not None and label != CHOOSE
+        holds = own or meaning in (NONE, UNKNOWN)
         section.require(str(word), meaning, holds, f"must be {MEANINGS}", "Choose what the word means.")
         key = as_text(word)
         key = key.casefold() if by_value else key
@@ -207,6 +229,13 @@ def _masks(content: _Fields) -> dict[str, str]:
     section = content.section("masks")
     section.only(("folder", "suffix"), ("folder",) if section.tree else ())
     return {name: section.text(name, default="" if name == "suffix" else None) for name in section.tree}
+
+
+def _duplicates(content: _Fields) -> dict[str, str]:
+    section = content.section("duplicates")
+    names = ("table", "first", "second")
+    section.only(names, names if section.tree else ())
+    return {name: section.text(name) for name in section.tree}
 
 
 def _counts(content: _Fields) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from melanoma_dist.data.rows import read_rows
-from melanoma_dist.data.sources.description import MEANINGS, UNKNOWN
+from melanoma_dist.data.sources.description import CHOOSE, MEANINGS, UNKNOWN
 from melanoma_dist.data.tables import VOCABULARY
 from melanoma_dist.errors import DataError
 
@@ -120,7 +120,7 @@ def _positives(columns: Columns, others: set[str]) -> dict[str, int]:
 def _labels(words: dict[str, int]) -> Iterator[str]:
     for word, count in sorted(words.items(), key=lambda item: -item[1]):
         label = UNKNOWN if word.casefold() in ("", "unknown", "nan", "na") else _meaning(word)
-        yield f"  {_text(word)}: {label or 'CHOOSE'}  # {count} images"
+        yield f"  {_text(word)}: {label or CHOOSE}  # {count} images"
 
 
 def _meaning(word: str) -> str:

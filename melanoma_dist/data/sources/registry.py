@@ -102,7 +102,8 @@ def _with_name(collection: Collection, column: str) -> Collection:
         return collection
     files = {prefix + image_id: paths for image_id, paths in collection.files.items()}
     masks = {prefix + image_id: path for image_id, path in collection.masks.items()}
-    return replace(collection, files=files, masks=masks)
+    duplicates = tuple((prefix + one, prefix + other) for one, other in collection.duplicates)
+    return replace(collection, files=files, masks=masks, duplicates=duplicates)
 
 
 def _gaps(collections: Sequence[Collection]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Protocol
 import pandas as pd
 
 from melanoma_dist.data.groups import TRAIN
-from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses
+from melanoma_dist.data.labels import LABEL_COLUMNS, contradicts_akiec, has_two_diagnoses, label_columns
 from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
 from melanoma_dist.data.tables import OLDEST_YEARS, VOCABULARY, Problems
@@ -26,7 +26,8 @@ class Collection:
     name: str
     records: pd.DataFrame
     """One row per labelled image, `RECORD_COLUMNS`: image_id (unique), split ("train" or a holdout of the source), the
-    label columns (1, 0 or NaN for unknown), lesion_id, patient_id, age (years), sex, site; blank where unknown."""
+    label columns (1, 0 or NaN for unknown), lesion_id, patient_id, age (years), sex, site; blank where unknown. Further
+    columns in capitals are further labels."""
     files: Mapping[str, tuple[Path, ...]]
     """Image files by image id; several if an id has more than one file."""
     masks: Mapping[str, Path] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class Collection:
     """False if the request does not name it: then only its lesions, patients and official splits count."""
     gaps: tuple[str, ...] = ()
     """Tables that say too little about their images. They are refused unless the request accepts them."""
+    duplicates: tuple[tuple[str, str], ...] = ()
+    """Pairs of image ids that the collection's own list calls copies of one photograph."""
     own_ids: bool = False
     """Whether ids of images, lesions and patients are the collection's own: the same ids elsewhere are others."""
 
@@ -84,7 +87,7 @@ def check_collection(source: Source, collection: Collection) -> None:
 
 def _of_ids_and_labels(source: Source, collection: Collection) -> Iterator[tuple[str, list[object]]]:
     """Rules, each with what breaks it."""
-    ids, labels = collection.records["image_id"], collection.records[list(LABEL_COLUMNS)]
+    ids, labels = collection.records["image_id"], collection.records[list(label_columns(collection.records))]
     splits = {TRAIN, *source.holdouts}
     yield f"an image id must be {IMAGE_ID_RULE}", [each for each in (*ids, *collection.files) if not is_image_id(each)]
     yield "an image id must be unique", list(ids[ids.duplicated()])

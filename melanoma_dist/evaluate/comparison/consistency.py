@@ -11,8 +11,8 @@ import pandas as pd
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, SUMMARY, RunSummary
-from melanoma_dist.data.labels import LABEL_SETS
-from melanoma_dist.errors import DataError
+from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.metrics.classification import Metrics, Settings, label_metrics
 
 RECOMPUTED = ("auc", "average_precision")
@@ -24,7 +24,10 @@ def require_own_identity(folder: Path, summary: RunSummary) -> None:
     """Raise DataError unless ``record.json`` and ``summary.json`` describe the same run."""
     record, own = folder / RECORD, summary.identity
     recorded = read_run_record(record).identity
-    labels = LABEL_SETS.get(str(own.get("data.labels")), ())
+    try:
+        labels = label_set(str(own.get("data.labels")))
+    except ConfigError:
+        labels = ()
     pairs: list[tuple[str, object, object, object]] = [
         *((key, own.get(key), recorded.get(key), record) for key in sorted({*own, *recorded})),
         ("backbone", summary.backbone, own.get("model.backbone"), "its identity"),

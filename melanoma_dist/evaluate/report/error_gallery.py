@@ -5,6 +5,7 @@ Every evaluation rewrites the report, and the images may be elsewhere by then. R
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,24 +107,27 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
         for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[HEADLINE], strict=True)):
             speaks = "against" if missed[at] else "for"
             row = int(album.rows(pd.Series([image_id]))[0])
-            picture = album.small(row)
+            picture, name = album.small(row), _file_name(image_id, row)
             evidence = None if maps is None else maps[at]
             blank = evidence is not None and not evidence.any()
-            saliency = (
-                None if evidence is None or blank else album.save(overlay(picture, evidence), f"{image_id}-saliency")
-            )
+            saliency = None if evidence is None or blank else album.save(overlay(picture, evidence), f"{name}-saliency")
             yield GalleryImage(
                 image_id,
                 fold,
                 float(probability),
                 album.diagnosis(row),
-                album.save(picture, image_id),
+                album.save(picture, name),
                 saliency,
                 speaks,
                 f"nothing in the image speaks {speaks} melanoma" if blank else why,
                 picture.width,
                 picture.height,
             )
+
+
+def _file_name(image_id: str, row: int) -> str:
+    """A name for the pictures of an image: its id, or its row where an id has spaces, dots or other scripts."""
+    return image_id if re.fullmatch(r"[\w-]+", image_id, re.ASCII) else f"row-{row}"
 
 
 def _maps(

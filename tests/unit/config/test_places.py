@@ -27,7 +27,7 @@ SECTIONS: dict[type, dict[str, Any]] = {
     ModelConfig: {},
     SweepConfig: {},
     DownloadConfig: {"years": (2017,)},
-    PrepareConfig: {"years": ("2017",)},
+    PrepareConfig: {"table": Path("table.csv"), "images": Path("images"), "map": ("word=MEL",)},
     AuditConfig: {"data": "demo"},
     EvaluateConfig: {"run": Path("run"), "holdout": "holdout"},
     CompareConfig: {"runs": (Path("one"), Path("two"))},

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.data.labels import (
     LABEL_COLUMNS,
     LABEL_SETS,
     check_label_set,
+    has_two_diagnoses,
+    label_columns,
     label_counts,
     supported_label_sets,
     targets,
@@ -67,5 +67,31 @@ def test_every_set_consists_of_label_columns() -> None:
     assert {label for labels in LABEL_SETS.values() for label in labels} <= set(LABEL_COLUMNS)
 
 
-def test_the_configuration_offers_exactly_the_label_sets() -> None:
-    assert get_args(LabelSet) == tuple(LABEL_SETS)
+def test_a_list_of_labels_is_a_set_in_its_order() -> None:
+    assert label_set("NV,MEL,OTHER_2") == ("NV", "MEL", "OTHER_2")
+    assert label_set("isic2017") == LABEL_SETS["isic2017"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NV,AK", "has no MEL, whose AUC chooses epochs. Add MEL to the set"),
+        ("MEL,MEL", "names a label twice. Remove one"),
+        ("MEL,nevus", "must be one of isic2019, .* or labels in capitals such as MEL,NV"),
+        ("", "must be one of isic2019"),
+    ],
+)
+def test_a_wrong_list_of_labels_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"--labels {name}: {message}"):
+        label_set(name)
+
+
+def test_a_further_label_counts_where_a_data_set_has_it() -> None:
+    manifest = table(MEL=[1, 0, 0]).assign(OTHER=[0.0, 1.0, np.nan])
+    assert label_columns(manifest) == (*LABEL_COLUMNS, "OTHER")
+    assert label_counts(manifest).loc["OTHER"].to_dict() == {"positive": 1, "negative": 1, "unknown": 1}
+    check_label_set(manifest, "MEL,OTHER")
+    assert np.isnan(targets(manifest.drop(columns="OTHER"), ("OTHER",))).all()
+    with pytest.raises(DataError, match=r"--labels MEL,SCAR: SCAR: this data set has no such label\. Its labels: MEL"):
+        check_label_set(manifest, "MEL,SCAR")
+    assert has_two_diagnoses(manifest.assign(OTHER=1.0)).tolist() == [True, False, False]

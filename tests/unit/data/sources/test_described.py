@@ -15,7 +15,7 @@ import yaml
 from melanoma_dist.cli import main
 from melanoma_dist.data.audit.checks import manifest_checks, require
 from melanoma_dist.data.labels import LABEL_COLUMNS
-from melanoma_dist.data.manifest import JOINS, Dataset, load_dataset, read_side_table
+from melanoma_dist.data.manifest import JOINS, Dataset, fingerprint, load_dataset, read_side_table
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.sources.described import DescribedSource, label_values
 from melanoma_dist.data.sources.description import parse_description, read_description
@@ -280,3 +280,46 @@ def test_a_proposal_for_columns_of_0_and_1(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv", "image,melanoma,scar,patient", "a,1.0,0.0,p", "b,0.0,1.0,q", "c,0.0,0.0,r")
     source = describe(tmp_path / "t.csv", lambda text: text.replace("CHOOSE", "none"))
     assert source.description.labels == {"melanoma": "MEL", "scar": "none"}
+
+
+def test_an_own_label_is_a_column_of_the_manifest_and_of_its_fingerprint(tmp_path: Path, out: Path, raw: Raw) -> None:
+    raw.image_2019(3, "MEL", lesion="L3")
+    source = clinic(raw.folder, labels={**CLINIC["labels"], "eczema": "ECZEMA"})
+    dataset = prepare(Request(raw.folder, ("2019",), sources=(source,), size=32), out)
+    images = dataset.manifest.set_index("image_id")
+    assert images["ECZEMA"].dropna().to_dict() == {"scan 1": 0.0, "scan 2.v2": 0.0, "ü-3": 1.0}
+    assert images.loc["ü-3", list(LABEL_COLUMNS)].eq(0).all()
+    assert load_dataset(out).fingerprint == dataset.fingerprint
+    other = dataset.manifest.assign(ECZEMA=0.0)
+    assert fingerprint(other, 32) != dataset.fingerprint
+    require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)))
+
+
+def test_isic_2020_is_built_in_with_its_patients_and_its_list_of_copies(raw: Raw, out: Path) -> None:
+    header = "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target"
+    rows = (
+        "ISIC_2637011,IP_1,male,45.0,head/neck,unknown,benign,0",
+        "ISIC_0015719,IP_2,female,45.0,upper extremity,melanoma,malignant,1",
+        "ISIC_0052212,IP_1,female,50.0,torso,nevus,benign,0",
+        "ISIC_0068279,IP_3,,,,solar lentigo,benign,0",
+    )
+    write_table(raw.folder / "2020/ISIC_2020_Training_GroundTruth.csv", header, *rows)
+    for row in rows:
+        write_image(raw.folder / "2020/train" / f"{row[:12]}.jpg", int(row[5:12]))
+    command = ["data", "prepare", "--source", "isic2020", "--raw", str(raw.folder), "--out", str(out)]
+    assert main(command) == 2  # without the list of copies
+    copies = ("ISIC_0015719,ISIC_0068279", "ISIC_0015719,ISIC_9999999")
+    write_table(raw.folder / "2020/ISIC_2020_Training_Duplicates.csv", "image_name_1,image_name_2", *copies)
+    assert main(command) == 2  # four images are not the official ones
+    assert main([*command, "--allow-incomplete-tables"]) == 0
+    dataset = load_dataset(out)
+    images = dataset.manifest.set_index("image_id")
+    assert images.loc["ISIC_2637011", list(LABEL_COLUMNS)].dropna().to_dict() == {"MEL": 0.0}
+    assert images[["MEL", "NV", "BKL"]].sum().to_list() == [1, 1, 1]
+    assert images.loc["ISIC_0015719", "group"] == images.loc["ISIC_0068279", "group"]
+    assert images.loc["ISIC_2637011", "group"] == images.loc["ISIC_0052212", "group"]
+    assert images["group"].nunique() == 2
+    joins = read_side_table(dataset, JOINS)
+    assert set(joins.loc[joins["joined"], "reason"]) == {"patient", "listed copy"}
+    require(manifest_checks(dataset.manifest, joins))
+    assert dataset.incomplete_tables[0].endswith("4 images, 3 patients; `counts` says 33126 images, 2056 patients.")
