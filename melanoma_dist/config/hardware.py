@@ -31,7 +31,7 @@ class HardwareConfig:
     channels_last: bool = True
     """Channels-last memory layout on GPUs."""
     compile: bool = False
-    """Compile the model with torch.compile: minutes at the start, faster steps afterwards."""
+    """Compile the repeated blocks of the backbone with torch.compile: a slow first step, faster ones afterwards."""
     cuda_graph: CudaGraph = "auto"
     """Replay each training step from a CUDA graph: auto (where one GPU trains a fold), on (an error elsewhere) or off.
     The start proves that the bits are those of the step itself; otherwise the fold trains without a graph."""

@@ -48,13 +48,15 @@ def configure_device(gpu: int | None, threads: int) -> None:
 
 def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:
     """What decides how numbers are rounded, by name. Resumed with other values, a training ends differently."""
+    compiled = "by block" if hardware.compile else False
     if world.gpu is None:
-        computed = {"device": "CPU", "decode_threads": world.threads, "compile": hardware.compile}
+        computed = {"device": "CPU", "decode_threads": world.threads, "compile": compiled}
         return {**computed, "augmentation": AUGMENTATION}
     # Replayed from a CUDA graph, steps have the same bits (train.step_graph proves it): that is not arithmetic.
-    names = ("amp", "channels_last", "compile", "sync_batchnorm")
+    names = ("amp", "channels_last", "sync_batchnorm")
     decoder = gpu_decoder(world.gpu)
-    computed = {"device": "GPU", "rates": "float32", **{name: getattr(hardware, name) for name in names}}
+    values = {name: getattr(hardware, name) for name in names}
+    computed = {"device": "GPU", "rates": "float32", "compile": compiled, **values}
     return {**computed, "augmentation": AUGMENTATION, "jpeg_decoder": decoder.name, "nvjpeg": decoder.nvjpeg}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from inspect import signature
 from typing import Any
@@ -13,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.models.backbones import TrunkModel
 from melanoma_dist.train.batch_counters import BatchCounters
+from melanoma_dist.train.compile import compile_model
 from melanoma_dist.train.fallbacks import max_micro_batches
 from melanoma_dist.train.predict import autocast, uses_amp
 from melanoma_dist.world import World
@@ -27,12 +30,20 @@ _NO_SYNC: dict[str, Any] = {
 class Gradients:
     """The gradients of one rank's model. Call ``begin`` whenever other parameters learn, then ``compute``."""
 
-    def __init__(self, model: TrunkModel, loss: nn.Module, config: RunConfig, world: World) -> None:
-        """``loss`` maps outputs and targets to a scalar sum over the known targets."""
+    def __init__(
+        self, model: TrunkModel, loss: nn.Module, config: RunConfig, world: World, note: Callable[[str], object]
+    ) -> None:
+        """``loss`` maps outputs and targets to a scalar sum over the known targets.
+
+        With ``compile``, the first ``compute`` compiles the model, and ``note`` takes how long that took.
+        """
         self._model, self._loss, self._config, self._world = model, loss, config, world
         self._amp = uses_amp(world, config.hardware)
         self._parallel: nn.Module = model
         self._warmed_up = False
+        self._note, self._to_compile = note, config.hardware.compile
+        if self._to_compile:
+            compile_model(model)
         self.counters = BatchCounters(model)
         # Equally many on all ranks, though shares may differ by one image: SyncBatchNorm synchronizes in each of them.
         self.micro_batches = min(config.optimizer.accumulate, max_micro_batches(config, world.size))
@@ -62,6 +73,7 @@ class Gradients:
 
         ``known`` is a scalar: the known labels of the global batch.
         """
+        start = time.monotonic()
         loss = torch.zeros((), dtype=torch.float64, device=images.device)
         parts = [tensor.tensor_split(self.micro_batches) for tensor in (images, targets)]
         for position, (some_images, some_targets) in enumerate(zip(*parts, strict=True), start=1):
@@ -73,6 +85,9 @@ class Gradients:
                 part = self._loss(logits, some_targets) / known
                 (part * self._world.size).backward()
             loss += part.detach()
+        if self._to_compile:
+            self._to_compile = False
+            self._note(f"compiled the model in its first step, which took {time.monotonic() - start:.0f} s")
         return loss
 
     def _wrap(self) -> nn.Module:
@@ -85,8 +100,6 @@ class Gradients:
             before = copy_buffers(self._model)
             parallel = DistributedDataParallel(self._model, device_ids=gpus, **_NO_SYNC)
             set_buffers(self._model, before)
-        if self._config.hardware.compile:
-            parallel.compile()
         return parallel
 
 

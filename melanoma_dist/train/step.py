@@ -71,9 +71,9 @@ class TrainStep:
         broadcast_buffers(self.model, world)
         self.optimizer = build_optimizer(model, config.optimizer)
         self.loss = loss.to(world.device)
-        self._gradients = Gradients(model, self.loss, config, world)
         decay = config.optimizer.ema_decay
         self.average = MovingAverage(model, decay) if decay else None
+        self._gradients = Gradients(model, self.loss, config, world, note)
         self._config, self._world = config, world
         self._amp = uses_amp(world, hardware)
         self._frozen: bool | None = None

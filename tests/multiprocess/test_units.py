@@ -186,7 +186,7 @@ def test_other_arithmetic_is_refused_by_name(data: Path, tmp_path: Path) -> None
     expected = {"device": "CPU", "decode_threads": 1, "compile": False, "augmentation": AUGMENTATION}
     assert state["arithmetic"] == expected
     other = replace(unit, config=replace(unit.config, hardware=replace(unit.config.hardware, compile=True)))
-    with pytest.raises(ResumeError, match=r"compile False then, True now\. .*--accept-changes"):
+    with pytest.raises(ResumeError, match=r"compile False then, by block now\. .*--accept-changes"):
         jobs.whole_unit(World(), other)
     with pytest.raises(
         ResumeError, match=r"decode_threads 1 then, 2 now\. Type its flags as then, or --accept-changes"
