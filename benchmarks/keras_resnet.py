@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from melanoma_dist.config.run import KERAS_BACKBONES, ModelConfig
+from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.models.backbones import build_trunk
 
 Floats = npt.NDArray[np.float32]

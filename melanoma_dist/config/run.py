@@ -22,7 +22,7 @@ from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
-from melanoma_dist.config.weights import find_weights
+from melanoma_dist.config.weights import GEOMETRY, find_weights, is_keras
 
 Augmentation = Literal["none", "light", "dermoscopy"]
 Pooling = Literal["avg", "max", "avgmax", "gem"]
@@ -34,10 +34,6 @@ Loss = Literal["bce", "focal"]
 Track = Literal["none", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
 MAX_ORIENTATIONS = 8
-KERAS_BACKBONES = ("resnet50v2", "resnet101v2", "resnet152v2")
-"""Backbones that are Keras's architectures and not timm's: `melanoma_dist.models.keras_resnet`."""
-GEOMETRY = "model.geometry"
-"""The entry of a run's identity that runs of earlier versions lack: there, the same name meant a model of timm."""
 Value = str | int | float | bool | None
 """A plain value of a field."""
 
@@ -116,10 +112,6 @@ class ModelConfig:
     def weights_file(self) -> Path | None:
         """The file of weights, None for published or random ones. Raises ConfigError if it does not exist."""
         return None if self.weights in ("imagenet", "none") else find_weights(self.weights, self.backbone)
-
-    def is_keras(self) -> bool:
-        """Whether the backbone is one of `KERAS_BACKBONES`."""
-        return self.backbone.lower().partition(".")[0] in KERAS_BACKBONES
 
     def freezes_trunk_norms(self) -> bool:
         """Whether the trunk's batch norms keep their statistics. Those of a random start fit no image."""
@@ -262,7 +254,7 @@ class RunConfig:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""
         outside = ("name", "runs", "mirror", "track", "data.data", "hardware.", "fault_tolerance.")
         inside = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
-        if self.model.is_keras():
+        if is_keras(self.model.backbone):
             inside[GEOMETRY] = "keras"
         # JSON has no infinity.
         return {key: str(value) if value == math.inf else value for key, value in inside.items()}

@@ -11,6 +11,10 @@ from tyro.conf import Positional
 from melanoma_dist.config.rules import expand_home
 from melanoma_dist.errors import ConfigError
 
+KERAS_BACKBONES = ("resnet50v2", "resnet101v2", "resnet152v2")
+"""Backbones that are Keras's architectures and not timm's: `melanoma_dist.models.keras_resnet`."""
+GEOMETRY = "model.geometry"
+"""The entry of a run's identity that runs of earlier versions lack: there, the same name meant a model of timm."""
 CONFIG = "config.json"
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _LONGEST_CONFIG = 2**20  # bytes
@@ -32,6 +36,11 @@ class FetchConfig:
         expand_home(self, "out")
         if not self.backbones:
             raise ConfigError("weights fetch: names no backbone. Type one, such as inceptionresnetv2.")
+
+
+def is_keras(backbone: str) -> bool:
+    """Whether a backbone is one of `KERAS_BACKBONES`."""
+    return backbone.lower().partition(".")[0] in KERAS_BACKBONES
 
 
 def find_weights(weights: str, backbone: str) -> Path:

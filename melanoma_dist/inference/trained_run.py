@@ -16,8 +16,9 @@ from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
 from melanoma_dist.config.label_sets import label_set
-from melanoma_dist.config.run import GEOMETRY, RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
+from melanoma_dist.config.weights import GEOMETRY, is_keras
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset
@@ -128,7 +129,7 @@ def open_trained_run(path: Path) -> TrainedRun:
 
 
 def _refuse_another_geometry(folder: RunFolder, config: RunConfig) -> None:
-    if config.model.is_keras() and GEOMETRY not in folder.identity:
+    if is_keras(config.model.backbone) and GEOMETRY not in folder.identity:
         name = config.model.backbone
         raise DataError(
             f"{folder.path}: was trained when {name} meant a model of timm. Now it means Keras's architecture, which "

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from melanoma_dist.config.run import KERAS_BACKBONES, ModelConfig
+from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.names import name_in_timm, unknown_backbone, without_weights
 from melanoma_dist.models.published import fetch_error, keras_file, require_reachable

@@ -22,7 +22,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnetv2 import PreActBottleneck, ResNetV2
 from torch import nn
 
-from melanoma_dist.config.run import KERAS_BACKBONES
+from melanoma_dist.config.weights import KERAS_BACKBONES
 
 TAG = "keras_in1k"
 _FILES = "https://storage.googleapis.com/tensorflow/keras-applications/resnet"

@@ -13,8 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from melanoma_dist.config.run import KERAS_BACKBONES
-from melanoma_dist.config.weights import find_weights
+from melanoma_dist.config.weights import KERAS_BACKBONES, find_weights
 from melanoma_dist.errors import ConfigError, nearest
 
 LITERATURE = {

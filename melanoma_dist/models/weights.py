@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import nn
 
-from melanoma_dist.config.run import KERAS_BACKBONES
-from melanoma_dist.config.weights import CONFIG, architecture_beside
+from melanoma_dist.config.weights import CONFIG, KERAS_BACKBONES, architecture_beside
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.keras_resnet import KerasResNetV2
 from melanoma_dist.models.keras_weights import SUFFIXES, read_keras

@@ -277,13 +277,11 @@ class FoldTrainer:
     def _save(self, last: bool) -> None:
         """Save a checkpoint within an epoch, at once if it is the ``last``. Every rank calls it."""
         self._train_step.check_skipped()
-        state = self.state_dict()
-        if self._artifact_writer is None:
-            return
-        if last:
-            self._artifact_writer.save_now(self._cursor, state, self._progress.best_epoch)
-        else:
-            self._artifact_writer.save(self._cursor, state, self._history, self._progress.best_epoch)
+        state, writer = self.state_dict(), self._artifact_writer
+        if writer is not None and last:
+            writer.save_now(self._cursor, state, self._progress.best_epoch)
+        elif writer is not None:
+            writer.save(self._cursor, state, self._history, self._progress.best_epoch)
 
     def _report_epoch(self) -> bool:
         """Report the last epoch. Returns, the same on every rank, whether the scheduler stops the unit there."""
@@ -296,8 +294,7 @@ class FoldTrainer:
         weights = broadcast_value(Path() if writer is None else writer.best_weights(progress.best_epoch), self._world)
         self._train_step.load_weights(weights)
         write_result = self._task.finish(self._train_step, weights)
-        if writer is None:
-            return
-        writer.finish(self._history, write_result)
-        reason = progress.reason_to_stop(self._config.schedule) or ""
-        self._report(UnitDone(self._unit.fold, self._task.score_name, progress.best, progress.best_epoch + 1, reason))
+        if writer is not None:
+            writer.finish(self._history, write_result)
+            reason, name = progress.reason_to_stop(self._config.schedule) or "", self._task.score_name
+            self._report(UnitDone(self._unit.fold, name, progress.best, progress.best_epoch + 1, reason))

@@ -29,6 +29,7 @@ from melanoma_dist.app.export.parity import (
 )
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
+from melanoma_dist.config.weights import is_keras
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions, one_process
@@ -68,7 +69,7 @@ def export(settings: ExportConfig) -> None:
 
 def _prepare(settings: ExportConfig) -> _Export:
     run = open_trained_run(settings.run)
-    if settings.format == "hub" and run.config.model.is_keras():
+    if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")
     card = card_of(run)

@@ -11,7 +11,7 @@ import pytest
 import timm
 from timm.models import _registry
 
-from melanoma_dist.config.run import KERAS_BACKBONES
+from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models import names
 from melanoma_dist.models.backbones import check_backbone
