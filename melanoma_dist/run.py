@@ -20,6 +20,7 @@ from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.groups import groups_in_words
 from melanoma_dist.data.labels import check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_table
 from melanoma_dist.data.node_copies import resolve_source
@@ -116,20 +117,19 @@ def _introduce(config: RunConfig, folder: RunFolder) -> None:
 
 def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> None:
     """Print the size of the data set and the folds."""
-    excluded = int(dataset.manifest["split"].ne("train").sum())
+    images, groups = dataset.manifest, groups_in_words(dataset.manifest)
+    excluded, count = int(images["split"].ne("train").sum()), folds["group"].nunique()
     console.info(
-        f"data {dataset.folder}: {len(folds)} images of {folds['group'].nunique()} lesions in {config.data.folds} folds"
+        f"data {dataset.folder}: {len(folds)} images of {count} {groups} in {config.data.folds} folds"
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
-        + "; checked: folds disjoint, complete, no lesion or copy in two of them or in a holdout"
+        + "; checked: folds disjoint, complete, no lesion, patient or copy in two of them or in a holdout"
     )
     for text in dataset.incomplete_tables:
         console.info(text)
     if dataset.synthetic:
         console.info(SYNTHETIC)
     labels = label_set(config.data.labels)
-    console.table(
-        "Folds: positives per label", ["", "images", "lesions", *labels], fold_table(dataset.manifest, folds, labels)
-    )
+    console.table("Folds: positives per label", ["", "images", groups, *labels], fold_table(images, folds, labels))
 
 
 def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker: RunTracker) -> None:

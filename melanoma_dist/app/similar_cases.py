@@ -64,7 +64,9 @@ def describe_case(own: Dataset | None, image_id: str, similarity: float) -> Simi
     years = [int(name) for name in collections if name in _CHALLENGES]
     others = [name for name in collections if name not in _CHALLENGES]
     source = " and ".join([*([_source(years)] if years else []), *others])
-    return SimilarCase(image_id, similarity, known_labels(row), source, _licence(years))
+    terms = [own.terms[name] for name in others if name in own.terms]
+    licence = ", ".join([*([_licence(years)] if years else []), *terms])
+    return SimilarCase(image_id, similarity, known_labels(row), source, licence)
 
 
 def _source(years: list[int]) -> str:
@@ -72,6 +74,6 @@ def _source(years: list[int]) -> str:
 
 
 def _licence(years: list[int]) -> str:
-    """The most liberal licence under which one of the challenges published the image; empty for none of them."""
+    """The most liberal licence under which one of the challenges published the image."""
     licences = [file.licence for file in official_files(years, ["images"])]
-    return min(licences, key=lambda licence: licence.non_commercial).short if licences else ""
+    return min(licences, key=lambda licence: licence.non_commercial).short

@@ -46,6 +46,8 @@ class TrainedData:
     years: tuple[str, ...]
     incomplete_tables: tuple[str, ...] = ()
     """Tables that were accepted although they leave out images or lesions, and what is unknown for it."""
+    terms: dict[str, str] = field(default_factory=dict)
+    """Licence and citation of collections that are no challenge, where they are known."""
     patients: int | None = None
     """Known patients in the folds; None if the tables name none. Then a patient may be in several folds."""
 

@@ -90,3 +90,11 @@ def hold_out_share(table: pd.DataFrame, share: float, seed: int) -> pd.Series[st
     order = pd.DataFrame({"stratum": strata, "draw": draws}, index=strata.index).groupby("stratum")["draw"].rank()
     chosen = order.index[order <= (strata.map(strata.value_counts()) * share).round()]
     return table["split"].mask((table["split"] == TRAIN) & table["group"].isin(chosen), HOLDOUT)
+
+
+def groups_in_words(images: pd.DataFrame) -> str:
+    """The word for groups of images: lesions, or patients where the tables name those of all images."""
+    patients = images.get("patient_id")
+    if patients is None or patients.isna().all():
+        return "lesions"
+    return "patients" if patients.notna().all() else "lesions or patients"

@@ -28,8 +28,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     # Names of collections; earlier versions wrote years as numbers.
     "years": ("a list of years", lambda value: isinstance(value, list) and all(type(y) in (int, str) for y in value)),
     **dict.fromkeys(("notes", "incomplete_tables"), _TEXTS),
+    "terms": ("texts by collection", lambda value: isinstance(value, dict) and _TEXTS[1](list(value.values()))),
     "tables": ("the sha256 of each table", lambda value: isinstance(value, dict) and set(value) == set(_SIDE_TABLES)),
 }
 """The fields of ``dataset.json`` that the program reads, each with its rule in words and as a test."""
@@ -111,6 +112,8 @@ class Dataset:
     """Largest shorter side of an image, in pixels."""
     incomplete_tables: tuple[str, ...] = ()
     """Tables that were accepted although they say too little about their images, and what is unknown for it."""
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """Licence and citation of collections that are no challenge, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class Description:
     """Warnings of the preparation: images left out, facts unknown."""
     incomplete_tables: list[str]
     """See `Dataset`; none for a data set of an earlier version."""
+    terms: dict[str, str]
+    """The same."""
     tables: dict[str, str]
     """The sha256 of each table beside the manifest, by file name."""
     request: str
@@ -175,8 +180,8 @@ def load_dataset(folder: Path) -> Dataset:
             f"{description.fingerprint[:12]}: one of them is corrupt or edited. {AGAIN}"
         )
     _check_shards(folder, manifest)
-    incomplete = tuple(description.incomplete_tables)
-    return Dataset(folder, manifest, description.synthetic, actual, description.size, incomplete)
+    incomplete, terms = tuple(description.incomplete_tables), description.terms
+    return Dataset(folder, manifest, description.synthetic, actual, description.size, incomplete, terms)
 
 
 def read_side_table(dataset: Dataset, name: str) -> pd.DataFrame:
@@ -229,7 +234,7 @@ def read_description(folder: Path) -> Description:
 def parse_description(content: bytes, path: str) -> Description:
     """Parse a ``dataset.json`` that was read from ``path``. Raises DataError if it is invalid."""
     try:
-        tree = {"incomplete_tables": [], **parse_json(content)}
+        tree = {"incomplete_tables": [], "terms": {}, **parse_json(content)}
         version = tree["format"]
         missing = set(_FIELDS) - set(tree)
     except (ValueError, KeyError, TypeError) as error:

@@ -218,6 +218,7 @@ def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal,
         "quarantined": len(quarantine),
         "notes": [] if request.synthetic else warnings_about(inputs.collections),
         "incomplete_tables": accepted_gaps(inputs.collections, images),
+        "terms": {each.name: each.terms for each in inputs.collections if each.terms and each.selected},
         "request": digest,
         "tables": manifest.hash_tables(out),
     }

@@ -78,8 +78,7 @@ class Problems:
         hidden = [f"... and {len(lines) - _SHOWN} more causes"] if len(lines) > _SHOWN else []
         raise DataError(
             f"{self.count} wrong entries in the tables:\n  " + "\n  ".join(lines[:_SHOWN] + hidden) + "\n"
-            "Correct these lines, or get the table again from where it came "
-            "(`data download` has the official tables of the challenges)."
+            "Correct these lines. If it is an official table of a challenge, get it again with `data download`."
         )
 
 
@@ -130,7 +129,7 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
     try:
         rows, delimiter = read_rows(path, strict=True)
     except (OSError, ValueError) as error:
-        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
+        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error}): save it as one")
         return []
     header = [name.strip() for name in rows[0][1]] if rows else []
     times = Counter(header)

@@ -100,6 +100,7 @@ def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
         kept_out=len(dataset.manifest) - len(folds),
         years=tuple(sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})),
         incomplete_tables=dataset.incomplete_tables,
+        terms=dict(dataset.terms),
     )
 
 

@@ -61,7 +61,10 @@ def _fetch_keras(trunk: nn.Module, name: str, converted: Path) -> None:
     url = str(timm.models.get_pretrained_cfg(name).url)
     if find_spec("h5py") is None:
         rule = f"the published weights of {name} need the package h5py, which is not installed"
-        raise ConfigError.of("weights", "imagenet", rule, "Type `pip install 'melanoma-dist[keras]'`.")
+        install = (
+            f"Type `pip install 'melanoma-dist[keras]'`. Without a network, also bring {url} and --weights FILE.h5."
+        )
+        raise ConfigError.of("weights", "imagenet", rule, install)
     part = _download(url, converted.parent)
     _require_md5(part, _MD5[name], url)
     state = read_keras(part.path, trunk.state_dict(), f"Download {url} again.")

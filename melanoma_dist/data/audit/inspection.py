@@ -16,7 +16,7 @@ from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, mani
 from melanoma_dist.data.audit.counts import CountTable
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.groups import LESION, PATIENT
+from melanoma_dist.data.groups import LESION, PATIENT, groups_in_words
 from melanoma_dist.data.labels import check_label_set, supported_label_sets
 from melanoma_dist.data.manifest import Dataset, Description, read_description, read_side_table
 from melanoma_dist.errors import UserError
@@ -100,5 +100,5 @@ def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable]
     except UserError as error:
         return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
-    table = CountTable(title, ("", "images", "lesions", *labels), fold_table(images, folds, labels))
+    table = CountTable(title, ("", "images", groups_in_words(images), *labels), fold_table(images, folds, labels))
     return [table], [Check(name), *fold_checks(images, folds, request.folds)]

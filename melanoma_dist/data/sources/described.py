@@ -85,6 +85,7 @@ class DescribedSource:
             remarks=tuple(self._remarks(raw, path)),
             selected=selected,
             gaps=tuple(self._gaps(path, records)),
+            terms=self._terms(),
             duplicates=duplicates,
             own_ids=not about.archive,
         )
@@ -189,16 +190,24 @@ class DescribedSource:
         return {image_id: path for image_id, path in masks.items() if image_id is not None}
 
     def _remarks(self, raw: RawFolder, path: Path) -> list[str]:
-        about = self.description
-        terms = [f"{word} {text}" for word, text in (("licence", about.licence), ("cite", about.citation)) if text]
-        columns = ", ".join(f"{role} from {name}" for role, name in about.columns.items())
-        return [f"{raw.name(path)}: {columns}.", *([f"{'; '.join(terms)}."] if terms else [])]
+        columns = ", ".join(f"{role} from {name}" for role, name in self.description.columns.items())
+        return [f"{raw.name(path)}: {columns}.", *([f"{terms}."] if (terms := self._terms()) else [])]
+
+    def _terms(self) -> str:
+        terms = {"licence": self.description.licence, "cite": self.description.citation}
+        return "; ".join(f"{word} {text}" for word, text in terms.items() if text)
 
     def _gaps(self, path: Path, records: pd.DataFrame) -> list[str]:
         """What the table leaves open: lesions and patients, or images that were published."""
         gaps = []
-        if not {"lesion", "patient"} & set(self.description.columns):
+        grouping = next((role for role in ("patient", "lesion") if role in self.description.columns), None)
+        if grouping is None:
             gaps.append(f"{path.name}: no column says which images show one lesion or one patient")
+        elif blank := int(records[f"{grouping}_id"].isna().sum()):
+            column = self.description.columns[grouping]
+            gaps.append(
+                f"{path.name}: {column} is blank for {blank} of {len(records)} images: their {grouping} is unknown"
+            )
         actual = {
             "images": len(records),
             "lesions": records["lesion_id"].nunique(),

@@ -62,9 +62,9 @@ def read_collections(
         listing = "\n  ".join(gaps)
         raise DataError(
             f"--raw {raw}: the tables leave out images or lesions:\n  {listing}\n"
-            "Images of one lesion could lie in two folds, and no check would see it. Complete these tables (`data "
-            "download --parts labels` has those of the challenges), or accept them with --allow-incomplete-tables: the "
-            "data set's record and each report repeat it."
+            "Images of one lesion or patient could lie in two folds, and no check would see it. Complete these tables "
+            "(`data download --parts labels` has those of the challenges), or accept them with "
+            "--allow-incomplete-tables: the data set's record and each report repeat it."
         )
     return [replace(collections[0], remarks=(*problems.remarks, *collections[0].remarks)), *collections[1:]]
 
@@ -112,7 +112,10 @@ def _gaps(collections: Sequence[Collection]) -> list[str]:
 
 def accepted_gaps(collections: Sequence[Collection], images: pd.DataFrame) -> list[str]:
     """The tables that were accepted although they say too little, and what is unknown of the prepared images."""
-    unknown = int(images["lesion_id"].isna().sum())
+    known = images["lesion_id"].notna()
+    if "patient_id" in images:
+        known |= images["patient_id"].notna()
+    unknown = int((~known).sum())
     gaps = [f"accepted with --allow-incomplete-tables: {gap}." for gap in _gaps(collections)]
     return gaps and [*gaps, f"The lesion of {unknown} of {len(images)} images is unknown: two folds may share lesions."]
 

@@ -44,6 +44,8 @@ class Collection:
     """Tables that say too little about their images. They are refused unless the request accepts them."""
     duplicates: tuple[tuple[str, str], ...] = ()
     """Pairs of image ids that the collection's own list calls copies of one photograph."""
+    terms: str = ""
+    """Its licence and how to cite it, where its description tells them."""
     own_ids: bool = False
     """Whether ids of images, lesions and patients are the collection's own: the same ids elsewhere are others."""
 

@@ -36,7 +36,8 @@ class Headline(NamedTuple):
 def headlines(results: RunResults) -> list[Headline]:
     """Return the AUC of melanoma of the leading evaluation, then out of fold, each with its cautions."""
     own = results.summary.out_of_fold
-    note = f"{_counts(own)}, each predicted by the fold that did not train on its lesion; {statements.OPTIMISTIC}"
+    group = "lesion" if results.summary.data.patients is None else "lesion or its patient"
+    note = f"{_counts(own)}, each predicted by the fold that did not train on its {group}; {statements.OPTIMISTIC}"
     out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), NOT_BY_DATA), note, "")
     lead = results.leading()
     if lead is None:

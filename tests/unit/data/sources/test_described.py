@@ -295,6 +295,19 @@ def test_an_own_label_is_a_column_of_the_manifest_and_of_its_fingerprint(tmp_pat
     require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)))
 
 
+def test_images_without_a_patient_are_refused_unless_accepted(tmp_path: Path, out: Path) -> None:
+    source = clinic(tmp_path, "scan 1,mel,L1,P1,train", "scan 2.v2,NAEVUS,L2,,train", *ROWS[2:])
+    with pytest.raises(DataError, match=r"patient is blank for 1 of 4 images: their patient is unknown"):
+        prepared(tmp_path, out, source)
+    dataset = prepared(tmp_path, out, source, allow_incomplete_tables=True)
+    assert "patient is blank for 1 of 4 images" in dataset.incomplete_tables[0]
+
+
+def test_licence_and_citation_stay_with_the_data_set(tmp_path: Path, out: Path) -> None:
+    dataset = prepared(tmp_path, out, clinic(tmp_path, licence="CC BY 4.0", citation="Doe 2025"))
+    assert load_dataset(out).terms == {"clinic": "licence CC BY 4.0; cite Doe 2025"} == dataset.terms
+
+
 def test_isic_2020_is_built_in_with_its_patients_and_its_list_of_copies(raw: Raw, out: Path) -> None:
     header = "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target"
     rows = (
