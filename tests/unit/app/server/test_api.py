@@ -61,7 +61,9 @@ def test_an_answer_does_not_depend_on_its_batch(answers: Post) -> None:
         numbers = [name for name, value in alone.items() if isinstance(value, float)]
         assert len(numbers) > 20
         for name in numbers:
-            assert answer[name] == pytest.approx(alone[name], abs=1e-6), name
+            assert answer[name] == pytest.approx(alone[name], abs=1e-5), (
+                name
+            )  # of float32, 1e-6 is its last digit or two
         assert alone["MEL_positive"] == answer["MEL_positive"]
 
 
