@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from melanoma_dist.config.places import NO_DATA
@@ -50,7 +49,7 @@ from melanoma_dist.data.schema import (
     SHARD,
     check_columns,
 )
-from melanoma_dist.data.sources.registry import OFFICIAL_HOLDOUTS, SOURCES
+from melanoma_dist.data.sources.registry import SOURCES
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.parquet import MAX_FILE_BYTES, read_parquet
@@ -153,20 +152,6 @@ def fingerprint(manifest: pd.DataFrame, size: int) -> str:
         # NaN has many bit patterns: hash one of them for all.
         digest.update(name.encode() + np.where(np.isnan(values), np.nan, values).astype(dtype).tobytes())
     return digest.hexdigest()
-
-
-def listed_in(manifest: pd.DataFrame, split: str) -> npt.NDArray[np.bool_]:
-    """Rows that an official split lists, bool [rows].
-
-    Not the same as ``split == name``: images of 2018's test are in 2019's test too, and ``split`` names only one.
-    """
-    return np.array([split in listed.split("+") for listed in manifest["listed"]], dtype=bool)
-
-
-def official_holdouts(manifest: pd.DataFrame) -> frozenset[str]:
-    """The holdouts that tables of collections name: those of the known sources, and those that list an image."""
-    listed = {name for names in manifest["listed"].unique() for name in names.split("+")}
-    return OFFICIAL_HOLDOUTS | {name for name in listed if not name.endswith("-train")}
 
 
 def load_dataset(folder: Path) -> Dataset:

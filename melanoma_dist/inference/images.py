@@ -13,9 +13,10 @@ import pandas as pd
 
 from melanoma_dist.data.groups import EXCLUDED, TRAIN
 from melanoma_dist.data.labels import label_counts, targets
-from melanoma_dist.data.manifest import Dataset, listed_in, official_holdouts
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.node_copies import is_remote
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.splits import listed_in, official_holdouts
 from melanoma_dist.errors import ConfigError, DataError
 
 Bools = npt.NDArray[np.bool_]

@@ -15,9 +15,10 @@ from melanoma_dist import console
 from melanoma_dist.data.folds import pool
 from melanoma_dist.data.groups import EXCLUDED, HOLDOUT, TRAIN, group_images
 from melanoma_dist.data.labels import contradicts_akiec, has_two_diagnoses, label_columns, targets
-from melanoma_dist.data.manifest import Dataset, official_holdouts
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.schema import AGAIN
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.data.splits import official_holdouts
 from melanoma_dist.errors import DataError
 
 _SHOWN = 3

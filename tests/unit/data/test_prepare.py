@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from melanoma_dist.data.manifest import Dataset, fingerprint, listed_in, load_dataset
+from melanoma_dist.data.manifest import Dataset, fingerprint, load_dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader, ShardWriter
+from melanoma_dist.data.splits import listed_in
 from melanoma_dist.errors import DataError
 
 from .conftest import Raw, small
