@@ -124,10 +124,8 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
         + "; checked: folds disjoint, complete, no lesion, patient or copy in two of them or in a holdout"
     )
-    for text in dataset.incomplete_tables:
+    for text in (*dataset.incomplete_tables, *([SYNTHETIC] if dataset.synthetic else [])):
         console.info(text)
-    if dataset.synthetic:
-        console.info(SYNTHETIC)
     labels = label_set(config.data.labels)
     console.table("Folds: positives per label", ["", "images", groups, *labels], fold_table(images, folds, labels))
 

@@ -237,11 +237,8 @@ class RunConfig:
         between(self, "repeats", 1, 100)
         check(self, "seed", self.seed + self.repeats <= 2**32, f"must leave room for --repeats {self.repeats}")
         check(self, "threshold", 0.0 < self.threshold < 1.0, "must be above 0 and below 1")
-        safe = self.name is None or (
-            len(self.name) <= 100
-            and self.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-            and self.name[0] not in ".-"
-        )
+        bare = (self.name or "").translate(str.maketrans("", "", "-_."))
+        safe = self.name is None or (len(self.name) <= 100 and bare.isalnum() and self.name[0] not in ".-")
         rule = "must be 1 to 100 letters, digits, '.', '-' and '_', and begin with neither '.' nor '-'"
         check(self, "name", safe, rule)
         check_url("mirror", self.mirror)

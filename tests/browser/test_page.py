@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import threading
-import time
 from collections.abc import Callable, Iterator
 from importlib import resources
 from importlib.util import find_spec
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
@@ -24,6 +21,7 @@ from melanoma_dist.config.serve import ServeConfig
 
 from ..unit.app.server.conftest import TOKEN, _threads, app, data, finished, lesion, service, settings
 from .chromium import browser as chromium
+from .conftest import Serve
 
 __all__ = ["_threads", "app", "data", "finished", "service", "settings"]
 
@@ -40,29 +38,6 @@ DROP = """([target, files]) => {
     : ["dragover", "drop"].map((kind) => new DragEvent(kind, {dataTransfer: transfer, bubbles: true}));
   for (const event of events) document.body.dispatchEvent(event);
 }"""
-
-Serve = Callable[[FastAPI], str]
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Serve]:
-    """Run applications under uvicorn, each in a thread."""
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(app: FastAPI) -> str:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none"))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        running.append((server, thread))
-        while not server.started:
-            time.sleep(0.02)
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-
-    yield start
-    for server, _ in running:
-        server.should_exit = True
-    for _, thread in running:
-        thread.join()
 
 
 @pytest.fixture(scope="module")

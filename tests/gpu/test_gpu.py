@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from melanoma_dist import nvjpeg
 from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.input.gpu_decoder import gpu_decoder
 from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
 from melanoma_dist.train.device import gpu_load
@@ -61,20 +63,22 @@ def test_the_next_batch_does_not_wait_for_the_gpu(tmp_path: Path) -> None:
     torch.cuda.synchronize()
 
 
+def trained_on_gpu(dataset: Dataset, run: Path, **values: Any) -> Unit:
+    """A fold of a small run, trained to its end."""
+    run.mkdir()
+    make_folds(dataset.manifest, LABEL_SETS["melanoma"], 2, 0).to_parquet(run / "folds.parquet")
+    config = samples.config(
+        backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, folds=2, **values
+    )
+    unit = Unit(config, 0, str(dataset.folder), dataset.fingerprint, run)
+    train_unit(unit, World(gpu=0, threads=2), lambda event: None)
+    return unit
+
+
 def test_a_unit_trains_on_a_gpu_twice_alike(tmp_path: Path) -> None:
     dataset = samples.small_dataset(tmp_path)
-    tables = []
-    for name in ("one", "two"):
-        run = tmp_path / name
-        run.mkdir()
-        make_folds(dataset.manifest, LABEL_SETS["melanoma"], 2, 0).to_parquet(run / "folds.parquet")
-        config = samples.config(
-            backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, epochs=2, folds=2
-        )
-        unit = Unit(config, 0, str(dataset.folder), dataset.fingerprint, run)
-        train_unit(unit, World(gpu=0, threads=2), lambda event: None)
-        tables.append(pd.read_parquet(unit.predictions))
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    one, two = (trained_on_gpu(dataset, tmp_path / name, epochs=2) for name in ("one", "two"))
+    pd.testing.assert_frame_equal(pd.read_parquet(one.predictions), pd.read_parquet(two.predictions), check_exact=True)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -82,15 +86,8 @@ def test_a_unit_that_replays_its_steps_has_the_bytes_of_one_that_computes_them(o
     dataset = samples.small_dataset(tmp_path)
     tables = []
     for choice in ("on", "off"):
-        run = tmp_path / choice
-        run.mkdir()
-        make_folds(dataset.manifest, LABEL_SETS["melanoma"], 2, 0).to_parquet(run / "folds.parquet")
-        config = samples.config(
-            backbone="test_resnet", weights="none", image_size=64, labels="melanoma", batch_size=8, epochs=3, folds=2,
-            freeze_epochs=1, ema_decay=0.9, optimizer=optimizer, cuda_graph=choice,
-        )  # fmt: skip
-        unit = Unit(config, 0, str(dataset.folder), dataset.fingerprint, run)
-        train_unit(unit, World(gpu=0, threads=2), lambda event: None)
+        changes = {"epochs": 3, "freeze_epochs": 1, "ema_decay": 0.9, "optimizer": optimizer, "cuda_graph": choice}
+        unit = trained_on_gpu(dataset, tmp_path / choice, **changes)
         tables.append((unit.predictions.read_bytes(), unit.model.read_bytes()))
         assert {epoch.cuda_graph for epoch in read_epochs(unit.folder)} == {choice == "on"}
     assert tables[0] == tables[1]
