@@ -154,15 +154,38 @@ def ratios(
     the groups, ``weights`` are the blocks of ``draws``. A share is undefined where the denominator is empty, or empty
     in most resamples.
     """
+    shares = {name: (part.astype(np.float64), whole.astype(np.float64)) for name, (part, whole) in parts.items()}
+    return _quotients(shares, group, weights, level, proportion=True)
+
+
+def means(
+    values: Mapping[str, Floats], group: Ints, weights: Sequence[npt.NDArray[np.float32]], level: float = LEVEL
+) -> dict[str, Interval | Undefined]:
+    """Return means over images with their intervals over groups, by name; ``group`` and ``weights`` as for ``ratios``.
+
+    ``values``: one number per image, float [n]; NaN where it is not defined, which leaves the image out.
+    """
+    sums = {name: (np.nan_to_num(value.astype(np.float64)), 1.0 - np.isnan(value)) for name, value in values.items()}
+    return _quotients(sums, group, weights, level, proportion=False)
+
+
+def _quotients(
+    parts: Mapping[str, tuple[Floats, Floats]],
+    group: Ints,
+    weights: Sequence[npt.NDArray[np.float32]],
+    level: float,
+    proportion: bool,
+) -> dict[str, Interval | Undefined]:
+    """The quotient of two sums over images, float64 [n] each, by name, with its interval over groups."""
     groups = len(weights[0])
-    counts = np.stack([np.bincount(group, mask, minlength=groups) for pair in parts.values() for mask in pair])
-    drawn, every = np.concatenate([counts @ block for block in weights], axis=1), counts.sum(axis=1)
+    sums = np.stack([np.bincount(group, each, minlength=groups) for pair in parts.values() for each in pair])
+    drawn, every = np.concatenate([sums @ block for block in weights], axis=1), sums.sum(axis=1)
     intervals = {}
     with np.errstate(invalid="ignore", divide="ignore"):
-        for at, name in zip(range(0, len(counts), 2), parts, strict=True):
-            rests_on = int(np.count_nonzero(counts[at + 1]))
+        for at, name in zip(range(0, len(sums), 2), parts, strict=True):
+            rests_on = int(np.count_nonzero(sums[at + 1]))
             share, samples = every[at] / every[at + 1], drawn[at] / drawn[at + 1]
-            intervals[name] = interval(share, samples, rests_on, level, proportion=True)
+            intervals[name] = interval(share, samples, rests_on, level, proportion)
     return intervals
 
 
