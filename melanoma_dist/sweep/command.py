@@ -81,7 +81,11 @@ def sweep(settings: SweepConfig) -> None:
         add_missing_records(journal, controller)
         controller.trials = trials  # replay set those of earlier commands
         outcome = Outcome(context, controller, journal)
-        _train(settings, context, controller, journal, outcome.update)
+        try:
+            _train(settings, context, controller, journal, outcome.update)
+        except KeyboardInterrupt:
+            outcome.write_tables()
+            raise
         outcome.finalize(finalize)
 
 

@@ -6,8 +6,9 @@ it releases them, whether it trains or not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import pandas as pd
 
@@ -114,7 +115,15 @@ class Ledger:
 
     def of(self, configuration: int) -> list[LedgerRow]:
         """The units of a configuration."""
-        return [row for row in self.units if row.configuration == configuration]
+        return self._by_configuration.get(configuration, [])
+
+    @cached_property
+    def _by_configuration(self) -> dict[int, list[LedgerRow]]:
+        """Grouped once: a search through all units for each configuration grows with the square of a sweep."""
+        rows: dict[int, list[LedgerRow]] = {}
+        for row in self.units:
+            rows.setdefault(row.configuration, []).append(row)
+        return rows
 
     def table(self) -> pd.DataFrame:
         """The content of ``ledger.parquet``: a row per unit, the fields of ``LedgerRow``."""
@@ -129,10 +138,10 @@ def make_ledger(records: Sequence[Record], folds: int) -> Ledger:
     """
     units = unit_costs(records)
     sessions = [record for record in records if isinstance(record, SessionStarted)]
-    full = _full_costs(units.values())
     configurations: dict[int, list[UnitCost]] = {}
     for unit in units.values():
         configurations.setdefault(unit.trial.configuration, []).append(unit)
+    full = _full_costs(units.values(), configurations)
     rows = [
         _row(unit, siblings, full.get(number), folds)
         for number, siblings in configurations.items()
@@ -146,7 +155,7 @@ def make_ledger(records: Sequence[Record], folds: int) -> Ledger:
     )
 
 
-def _full_costs(units: Collection[UnitCost]) -> dict[int, float]:
+def _full_costs(units: Collection[UnitCost], configurations: Mapping[int, list[UnitCost]]) -> dict[int, float]:
     """Device-seconds of one whole fold, for each configuration with a finished epoch."""
     finished = [unit for unit in units if unit.state == "finished"] or [unit for unit in units if unit.epoch_seconds]
     if not finished:
@@ -154,8 +163,8 @@ def _full_costs(units: Collection[UnitCost]) -> dict[int, float]:
     epochs = sum(len(unit.epoch_seconds) for unit in finished) / len(finished)
     overhead = sum(max(0.0, unit.seconds - sum(unit.epoch_seconds)) for unit in finished) / len(finished)
     costs = {}
-    for number in sorted({unit.trial.configuration for unit in units}):
-        siblings = [unit for unit in units if unit.trial.configuration == number and unit.epoch_seconds]
+    for number, all_folds in sorted(configurations.items()):
+        siblings = [unit for unit in all_folds if unit.epoch_seconds]
         if siblings:
             times = [seconds for unit in siblings for seconds in unit.epoch_seconds]
             costs[number] = (overhead + epochs * sum(times) / len(times)) * siblings[0].allocations[-1].devices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pandas as pd
@@ -27,6 +28,7 @@ OPTIMISTIC = (
     "The same folds chose the configuration and measure it here, so the winner's metrics are optimistic, the more so "
     "the more configurations were tried. Only holdout images, which no fold trains or validates on, give unbiased ones."
 )
+_WRITING_SHARE = 0.05  # of the command's time, at most, while units train
 _SHOWN = 15  # rows of the leaderboard in the terminal
 
 FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], object]
@@ -38,18 +40,33 @@ class Outcome:
 
     def __init__(self, context: SweepContext, controller: Controller, journal: Journal) -> None:
         self._context, self._controller, self._journal = context, controller, journal
+        self._changed: set[int] = set()  # configurations with a fold that ended since the last writing
+        self._write_after = 0.0  # by the monotonic clock
 
-    def update(self, configuration: int | None = None) -> None:
-        """Write the tables, and the hyperparameter row in TensorBoard of a configuration whose fold just ended."""
-        folder, ledger = self._context.folder, self._ledger()
+    def update(self, configuration: int) -> None:
+        """Write the tables after a fold of a configuration ended, and its hyperparameter row in TensorBoard.
+
+        The tables cover all units, so the time to write them grows with the sweep, and this is called in the loop that
+        answers ranks. So it may write later, with the next fold that ends or with ``write_tables``.
+        """
+        self._changed.add(configuration)
+        if time.monotonic() >= self._write_after:
+            self.write_tables()
+
+    def write_tables(self) -> None:
+        """Write the tables and what else ``update`` left."""
+        start, folder, ledger = time.monotonic(), self._context.folder, self._ledger()
         write_table(folder / "ledger.parquet", ledger.table())
         atomic.write_file(folder / "leaderboard.csv", as_table(self._leaderboard(ledger)).to_csv)
-        if configuration is not None:
-            self._show_in_tensorboard(configuration, ledger)
+        for number in sorted(self._changed):
+            self._show_in_tensorboard(number, ledger)
+        self._changed.clear()
+        now = time.monotonic()
+        self._write_after = now + (now - start) / _WRITING_SHARE
 
     def finalize(self, finalize_run: FinalizeRun) -> None:
         """Write all files and show the leaderboard. Raises TrainingError if every configuration failed."""
-        self.update()
+        self.write_tables()
         ledger = self._ledger()
         entries = self._leaderboard(ledger)
         for number in range(len(self._controller.values)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import TrainingError
+from melanoma_dist.sweep import outcome as module
 from melanoma_dist.sweep.journal import SessionStarted
 from melanoma_dist.sweep.outcome import Outcome
 
@@ -51,6 +53,26 @@ def test_every_file_is_written_and_the_winner_is_shown(
     assert "failed: GPU 0 ran out of <memory>" in output
     assert "GPU-hours" in output
     assert len(pd.read_parquet(tmp_path / "ledger.parquet")) == len(setting.ended)
+
+
+def test_tables_are_written_in_a_small_share_of_the_time_and_at_the_end(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(dataset, tmp_path)
+    assert setting.start().next_unit() is not None
+    written: list[Path] = []
+
+    def write(path: Path, table: pd.DataFrame) -> None:
+        written.append(path)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(module, "write_table", write)
+    outcome = Outcome(setting.context, setting.controller, setting.journal)
+    for _ in range(20):  # a twentieth of the time: the first call alone fits
+        outcome.update(0)
+    assert len(written) == 1
+    outcome.write_tables()
+    assert len(written) == 2
 
 
 def test_the_page_holds_everything_and_escapes_messages(
