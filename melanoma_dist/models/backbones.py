@@ -117,6 +117,22 @@ def features_of(trunk: nn.Module, image_size: int) -> torch.Tensor:
     return cast(torch.Tensor, features)
 
 
+def leaves_of(output: torch.Tensor) -> set[torch.Tensor]:
+    """Collect the parameters that a tensor was computed from."""
+    visited: set[Any] = set()
+    leaves: set[torch.Tensor] = set()
+    queue: list[Any] = [output.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(node.variable)
+        queue += [previous for previous, _ in node.next_functions]
+    return leaves
+
+
 def unfit_size(backbone: str, image_size: int, error: Exception) -> ConfigError:
     """The error of a backbone that cannot take an image size, with the next larger size that it can."""
     larger = _larger_size(backbone, image_size)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from melanoma_dist.config.run import ModelConfig
-from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, features_of, unfit_size
+from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, features_of, leaves_of, unfit_size
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
@@ -124,25 +124,9 @@ def _feature_layout(trunk: nn.Module, image_size: int) -> tuple[int, bool]:
     Parameters that no feature depends on (of a layer behind the features) stop requiring gradients.
     """
     features = features_of(trunk, image_size)
-    used = _leaves(features)
+    used = leaves_of(features)
     for parameter in trunk.parameters():
         parameter.requires_grad_(parameter in used)
     width = int(cast(Any, trunk).num_features)
     channels_first = features.ndim == 4 and not (features.shape[-1] == width and features.shape[1] != width)
     return int(features.shape[1] if channels_first else features.shape[-1]), channels_first
-
-
-def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
-    """Collect the parameters that a tensor was computed from."""
-    visited: set[Any] = set()
-    leaves: set[torch.Tensor] = set()
-    queue: list[Any] = [output.grad_fn]
-    while queue:
-        node = queue.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        if hasattr(node, "variable"):
-            leaves.add(node.variable)
-        queue += [previous for previous, _ in node.next_functions]
-    return leaves
