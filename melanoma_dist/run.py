@@ -31,6 +31,7 @@ from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_part
 from melanoma_dist.signals import mark_saved, mark_started
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.train.events import EpochDone
+from melanoma_dist.train.region import load_regions
 
 if TYPE_CHECKING:  # PyTorch takes seconds to load
     from melanoma_dist.distributed.plan import Layout, Machines
@@ -124,6 +125,8 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
         + "; checked: folds disjoint, complete, no lesion, patient or copy in two of them or in a holdout"
     )
+    if regions := load_regions(config, dataset):
+        console.info("regions: " + regions.sentence(images["image_id"].isin(folds["image_id"]).to_numpy()))
     for text in (*dataset.incomplete_tables, *([SYNTHETIC] if dataset.synthetic else [])):
         console.info(text)
     labels = label_set(config.data.labels)

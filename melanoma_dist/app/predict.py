@@ -33,6 +33,7 @@ def predict(settings: PredictConfig) -> None:
     row it ends the command with exit code 1. With ``out``, an interrupted command resumes.
     """
     run = open_trained_run(settings.run)
+    run.require_whole_images("predict")
     images = collect_images(settings.inputs)
     truth = read_truth(images, run.labels)
     preload_decoders()

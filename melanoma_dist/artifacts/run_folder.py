@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from melanoma_dist.artifacts.lesion_table import read_lesions
 from melanoma_dist.artifacts.run_record import (
     RECORD,
     Identity,
@@ -126,8 +127,10 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
 
 
 def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
-    """Everything the result of a run depends on: its configuration, data and weights."""
+    """Everything the result of a run depends on: its configuration, data, lesions and weights."""
     identity: Identity = {**config.identity(), "data": dataset.fingerprint}
+    if config.region.lesions is not None:
+        identity["lesions"] = read_lesions(Path(config.region.lesions), dataset).record.fingerprint
     if file := config.model.weights_file():
         try:
             identity["model.weights"] = f"sha256:{atomic.sha256(file.resolve())}"

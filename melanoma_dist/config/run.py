@@ -21,6 +21,7 @@ from tyro.conf import arg
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
 from melanoma_dist.config.weights import GEOMETRY, find_weights, is_keras
 
@@ -224,6 +225,7 @@ class RunConfig:
     """Decision threshold: the probability from which an image counts as positive, above 0 and below 1."""
     data: DataConfig = field(default_factory=DataConfig)
     input: InputConfig = field(default_factory=InputConfig)
+    region: RegionConfig = field(default_factory=RegionConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -249,7 +251,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Value]:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""
-        outside = ("name", "runs", "mirror", "track", "data.data", "hardware.", "fault_tolerance.")
+        outside = ("name", "runs", "mirror", "track", "data.data", "region.lesions", "hardware.", "fault_tolerance.")
         inside = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
         if is_keras(self.model.backbone):
             inside[GEOMETRY] = "keras"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.places import SUMMARY, check_data, check_writable, find_data
+from melanoma_dist.config.region import check_lesions
 from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.distributed.gpus import check_gpus, count_gpus
@@ -69,6 +70,7 @@ def check_flags(config: RunConfig) -> None:
         return
     check_together(
         lambda: check_data(data),
+        lambda: check_lesions(config.region),
         lambda: check_writable("runs", config.runs),
         lambda: check_name(model.backbone, model.weights),
         lambda: check_gpus_here(config.hardware),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +33,7 @@ from melanoma_dist.metrics.classification import Settings, compute_metrics
 from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.lesions import lesions_of
+from melanoma_dist.train.region import load_regions
 from melanoma_dist.world import World
 
 
@@ -60,14 +61,15 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
         seed_repeats=_seed_repeats(tables, labels, config),
         training=_training(histories),
         advice=under_trained(histories, config.schedule.epochs),
-        incidents=tuple(incidents(config, folder)),
+        incidents=(*incidents(config, folder), *_regions(config, dataset, folds, folder)),
         seconds_of_last_command=round(seconds, 1),
         identity=folder.identity,
         environment=current_environment(),
         finished=now(),
         files=hashes_of(*folder.hashed),
     )
-    ensemble = Ensemble(folder.path, config, dataset.fingerprint, rules, dataset.size, World())
+    lesions = _lesions(folder)
+    ensemble = Ensemble(folder.path, config, dataset.fingerprint, rules, dataset.size, World(), lesions)
     write_error_gallery(folder.path, ensemble, dataset, table, config.threshold)
     results = with_files(folder.path, summary, table)
     write_report(results)
@@ -102,6 +104,17 @@ def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
         incomplete_tables=dataset.incomplete_tables,
         terms=dict(dataset.terms),
     )
+
+
+def _lesions(folder: RunFolder) -> str | None:
+    lesions = folder.identity.get("lesions")
+    return None if lesions is None else str(lesions)
+
+
+def _regions(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder) -> Iterator[str]:
+    """How many images of the folds were seen whole although the run sees lesions."""
+    if regions := load_regions(config, dataset, _lesions(folder)):
+        yield regions.sentence(dataset.manifest["image_id"].isin(folds["image_id"]).to_numpy())
 
 
 def _seed_repeats(tables: list[pd.DataFrame], labels: tuple[str, ...], config: RunConfig) -> SeedRepeats | None:

@@ -32,14 +32,16 @@ from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photograph, Photographs
-from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.inference.trained_run import NO_PHOTOGRAPHS, TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.input.region import Windows
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
 from melanoma_dist.train.predict import Outputs, collect, mean_of_views, probabilities_of, to_device, uses_amp
+from melanoma_dist.train.region import load_regions
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -89,9 +91,11 @@ class Ensemble:
     """The models of all folds of one run, with the run's decision rules."""
 
     def __init__(
-        self, run: Path, config: RunConfig, fingerprint: str, rules: DecisionRules, image_size: int, world: World
-    ) -> None:
-        """``fingerprint``: of the data set; ``image_size``: pixels to which it reduced the shorter side of images.
+        self, run: Path, config: RunConfig, fingerprint: str, rules: DecisionRules, image_size: int, world: World,
+        lesions: str | None = None,
+    ) -> None:  # fmt: skip
+        """``fingerprint``: of the data set; ``image_size``: pixels to which it reduced the shorter side of images;
+        ``lesions``: fingerprint of the side table of lesions, for a run that sees lesions.
 
         Of a run with repeats, the folds are those of the first seed, whose metrics are the run's.
         """
@@ -99,7 +103,7 @@ class Ensemble:
         self.units = [Unit(config, fold, data, fingerprint, run) for fold in range(config.data.folds)]
         self.labels: tuple[str, ...] = label_set(config.data.labels)
         self.rules, self.world = rules, world
-        self._config, self._image_size = config, image_size
+        self._config, self._image_size, self._lesions = config, image_size, lesions
 
     @classmethod
     def load(cls, run: str | Path, gpus: int | None = 0, threads: int | None = None) -> Ensemble:
@@ -114,7 +118,8 @@ class Ensemble:
     def of(cls, run: TrainedRun, world: World) -> Ensemble:
         """The ensemble of a run that is open. Raises DataError for weights that are missing, corrupt or replaced."""
         path = run.folder.path.resolve()
-        ensemble = cls(path, run.config, run.fingerprint, run.decision_rules, run.image_size, world)
+        size, lesions = run.image_size, run.lesions
+        ensemble = cls(path, run.config, run.fingerprint, run.decision_rules, size, world, lesions)
         _ = ensemble.weights_sha256, ensemble.model
         return ensemble
 
@@ -140,8 +145,21 @@ class Ensemble:
 
     def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
         """Batches of images as the models take them; validation's batch size where ``batch_size`` is None."""
-        samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
+        windows = self.windows(images)
+        samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest, windows=windows)
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
+
+    def windows(self, images: Images | Photographs) -> Windows | None:
+        """The part that the models see of each image [n]; None where they see whole images.
+
+        Raises ConfigError for photographs, whose lesions are not known, and DataError for another table of lesions.
+        """
+        if self._config.region.region == "whole":
+            return None
+        if isinstance(images, Photographs):
+            raise ConfigError(NO_PHOTOGRAPHS)
+        regions = load_regions(self._config, images.dataset, self._lesions)
+        return None if regions is None else regions.windows[images.rows]
 
     @cached_property
     def run_features(self) -> RunFeatures | None:

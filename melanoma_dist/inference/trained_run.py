@@ -28,7 +28,11 @@ from melanoma_dist.inference.images import Images
 if TYPE_CHECKING:
     from melanoma_dist.inference.ensemble import Ensemble
 
-_OUTSIDE = ("data", "model.weights")  # of an identity: hashes, which are not in a configuration
+_OUTSIDE = ("data", "lesions", "model.weights")  # of an identity: hashes, which are not in a configuration
+NO_PHOTOGRAPHS = (
+    "the run sees lesions (--region lesion), and new photographs are not segmented yet. Evaluate it on a holdout of "
+    "its own data set, or train with --region whole."
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,17 @@ class TrainedRun:
     def fingerprint(self) -> str:
         """Of the data set that it was trained on."""
         return str(self.folder.identity["data"])
+
+    @property
+    def lesions(self) -> str | None:
+        """Fingerprint of the side table of lesions; None for a run that sees whole images."""
+        lesions = self.folder.identity.get("lesions")
+        return None if lesions is None else str(lesions)
+
+    def require_whole_images(self, command: str) -> None:
+        """Raise ConfigError for a run that sees lesions: the command has photographs without known lesions."""
+        if self.config.region.region != "whole":
+            raise ConfigError(f"{command} {self.folder.path}: {NO_PHOTOGRAPHS}")
 
     def dataset(self, moved_to: str | None) -> Dataset:
         """The data set that it was trained on. Raises DataError for one that cannot be read or is another now."""

@@ -25,6 +25,7 @@ from nvidia.dali import fn, math, pipeline_def, types
 from melanoma_dist.input.ahead import Ahead
 from melanoma_dist.input.colour import colour_map, normalisation
 from melanoma_dist.input.pixels import mirrored, turned
+from melanoma_dist.input.region import Windows
 from melanoma_dist.input.stream import Floats, Parameters
 
 
@@ -96,16 +97,21 @@ UPRIGHT = ORIENTATIONS[0]
 
 
 def evaluation_input(
-    encoded: list[npt.NDArray[np.uint8]], expected: InputFormat, view: Orientation = UPRIGHT
-) -> GraphInput:
-    """Build an evaluation batch: each image whole, resized to the square, normalised, in the orientation ``view``."""
+    encoded: list[npt.NDArray[np.uint8]], expected: InputFormat, view: Orientation = UPRIGHT,
+    windows: Windows | None = None,
+) -> GraphInput:  # fmt: skip
+    """Build an evaluation batch: each image whole, resized to the square, normalised, in the orientation ``view``.
+
+    With ``windows`` [B], those parts of the images.
+    """
     count = len(encoded)
     whole = np.ones((count, 2), dtype=np.float32)
+    anchor, extent = (0 * whole, whole) if windows is None else (windows.anchor, windows.extent)
     size = whole * np.where((view.down, view.across), -expected.size, expected.size).astype(np.float32)
     exchange = np.full(count, view.exchanged)
     turn = np.zeros((count, 2, 3), dtype=np.float32)  # an evaluation rotates nothing
     colour = normalisation(expected.mean, expected.std, count)
-    return GraphInput(encoded, 0 * whole, whole, size, exchange, turn, colour)
+    return GraphInput(encoded, anchor, extent, size, exchange, turn, colour)
 
 
 class Graph:

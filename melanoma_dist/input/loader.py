@@ -25,7 +25,8 @@ from melanoma_dist.input.graph import (
     evaluation_input,
     training_input,
 )
-from melanoma_dist.input.stream import Indices
+from melanoma_dist.input.region import Windows, jittered, within
+from melanoma_dist.input.stream import Indices, Parameters
 from melanoma_dist.storage.images import open_image
 from melanoma_dist.world import World
 
@@ -49,21 +50,30 @@ class Samples:
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them
     corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples not to train on
+    windows: Windows | None = None  # [n] parts to see; None: whole images
 
     @classmethod
     def of_rows(
         cls, shards: ImageStore, manifest: pd.DataFrame, rows: Indices, labels: tuple[str, ...],
-        corrupt: Collection[str] = (),
+        corrupt: Collection[str] = (), windows: Windows | None = None,
     ) -> Self:  # fmt: skip
-        """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on."""
+        """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on.
+
+        ``windows``: of all rows of the manifest.
+        """
         images = manifest.iloc[rows]
         largest = int(images["width"].max()), int(images["height"].max())
         excluded = np.flatnonzero(images["image_id"].isin(list(corrupt)))
-        return cls(shards, rows, targets(images, labels), largest, excluded)
+        chosen = None if windows is None else windows[rows]
+        return cls(shards, rows, targets(images, labels), largest, excluded, chosen)
 
     def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
         """Return the JPEG files of samples 0..n-1, without a copy; for a corrupt sample, the file of another."""
         return [self.shards.jpeg(int(row)) for row in self.rows[self._substitutes[samples]]]
+
+    def windows_of(self, samples: Indices) -> Windows | None:
+        """Return the windows of the files that ``encoded`` returns; None for whole images."""
+        return None if self.windows is None else self.windows[self._substitutes[samples]]
 
     def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
         """Return targets [b, L] of samples. They are unknown for a corrupt one: it has no weight in the loss."""
@@ -161,8 +171,13 @@ class TrainingLoader:
             return None
         start = step * self._batch_size
         samples = self._order[start : start + self._batch_size][self._share]
-        drawn = stream.parameters(self._policy, self._seed, self._epoch, start, self._batch_size)[self._share]
-        return training_input(self._samples.encoded(samples), drawn, self._format)
+        return training_input(self._samples.encoded(samples), self._parameters(start, samples), self._format)
+
+    def _parameters(self, start: int, samples: Indices) -> Parameters:
+        place = self._policy, self._seed, self._epoch, start, self._batch_size
+        drawn = stream.parameters(*place)[self._share]
+        windows = self._samples.windows_of(samples)
+        return drawn if windows is None else within(drawn, jittered(windows, stream.box_jitter(*place)[self._share]))
 
     def _images(self) -> Iterator[torch.Tensor]:
         if self._graph is None:
@@ -216,7 +231,9 @@ class EvaluationLoader:
     def _feed(self, step: int) -> GraphInput | None:
         if step >= len(self._plan):
             return None
-        return evaluation_input(self._samples.encoded(self._plan[step].samples), self._format, self._view)
+        samples = self._plan[step].samples
+        windows = self._samples.windows_of(samples)
+        return evaluation_input(self._samples.encoded(samples), self._format, self._view, windows)
 
 
 def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:

@@ -21,7 +21,7 @@ from melanoma_dist.config.run import Augmentation
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-_ORDER, _DRAW, _AUGMENT = 1, 2, 3  # purposes: each has random numbers of its own
+_ORDER, _DRAW, _AUGMENT, _BOX = 1, 2, 3, 4  # purposes: each has random numbers of its own
 _WORDS_PER_BLOCK = 4  # of one Philox counter value
 _BLOCKS_PER_SAMPLE = 3  # twelve random numbers a sample
 
@@ -32,7 +32,8 @@ class Policy:
 
     area: smallest share of the image's area that a crop keeps. aspect: largest factor by which a crop's sides deviate
     from the image's own aspect (log-uniform). flips: all eight orientations, equally often. rotation: degrees to either
-    side. brightness, contrast, saturation: factors 1 ± this. hue: degrees to either side.
+    side. brightness, contrast, saturation: factors 1 ± this. hue: degrees to either side. box_shift: of a lesion's
+    window, in shares of its sides, to either side. box_zoom: largest factor by which its size deviates (log-uniform).
     """
 
     area: float = 1.0
@@ -43,15 +44,36 @@ class Policy:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    box_shift: float = 0.0
+    box_zoom: float = 1.0
 
 
 POLICIES: dict[Augmentation, Policy] = {
     "none": Policy(),
     # For fine-tuning on little data or for quick runs: what changes no diagnosis and costs little.
-    "light": Policy(area=0.6, aspect=4 / 3, flips=True, brightness=0.1, contrast=0.1, saturation=0.1, hue=4.0),
+    "light": Policy(
+        area=0.6,
+        aspect=4 / 3,
+        flips=True,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+        hue=4.0,
+        box_shift=0.05,
+        box_zoom=1.15,
+    ),
     # A dermoscope has no upright, comes at any distance and with any lamp: full rotation, wider crops, more colour.
     "dermoscopy": Policy(
-        area=0.4, aspect=4 / 3, flips=True, rotation=180.0, brightness=0.2, contrast=0.2, saturation=0.2, hue=8.0
+        area=0.4,
+        aspect=4 / 3,
+        flips=True,
+        rotation=180.0,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=8.0,
+        box_shift=0.1,
+        box_zoom=1.3,
     ),
 }
 
@@ -120,6 +142,25 @@ def parameters(policy: Policy, seed: int, epoch: int, start: int, count: int) ->
         saturation=1 + _spread(u[:, 9], policy.saturation),
         hue=_spread(u[:, 10], policy.hue),
     )
+
+
+@dataclass(frozen=True)
+class BoxJitter:
+    """Random changes of the windows around lesions."""
+
+    shift: Floats  # [n, 2] (y, x) in shares of the window's sides
+    zoom: Floats  # [n] factor of its sides
+
+    def __getitem__(self, rows: Indices | slice) -> BoxJitter:
+        return BoxJitter(self.shift[rows], self.zoom[rows])
+
+
+def box_jitter(policy: Policy, seed: int, epoch: int, start: int, count: int) -> BoxJitter:
+    """Return the random changes of lesions' windows at positions ``start`` to ``start + count`` of an epoch."""
+    words = _words(seed, _BOX, epoch, start, count * _WORDS_PER_BLOCK)
+    u = _uniform(words).reshape(count, _WORDS_PER_BLOCK)
+    zoom = np.exp((2 * u[:, 2] - 1) * np.log(policy.box_zoom))
+    return BoxJitter(_spread(u[:, :2], policy.box_shift), zoom.astype(np.float32))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
 from melanoma_dist.models.backbones import published_input
+from melanoma_dist.train.region import load_regions
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
@@ -81,11 +82,13 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     shards, own = ShardReader(dataset), (fold_of == unit.fold).to_numpy()
     others = (fold_of.notna() & (fold_of != unit.fold)).to_numpy()
     every = pd.Index(manifest["image_id"]).get_indexer(folds.index)
+    regions = load_regions(unit.config, dataset)
+    windows = None if regions is None else regions.windows
     return FoldData(
         manifest,
-        training=Samples.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt),
-        validation=Samples.of_rows(shards, manifest, np.flatnonzero(own), labels),
-        run_images=Samples.of_rows(shards, manifest, every, labels, corrupt),
+        training=Samples.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows),
+        validation=Samples.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows),
+        run_images=Samples.of_rows(shards, manifest, every, labels, corrupt, windows),
     )
 
 

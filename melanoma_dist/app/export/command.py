@@ -69,6 +69,7 @@ def export(settings: ExportConfig) -> None:
 
 def _prepare(settings: ExportConfig) -> _Export:
     run = open_trained_run(settings.run)
+    run.require_whole_images("export")
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")

@@ -63,6 +63,9 @@ def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:
     """Select the images of --holdout or --data, and prove them unseen or leave the others out."""
     own = run.dataset(settings.dataset)
     if settings.data is not None:
+        if run.lesions is not None:
+            rule = "the run sees lesions (--region lesion), and its table of lesions is about its own data set alone"
+            raise ConfigError.of("data", settings.data, rule, "Prepare these images with that data set, as a holdout.")
         selection = select_all(open_dataset(settings.data), settings.data, run.labels)
     else:
         selection = select_holdout(own, settings.holdout or "", run.labels)

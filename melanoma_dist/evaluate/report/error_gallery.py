@@ -51,7 +51,7 @@ def write_error_gallery(
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     errors = _errors(table, threshold, limit)
-    album = _Album(dataset, place)
+    album = _Album(dataset, place, ensemble)
     images = {image.image_id: image for image in _with_pictures(ensemble, album, pd.concat(errors.values()))}
     kinds = [GalleryKind(title, tuple(images[name] for name in rows["image_id"])) for title, rows in errors.items()]
     write_gallery(folder, Gallery(_NOTE, tuple(kinds)))
@@ -70,19 +70,24 @@ def _errors(table: pd.DataFrame, threshold: float, limit: int) -> dict[str, pd.D
 class _Album:
     """Images of a data set as small JPEG files."""
 
-    def __init__(self, dataset: Dataset, place: Path) -> None:
+    def __init__(self, dataset: Dataset, place: Path, ensemble: Ensemble) -> None:
         self.dataset, self.shards, self._place = dataset, ShardReader(dataset), place
         self._rows = pd.Index(dataset.manifest["image_id"])
+        self._windows = ensemble.windows(Images(dataset, np.arange(len(dataset.manifest), dtype=np.int64)))
 
     def rows(self, image_ids: pd.Series[str]) -> npt.NDArray[np.int64]:
         """Return rows of the manifest, [n]."""
         return np.asarray(self._rows.get_indexer(pd.Index(image_ids)), dtype=np.int64)
 
     def small(self, row: int) -> Image.Image:
-        """Return a small copy of a whole image."""
+        """Return a small copy of what the models see of an image: all of it, or its lesion."""
         with open_image(self.shards.jpeg(row).tobytes()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
             picture = image.convert("RGB")
+        if self._windows is not None:
+            (top, left), (height, width) = self._windows.anchor[row], self._windows.extent[row]
+            box = np.array([left, top, left + width, top + height]) * (2 * picture.size)
+            picture = picture.crop(tuple(np.round(box).astype(int).tolist()))
         picture.thumbnail((_SIDE, _SIDE))
         return picture
 

@@ -22,9 +22,10 @@ FLAGS = [
     "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "hidden", "image_size", "keep_checkpoints", "labels",
-    "layer_decay", "loss",
+    "layer_decay", "lesions", "loss",
     "lr", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "min_gain", "mirror", "name",
-    "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "repeats", "runs",
+    "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "region",
+    "region_margin", "repeats", "runs",
     "schedule", "seed", "sync_batchnorm", "threshold", "track", "trunk_norm", "tta", "warmup_epochs", "weight_decay",
     "weights",
 ]  # fmt: skip
@@ -37,6 +38,8 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("image_size", 1025, "must be 32 to 1024"),
     ("batch_size", 1, "must be 2 to 65536"),
     ("batch_size", 65537, "must be 2 to 65536"),
+    ("region_margin", -0.1, "must be 0.0 to 2.0"),
+    ("region_margin", 2.1, "must be 0.0 to 2.0"),
     ("hidden", -1, "must be 0 to 8192"),
     ("hidden", 8193, "must be 0 to 8192"),
     ("dropout", 1.0, "must be at least 0 and below 1"),
@@ -165,7 +168,9 @@ def test_field_names_are_unique_over_the_sections() -> None:
     names = [item.name for section in sections() for item in fields(section)]
     leaves = [key.rpartition(".")[2] for key in dotted(RunConfig())]
     assert sorted(leaves) == sorted(set(leaves))
-    assert len(names) == len(set(names)) + sum(name in ("data", "loss", "optimizer", "schedule") for name in set(names))
+    assert len(names) == len(set(names)) + sum(
+        name in ("data", "loss", "optimizer", "region", "schedule") for name in set(names)
+    )
 
 
 def test_the_flags_are_these_and_no_others() -> None:
@@ -187,7 +192,7 @@ def test_the_identity_holds_every_field_but_places_hardware_and_fault_tolerance(
     outside = {key for key in dotted(RunConfig()) if key not in RunConfig().identity()}
     machines = {f"hardware.{item.name}" for item in fields(HardwareConfig)}
     faults = {f"fault_tolerance.{item.name}" for item in fields(FaultToleranceConfig)}
-    assert outside == {"name", "runs", "mirror", "track", "data.data"} | machines | faults
+    assert outside == {"name", "runs", "mirror", "track", "data.data", "region.lesions"} | machines | faults
 
 
 @pytest.mark.parametrize(
