@@ -22,10 +22,10 @@ from sklearn.metrics import roc_auc_score
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.label_sets import LabelSet, label_set
 from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, Schedule, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.folds import HEADLINE, make_folds
+from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.train.classification import ClassificationTask
 from melanoma_dist.train.device import configure_device
@@ -121,7 +121,7 @@ def _config(settings: Settings) -> RunConfig:
 
 
 def _train(config: RunConfig, dataset: Dataset, folder: RunFolder, fold: int, path: Path) -> None:
-    folds = make_folds(dataset.manifest, label_set(config.data.labels), config.data.folds, config.seed)
+    folds = make_folds(dataset.manifest, config.data.label_set(), config.data.folds, config.seed)
     open_run(folder, config, folds)
     results: list[Predictions] = []
     validate = ClassificationTask.validate
@@ -149,7 +149,7 @@ def _report(event: Event) -> None:
         console.info(f"fold {event.fold}, epoch {event.epoch}: AUC {event.score:.4f}")
 
 
-def _held_out(curve: FoldCurve, labels: tuple[str, ...], choose: Callable[[Curve, Curve, Curve], int]) -> float:
+def _held_out(curve: FoldCurve, labels: LabelSet, choose: Callable[[Curve, Curve, Curve], int]) -> float:
     """The melanoma AUC of the chosen epoch on images that took no part in the choice, the mean of many halves."""
     rng, lesions = np.random.default_rng(0), np.unique(curve.groups)
     results = []
@@ -160,7 +160,7 @@ def _held_out(curve: FoldCurve, labels: tuple[str, ...], choose: Callable[[Curve
     return float(np.mean(results))
 
 
-def _judge(curve: FoldCurve, labels: tuple[str, ...], rows: npt.NDArray[np.bool_]) -> tuple[Curve, Curve, Curve]:
+def _judge(curve: FoldCurve, labels: LabelSet, rows: npt.NDArray[np.bool_]) -> tuple[Curve, Curve, Curve]:
     """Melanoma AUC, macro AUC and mean log loss of every epoch, each [epochs], on some rows."""
     auc = np.empty((len(curve.probability), len(labels)))
     for column in range(len(labels)):
@@ -169,7 +169,7 @@ def _judge(curve: FoldCurve, labels: tuple[str, ...], rows: npt.NDArray[np.bool_
             auc[epoch, column] = roc_auc_score(curve.truth[known, column], probability)
     right = np.where(curve.truth == 1, curve.probability, 1 - curve.probability)[:, rows]
     loss = -np.log(right.clip(1e-7))[:, ~np.isnan(curve.truth[rows])]
-    return auc[:, labels.index(HEADLINE)], auc.mean(axis=1), loss.mean(axis=1).astype(np.float64)
+    return auc[:, labels.headline_column], auc.mean(axis=1), loss.mean(axis=1).astype(np.float64)
 
 
 def _smooth(values: Curve) -> Curve:

@@ -14,7 +14,6 @@ from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
 from melanoma_dist.artifacts.summary import RunSummary, read_summary
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
@@ -85,13 +84,13 @@ def open_data(config: RunConfig) -> Dataset:
     """Open the data set of a configuration and check it for leaks. Raises ConfigError or DataError if one fails."""
     dataset = open_dataset(config.data.data or find_data())
     require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)), _NOTHING_TRAINED)
-    check_label_set(dataset.manifest, config.data.labels)
+    check_label_set(dataset.manifest, config.data.labels, config.data.headline)
     return dataset
 
 
 def plan_folds(config: RunConfig, dataset: Dataset) -> pd.DataFrame:
     """The folds of a configuration (``image_id, group, fold``), checked. Raises ConfigError or DataError."""
-    folds = make_folds(dataset.manifest, label_set(config.data.labels), config.data.folds, config.seed)
+    folds = make_folds(dataset.manifest, config.data.label_set(), config.data.folds, config.seed)
     require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
     check_batch(config, folds)
     return folds
@@ -105,7 +104,7 @@ def check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
             "batch_size",
             config.input.batch_size,
             f"a fold trains on only {fewest} images",
-            f"At most --batch-size {fewest}.",
+            f"At most --batch-size {fewest}." if fewest > 1 else "Prepare more images.",
         )
 
 
@@ -129,7 +128,7 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
         console.info("regions: " + regions.sentence(images["image_id"].isin(folds["image_id"]).to_numpy()))
     for text in (*dataset.incomplete_tables, *([SYNTHETIC] if dataset.synthetic else [])):
         console.info(text)
-    labels = label_set(config.data.labels)
+    labels = config.data.label_set()
     console.table("Folds: positives per label", ["", "images", groups, *labels], fold_table(images, folds, labels))
 
 
@@ -275,7 +274,7 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     with console.phase("building the model"):
-        model = build_classifier(config.model, size, len(label_set(config.data.labels)), config.seed)
+        model = build_classifier(config.model, size, len(config.data.label_set()), config.seed)
     count = sum(parameter.numel() for parameter in model.parameters())
     console.info(
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "

@@ -22,7 +22,7 @@ from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunCo
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.download.partial_file import FileVersion
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS
+from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
@@ -80,7 +80,7 @@ def _run(dataset: Dataset, runs: Path, name: str) -> None:
         schedule=ScheduleConfig(epochs=1),
         hardware=HardwareConfig(gpus=0),
     )
-    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], _FOLDS, config.seed)
+    folds = make_folds(dataset.manifest, config.data.label_set(), _FOLDS, config.seed)
     folder = locate_run(config, dataset)
     open_run(folder, config, folds)
     for fold in range(_FOLDS):

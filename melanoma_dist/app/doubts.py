@@ -9,13 +9,14 @@ import numpy as np
 
 from melanoma_dist.app.inspection import BLURRED, Reason
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
+from melanoma_dist.config.label_sets import LabelSet
 
 
 @dataclass(frozen=True)
 class Limits:
     """What images of a run are compared with."""
 
-    labels: tuple[str, ...]
+    labels: LabelSet
     thresholds: tuple[float, ...]
     """Calibrated probability from which each label is called."""
     side: int

@@ -23,7 +23,7 @@ from melanoma_dist import console
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.app.scoring import ScoredImage, Scores
 from melanoma_dist.app.similar_cases import similar_cases
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.inference.explanation import Explanation, explain, overlay
 from melanoma_dist.inference.photographs import Photographs
 from melanoma_dist.storage import atomic
@@ -34,7 +34,7 @@ _SIDE = 512  # pixels of a picture's longer side
 
 
 def write_explanations(predictor: Predictor, scored: Sequence[ScoredImage], folder: Path) -> None:
-    """Explain melanoma and every label that is called, for all images that could be read."""
+    """Explain the headline label and every label that is called, for all images that could be read."""
     folder.mkdir(parents=True, exist_ok=True)
     readable = [(number, image) for number, image in enumerate(scored, start=1) if image.scores is not None]
     rows: list[dict[str, object]] = []
@@ -68,12 +68,14 @@ def _explain(predictor: Predictor, image: ScoredImage, start: Path) -> list[dict
     return rows
 
 
-def _labels(scores: Scores | None, labels: tuple[str, ...]) -> list[tuple[str, float]]:
+def _labels(scores: Scores | None, labels: LabelSet) -> list[tuple[str, float]]:
     """The labels to explain, with their probabilities."""
     if scores is None:
         return []
     each = zip(labels, scores.probability, scores.positive, strict=True)
-    return [(label, float(probability)) for label, probability, positive in each if positive or label == HEADLINE]
+    return [
+        (label, float(probability)) for label, probability, positive in each if positive or label == labels.headline
+    ]
 
 
 def _write_picture(photograph: Photographs, explanation: Explanation, path: Path) -> str:

@@ -55,6 +55,11 @@ class Assessment:
     """Whether a group, and so a draw of a resample, is all images of a patient: where the tables name patients."""
 
     @property
+    def groups(self) -> str:
+        """The word for what is resampled."""
+        return "patients" if self.by_patient else "lesions"
+
+    @property
     def resampled(self) -> str:
         """What the resamples draw, in words: the coarser of lesions and patients."""
         return "whole patients (all images of a patient together)" if self.by_patient else "whole lesions"

@@ -11,8 +11,8 @@ from annotated_types import Ge, Le, MinLen
 from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.records import read_record, require_keys, write_record
 from melanoma_dist.artifacts.run_record import Environment, Identity
+from melanoma_dist.config.label_sets import MELANOMA, LabelSet
 from melanoma_dist.config.places import SUMMARY as SUMMARY
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.calibration import CalibrationQuality
 from melanoma_dist.metrics.classification import Metrics, PerMetric
@@ -22,6 +22,7 @@ from melanoma_dist.metrics.operating_points import DecisionCurve, OperatingPoint
 from melanoma_dist.metrics.subgroups import Subgroup
 
 SCHEMA = 3
+AUC_OF = "AUC of "
 REFINALIZE = (
     "Bring the file back, or delete summary.json and run the run's own training command again: it computes the metrics "
     "from the folds' own predictions, and trains nothing."
@@ -133,8 +134,14 @@ class RunSummary:
     """The sha256 of the predictions and the decision rules, by file name."""
     advice: tuple[str, ...] = ()
     """What may make the next training better, by the curves of this one."""
-    headline: str = f"AUC of {HEADLINE}"
+    headline: str = AUC_OF + MELANOMA
+    """The metric that leads: the AUC of the headline label."""
     schema: int = field(default=SCHEMA)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The labels, and the one that leads."""
+        return LabelSet(self.labels, self.headline.removeprefix(AUC_OF))
 
 
 def write_summary(folder: Path, summary: RunSummary) -> None:
@@ -153,9 +160,10 @@ def read_summary(folder: Path) -> RunSummary:
 
 def _require_labels(path: Path, summary: RunSummary) -> None:
     labels = summary.labels
-    if len(set(labels)) != len(labels) or HEADLINE not in labels:
+    headline = summary.headline.removeprefix(AUC_OF)
+    if len(set(labels)) != len(labels) or headline not in labels:
         raise DataError(
-            f"{path}: labels is {list(labels)}, must be different labels with {HEADLINE} among them. {REFINALIZE}"
+            f"{path}: labels is {list(labels)}, must be different labels with {headline} among them. {REFINALIZE}"
         )
     require_assessed(path, REFINALIZE, summary.out_of_fold, labels)
     for metrics in summary.folds.values():

@@ -149,6 +149,9 @@ class AuditConfig:
     labels: str = "largest"
     """Label set of the folds to check, such as isic2019 (8 labels), melanoma (MEL) or MEL,NV, or the largest named one
     that the data supports."""
+    headline: str | None = None
+    """Label that leads the label set: every fold has images with it and without.
+    Default: MEL, or the only label of a set."""
     folds: int = 5
     """Number of cross-validation folds to check, 2 to 20."""
     seed: int = 0
@@ -159,7 +162,7 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if self.labels != "largest":
-            label_set(self.labels)
+            label_set(self.labels, self.headline)
         between(self, "folds", 2, 20)
         between(self, "seed", 0, _MOST_SEED)
         expand_home(self, "data", "html")

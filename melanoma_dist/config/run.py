@@ -20,7 +20,7 @@ from tyro.conf import arg
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.label_sets import LabelSet, default_headline, label_set
 from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
 from melanoma_dist.config.weights import GEOMETRY, find_weights, is_keras
@@ -49,14 +49,21 @@ class DataConfig:
     labels: str = "isic2019"
     """Label set, such as isic2019 (8 labels), isic2018 (7), isic2017 (MEL, BKL) or melanoma (MEL), or labels with
     commas, such as MEL,NV,OTHER."""
+    headline: str | None = None
+    """Label whose AUC chooses epochs and configurations, and which leads every report.
+    Default: MEL, or the only label of a set."""
     folds: int = 5
     """Cross-validation folds, 2 to 20. All images of a lesion are in one fold."""
 
     def __post_init__(self) -> None:
         expand_home(self, "data")
-        label_set(self.labels)
+        self.label_set()
         between(self, "folds", 2, 20)
         check_url("data", self.data)
+
+    def label_set(self) -> LabelSet:
+        """The labels that the models answer, and the one that leads."""
+        return label_set(self.labels, self.headline)
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ class ScheduleConfig:
     plateau_factor: float = 0.3
     """Factor of that reduction, above 0 and below 1."""
     patience: int | None = None
-    """Epochs without gain in the melanoma AUC of the validation before the fold stops early, at least 1.
+    """Epochs without gain in the validation AUC of the headline label before the fold stops early, at least 1.
     Default: 6; onecycle and cosine run to their end, because most of their gain comes there."""
     min_gain: float = 1e-4
     """Smallest increase of the AUC that counts as a gain, 0 to 0.5."""
@@ -253,6 +260,9 @@ class RunConfig:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""
         outside = ("name", "runs", "mirror", "track", "data.data", "region.lesions", "hardware.", "fault_tolerance.")
         inside = {key: value for key, value in dotted(self).items() if not key.startswith(outside)}
+        labels = self.data.label_set()
+        if labels.headline == default_headline(labels):  # as in runs that are older than the field
+            inside["data.headline"] = None
         if is_keras(self.model.backbone):
             inside[GEOMETRY] = "keras"
         # JSON has no infinity.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_string_dtype
 
-from melanoma_dist.config.label_sets import HEADLINE as HEADLINE
+from melanoma_dist.config.label_sets import LabelSet, label_name
 from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.parquet import read_parquet
@@ -23,16 +23,16 @@ def pool(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["split"] == "train"]
 
 
-def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed: int) -> pd.DataFrame:
+def make_folds(manifest: pd.DataFrame, labels: LabelSet, folds: int, seed: int) -> pd.DataFrame:
     """``image_id, group, fold`` of every image of the pool, sorted by id; fold is 0 to ``folds - 1``.
 
-    Stratified by label set and year. Raises ConfigError if there are fewer groups, or fewer melanoma groups, than
-    folds.
+    Stratified by label set and year. Raises ConfigError if there are fewer groups, or fewer with the headline label or
+    without it, than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import, and ranks only read folds
 
     images = pool(manifest).sort_values("image_id")
-    _check_enough(images, folds)
+    _check_enough(images, labels.headline, folds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     strata = pd.factorize(_strata(images, labels, folds), sort=True)[0]
     fold = np.full(len(images), -1, dtype=np.int32)
@@ -41,16 +41,16 @@ def make_folds(manifest: pd.DataFrame, labels: tuple[str, ...], folds: int, seed
         splits = list(splitter.split(images, strata, images["group"]))
     for number, (_, validation) in enumerate(splits):
         fold[validation] = number
-        _check_headline(images.iloc[validation], number, folds)
+        _check_headline(images.iloc[validation], labels.headline, number, folds)
     return pd.DataFrame({"image_id": images["image_id"], "group": images["group"], "fold": fold}).reset_index(drop=True)
 
 
-def _strata(images: pd.DataFrame, labels: tuple[str, ...], folds: int) -> pd.Series:
-    """Labels and years of each image as text. Strata smaller than the number of folds are pooled, melanoma apart."""
+def _strata(images: pd.DataFrame, labels: LabelSet, folds: int) -> pd.Series:
+    """Labels and years of each image as text. Strata smaller than the number of folds are pooled by the headline."""
     known = pd.DataFrame(targets(images, labels), index=images.index).fillna(-1).astype(int).astype(str)
     strata = known.agg("".join, axis=1) + " " + images["years"]
     rare = strata.map(strata.value_counts()) < folds
-    return strata.mask(rare, "rare " + images[HEADLINE].astype(str))
+    return strata.mask(rare, "rare " + images[labels.headline].astype(str))
 
 
 def read_folds(path: Path) -> pd.DataFrame:
@@ -67,21 +67,22 @@ def read_folds(path: Path) -> pd.DataFrame:
     return folds
 
 
-def _check_headline(validation: pd.DataFrame, number: int, folds: int) -> None:
-    """Refuse a fold without melanomas, or with nothing else: its AUC is undefined."""
-    if not {0, 1} <= set(validation[HEADLINE].dropna().astype(int)):
-        rule = f"fold {number} would have only one kind of image ({len(validation)} of them), so no melanoma AUC"
+def _check_headline(validation: pd.DataFrame, headline: str, number: int, folds: int) -> None:
+    """Refuse a fold without the headline label, or with nothing else: its AUC is undefined."""
+    if not {0, 1} <= set(validation[headline].dropna().astype(int)):
+        only = f"only one kind of image ({len(validation)} of them)"
+        rule = f"fold {number} would have {only}, so no AUC of {label_name(headline)}"
         raise ConfigError.of("folds", folds, rule, "Use fewer folds.")
 
 
-def _check_enough(images: pd.DataFrame, folds: int) -> None:
+def _check_enough(images: pd.DataFrame, headline: str, folds: int) -> None:
     groups = images["group"].nunique()
     if groups < folds:
         raise ConfigError.of(
             "folds", folds, f"the data has only {groups} groups (lesions) to train on", "A fold needs at least one."
         )
-    for value, what in ((1, "melanoma"), (0, "other")):
-        count = images.loc[images[HEADLINE] == value, "group"].nunique()
+    for value, what in ((1, label_name(headline)), (0, "other")):
+        count = images.loc[images[headline] == value, "group"].nunique()
         if count < folds:
             raise ConfigError.of(
                 "folds", folds, f"the data has only {count} {what} lesions, so a fold would have no AUC",

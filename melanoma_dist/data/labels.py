@@ -75,13 +75,13 @@ def supported_label_sets(manifest: pd.DataFrame) -> list[str]:
     return [name for name, labels in LABEL_SETS.items() if not _unlearnable(manifest, labels)]
 
 
-def check_label_set(manifest: pd.DataFrame, name: str) -> None:
+def check_label_set(manifest: pd.DataFrame, name: str, headline: str | None = None) -> None:
     """Refuse a label set that cannot be learned from ``manifest``.
 
     Raises ConfigError for a name that `label_set` refuses, and DataError if a label of the set has no positive or no
     negative image.
     """
-    labels = label_set(name)
+    labels = label_set(name, headline)
     if unknown := [label for label in labels if label not in manifest]:
         raise DataError(
             f"--labels {name}: {', '.join(unknown)}: this data set has no such label. "

@@ -13,8 +13,7 @@ from melanoma_dist.artifacts.integrity import hashes_of
 from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_csv, write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.artifacts.run_record import current_environment, now
-from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.artifacts.summary import AUC_OF, FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import Dataset
@@ -42,7 +41,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
 
     ``seconds`` is what the command took. Raises DataError unless each image was predicted once, by the right fold.
     """
-    labels = label_set(config.data.labels)
+    labels = config.data.label_set()
     about = dataset.manifest.set_index("image_id")
     tables = [_collect(place, config, folds, about) for _, place in trainings(config, folder)]
     table = tables[0]
@@ -56,7 +55,8 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
         repeats=config.repeats,
         data=_data(dataset, folds),
         threshold=config.threshold,
-        labels=labels,
+        labels=tuple(labels),
+        headline=AUC_OF + labels.headline,
         **summarise(table, about, labels, config.threshold, rules)._asdict(),
         seed_repeats=_seed_repeats(tables, labels, config),
         training=_training(histories),
@@ -81,7 +81,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
 
 def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.DataFrame) -> pd.DataFrame:
     """Merge and check the predictions of one training's folds, and write them as one table."""
-    labels = label_set(config.data.labels)
+    labels = config.data.label_set()
     parts = [read_predictions(place / f"fold-{fold}" / "predictions.parquet") for fold in range(config.data.folds)]
     table = with_calibrated(out_of_fold(parts, folds), labels)
     check_truth(table, targets(about.loc[table["image_id"]], labels), labels)

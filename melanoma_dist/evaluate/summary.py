@@ -12,7 +12,7 @@ from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.decision_rules import DecisionRules, LabelRules
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.summary import Calibration, RunSummary
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import LabelSet, label_name
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.assessment import assess
@@ -57,7 +57,7 @@ class OutOfFold(NamedTuple):
 
 
 def summarise(
-    table: pd.DataFrame, about: pd.DataFrame, labels: tuple[str, ...], threshold: float, rules: DecisionRules
+    table: pd.DataFrame, about: pd.DataFrame, labels: LabelSet, threshold: float, rules: DecisionRules
 ) -> OutOfFold:
     """Compute everything that follows from a table of out-of-fold predictions.
 
@@ -79,7 +79,7 @@ def summarise(
         calibration=calibration(table, labels),
         operating_points=points,
         decision_curve={label: _decision_curve(table, label) for label in labels},
-        subgroups=subgroups(calibrated, about, HEADLINE, rules.thresholds((HEADLINE,), threshold)[0]),
+        subgroups=subgroups(calibrated, about, labels.headline, rules.thresholds((labels.headline,), threshold)[0]),
     )
 
 
@@ -153,10 +153,11 @@ def short_rows(summary: RunSummary) -> list[list[str]]:
 
 def conclusion(summary: RunSummary) -> str:
     """What the run found, in one sentence."""
-    pooled = summary.out_of_fold.by_image
+    pooled, headline = summary.out_of_fold.by_image, summary.label_set.headline
     on = " synthetic" if summary.synthetic else ""
+    name, auc = label_name(headline), with_interval(pooled.intervals[headline].auc, 3)
     return (
-        f"Melanoma AUC {with_interval(pooled.intervals[HEADLINE].auc, 3)} over {pooled.images}{on} images in "
+        f"{name[0].upper()}{name[1:]} AUC {auc} over {pooled.images}{on} images in "
         f"{len(summary.folds)} folds, each predicted by the model that did not train on it."
     )
 

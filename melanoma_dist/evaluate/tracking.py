@@ -18,7 +18,6 @@ from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import Identity, read_run_record
 from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.train.events import EpochDone
 
@@ -151,16 +150,16 @@ _KINDS: dict[str, Callable[[str, str, Identity], Tracker]] = {"mlflow": _MLflow,
 
 
 def _results(summary: RunSummary) -> dict[str, float]:
-    pooled = summary.out_of_fold.by_image
-    interval = pooled.intervals[HEADLINE].auc
+    pooled, headline = summary.out_of_fold.by_image, summary.label_set.headline
+    interval = pooled.intervals[headline].auc
     values = {
         "out_of_fold/auc": interval.estimate,
         "out_of_fold/auc_low": interval.low,
         "out_of_fold/auc_high": interval.high,
-        "out_of_fold/sensitivity": pooled.labels[HEADLINE].sensitivity,
-        "out_of_fold/specificity": pooled.labels[HEADLINE].specificity,
+        "out_of_fold/sensitivity": pooled.labels[headline].sensitivity,
+        "out_of_fold/specificity": pooled.labels[headline].specificity,
         "out_of_fold/macro_auc": pooled.macro.auc,
-        "over_folds/auc_mean": summary.over_folds[HEADLINE].auc.mean,
+        "over_folds/auc_mean": summary.over_folds[headline].auc.mean,
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -26,7 +26,7 @@ from torch.nn import functional
 from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.features import FeatureSpace
 from melanoma_dist.artifacts.integrity import weights_sha256
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.inference.images import Images
@@ -101,7 +101,7 @@ class Ensemble:
         """
         data = config.data.data or ""
         self.units = [Unit(config, fold, data, fingerprint, run) for fold in range(config.data.folds)]
-        self.labels: tuple[str, ...] = label_set(config.data.labels)
+        self.labels: LabelSet = config.data.label_set()
         self.rules, self.world = rules, world
         self._config, self._image_size, self._lesions = config, image_size, lesions
 
@@ -269,7 +269,7 @@ def _mean_over_folds(probability: Array) -> Array:
 
 
 def _load_model(unit: Unit) -> Classifier:
-    labels = label_set(unit.config.data.labels)
+    labels = unit.config.data.label_set()
     model = build_classifier(
         unit.config.model, input_format_of(unit).size, len(labels), unit.config.seed, weights="none"
     )

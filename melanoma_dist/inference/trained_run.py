@@ -15,7 +15,7 @@ from melanoma_dist.artifacts.predictions import read_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.config.weights import GEOMETRY, is_keras
@@ -72,9 +72,9 @@ class TrainedRun:
         return Ensemble.of(self, one_process(gpus, threads))
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """What its models answer."""
-        return label_set(self.config.data.labels)
+    def labels(self) -> LabelSet:
+        """What its models answer, and the label that leads."""
+        return self.config.data.label_set()
 
     @property
     def fingerprint(self) -> str:

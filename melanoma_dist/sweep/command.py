@@ -18,7 +18,6 @@ from melanoma_dist.artifacts.run_record import (
     read_run_record,
     write_run_record,
 )
-from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.run import ModelConfig, RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.manifest import Dataset
@@ -97,7 +96,7 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     from melanoma_dist.models.classifier import build_classifier
 
     size = config.input.image_size or published_input(config.model.backbone).size
-    model = build_classifier(config.model, size, len(label_set(config.data.labels)), config.seed, "none")
+    model = build_classifier(config.model, size, len(config.data.label_set()), config.seed, "none")
     check_room(config, ModelSize.of(model), folder)
 
 

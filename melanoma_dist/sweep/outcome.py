@@ -10,6 +10,7 @@ import yaml
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
@@ -81,7 +82,7 @@ class Outcome:
             atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
         conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
         write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)
-        _show_leaderboard(entries, ledger.device)
+        _show_leaderboard(entries, ledger.device, self._context.config.data.label_set().headline)
         for line in (*conclusions, cost):
             console.info(line)
         folder = self._context.folder
@@ -152,14 +153,14 @@ def _lead(name: str, comparison: Comparison) -> str:
     return f"WARNING: the folds cannot separate it from the next, {name} ({interval})."
 
 
-def _show_leaderboard(entries: list[Entry], device: str) -> None:
+def _show_leaderboard(entries: list[Entry], device: str, label: str) -> None:
     header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", f"{device}-hours"]
     rows = [
         [entry.name, entry.state, entry.folds, *(numbers.number(auc, 4) for auc in (entry.mean_auc, entry.sd_auc)),
          entry.epochs, f"{entry.device_hours:.3f}"]
         for entry in entries[:_SHOWN]
     ]  # fmt: skip
-    console.table(f"Leaderboard: melanoma AUC over the folds ({len(entries)} configurations)", header, rows)
+    console.table(f"Leaderboard: {label_name(label)} AUC over the folds ({len(entries)} configurations)", header, rows)
     for entry in entries:
         if entry.state == "failed":
             console.info(f"{entry.name} {entry.why}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import UNDEFINED, number
@@ -37,6 +38,7 @@ def write_page(
     fields = _fields(entries, keys, context.space)
     shares = importances(entries, fields)
     first, complete = milestones(records, context.config.data.folds)
+    metric = f"{label_name(context.config.data.label_set().headline)} AUC"
     text = render(
         "sweep/page.html.j2",
         name=context.folder.name,
@@ -44,8 +46,9 @@ def write_page(
         conclusions=conclusions,
         cost=cost,
         folds=context.config.data.folds,
+        metric=metric,
         leaderboard=_leaderboard(entries, keys, ledger.device),
-        plots=_plots(records, ledger, entries, _field_plots(entries, fields, shares), first, complete),
+        plots=_plots(records, ledger, entries, _field_plots(entries, fields, shares), first, complete, metric),
         no_importance=shares.reason if isinstance(shares, Undefined) else "",
         milestones=_milestones(first, complete, ledger.device),
         ledger=_ledger(ledger),
@@ -57,17 +60,21 @@ def write_page(
 
 def _plots(
     records: Sequence[Record], ledger: Ledger, entries: list[Entry], of_fields: Iterable[tuple[str, str, Figure]],
-    first: list[Milestone], complete: list[Milestone],
+    first: list[Milestone], complete: list[Milestone], metric: str,
 ) -> list[PageFigure]:  # fmt: skip
     if not entries:
         return []
     figures = [
         (
             "AUC against cost",
-            "The best melanoma AUC so far against the cost spent by then.",
-            plots.cost_plot(first, complete, ledger.spent, ledger.device),
+            f"The best {metric} so far against the cost spent by then.",
+            plots.cost_plot(first, complete, ledger.spent, ledger.device, metric),
         ),
-        ("First folds", "The best AUC so far of every first fold, by epoch.", plots.curves_plot(records, entries)),
+        (
+            "First folds",
+            "The best AUC so far of every first fold, by epoch.",
+            plots.curves_plot(records, entries, metric),
+        ),
         *of_fields,
     ]
     return [PageFigure("", title, figure, f"{title}: {caption}", caption) for title, caption, figure in figures]

@@ -21,7 +21,7 @@ _UNFINISHED = "#cccccc"
 _INACTIVE = -0.14  # below an axis of parallel coordinates, which spans 0 to 1
 
 
-def cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, device: str) -> Figure:
+def cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, device: str, metric: str) -> Figure:
     """Plot the best AUC so far, of a first fold and of a mean over all folds, against the device-hours spent."""
     figure, axes = plot(6.4, 3.4)
     for line, label, colour in ((first, "best first fold", GREY), (complete, "best mean over folds", BLUE)):
@@ -30,13 +30,13 @@ def cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, d
             axes.step([*hours, spent / 3600], [*aucs, aucs[-1]], where="post", label=label, color=colour)
             axes.plot(hours, aucs, ".", color=colour)
     axes.set_xlabel(f"{device}-hours spent")
-    axes.set_ylabel("melanoma AUC")
+    axes.set_ylabel(metric)
     if first or complete:
         axes.legend(frameon=False)
     return figure
 
 
-def curves_plot(records: Sequence[Record], entries: list[Entry]) -> Figure:
+def curves_plot(records: Sequence[Record], entries: list[Entry], metric: str) -> Figure:
     """Plot the best AUC so far of every first fold by epoch, coloured by the state of its configuration."""
     figure, axes = plot(6.4, 3.4)
     curves: dict[int, tuple[list[int], list[float]]] = {}
@@ -54,7 +54,7 @@ def curves_plot(records: Sequence[Record], entries: list[Entry]) -> Figure:
             axes.plot([], [], color=colour, label=state)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch of the first fold")
-    axes.set_ylabel("best melanoma AUC so far")
+    axes.set_ylabel(f"best {metric} so far")
     if curves:
         axes.legend(frameon=False)
     return figure

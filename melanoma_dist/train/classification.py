@@ -1,4 +1,4 @@
-"""The task of a classifier: independent probabilities of labels, watched by the AUC of melanoma."""
+"""The task of a classifier: independent probabilities of labels, watched by the AUC of the headline label."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from torch.utils.tensorboard import SummaryWriter
 from melanoma_dist.artifacts.features import FeatureSpace, write_features
 from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
-from melanoma_dist.config.label_sets import label_set
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
 from melanoma_dist.models.classifier import Classifier, build_classifier
@@ -48,7 +46,7 @@ class ClassificationTask:
 
     def __init__(self, unit: Unit, world: World, report: Report, corrupt: Collection[str] = ()) -> None:
         """See ``build_task``. Raises DataError for another data set than the run was planned with."""
-        self._unit, self._world, self._labels = unit, world, label_set(unit.config.data.labels)
+        self._unit, self._world, self._labels = unit, world, unit.config.data.label_set()
         self._report = report
 
         def note(text: str) -> None:
@@ -81,9 +79,10 @@ class ClassificationTask:
 
         targets, threshold = self._data.validation.targets, self._unit.config.threshold
         metrics = validation_metrics(targets, predictions, self._labels, threshold)
-        score = metrics["labels"][HEADLINE]["auc"]
+        score = metrics["labels"][self._labels.headline]["auc"]
         if score is None:
-            raise TrainingError(f"The validation images of {self._unit.name} do not define the AUC of {HEADLINE}.")
+            label = self._labels.headline
+            raise TrainingError(f"The validation images of {self._unit.name} do not define the AUC of {label}.")
         loss = self.build_loss().of_probabilities(predictions, targets)
         return Validation(score, loss, metrics)
 
@@ -106,14 +105,16 @@ class ClassificationTask:
             writer.add_image("validation/examples", self._examples(predictions), step, dataformats="HWC")
 
     def _examples(self, predictions: Predictions) -> npt.NDArray[np.uint8]:
-        """Melanomas above others, the same images each time. A caption is green for a correct call, else red."""
-        samples, column = self._data.validation, self._labels.index(HEADLINE)
+        """Images with the headline label above others, always the same. Captions of correct calls are green."""
+        samples, column = self._data.validation, self._labels.headline_column
         threshold = self._unit.config.threshold
         rows = []
         for truth in (True, False):
             members = np.flatnonzero(samples.targets[:, column] == truth)
             examples = members[np.linspace(0, len(members) - 1, _EXAMPLES_PER_CLASS).astype(int)]
-            rows.append(np.hstack([_tile(samples, int(i), predictions[i, column], truth, threshold) for i in examples]))
+            caption = self._labels.headline if truth else f"not {self._labels.headline}"
+            tiles = [_tile(samples, int(i), predictions[i, column], truth, threshold, caption) for i in examples]
+            rows.append(np.hstack(tiles))
         return np.vstack(rows)
 
     def weights_metadata(self, epoch: int) -> dict[str, str]:
@@ -179,12 +180,13 @@ class ClassificationTask:
         write_predictions(table, unit.predictions)
 
 
-def _tile(samples: Samples, sample: int, probability: float, truth: bool, threshold: float) -> npt.NDArray[np.uint8]:
+def _tile(
+    samples: Samples, sample: int, probability: float, truth: bool, threshold: float, caption: str
+) -> npt.NDArray[np.uint8]:
     jpeg = samples.encoded(np.array([sample]))[0]
     picture = Image.open(io.BytesIO(jpeg.tobytes())).convert("RGB")
     tile = Image.new("RGB", (_TILE, _TILE + _CAPTION), "white")
     tile.paste(ImageOps.fit(picture, (_TILE, _TILE)), (0, 0))
     colour = (0, 110, 40) if (probability >= threshold) == truth else (170, 0, 0)
-    text = f"{HEADLINE if truth else 'not ' + HEADLINE}: {probability:.2f}"
-    ImageDraw.Draw(tile).text((4, _TILE + 2), text, fill=colour)
+    ImageDraw.Draw(tile).text((4, _TILE + 2), f"{caption}: {probability:.2f}", fill=colour)
     return np.asarray(tile)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import load_dataset
@@ -76,7 +75,7 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     dataset = load_dataset(local_copy(unit.data, unit.fingerprint, note))
     if dataset.fingerprint != unit.fingerprint:
         raise DataError(f"{unit.data}: the data set changed after the run was planned. Run the command again.")
-    manifest, labels = dataset.manifest, label_set(unit.config.data.labels)
+    manifest, labels = dataset.manifest, unit.config.data.label_set()
     folds = read_folds(unit.run / "folds.parquet").set_index("image_id")["fold"]
     fold_of = manifest["image_id"].map(folds)  # NaN for images of a holdout
     shards, own = ShardReader(dataset), (fold_of == unit.fold).to_numpy()

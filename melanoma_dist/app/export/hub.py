@@ -21,7 +21,6 @@ from melanoma_dist.artifacts.decision_rules import read_decision_rules, write_de
 from melanoma_dist.artifacts.records import read_record, write_record
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.label_sets import label_set
 from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.config.saved import saved_config
@@ -142,7 +141,7 @@ class _HubEnsemble(Ensemble):
         """The model of one fold with its weights, on the CPU. Raises DataError for weights of another model."""
         unit = self.units[fold]
         config, size = unit.config, input_format_of(unit).size
-        model = build_classifier(config.model, size, len(label_set(config.data.labels)), config.seed, weights="none")
+        model = build_classifier(config.model, size, len(config.data.label_set()), config.seed, weights="none")
         try:
             _load(model, unit.folder)
         except (OSError, SafetensorError, RuntimeError, ValueError) as error:

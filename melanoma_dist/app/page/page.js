@@ -4,7 +4,7 @@ import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import {
-  doubtsOf, element, errorOf, fillPage, labelName, list, loadLanguage, number, percent, plural, refusalOf, text,
+  doubtsOf, element, errorOf, fillPage, labelInText, labelName, list, loadLanguage, number, percent, plural, refusalOf, text,
 } from "./text.js";
 import { Viewer } from "./viewer.js";
 
@@ -44,9 +44,10 @@ function describeModel() {
   const parts = [text("model", { backbone, folds, run })];
   if (auc?.estimate != null) {
     const [estimate, low, high] = [auc.estimate, auc.low, auc.high].map((each) => number(each));
-    parts.push(text("modelAuc", { label: labelName(model.headline).toLowerCase(), auc: estimate, low, high }));
+    parts.push(text("modelAuc", { label: labelInText(model.headline), auc: estimate, low, high }));
   }
   byId("model").textContent = parts.join(" · ");
+  byId("question").textContent = text("welcome", { label: labelInText(model.headline) });
   byId("synthetic").hidden = !synthetic;
   const { formats, max_files: files, max_megabytes: megabytes } = model.limits;
   byId("limits").textContent = text("limits", { formats, files, megabytes });
@@ -65,8 +66,14 @@ async function offerExamples() {
       const blob = await getPicture(`/v1/examples/${encodeURIComponent(name)}`);
       session.add([new File([blob], `${name}.jpg`, { type: "image/jpeg" })]);
     };
-    return element("button", { onclick: add }, list("exampleKinds")[kind] ?? name);
+    return element("button", { onclick: add }, exampleName(kind) ?? name);
   }));
+}
+
+function exampleName(kind) {
+  if (kind === "positive") return labelName(model.headline);
+  const nevus = kind === "negative" && "NV" in model.labels && model.headline !== "NV";
+  return list("exampleKinds")[nevus ? "nevus" : kind];
 }
 
 function connect() {

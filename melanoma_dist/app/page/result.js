@@ -1,7 +1,7 @@
 // One image's answer: doubts first, then the probability on its scale, the other labels, and the nearest known cases.
 import { drawScale } from "./scale.js";
 import { knownPicture } from "./server.js";
-import { doubtsOf, element, errorOf, labelName, list, number, percent, plural, text } from "./text.js";
+import { doubtsOf, element, errorOf, labelInText, labelName, list, number, percent, plural, text } from "./text.js";
 
 export function showResult(answer, model, width, url) {
   if (answer.error) return failure(text("failedText", { reason: sentence(errorOf(answer)) }));
@@ -50,7 +50,7 @@ function doubts(answer) {
 function headline(answer, model, label) {
   const called = answer[`${label}_positive`];
   const values = {
-    label: labelName(label).toLowerCase(),
+    label: labelInText(label),
     probability: percent(answer[label]),
     threshold: percent(model.labels[label].threshold),
     low: percent(answer[`${label}_low`]),
@@ -73,7 +73,7 @@ function scaleBox(answer, model, label, width) {
     "figure",
     { class: "scale-box" },
     drawScale(width, label, answer, model.labels[label]),
-    element("figcaption", { class: "quiet small" }, text("scaleCaption", { label: labelName(label).toLowerCase() })),
+    element("figcaption", { class: "quiet small" }, text("scaleCaption", { label: labelInText(label) })),
   );
 }
 
@@ -94,7 +94,7 @@ function pointsTable(answer, model, label) {
       element("td", { class: above ? "above" : "" }, above ? `▲ ${text("above")}` : `▽ ${text("below")}`),
     );
   });
-  const caption = text("pointsCaption", { label: labelName(label).toLowerCase(), positives, negatives });
+  const caption = text("pointsCaption", { label: labelInText(label), positives, negatives });
   return element(
     "table",
     { class: "points" },

@@ -20,8 +20,8 @@ export default {
   dropMore: "or paste one with Ctrl V",
   limits: "{formats}; at most {files} files of together {megabytes} MB at once",
   examples: "Try an example of the training data",
-  exampleKinds: { positive: "Melanoma", negative: "Nevus", doubtful: "Hard to call" },
-  welcome: "How likely is melanoma, for this model?",
+  exampleKinds: { nevus: "Nevus", negative: "Another diagnosis", doubtful: "Hard to call" },
+  welcome: "How likely is {label}, for this model?",
   steps: [
     "Add dermoscopic images: drop, choose or paste them.",
     "Read the doubts first, then the probability against the thresholds that the model fixed in its own test.",

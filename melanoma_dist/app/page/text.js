@@ -47,6 +47,8 @@ export function refusalOf(problem) {
 
 export const list = (name) => strings[name];
 export const labelName = (label) => strings.labels[label] ?? label;
+// Within a sentence; a label of the user's own stays in capitals.
+export const labelInText = (label) => strings.labels[label]?.toLowerCase() ?? label;
 
 function fill(template, values) {
   return template.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);

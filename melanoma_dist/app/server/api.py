@@ -17,7 +17,6 @@ from melanoma_dist.app.server.problems import Problem, answer_problem, answer_un
 from melanoma_dist.app.server.security import Gate, host_names
 from melanoma_dist.app.server.service import Service
 from melanoma_dist.config.serve import ServeConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.pages.environment import render
 
 _ABOUT = f"""{PURPOSE} Predictions of skin lesions by the ensemble of a run's folds.
@@ -60,7 +59,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/explain", openapi_extra=_form("One image."), responses=_problems(400, 413, 422, 503))
     async def explain(
-        request: Request, label: Annotated[str, Query(description="Label whose evidence to find.")] = HEADLINE
+        request: Request, label: Annotated[str, Query(description="Label whose evidence to find.")] = service.headline
     ) -> Response:
         """Find where in an image the folds see evidence for a label.
 

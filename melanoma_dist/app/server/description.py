@@ -6,7 +6,6 @@ import melanoma_dist
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.serve import ServeConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.storage.images import FORMATS, SUFFIXES
 
 PURPOSE = "For research, not a diagnosis."
@@ -36,7 +35,7 @@ def describe_model(predictor: Predictor) -> Description:
     return {
         "purpose": PURPOSE,
         "model": identify_model(predictor),
-        "headline": HEADLINE,
+        "headline": run.labels.headline,
         "labels": {label: _describe_label(predictor, at, label) for at, label in enumerate(run.labels)},
         "calibration": run.decision_rules.calibration,
         "data": {

@@ -1,4 +1,5 @@
-"""Images of the run's own data set to try the server with: a melanoma, a nevus, and one that is hard to call.
+"""Images of the run's own data set to try the server with: one with the headline label, one without (a nevus if there
+are labelled ones), and one that is hard to call.
 
 A fold was trained on each of them, which the answers say among their doubts.
 """
@@ -10,15 +11,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from melanoma_dist.app.predictor import Predictor
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.inference.trained_run import TrainedRun
 
-_CALIBRATED = f"{HEADLINE}_calibrated"
-_TRUTH = f"{HEADLINE}{TRUE}"
-_OTHER = f"NV{TRUE}"
+_OTHER = "NV"  # the usual lesion beside a melanoma or carcinoma
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Example:
 
 def headline_threshold(predictor: Predictor) -> float:
     """The calibrated probability from which the headline label is called."""
-    return predictor.limits.thresholds[predictor.run.labels.index(HEADLINE)]
+    return predictor.limits.thresholds[predictor.run.labels.headline_column]
 
 
 def choose_examples(run: TrainedRun, dataset: Dataset, threshold: float) -> list[Example]:
@@ -41,12 +39,12 @@ def choose_examples(run: TrainedRun, dataset: Dataset, threshold: float) -> list
 
     ``threshold``: calibrated probability from which the headline label is called.
     """
-    table = run.predictions()
-    probability = table[_CALIBRATED]
-    positive, negative = table[_TRUTH] == 1, table[_TRUTH] == 0
-    if _OTHER in table:
-        negative &= table[_OTHER] == 1
-    called = probability >= threshold
+    headline = run.labels.headline
+    table = run.predictions().assign(probability=lambda rows: rows[f"{headline}_calibrated"])
+    positive, negative = table[headline + TRUE] == 1, table[headline + TRUE] == 0
+    if _OTHER in run.labels and headline != _OTHER:
+        negative &= table[_OTHER + TRUE] == 1
+    called = table["probability"] >= threshold
     chosen = {
         "positive": _typical(table[positive & called]),
         "negative": _typical(table[negative & ~called]),
@@ -59,9 +57,9 @@ def choose_examples(run: TrainedRun, dataset: Dataset, threshold: float) -> list
 
 
 def _typical(table: pd.DataFrame) -> str:
-    return _nearest(table, float(table[_CALIBRATED].median())) if len(table) else ""
+    return _nearest(table, float(table["probability"].median())) if len(table) else ""
 
 
 def _nearest(table: pd.DataFrame, value: float) -> str:
-    distances = (table[_CALIBRATED] - value).abs().to_numpy()
+    distances = (table["probability"] - value).abs().to_numpy()
     return str(table["image_id"].iloc[int(distances.argmin())]) if len(table) else ""

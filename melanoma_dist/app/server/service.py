@@ -66,6 +66,7 @@ class Service:
         examples = [] if dataset is None else choose_examples(run, dataset, headline_threshold(predictor))
         self.cases = Cases(run, dataset)
         self.settings = settings
+        self.headline = run.labels.headline
         self.examples = {example.name: example for example in examples}
         self.occupancy = Occupancy(settings.queue, _MOST_BYTES)
         self.measurements = Measurements(lambda: self.occupancy.images)

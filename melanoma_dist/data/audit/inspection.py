@@ -94,8 +94,8 @@ def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable]
     """Counts and checks of the folds that a training with these labels, folds and seed would use."""
     name = "folds can be made"
     try:
-        check_label_set(images, request.labels)
-        labels = label_set(request.labels)
+        check_label_set(images, request.labels, request.headline)
+        labels = label_set(request.labels, request.headline)
         folds = make_folds(images, labels, request.folds, request.seed)
     except UserError as error:
         return [], [Check(name, (str(error),), remedy="")]

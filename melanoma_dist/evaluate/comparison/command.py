@@ -12,7 +12,6 @@ from melanoma_dist import console
 from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.comparison.conclusions import conclusions, limits
@@ -61,7 +60,7 @@ def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples:
         schema=3,
         synthetic=any(run.summary.synthetic or (run.evaluation and run.evaluation.synthetic) for run in runs),
         holdout=holdout,
-        headline=f"AUC of {HEADLINE}",
+        headline=first.summary.headline,
         labels=list(first.labels),
         images=len(first.table),
         lesions=int(first.table["group"].nunique()),
@@ -70,6 +69,7 @@ def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples:
         runs=[_record(run, each) for run, each in zip(runs, metrics, strict=True)],
         pairs=pairs,
         bootstrap=settings,
+        groups=first.groups,
         differences=differences(runs),
         environment=current_environment(),
         finished=now(),
@@ -116,7 +116,7 @@ def _unwritable(out: Path, error: OSError) -> ConfigError:
 def _show(comparison: Comparison, out: Path) -> None:
     mark = f" — {SYNTHETIC}" if comparison.synthetic else ""
     where = comparison.holdout or "out of fold"
-    title = f"{HEADLINE}, {where}: {comparison.images} images of {comparison.lesions} lesions{mark}"
+    title = f"{comparison.label}, {where}: {comparison.images} images of {comparison.lesions} {comparison.groups}{mark}"
     pairs = pairs_table(comparison)
     for table in (
         metrics_table(comparison, title),

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.comparison.records import Comparison, Estimate, FoldInterval, NotDefined, Pair, RunRecord
 from melanoma_dist.pages.numbers import signed
-
-METRIC = f"AUC of {HEADLINE}"
 
 
 def conclusions(comparison: Comparison) -> list[str]:
@@ -25,18 +22,24 @@ def conclusions(comparison: Comparison) -> list[str]:
 
 def limits(comparison: Comparison) -> list[str]:
     """State what the conclusions do not show."""
-    chosen = _holdout_limits(comparison) if comparison.holdout else _OPTIMISTIC
+    chosen = _holdout_limits(comparison) if comparison.holdout else _optimistic(comparison)
     return [*chosen, _seeds(comparison.runs), _tested(comparison), _thresholds(comparison), _cost(comparison)]
 
 
-_OPTIMISTIC = [
+def _optimistic(comparison: Comparison) -> list[str]:
+    return [_OPTIMISTIC, _MODELS_ALONE.format(groups=comparison.groups)]
+
+
+_OPTIMISTIC = (
     "All runs are measured on the same images in the same folds. Each fold kept the epoch of its highest validation "
     "AUC, so every metric here is optimistic, and one run's may be more so than another's. Choosing a run by this page "
     "and then citing its metrics is optimistic once more. Only images that no fold trains or validates on avoid this "
-    "(`evaluate`, then `compare --holdout`).",
-    "Intervals and p values come from the lesions: they show whether other lesions of the same kind could reverse a "
-    "difference between these very models. They do not cover another training; the interval over folds does in part.",
-]
+    "(`evaluate`, then `compare --holdout`)."
+)
+_MODELS_ALONE = (
+    "Intervals and p values come from the {groups}: they show whether other {groups} of the same kind could reverse a "
+    "difference between these very models. They do not cover another training; the interval over folds does in part."
+)
 
 
 def _holdout_limits(comparison: Comparison) -> list[str]:
@@ -53,8 +56,8 @@ def _holdout_limits(comparison: Comparison) -> list[str]:
         f"The last finished evaluation of each run is compared: {'; '.join(map(_evaluation, runs))}.",
         f"Each run is its ensemble: the mean of the calibrated probabilities of its folds, on the images of "
         f"{comparison.holdout}. {history}",
-        "Intervals and p values come from the lesions of these images: they cover neither another training nor images "
-        "from elsewhere.",
+        f"Intervals and p values come from the {comparison.groups} of these images: they cover neither another "
+        "training nor images from elsewhere.",
     ]
 
 
@@ -66,11 +69,11 @@ def _evaluation(run: RunRecord) -> str:
 
 
 def _leader(comparison: Comparison) -> str:
-    headlines = {run.name: run.metrics[HEADLINE]["auc"] for run in comparison.runs}
+    headlines = {run.name: run.metrics[comparison.label]["auc"] for run in comparison.runs}
     aucs = {name: auc for name, auc in headlines.items() if isinstance(auc, Estimate)}
     if not aucs:
         reason = next(auc.not_defined for auc in headlines.values() if isinstance(auc, NotDefined))
-        return f"No run has an {METRIC}: {reason}"
+        return f"No run has an {comparison.headline}: {reason}"
     best = max(aucs, key=lambda name: aucs[name].estimate)
     separated = {
         (pair.second if pair.first == best else pair.first): pair.separated
@@ -80,7 +83,9 @@ def _leader(comparison: Comparison) -> str:
     behind = [name for name in aucs if separated.get(name) is True]
     level = [name for name in aucs if separated.get(name) is False]
     auc = aucs[best]
-    highest = f"Highest {METRIC}: {best}, {auc.estimate:.3f} (95 % interval {auc.low:.3f} to {auc.high:.3f})."
+    highest = (
+        f"Highest {comparison.headline}: {best}, {auc.estimate:.3f} (95 % interval {auc.low:.3f} to {auc.high:.3f})."
+    )
     if not behind:
         return f"{highest} It is separated from none of the others: no run is shown to be the best."
     if not level:
@@ -92,7 +97,7 @@ def _pair(pair: Pair, comparison: Comparison) -> str:
     first, second, interval = pair.first, pair.second, pair.simultaneous
     where = f"on {comparison.holdout}" if comparison.holdout else "on these folds"
     if isinstance(interval, NotDefined):
-        return f"{first} and {second} cannot be compared by {METRIC}: {interval.not_defined}"
+        return f"{first} and {second} cannot be compared by {comparison.headline}: {interval.not_defined}"
     if pair.same_models:
         return (
             f"{first} and {second} are the same models: one is a copy of the other, or both came to the same weights. "
@@ -100,29 +105,30 @@ def _pair(pair: Pair, comparison: Comparison) -> str:
         )
     if pair.identical:
         return f"{first} and {second} cannot be separated {where}: they predict the same for every image."
-    evidence = _evidence(pair, interval, len(comparison.pairs))
+    evidence = _evidence(pair, interval, comparison)
     if pair.separated:
         worse = second if pair.better == first else first
         sentence = (
-            f"{_question(pair, worse, comparison)}{pair.better} is separated from {worse} {where}: its {METRIC} is "
-            f"{abs(interval.estimate):.3f} higher ({evidence})."
+            f"{_question(pair, worse, comparison)}{pair.better} is separated from {worse} {where}: its "
+            f"{comparison.headline} is {abs(interval.estimate):.3f} higher ({evidence})."
         )
     else:
         most = max(abs(interval.low), abs(interval.high))
         sentence = (
-            f"{first} and {second} cannot be separated {where}: {METRIC} differs by {abs(interval.estimate):.3f} "
-            f"({evidence}). This does not show that they are equal: these images also agree with a difference of "
-            f"{most:.3f}."
+            f"{first} and {second} cannot be separated {where}: {comparison.headline} differs by "
+            f"{abs(interval.estimate):.3f} ({evidence}). This does not show that they are equal: these images "
+            f"also agree with a difference of {most:.3f}."
         )
-    return f"{sentence} {_folds(pair)}".strip()
+    return f"{sentence} {_folds(pair, comparison.groups)}".strip()
 
 
-def _evidence(pair: Pair, interval: Estimate, pairs: int) -> str:
+def _evidence(pair: Pair, interval: Estimate, comparison: Comparison) -> str:
     """The interval, of the better run less the worse where they are separated, and the p value."""
+    pairs = len(comparison.pairs)
     low, high = (-interval.high, -interval.low) if pair.better == pair.second else (interval.low, interval.high)
     direction = "" if pair.separated else f", {pair.name}"
     ends = f"{'simultaneous ' if pairs > 1 else ''}95 % interval {signed(low)} to {signed(high)}{direction}"
-    test = pair.delong[HEADLINE]
+    test = pair.delong[comparison.label]
     if pair.p_corrected is None:
         reason = test.not_defined if isinstance(test, NotDefined) else "not corrected"
         return f"{ends}; no test: {reason.rstrip('.')}"
@@ -130,7 +136,7 @@ def _evidence(pair: Pair, interval: Estimate, pairs: int) -> str:
 
 
 def _question(pair: Pair, worse: str, comparison: Comparison) -> str:
-    """The question that comes first where the lesions separate two runs and the interval over folds does not."""
+    """The question that comes first where the images separate two runs and the interval over folds does not."""
     if isinstance(pair.folds, NotDefined) or _ends_over_folds(pair, pair.folds)[0] > 0:
         return ""
     backbones = {run.backbone for run in comparison.runs if run.name in (pair.better, worse)}
@@ -143,7 +149,7 @@ def _ends_over_folds(pair: Pair, folds: FoldInterval) -> tuple[float, float]:
     return (-folds.high, -folds.low) if pair.better == pair.second else (folds.low, folds.high)
 
 
-def _folds(pair: Pair) -> str:
+def _folds(pair: Pair, groups: str) -> str:
     """Whether the interval over folds agrees."""
     folds = pair.folds
     if isinstance(folds, NotDefined):
@@ -154,7 +160,7 @@ def _folds(pair: Pair) -> str:
     if pair.separated and low <= 0:
         return f"{over} does not confirm it ({interval}): other training images may remove the difference."
     if not pair.separated and (low > 0 or high < 0):
-        return f"{over} alone excludes 0 ({interval}); the one over lesions does not, so no difference is claimed."
+        return f"{over} alone excludes 0 ({interval}); the one over {groups} does not, so no difference is claimed."
     return f"{over} agrees ({interval})."
 
 
@@ -177,9 +183,9 @@ def _tested(comparison: Comparison) -> str:
     pairs = len(comparison.pairs)
     corrected = f", over {pairs} pairs with Holm's correction" if pairs > 1 else ""
     return (
-        f"One question was tested: {METRIC}{corrected}; “separated” needs both a DeLong p below 0.05 and an interval "
-        "of the paired bootstrap without 0. The intervals of all other metrics are not corrected: among so many, some "
-        "exclude 0 by chance."
+        f"One question was tested: {comparison.headline}{corrected}; “separated” needs both a DeLong p below 0.05 and "
+        "an interval of the paired bootstrap without 0. The intervals of all other metrics are not corrected: among "
+        "so many, some exclude 0 by chance."
     )
 
 
@@ -187,7 +193,7 @@ def _thresholds(comparison: Comparison) -> str:
     subject = "Sensitivity, specificity and balanced accuracy use"
     if comparison.holdout:
         return f"{subject} the frozen operating points of each run; specificity at sensitivity 0.90 does not."
-    thresholds = _listed(sorted({f"{run.thresholds[HEADLINE]:g}" for run in comparison.runs}))
+    thresholds = _listed(sorted({f"{run.thresholds[comparison.label]:g}" for run in comparison.runs}))
     return (
         f"{subject} the threshold {thresholds} on the raw probability, where one run may call more images positive "
         "than another; AUC, average precision and specificity at sensitivity 0.90 depend on no threshold. The Brier "

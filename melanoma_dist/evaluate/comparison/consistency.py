@@ -25,7 +25,7 @@ def require_own_identity(folder: Path, summary: RunSummary) -> None:
     record, own = folder / RECORD, summary.identity
     recorded = read_run_record(record).identity
     try:
-        labels = label_set(str(own.get("data.labels")))
+        labels = tuple(label_set(str(own.get("data.labels")), _text(own.get("data.headline"))))
     except ConfigError:
         labels = ()
     pairs: list[tuple[str, object, object, object]] = [
@@ -40,6 +40,10 @@ def require_own_identity(folder: Path, summary: RunSummary) -> None:
             raise DataError(
                 f"compare: {folder / SUMMARY}: {field} is {value!r}, but {expected!r} in {other}. {REFINALIZE}"
             )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def require_recorded_metrics(

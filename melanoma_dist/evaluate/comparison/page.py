@@ -23,7 +23,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
         synthetic=SYNTHETIC if comparison.synthetic else None,
         where=where,
         level=f"{100 * comparison.bootstrap.simultaneous_level:.4g} %",
-        metrics=tables.metrics_table(comparison, f"MEL, {where}, with 95 % intervals"),
+        metrics=tables.metrics_table(comparison, f"{comparison.label}, {where}, with 95 % intervals"),
         aucs=plots.auc_plot(comparison),
         differences=plots.difference_plot(comparison),
         pairs=[tables.pairs_table(comparison), tables.differences_table(comparison)],

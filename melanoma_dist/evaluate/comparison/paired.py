@@ -19,7 +19,6 @@ from sklearn.metrics import roc_auc_score
 
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.console import progress
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.consistency import same_models
 from melanoma_dist.evaluate.comparison.records import (
@@ -75,7 +74,7 @@ def pair_up(
     labels, count = runs[0].labels, len(runs) * (len(runs) - 1) // 2
     truth, _ = arrays(runs[0].table, labels)
     group = runs[0].table["group"].to_numpy()
-    headline = truth[:, labels.index(HEADLINE)]
+    headline = truth[:, labels.headline_column]
     fewest = min(len(np.unique(group[headline == answer])) for answer in (0, 1))
     resamples = resamples or resamples_for(count, fewest)
     absent = _absent(truth, labels, runs)
@@ -125,7 +124,7 @@ def _pair(
     first, second = (runs[at] for at in positions)
     labels, paired = first.labels, difference(boots[positions[0]], boots[positions[1]])
     tests = {label: _delong_test(aucs[label], *positions) for label in labels}
-    headline = tests[HEADLINE]
+    headline = tests[labels.headline]
     return Pair(
         first=first.name,
         second=second.name,
@@ -134,7 +133,7 @@ def _pair(
         metrics=_metrics(paired, labels, absent),
         delong=tests,
         folds=_over_folds(first, second),
-        simultaneous=_metrics(paired, labels, absent, simultaneous)[HEADLINE]["auc"],
+        simultaneous=_metrics(paired, labels, absent, simultaneous)[labels.headline]["auc"],
         p=None if isinstance(headline, NotDefined) else headline.p,
     )
 
@@ -221,7 +220,7 @@ def fold_aucs(run: ComparedRun) -> dict[str, float | None]:
     """The headline AUC of each fold; None for a fold without positives or without negatives."""
     aucs: dict[str, float | None] = {}
     for fold, rows in run.table.groupby("fold"):
-        truth, probability = (values[:, 0] for values in arrays(rows, (HEADLINE,)))
+        truth, probability = (values[:, 0] for values in arrays(rows, (run.labels.headline,)))
         known = ~np.isnan(truth)
         has_both = len(np.unique(truth[known])) == 2
         aucs[str(fold)] = float(roc_auc_score(truth[known], probability[known])) if has_both else None
@@ -248,7 +247,7 @@ def _over_seeds(first: ComparedRun, second: ComparedRun) -> FoldInterval | None:
     one, two = first.summary.seed_repeats, second.summary.seed_repeats
     if one is None or two is None or one.seeds != two.seeds:
         return None
-    aucs = [np.array(repeats.auc[HEADLINE], dtype=np.float64) for repeats in (one, two)]  # NaN for None
+    aucs = [np.array(repeats.auc[first.labels.headline], dtype=np.float64) for repeats in (one, two)]  # NaN for None
     differences = aucs[0] - aucs[1]  # [folds, seeds]
     if np.isnan(differences).any() or len(differences) < 2:
         return None

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.comparison.records import Comparison, Estimate, NotDefined, RunRecord
 from melanoma_dist.pages.svg import BLUE, GREY, INK, RED, PageFigure, plot
 
@@ -32,7 +31,7 @@ def auc_plot(comparison: Comparison) -> PageFigure | None:
     by_fold = any(run.folds for run in comparison.runs)
     headline = comparison.headline
     alt = f"{headline} of each run with its 95 % interval; the numbers are in the table above"
-    caption = f"{headline} with its 95 % interval over lesions." + " Small dots are the folds." * by_fold
+    caption = f"{headline} with its 95 % interval over {comparison.groups}." + " Small dots are the folds." * by_fold
     alt += " and in the table by fold" * by_fold
     return PageFigure("aucs", headline, figure, alt, caption)
 
@@ -57,8 +56,8 @@ def difference_plot(comparison: Comparison) -> PageFigure | None:
     title = f"Differences of {comparison.headline}"
     alt = f"{title} of each pair with intervals; the numbers are in the table of pairs below"
     caption = (
-        f"Difference of each pair with its {simultaneous}95 % interval over lesions; orange with a diamond: "
-        f"separated{over_folds}."
+        f"Difference of each pair with its {simultaneous}95 % interval over {comparison.groups}; orange with a "
+        f"diamond: separated{over_folds}."
     )
     return PageFigure("differences", title, figure, alt, caption)
 
@@ -88,7 +87,7 @@ def cost_plot(comparison: Comparison) -> PageFigure | None:
 
 
 def _with_auc(comparison: Comparison) -> list[tuple[RunRecord, Estimate]]:
-    aucs = [(run, run.metrics[HEADLINE]["auc"]) for run in comparison.runs]
+    aucs = [(run, run.metrics[comparison.label]["auc"]) for run in comparison.runs]
     return [(run, auc) for run, auc in aucs if isinstance(auc, Estimate)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from melanoma_dist.artifacts.evaluation import EarlierEvaluation, EvaluatedData
 from melanoma_dist.artifacts.run_record import Environment
-from melanoma_dist.artifacts.summary import TrainedData
+from melanoma_dist.artifacts.summary import AUC_OF, TrainedData
 
 
 @dataclass(frozen=True)
@@ -181,3 +181,10 @@ class Comparison:
     conclusions: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     """What the conclusions do not show."""
+    groups: str = "lesions"
+    """The word for what the bootstrap resamples, and ``lesions`` counts: lesions or patients."""
+
+    @property
+    def label(self) -> str:
+        """The headline label."""
+        return self.headline.removeprefix(AUC_OF)

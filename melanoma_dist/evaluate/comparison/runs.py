@@ -15,6 +15,7 @@ from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.labels import TRUE
 from melanoma_dist.errors import DataError, MelanomaDistError
@@ -42,9 +43,15 @@ class ComparedRun:
     """The record of the evaluation that wrote the predictions; None for out-of-fold predictions."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The predicted labels."""
-        return self.summary.labels
+    def labels(self) -> LabelSet:
+        """The predicted labels, and the one that leads."""
+        return self.summary.label_set
+
+    @property
+    def groups(self) -> str:
+        """The word for the groups of images: lesions or patients."""
+        results = None if self.evaluation is None else self.evaluation.results
+        return (results.ensemble if results else self.summary.out_of_fold).groups
 
 
 def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
@@ -149,12 +156,17 @@ def _sorted(table: pd.DataFrame, path: Path, columns: list[str], remedy: str) ->
 
 
 def require_same_labels(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> None:
-    """Raise DataError unless all runs predict the same labels."""
+    """Raise DataError unless all runs predict the same labels, led by the same one."""
     for folder, summary in zip(folders[1:], summaries[1:], strict=True):
         if summary.labels != summaries[0].labels:
             first, second = (" ".join(each.labels) for each in (summaries[0], summary))
             raise DataError(
                 f"compare: {folders[0]} predicts {first}, {folder} predicts {second}. Train with the same --labels."
+            )
+        if summary.headline != summaries[0].headline:
+            raise DataError(
+                f"compare: {folders[0]} is led by the {summaries[0].headline}, {folder} by the {summary.headline}. "
+                "Train with the same --headline."
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.comparison.conclusions import p_value
 from melanoma_dist.evaluate.comparison.records import (
     Comparison,
@@ -28,10 +27,12 @@ NAMES = {
 _SHORT = 16  # characters of a fingerprint that are shown
 
 
-def metrics_table(comparison: Comparison, caption: str, label: str = HEADLINE) -> Table:
-    """Return a row per metric of a label and a column per run, each cell with its 95 % interval."""
+def metrics_table(comparison: Comparison, caption: str) -> Table:
+    """Return a row per metric of the headline label and a column per run, each cell with its 95 % interval."""
     runs = comparison.runs
-    rows = [[plain(name), *(_estimate(run.metrics[label][key]) for run in runs)] for key, name in NAMES.items()]
+    rows = [
+        [plain(name), *(_estimate(run.metrics[comparison.label][key]) for run in runs)] for key, name in NAMES.items()
+    ]
     return Table(caption, ["", *(run.name for run in runs)], rows)
 
 
@@ -41,17 +42,17 @@ def pairs_table(comparison: Comparison) -> Table:
     resampled = "simultaneous 95 %" if many else "95 % (bootstrap)"
     header = ["first less second", "separated", "difference", resampled, "95 % (DeLong)"]
     header += ["corrected p" if many else "p", "95 % over folds"]
-    rows = [_pair_row(pair) for pair in comparison.pairs]
+    rows = [_pair_row(pair, comparison.label) for pair in comparison.pairs]
     return Table(f"Differences of {comparison.headline}", header, rows)
 
 
-def _pair_row(pair: Pair) -> list[Cell]:
+def _pair_row(pair: Pair, headline: str) -> list[Cell]:
     bootstrap, p = pair.simultaneous, pair.p_corrected
     return [
         plain(pair.name),
         plain(f"yes: {pair.better}" if pair.separated else "no"),
         plain(UNDEFINED if isinstance(bootstrap, NotDefined) else signed(bootstrap.estimate)),
-        *(plain(_ends(each) or UNDEFINED) for each in (bootstrap, pair.delong[HEADLINE])),
+        *(plain(_ends(each) or UNDEFINED) for each in (bootstrap, pair.delong[headline])),
         plain(UNDEFINED if p is None else p_value(p)),
         plain(_ends(pair.folds) or UNDEFINED),
     ]
@@ -87,9 +88,9 @@ def _labels(comparison: Comparison) -> list[str]:
 
 def differences_table(comparison: Comparison) -> Table:
     """Return a row per metric of the headline label: each pair's difference with its own 95 % interval."""
-    pairs = comparison.pairs
-    rows = [[plain(name), *(_difference(pair.metrics[HEADLINE][key]) for pair in pairs)] for key, name in NAMES.items()]
-    caption = f"Differences of every metric of {HEADLINE}, each with a 95 % interval of its own, not corrected"
+    pairs, label = comparison.pairs, comparison.label
+    rows = [[plain(name), *(_difference(pair.metrics[label][key]) for pair in pairs)] for key, name in NAMES.items()]
+    caption = f"Differences of every metric of {label}, each with a 95 % interval of its own, not corrected"
     return Table(caption, ["", *(pair.name for pair in pairs)], rows)
 
 
@@ -105,12 +106,12 @@ def cost_table(comparison: Comparison) -> Table:
     """Return a row per run: headline AUC, hours, speed, size."""
     header = ["", comparison.headline, "device", "device-hours", "epochs (all folds)", "images/s", "input wait",
               "million parameters"]  # fmt: skip
-    rows = [_cost_row(run) for run in comparison.runs]
+    rows = [_cost_row(run, comparison.label) for run in comparison.runs]
     return Table("Cost of all folds; speed and wait are means over folds", header, rows)
 
 
-def _cost_row(run: RunRecord) -> list[Cell]:
-    cost, auc = run.cost, run.metrics[HEADLINE]["auc"]
+def _cost_row(run: RunRecord, headline: str) -> list[Cell]:
+    cost, auc = run.cost, run.metrics[headline]["auc"]
     size = cost.parameters
     return [
         plain(run.name),

@@ -51,7 +51,7 @@ def evaluate(settings: EvaluateConfig) -> None:
         files = hashes_of(evaluation.predictions, evaluation.folds)
         results = compute_results(run, selection.images, tables, settings.prevalence, files)
         record = evaluation.finish(results)
-    show(record, results)
+    show(record, results, run.labels.headline)
     report = with_files(run.folder.path, run.summary, run.predictions())
     write_report(report)
     write_card(report)

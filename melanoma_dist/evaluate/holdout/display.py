@@ -5,7 +5,6 @@ from __future__ import annotations
 from melanoma_dist import console
 from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.evaluation import EvaluationRecord, EvaluationResults
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.summary import SHOWN, number, with_interval
 from melanoma_dist.metrics.classification import MetricValues
@@ -19,18 +18,18 @@ METRICS_HEADER = (
 """The header of ``metric_rows``."""
 
 
-def show(record: EvaluationRecord, results: EvaluationResults) -> None:
-    """Print the tables of a finished evaluation."""
+def show(record: EvaluationRecord, results: EvaluationResults, headline: str) -> None:
+    """Print the tables of a finished evaluation. ``headline``: the label that leads."""
     mark = f" — {SYNTHETIC}" if record.synthetic else ""
     title = f"{record.name}: ensemble of the folds{mark}"
-    console.table(title, METRICS_HEADER, [*metric_rows(results.ensemble), *_fold_rows(results)])
+    console.table(title, METRICS_HEADER, [*metric_rows(results.ensemble), *_fold_rows(results, headline)])
     for label, why in record.labels_absent.items():
         console.info(f"{label}: not evaluated, as {why}.")
-    points = results.operating_points[HEADLINE]
+    points = results.operating_points[headline]
     if isinstance(points, Undefined):
-        console.info(f"No operating points of {HEADLINE}: {points.reason}")
+        console.info(f"No operating points of {headline}: {points.reason}")
         return
-    header = [f"{HEADLINE}, chosen out of fold", "threshold", "sensitivity", "specificity", "precision"]
+    header = [f"{headline}, chosen out of fold", "threshold", "sensitivity", "specificity", "precision"]
     console.table(f"Operating points, fixed before this evaluation{mark}", header, [_point(point) for point in points])
 
 
@@ -47,9 +46,9 @@ def metric_rows(assessment: Assessment) -> list[list[str]]:
     return rows
 
 
-def _fold_rows(results: EvaluationResults) -> list[list[str]]:
+def _fold_rows(results: EvaluationResults, headline: str) -> list[list[str]]:
     return [
-        [f"{HEADLINE}, fold {fold} alone", *_values(alone.labels[HEADLINE]), "", "", ""]
+        [f"{headline}, fold {fold} alone", *_values(alone.labels[headline]), "", "", ""]
         for fold, alone in results.folds.items()
     ]
 

@@ -15,7 +15,7 @@ from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment
 from melanoma_dist.artifacts.evaluation import EvaluationResults, HoldoutCalibration
 from melanoma_dist.artifacts.predictions import arrays, predictions_table
 from melanoma_dist.artifacts.run_record import current_environment, now
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.evaluate.decision_rules import decision_curve, truth_and_probability
 from melanoma_dist.inference.ensemble import EnsemblePredictions
@@ -87,7 +87,7 @@ def compute_results(
             for label in labels
         },
         decision_curve={label: decision_curve(*truth_and_probability(table, label)) for label in labels},
-        subgroups=subgroups(table, about, HEADLINE, thresholds[labels.index(HEADLINE)]),
+        subgroups=subgroups(table, about, labels.headline, thresholds[labels.headline_column]),
         files=files,
         finished=now(),
         environment=current_environment(),
@@ -114,8 +114,8 @@ def _mask(metrics: Metrics, absent: dict[str, str]) -> dict[str, LabelMetrics]:
     return {label: entry.counts_alone() if label in absent else entry for label, entry in metrics.labels.items()}
 
 
-def _prevalences(labels: tuple[str, ...], prevalence: float | None) -> tuple[float | None, ...] | None:
-    return None if prevalence is None else tuple(prevalence if label == HEADLINE else None for label in labels)
+def _prevalences(labels: LabelSet, prevalence: float | None) -> tuple[float | None, ...] | None:
+    return None if prevalence is None else tuple(prevalence if label == labels.headline else None for label in labels)
 
 
 def _evaluate_points(run: TrainedRun, table: pd.DataFrame, label: str) -> tuple[EvaluatedPoint, ...] | Undefined:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import statements, tables
 from melanoma_dist.evaluate.report.cells import estimate_text
@@ -32,17 +32,20 @@ def write_card(results: RunResults) -> None:
 def _contents(results: RunResults) -> dict[str, Any]:
     summary = results.summary
     texts = answers(results)
-    points = summary.operating_points.get(HEADLINE, Undefined("the label is absent"))
+    points = summary.operating_points.get(results.label, Undefined("the label is absent"))
     return {
         "s": summary,
-        "label": HEADLINE,
+        "label": results.label,
+        "label_name": label_name(results.label),
         "synthetic": SYNTHETIC if results.synthetic else "",
         "headlines": headlines(results),
         "facts": facts(results),
         "evaluations": [f"{each.title}: {statements.history(each)}" for each in results.evaluations],
         "tables": _tables(results),
         "about_points": statements.POINTS,
-        "points": () if isinstance(points, Undefined) else tables.points_tables(points, results.evaluations, HEADLINE),
+        "points": ()
+        if isinstance(points, Undefined)
+        else tables.points_tables(points, results.evaluations, results.label),
         "no_points": points.reason if isinstance(points, Undefined) else None,
         "limits": statements.limits(results),
         "repeats": summary.repeats > 1,
@@ -120,7 +123,7 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
         "training": f"{optimizer.optimizer}, learning rate {optimizer.lr}, {config.schedule.schedule} schedule, "
         f"at most {config.schedule.epochs} epochs, batches of {config.input.batch_size}, augmentation "
         f"{config.input.augment}, loss {config.loss.loss}; code and libraries in record.json",
-        "selection": "the epoch with the highest validation AUC of melanoma, in each fold",
+        "selection": f"the epoch with the highest validation {summary.headline}, in each fold",
         "ensemble": f"mean of the calibrated probabilities of the {folds} folds' models for unseen images; none out "
         "of fold",
         "imbalance": f"class weights {config.loss.class_weights}, balanced drawing "
@@ -138,15 +141,19 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
 
 
 def _of_results(results: RunResults) -> dict[str, str]:
-    summary = results.summary
+    summary, label = results.summary, results.label
+    name = label_name(label)
     settings = summary.out_of_fold.bootstrap
-    own = f"AUC of melanoma out of fold {estimate_text(headline(summary.out_of_fold))}"
-    unseen = [f"{each.title}: AUC {estimate_text(headline(each.results.ensemble))}" for each in results.evaluations]
-    entry = summary.out_of_fold.by_image.labels.get(HEADLINE)
+    own = f"AUC of {name} out of fold {estimate_text(headline(summary.out_of_fold, label))}"
+    unseen = [
+        f"{each.title}: AUC {estimate_text(headline(each.results.ensemble, results.label))}"
+        for each in results.evaluations
+    ]
+    entry = summary.out_of_fold.by_image.labels.get(label)
     positives, negatives = (entry.positives, entry.negatives) if entry else (0, 0)
     attributes = statements.subgroup_attributes(summary.subgroups)
     by = f"by {attributes}, out of fold. {statements.flagged_subgroups(summary.subgroups)}"
-    points = summary.operating_points.get(HEADLINE)
+    points = summary.operating_points.get(label)
     return {
         "metrics": "AUC, average precision, partial AUC, specificity at given sensitivities, sensitivity, specificity, "
         "precision, F1, balanced accuracy, Brier score and calibration error (out of fold: of raw probabilities), net "
@@ -167,12 +174,12 @@ def _of_results(results: RunResults) -> dict[str, str]:
         "failures": "the most confident errors with their images, in report.html",
         "limits": " ".join(statements.limits(results)),
         "fairness": f"AUC {by} The tables have no skin types",
-        "events": f"{positives:,} images with and {negatives:,} without melanoma out of fold",
+        "events": f"{positives:,} images with and {negatives:,} without {name} out of fold",
     }  # fmt: skip
 
 
 def _external(results: RunResults) -> str:
     """Name the evaluations on other data sets; a holdout comes from the run's own and is not external."""
     others = [each for each in results.evaluations if each.record.kind == "data"]
-    texts = [f"{each.title}: AUC {estimate_text(headline(each.results.ensemble))}" for each in others]
+    texts = [f"{each.title}: AUC {estimate_text(headline(each.results.ensemble, results.label))}" for each in others]
     return f"{'; '.join(texts)}; the authors decide whether it is external" if texts else "none"

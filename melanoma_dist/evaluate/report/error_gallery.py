@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage, GalleryKind, write_gallery
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.data.labels import TRUE, known_labels
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
@@ -33,7 +33,7 @@ SHOWN = 6
 _SIDE = 320  # pixels of a picture's longer side
 _QUALITY = 80
 _NOTE = (
-    "Out of fold, at most one image of a lesion. Beside each image: the evidence of its fold's model, against melanoma "
+    "Out of fold, at most one image of a lesion. Beside each image: the evidence of its fold's model, against {name} "
     "in missed ones and for it in false alarms (Grad-CAM, brighter is more). It shows what a prediction rests on, not "
     "whether that is a medical reason."
 )
@@ -42,7 +42,7 @@ _NOTE = (
 def write_error_gallery(
     folder: Path, ensemble: Ensemble, dataset: Dataset, table: pd.DataFrame, threshold: float, limit: int = SHOWN
 ) -> None:
-    """Write RUN/gallery/: the most confident missed melanomas and false alarms, up to ``limit`` of each.
+    """Write RUN/gallery/: the most confident missed images and false alarms of the headline label, ``limit`` of each.
 
     ``table`` has the out-of-fold predictions of ``folder``'s run; errors are relative to ``threshold``. Replaces an
     earlier gallery. Computes on the CPU: a dozen images. Raises DataError for corrupt shards.
@@ -50,20 +50,21 @@ def write_error_gallery(
     place = folder / GALLERY
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    errors = _errors(table, threshold, limit)
+    label = ensemble.labels.headline
+    errors = _errors(table, label, threshold, limit)
     album = _Album(dataset, place, ensemble)
     images = {image.image_id: image for image in _with_pictures(ensemble, album, pd.concat(errors.values()))}
     kinds = [GalleryKind(title, tuple(images[name] for name in rows["image_id"])) for title, rows in errors.items()]
-    write_gallery(folder, Gallery(_NOTE, tuple(kinds)))
+    write_gallery(folder, Gallery(_NOTE.format(name=label_name(label)), tuple(kinds)))
 
 
-def _errors(table: pd.DataFrame, threshold: float, limit: int) -> dict[str, pd.DataFrame]:
-    called = table[HEADLINE] >= np.float32(threshold)
-    truth = table[HEADLINE + TRUE]
-    missed = table[(truth == 1) & ~called].sort_values([HEADLINE, "image_id"])
-    alarms = table[(truth == 0) & called].sort_values([HEADLINE, "image_id"], ascending=[False, True])
-    kinds = {f"Missed: {HEADLINE} with the lowest probabilities": missed,
-             f"False alarms: others with the highest probabilities of {HEADLINE}": alarms}  # fmt: skip
+def _errors(table: pd.DataFrame, label: str, threshold: float, limit: int) -> dict[str, pd.DataFrame]:
+    called = table[label] >= np.float32(threshold)
+    truth = table[label + TRUE]
+    missed = table[(truth == 1) & ~called].sort_values([label, "image_id"])
+    alarms = table[(truth == 0) & called].sort_values([label, "image_id"], ascending=[False, True])
+    kinds = {f"Missed: {label} with the lowest probabilities": missed,
+             f"False alarms: others with the highest probabilities of {label}": alarms}  # fmt: skip
     return {title: rows.drop_duplicates("group").head(limit) for title, rows in kinds.items()}
 
 
@@ -105,11 +106,12 @@ class _Album:
 
 
 def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> Iterator[GalleryImage]:
+    label = ensemble.labels.headline
     for group, rows in errors.groupby("fold"):
         fold = int(str(group))
-        missed = (rows[HEADLINE + TRUE] == 1).to_numpy()
+        missed = (rows[label + TRUE] == 1).to_numpy()
         maps, why = _maps(ensemble, fold, album, album.rows(rows["image_id"]), missed)
-        for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[HEADLINE], strict=True)):
+        for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[label], strict=True)):
             speaks = "against" if missed[at] else "for"
             row = int(album.rows(pd.Series([image_id]))[0])
             picture, name = album.small(row), _file_name(image_id, row)
@@ -124,7 +126,7 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
                 album.save(picture, name),
                 saliency,
                 speaks,
-                f"nothing in the image speaks {speaks} melanoma" if blank else why,
+                f"nothing in the image speaks {speaks} {label_name(label)}" if blank else why,
                 picture.width,
                 picture.height,
             )
@@ -142,6 +144,6 @@ def _maps(
     if not ensemble.units[fold].model.is_file():
         return None, "the fold's weights are not in the run"
     images = torch.cat([batch for batch, _ in ensemble.loader(Images(album.dataset, rows), len(rows))])
-    label = ensemble.labels.index(HEADLINE)
-    evidence, why = grad_cam(ensemble.fold_model(fold), images, label, torch.tensor(missed))
+    column = ensemble.labels.headline_column
+    evidence, why = grad_cam(ensemble.fold_model(fold), images, column, torch.tensor(missed))
     return (None if evidence is None else evidence.numpy()), why

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.summary import RunSummary
-from melanoma_dist.config.label_sets import NAMES
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import NAMES, label_name
 from melanoma_dist.evaluate.report import statements
 from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, NOT_DEFINED
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
@@ -34,16 +33,16 @@ class Headline(NamedTuple):
 
 
 def headlines(results: RunResults) -> list[Headline]:
-    """Return the AUC of melanoma of the leading evaluation, then out of fold, each with its cautions."""
+    """Return the AUC of the headline label of the leading evaluation, then out of fold, each with its cautions."""
     own = results.summary.out_of_fold
     group = "lesion" if results.summary.data.patients is None else "lesion or its patient"
     note = f"{_counts(own)}, each predicted by the fold that did not train on its {group}; {statements.OPTIMISTIC}"
-    out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own), NOT_BY_DATA), note, "")
+    out_of_fold = Headline(OUT_OF_FOLD, *_value(headline(own, results.label), NOT_BY_DATA), note, "")
     lead = results.leading()
     if lead is None:
         return [out_of_fold]
     ensemble = lead.results.ensemble
-    value = _value(headline(ensemble), lead.record.labels_absent.get(HEADLINE, NOT_BY_DATA))
+    value = _value(headline(ensemble, results.label), lead.record.labels_absent.get(results.label, NOT_BY_DATA))
     note = f"{_counts(ensemble)} that no fold has seen, predicted by the ensemble of all folds"
     warning = statements.history(lead) if lead.record.ordinal > 1 else ""
     return [Headline(f"on unseen images, {lead.title}", *value, note, warning), out_of_fold]
@@ -62,21 +61,24 @@ def _value(auc: MetricInterval | None, reason: str) -> tuple[str, str]:
 
 def takeaways(results: RunResults) -> list[str]:
     """State what the operating point of 90 % sensitivity finds and flags, out of fold and in the leading evaluation."""
-    points = results.summary.operating_points.get(HEADLINE)
+    points = results.summary.operating_points.get(results.label)
     if not isinstance(points, tuple):
         return []
     index = next(at for at, point in enumerate(points) if point.rule == fixed_sensitivity(0.90))
-    sentences = [f"Out of fold, at 90 % sensitivity: {_counted(*counts_of(points[index]))}."]
+    sentences = [f"Out of fold, at 90 % sensitivity: {_counted(results.label, *counts_of(points[index]))}."]
     lead = results.leading()
-    evaluated = None if lead is None else evaluated_point(lead, HEADLINE, index)
+    evaluated = None if lead is None else evaluated_point(lead, results.label, index)
     if lead is not None and evaluated is not None:
-        sentences.insert(0, f"On unseen images, {lead.title}, at its threshold: {_counted(*counts_in(evaluated))}.")
+        sentences.insert(
+            0, f"On unseen images, {lead.title}, at its threshold: {_counted(results.label, *counts_in(evaluated))}."
+        )
     return sentences
 
 
-def _counted(true_positives: int, false_positives: int, true_negatives: int, false_negatives: int) -> str:
+def _counted(label: str, true_positives: int, false_positives: int, true_negatives: int, false_negatives: int) -> str:
     positives, negatives = true_positives + false_negatives, false_positives + true_negatives
-    return f"{true_positives:,} of {positives:,} melanomas found, {false_positives:,} of {negatives:,} others flagged"
+    found = f"{true_positives:,} of {positives:,} images with {label_name(label)} found"
+    return f"{found}, {false_positives:,} of {negatives:,} others flagged"
 
 
 def glossary(summary: RunSummary) -> list[tuple[str, str]]:

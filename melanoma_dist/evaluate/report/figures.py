@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from melanoma_dist.artifacts.predictions import arrays
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import plots, statements
 from melanoma_dist.evaluate.report.cells import estimate_text
 from melanoma_dist.evaluate.report.label_figures import label_figures, levels_table
@@ -45,16 +44,16 @@ def headline_figures(results: RunResults) -> list[PageFigure | Missing]:
     sets, missing = _sets(results)
     figures: list[PageFigure | Missing] = list(missing)
     if sets:
-        figures += [_roc(results, sets), _precision_recall(sets)]
+        figures += [_roc(results, sets), _precision_recall(results.label, sets)]
     return [*figures, *label_figures(results), *_reliability(results), *_decision(results), *_confusion(results)]
 
 
 def subgroup_figure(
-    title: str, subgroups: Sequence[Subgroup], overall: float | None, table: Table, threshold: str
+    title: str, label: str, subgroups: Sequence[Subgroup], overall: float | None, table: Table, threshold: str
 ) -> PageFigure:
     """Return the AUC of each subgroup; ``threshold`` describes that of the table's sensitivity."""
     flagged = statements.flagged_subgroups(subgroups)
-    alt = f"{title}: AUC of {len(subgroups)} subgroups of {HEADLINE}. {flagged}"
+    alt = f"{title}: AUC of {len(subgroups)} subgroups of {label}. {flagged}"
     caption = f"AUC with 95 % intervals; dotted: all images. {flagged} Threshold of the table: {threshold}."
     return PageFigure("subgroups", title, plots.forest_plot(subgroups, overall), alt, caption, table)
 
@@ -62,9 +61,9 @@ def subgroup_figure(
 def _sets(results: RunResults) -> tuple[list[ScoredImages], list[Missing]]:
     """Return the predictions of the headline label by their origin, out of fold first."""
     tables = {OUT_OF_FOLD: results.table} | {each.title: each.table for each in results.evaluations}
-    sets = {name: scored_images(name, table, HEADLINE) for name, table in tables.items() if HEADLINE in table}
+    sets = {name: scored_images(name, table, results.label) for name, table in tables.items() if results.label in table}
     missing = [
-        Missing(f"Curves of {HEADLINE}, {name}", "needs images known to have it and images known not to")
+        Missing(f"Curves of {results.label}, {name}", "needs images known to have it and images known not to")
         for name in tables
         if sets.get(name) is None
     ]
@@ -75,31 +74,31 @@ def _roc(results: RunResults, sets: list[ScoredImages]) -> PageFigure:
     folds = [
         images
         for fold, rows in results.table.groupby("fold")
-        if (images := scored_images(f"fold {fold}", rows, HEADLINE)) is not None
+        if (images := scored_images(f"fold {fold}", rows, results.label)) is not None
     ]
-    aucs = {OUT_OF_FOLD: headline(results.summary.out_of_fold)}
-    aucs |= {each.title: headline(each.results.ensemble) for each in results.evaluations}
+    aucs = {OUT_OF_FOLD: headline(results.summary.out_of_fold, results.label)}
+    aucs |= {each.title: headline(each.results.ensemble, results.label) for each in results.evaluations}
     key = "; ".join(f"{each.name} AUC {estimate_text(aucs[each.name], ', 95 % interval {}')}" for each in sets)
     marks, names = _marks(results, sets)
     caption = f"{key}. The bands are 95 % intervals of the sensitivity at each specificity, by the AUC's own resamples."
     if names:
         caption += f" Letters are operating points, on the curve that chose or evaluated them: {names}."
-    table = levels_table(f"Specificity of {HEADLINE} at fixed sensitivities", "sensitivity", sets, specificity_at)
+    table = levels_table(f"Specificity of {results.label} at fixed sensitivities", "sensitivity", sets, specificity_at)
     figure = plots.roc_plot(sets, folds, marks, _bands(results, sets))
-    return PageFigure("roc", f"ROC of {HEADLINE}", figure, key, caption, table)
+    return PageFigure("roc", f"ROC of {results.label}", figure, key, caption, table)
 
 
 def _bands(results: RunResults, sets: list[ScoredImages]) -> dict[str, Band]:
     sources = {OUT_OF_FOLD: (results.table, results.summary.out_of_fold)}
     sources |= {each.title: (each.table, each.results.ensemble) for each in results.evaluations}
-    labels = results.summary.labels
+    labels = results.summary.label_set
     bands = {}
     for images in sets:
         table, settings = sources[images.name][0], sources[images.name][1].bootstrap
         bands[images.name] = roc_band(
             *arrays(table, labels),
             table["group"].to_numpy(),
-            labels.index(HEADLINE),
+            labels.headline_column,
             plots.SPECIFICITIES,
             settings.resamples,
             settings.seed,
@@ -109,7 +108,7 @@ def _bands(results: RunResults, sets: list[ScoredImages]) -> dict[str, Band]:
 
 
 def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], str]:
-    points = results.summary.operating_points.get(HEADLINE)
+    points = results.summary.operating_points.get(results.label)
     if not isinstance(points, tuple):
         return [], ""
     series = {images.name: position for position, images in enumerate(sets)}
@@ -118,7 +117,7 @@ def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], s
         if OUT_OF_FOLD in series and not results.evaluations:
             marks.append(Mark(letter, point.sensitivity, point.specificity, series[OUT_OF_FOLD]))
         for each in results.evaluations:
-            evaluated = evaluated_point(each, HEADLINE, index)
+            evaluated = evaluated_point(each, results.label, index)
             if evaluated is None or each.title not in series:
                 continue
             reached = evaluated.counts.sensitivity, evaluated.counts.specificity
@@ -127,7 +126,7 @@ def _marks(results: RunResults, sets: list[ScoredImages]) -> tuple[list[Mark], s
     return marks, ", ".join(f"{letter} {point.name}" for letter, point in zip(letters(points), points, strict=True))
 
 
-def _precision_recall(sets: list[ScoredImages]) -> PageFigure:
+def _precision_recall(label: str, sets: list[ScoredImages]) -> PageFigure:
     key = "; ".join(
         f"{each.name}: precision {precision_at(each, 0.9):.3f} at recall 0.90, {each.truth.mean():.1%} positive"
         for each in sets
@@ -135,25 +134,29 @@ def _precision_recall(sets: list[ScoredImages]) -> PageFigure:
     table = levels_table("Precision at fixed recalls", "recall", sets, precision_at)
     caption = f"{key}. Dotted: the share of positives, which chance reaches."
     figure = plots.precision_recall_plot(sets)
-    return PageFigure("precision_recall", f"Precision and recall of {HEADLINE}", figure, key, caption, table)
+    return PageFigure("precision_recall", f"Precision and recall of {label}", figure, key, caption, table)
 
 
 def _reliability(results: RunResults) -> Iterator[PageFigure | Missing]:
-    stored = results.summary.calibration.labels.get(HEADLINE, Undefined("the label is absent"))
+    stored = results.summary.calibration.labels.get(results.label, Undefined("the label is absent"))
     if isinstance(stored, Undefined):
         yield Missing("Calibration, out of fold", stored.reason)
     else:
         why = statements.calibrator(results.summary.calibration.used, stored)
-        yield _reliability_figure("calibration", OUT_OF_FOLD, {"before": stored.before, **stored.after}, why)
+        yield _reliability_figure(
+            "calibration", results.label, OUT_OF_FOLD, {"before": stored.before, **stored.after}, why
+        )
     for each in results.evaluations:
-        quality = each.results.calibration.get(HEADLINE)
+        quality = each.results.calibration.get(results.label)
         if quality is not None and quality.before.brier is not None:
             name = f"calibration_{each.record.number}"
-            yield _reliability_figure(name, each.title, {"before": quality.before, "after": quality.after})
+            yield _reliability_figure(
+                name, results.label, each.title, {"before": quality.before, "after": quality.after}
+            )
 
 
 def _reliability_figure(
-    name: str, where: str, qualities: Mapping[str, CalibrationQuality], why: str = ""
+    name: str, label: str, where: str, qualities: Mapping[str, CalibrationQuality], why: str = ""
 ) -> PageFigure:
     key = "; ".join(
         f"{part}: calibration error {number(quality.calibration_error)}" for part, quality in qualities.items()
@@ -171,15 +174,15 @@ def _reliability_figure(
     table = Table(
         f"Reliability by bin, {where}", ["calibration", "mean probability", "share of positives", "images"], rows
     )
-    title = f"Calibration of {HEADLINE}, {where}"
+    title = f"Calibration of {label}, {where}"
     figure = plots.reliability_plot({part: quality.reliability for part, quality in qualities.items()})
     caption = f"{key}. On the dotted line, the predicted share is the observed one. {why}".rstrip()
     return PageFigure(name, title, figure, f"{title}: {key}", caption, table)
 
 
 def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
-    stored = {OUT_OF_FOLD: results.summary.decision_curve.get(HEADLINE)}
-    stored |= {each.title: each.results.decision_curve.get(HEADLINE) for each in results.evaluations}
+    stored = {OUT_OF_FOLD: results.summary.decision_curve.get(results.label)}
+    stored |= {each.title: each.results.decision_curve.get(results.label) for each in results.evaluations}
     curves = {name: curve for name, curve in stored.items() if curve is not None and curve.thresholds}
     if not curves:
         yield Missing("Decision curve", "needs calibrated probabilities of images known to have it and known not to")
@@ -201,25 +204,25 @@ def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
         f"{key}. Net benefit: true positives per image, less false positives weighted by the odds of the threshold."
     )
     figure = plots.decision_plot(curves)
-    yield PageFigure("decision_curve", f"Decision curve of {HEADLINE}", figure, key, caption, table)
+    yield PageFigure("decision_curve", f"Decision curve of {results.label}", figure, key, caption, table)
 
 
 def _confusion(results: RunResults) -> Iterator[PageFigure | Missing]:
-    points = results.summary.operating_points.get(HEADLINE, Undefined("the label is absent"))
+    points = results.summary.operating_points.get(results.label, Undefined("the label is absent"))
     if isinstance(points, Undefined):
-        yield Missing(f"Operating points of {HEADLINE}", points.reason)
+        yield Missing(f"Operating points of {results.label}", points.reason)
         return
     names = [f"{letter} {point.name}" for letter, point in zip(letters(points), points, strict=True)]
     chosen = [Confusion(name, *counts_of(point)) for name, point in zip(names, points, strict=True)]
-    yield _confusion_figure("confusion", f"{OUT_OF_FOLD}, where they were chosen", chosen)
+    yield _confusion_figure("confusion", results.label, f"{OUT_OF_FOLD}, where they were chosen", chosen)
     for each in results.evaluations:
-        evaluated = [(name, evaluated_point(each, HEADLINE, index)) for index, name in enumerate(names)]
+        evaluated = [(name, evaluated_point(each, results.label, index)) for index, name in enumerate(names)]
         matrices = [Confusion(name, *counts_in(point)) for name, point in evaluated if point is not None]
         if matrices:
-            yield _confusion_figure(f"confusion_{each.record.number}", each.title, matrices)
+            yield _confusion_figure(f"confusion_{each.record.number}", results.label, each.title, matrices)
 
 
-def _confusion_figure(name: str, where: str, matrices: list[Confusion]) -> PageFigure:
+def _confusion_figure(name: str, label: str, where: str, matrices: list[Confusion]) -> PageFigure:
     title = f"Confusion at the operating points, {where}"
     first = matrices[0]
     key = (
@@ -228,5 +231,5 @@ def _confusion_figure(name: str, where: str, matrices: list[Confusion]) -> PageF
     )
     rows = [[plain(matrix.title), *map(plain, matrix[1:])] for matrix in matrices]
     table = Table(f"Counts, {where}", ["operating point", *(each.replace("_", " ") for each in _COUNTS)], rows)
-    figure = plots.confusion_plot(matrices, HEADLINE)
+    figure = plots.confusion_plot(matrices, label)
     return PageFigure(name, title, figure, f"{title}; {key}", "Shares are of a row.", table)

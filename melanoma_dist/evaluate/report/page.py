@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.gallery import GALLERY, Gallery, GalleryImage
 from melanoma_dist.artifacts.summary import RunSummary
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.report import statements, tables
@@ -64,7 +64,8 @@ def _contents(results: RunResults) -> dict[str, Any]:
     return {
         "s": summary,
         "name": results.folder.resolve().name,
-        "label": HEADLINE,
+        "label": results.label,
+        "label_name": label_name(results.label),
         "synthetic": SYNTHETIC if results.synthetic else "",
         "headlines": headlines(results),
         "takeaways": takeaways(results),
@@ -72,7 +73,7 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "facts": facts(results),
         "statements": statements.leakage(results),
         "evaluations": [(each, statements.history(each)) for each in results.evaluations],
-        "parts": [*(_unseen(each) for each in _in_order(results)), _out_of_fold(results)],
+        "parts": [*(_unseen(each, results.label) for each in _in_order(results)), _out_of_fold(results)],
         "official": tables.isic_scores_table(_assessments(results)),
         "spread": [_folds(results), tables.over_folds_table(summary.over_folds)],
         "fewest_folds": FEWEST_FOLDS,
@@ -106,7 +107,7 @@ def _assessments(results: RunResults) -> dict[str, Assessment]:
     return {**unseen, OUT_OF_FOLD: results.summary.out_of_fold}
 
 
-def _unseen(evaluation: Evaluation) -> Part:
+def _unseen(evaluation: Evaluation, label: str) -> Part:
     record, evaluated, assessment = evaluation.record, evaluation.results, evaluation.results.ensemble
     parts = _tables(assessment, record.labels_absent, record.name)
     if evaluated.prevalence is not None:
@@ -114,7 +115,9 @@ def _unseen(evaluation: Evaluation) -> Part:
         parts.append(tables.metrics_table(assessment, "image", ("ppv", "npv"), record.labels_absent, where))
     if evaluated.folds:
         caption = f"{record.name}, each fold alone"
-        parts.append(tables.folds_table(evaluated.folds, "the run's operating points", caption, assessment.by_image))
+        parts.append(
+            tables.folds_table(evaluated.folds, label, "the run's operating points", caption, assessment.by_image)
+        )
     note = (
         "Mean of the calibrated probabilities of all folds; calibration and thresholds come from the out-of-fold "
         f"predictions. {_bootstrap(assessment)} Threshold: {_thresholds(assessment)}. {record.exclusion}"
@@ -171,7 +174,7 @@ def _thin(assessment: Assessment) -> list[str]:
 def _folds(results: RunResults) -> Table:
     summary = results.summary
     whole = summary.out_of_fold.by_image
-    return tables.folds_table(summary.folds, f"probability {summary.threshold:g}", "Each fold", whole)
+    return tables.folds_table(summary.folds, results.label, f"probability {summary.threshold:g}", "Each fold", whole)
 
 
 def _points(results: RunResults) -> list[tuple[str, tuple[Table, Table] | str]]:
@@ -193,11 +196,11 @@ def _subgroups(results: RunResults) -> list[PageFigure]:
     figures = []
     for where, (subgroups, assessment) in sources.items():
         if subgroups:
-            whole = headline(assessment)
+            whole = headline(assessment, results.label)
             title = f"Subgroups, {where}"
             overall = None if whole is None else whole.estimate
-            table = tables.subgroups_table(subgroups, title, threshold)
-            figures.append(subgroup_figure(title, subgroups, overall, table, description))
+            table = tables.subgroups_table(subgroups, title, threshold, assessment.groups)
+            figures.append(subgroup_figure(title, results.label, subgroups, overall, table, description))
     return figures
 
 

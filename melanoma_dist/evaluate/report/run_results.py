@@ -16,7 +16,6 @@ from melanoma_dist.artifacts.run_record import RECORD, RunRecord, read_run_recor
 from melanoma_dist.artifacts.summary import RunSummary, read_summary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.errors import DataError
 from melanoma_dist.metrics.intervals import MetricInterval
 from melanoma_dist.storage.untrusted import read_text
@@ -64,6 +63,11 @@ class RunResults:
         """Whether the program drew any of the images."""
         return self.summary.synthetic or any(each.record.synthetic for each in self.evaluations)
 
+    @property
+    def label(self) -> str:
+        """The headline label."""
+        return self.summary.label_set.headline
+
     def leading(self) -> Evaluation | None:
         """Return the evaluation that heads the report: the least repeated one, then the first.
 
@@ -71,15 +75,15 @@ class RunResults:
         """
 
         def order(each: Evaluation) -> tuple[bool, int, int]:
-            auc = headline(each.results.ensemble)
+            auc = headline(each.results.ensemble, self.label)
             return auc is None or auc.estimate is None, each.record.ordinal, each.record.number
 
         return min(self.evaluations, key=order, default=None)
 
 
-def headline(assessment: Assessment) -> MetricInterval | None:
-    """Return the AUC of melanoma per image with its interval; None without that label."""
-    row = assessment.by_image.intervals.get(HEADLINE)
+def headline(assessment: Assessment, label: str) -> MetricInterval | None:
+    """Return the AUC of the headline label per image with its interval; None without that label."""
+    row = assessment.by_image.intervals.get(label)
     return None if row is None else row.auc
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from melanoma_dist.artifacts.decision_rules import WHY_USED
 from melanoma_dist.artifacts.evaluation import EarlierEvaluation
 from melanoma_dist.artifacts.summary import LabelCalibration, RunSummary
-from melanoma_dist.data.folds import HEADLINE
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
 from melanoma_dist.metrics.operating_points import YOUDEN
@@ -113,7 +113,7 @@ def flagged_subgroups(subgroups: Sequence[Subgroup]) -> str:
 
 def subgroup_threshold(summary: RunSummary) -> tuple[float, str]:
     """Return the threshold of the subgroups' sensitivity and specificity, and its description."""
-    points = summary.operating_points.get(HEADLINE)
+    points = summary.operating_points.get(summary.label_set.headline)
     for point in points if isinstance(points, tuple) else ():
         if point.name == YOUDEN:
             text = f"a calibrated probability of {number(point.threshold, 4)}, the operating point of {YOUDEN}"
@@ -142,7 +142,8 @@ def limits(results: RunResults) -> list[str]:
         _calibration(summary),
         "The images of the ISIC challenges come from a few specialised clinics, which chose what to photograph. Their "
         "tables have no skin types, and few images show dark skin: how the model does there is unknown.",
-        "Intervals cover other lesions of the same kind. They do not cover other cameras, clinics or populations.",
+        f"Intervals cover other {summary.out_of_fold.groups} of the same kind. They do not cover other cameras, "
+        "clinics or populations.",
     ]
 
 
@@ -159,18 +160,19 @@ def _repeated(results: RunResults) -> list[str]:
 
 
 def _prevalence(summary: RunSummary) -> list[str]:
-    entry = summary.out_of_fold.by_image.labels.get(HEADLINE)
+    label = summary.label_set.headline
+    entry = summary.out_of_fold.by_image.labels.get(label)
     if entry is None:
         return []
     known = entry.positives + entry.negatives
     share = entry.positives / known if known else 0.0
     sentences = [
-        f"{share:.1%} of the images with a known answer are melanomas ({entry.positives:,} of {known:,}), far more "
-        "than in a screened population. Precision, net benefit and calibrated probabilities hold at this prevalence "
-        "alone; predictive values at others are beside the operating points."
+        f"{share:.1%} of the images with a known answer show {label_name(label)} ({entry.positives:,} of {known:,}), "
+        "far more than in a screened population. Precision, net benefit and calibrated probabilities hold at this "
+        "prevalence alone; predictive values at others are beside the operating points."
     ]
     if entry.positives < _RARE:
-        sentences.append(f"Every sensitivity rests on only {entry.positives} melanomas.")
+        sentences.append(f"Every sensitivity rests on only {entry.positives} images with {label_name(label)}.")
     return sentences
 
 

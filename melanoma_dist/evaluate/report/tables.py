@@ -7,7 +7,6 @@ from typing import Literal
 
 from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment, DelongInterval
 from melanoma_dist.artifacts.summary import FoldTraining, SeedRepeats
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report.cells import NAMES, NOT_BY_DATA, estimate_cell, why_undefined
 from melanoma_dist.evaluate.report.run_results import Evaluation
 from melanoma_dist.metrics.classification import (
@@ -29,7 +28,7 @@ MAIN = ("auc", "average_precision", "sensitivity", "specificity", "precision", "
 MORE = ("partial_auc_80", "specificity_at_80", "specificity_at_82", "specificity_at_89", "specificity_at_90",
         "specificity_at_95", "brier", "calibration_error")  # fmt: skip
 PREVALENCES = (0.01, 0.05, 0.20)
-"""Of melanoma, in round numbers: a screened population, a referred one, and a clinic for pigmented lesions."""
+"""Of a cancer, in round numbers: a screened population, a referred one, and a clinic for pigmented lesions."""
 Unit = Literal["image", "lesion"]
 UNITS: tuple[Unit, ...] = ("image", "lesion")
 _ISIC = {"isic2017": "ISIC 2017: mean AUC", "isic2018": "ISIC 2018: balanced accuracy",
@@ -115,18 +114,18 @@ def isic_scores_table(assessments: Mapping[str, Assessment]) -> Table | None:
     return Table("Official scores of the challenges, per image", ["", "score"], rows) if rows else None
 
 
-def folds_table(folds: Mapping[int, Metrics], threshold: str, caption: str, whole: Metrics) -> Table:
+def folds_table(folds: Mapping[int, Metrics], label: str, threshold: str, caption: str, whole: Metrics) -> Table:
     """Return metrics of the headline label and the macro AUC, a row per fold and one for ``whole``."""
     rows = []
     for name, metrics in [*((f"fold {fold}", metrics) for fold, metrics in folds.items()), ("together", whole)]:
-        entry = metrics.labels.get(HEADLINE)
+        entry = metrics.labels.get(label)
         if entry is None:
             cells = [undefined(_NO_LABEL)] * (len(_FOLD) + 2)
         else:
             cells = [measured(entry.value(key), why_undefined(key, entry)) for key in _FOLD]
             cells += [measured(metrics.macro.auc, why_undefined("auc", metrics.macro)), plain(entry.positives)]
         rows.append([plain(name), *cells, plain(metrics.images)])
-    header = [HEADLINE, *(NAMES[key] for key in _FOLD), "macro AUC", "positives", "images"]
+    header = [label, *(NAMES[key] for key in _FOLD), "macro AUC", "positives", "images"]
     return Table(f"{caption} (threshold: {threshold})", header, rows)
 
 
@@ -239,8 +238,11 @@ def _predictive(sensitivity: float | None, specificity: float | None) -> list[Ce
     return [measured(value, "no image would be called so") for value in values]
 
 
-def subgroups_table(subgroups: Sequence[Subgroup], caption: str, threshold: float) -> Table:
-    """Return metrics of each subgroup at ``threshold``, and how its AUC differs from that of the rest."""
+def subgroups_table(subgroups: Sequence[Subgroup], caption: str, threshold: float, groups: str) -> Table:
+    """Return metrics of each subgroup at ``threshold``, and how its AUC differs from that of the rest.
+
+    ``groups``: the word for what the subgroups count and resample.
+    """
     rows = []
     for subgroup in subgroups:
         counts = (subgroup.images, subgroup.lesions, subgroup.positives, subgroup.negatives)
@@ -248,7 +250,7 @@ def subgroups_table(subgroups: Sequence[Subgroup], caption: str, threshold: floa
         name = Cell(f"{subgroup.attribute}: {subgroup.value}")
         rows.append([name, *map(plain, counts), *estimates, *_gap(subgroup.gap)])
     names = [f"{name} at {number(threshold, 4)}" for name in ("sensitivity", "specificity")]
-    header = ["", "images", "lesions", "positives", "negatives", "AUC", *names,
+    header = ["", "images", groups, "positives", "negatives", "AUC", *names,
               "AUC less the rest's", "p, Holm-corrected", "flag"]  # fmt: skip
     return Table(caption, header, rows)
 

@@ -13,7 +13,6 @@ from torch.utils.tensorboard.summary import hparams
 from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.run import RunConfig, differences
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report.figures import headline_figures
 from melanoma_dist.evaluate.report.run_results import RunResults
@@ -83,9 +82,9 @@ def _remove_events(folder: Path, which: str = "") -> None:
 
 
 def _metrics(summary: RunSummary) -> dict[str, float | None]:
-    pooled = summary.out_of_fold.by_image
+    pooled, headline = summary.out_of_fold.by_image, summary.label_set.headline
     return {
-        "hparam/auc_mean_over_folds": summary.over_folds[HEADLINE].auc.mean,
-        "hparam/auc_out_of_fold": pooled.labels[HEADLINE].auc,
+        "hparam/auc_mean_over_folds": summary.over_folds[headline].auc.mean,
+        "hparam/auc_out_of_fold": pooled.labels[headline].auc,
         "hparam/macro_auc_out_of_fold": pooled.macro.auc,
     }

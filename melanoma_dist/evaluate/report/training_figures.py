@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from melanoma_dist.artifacts.summary import SeedRepeats
-from melanoma_dist.data.folds import HEADLINE
 from melanoma_dist.evaluate.report import training_plots as plots
 from melanoma_dist.evaluate.report.cells import NOT_BY_DATA
 from melanoma_dist.evaluate.report.run_results import RunResults
@@ -20,7 +19,7 @@ def training_figures(results: RunResults) -> list[PageFigure]:
     figures = [_learning(results)] if results.histories else []
     figures.append(_fold_spread(results))
     if results.summary.seed_repeats is not None:
-        figures += _seeds(results.summary.seed_repeats)
+        figures += _seeds(results.summary.seed_repeats, results.label)
     return figures
 
 
@@ -33,13 +32,20 @@ def _learning(results: RunResults) -> PageFigure:
     ]
     best = ", ".join(f"{name} {epochs[-1].best_epoch} of {len(epochs)}" for name, epochs in results.histories.items())
     table = Table(
-        "Epochs", ["training", "epoch", "training loss", "validation loss", f"validation AUC of {HEADLINE}"], rows
+        "Epochs",
+        ["training", "epoch", "training loss", "validation loss", f"validation {results.summary.headline}"],
+        rows,
     )
     caption = f"Validation loss dashed. Dots mark the best epochs, whose weights are the fold's model: {best}."
     caption = " ".join([caption, *(f"{advice[0].upper()}{advice[1:]}" for advice in results.summary.advice)])
     alt = f"Losses and validation AUC by epoch. {caption}"
     return PageFigure(
-        "learning", "Learning curves", plots.learning_plot(results.histories, f"AUC of {HEADLINE}"), alt, caption, table
+        "learning",
+        "Learning curves",
+        plots.learning_plot(results.histories, results.summary.headline),
+        alt,
+        caption,
+        table,
     )
 
 
@@ -65,14 +71,14 @@ def _fold_spread(results: RunResults) -> PageFigure:
     return PageFigure("fold_spread", "AUC by fold", figure, alt, caption, table)
 
 
-def _seeds(repeats: SeedRepeats) -> list[PageFigure]:
+def _seeds(repeats: SeedRepeats, label: str) -> list[PageFigure]:
     seeds = repeats.seeds
-    aucs = [[value for value in fold if value is not None] for fold in repeats.auc.get(HEADLINE, ())]
+    aucs = [[value for value in fold if value is not None] for fold in repeats.auc.get(label, ())]
     if not aucs or any(len(fold) < len(seeds) for fold in aucs):
         return []
     rows = [[plain(f"fold {fold}"), *(Cell(number(value)) for value in values)] for fold, values in enumerate(aucs)]
-    table = Table(f"AUC of {HEADLINE}", ["", *(f"seed {seed}" for seed in seeds)], rows)
-    title = f"AUC of {HEADLINE} by fold and seed"
+    table = Table(f"AUC of {label}", ["", *(f"seed {seed}" for seed in seeds)], rows)
+    title = f"AUC of {label} by fold and seed"
     alt = f"{title}: {len(aucs)} folds, each trained with {len(seeds)} seeds"
     caption = "Dots in a row differ by the seed alone; rows differ by the images that measure them, too."
     return [PageFigure("seeds", title, plots.seeds_plot(aucs, seeds), alt, caption, table)]

@@ -11,9 +11,10 @@ from PIL import Image, ImageFilter
 from melanoma_dist.app.doubts import Limits, find_doubts
 from melanoma_dist.app.inspection import BLURRED, inspect_bytes, measure_blur
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.data.photo import Photo
 
-LIMITS = Limits(("MEL", "NV"), (0.5, 0.25), 224)
+LIMITS = Limits(LabelSet(("MEL", "NV")), (0.5, 0.25), 224)
 
 
 def scored(width: int, height: int, blur: float = 0.1, trained_as: KnownImage | None = None) -> ScoredImage:

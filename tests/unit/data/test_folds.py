@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.data.folds import make_folds, pool, read_folds
-from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS
+from melanoma_dist.data.labels import DIAGNOSES, LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 
@@ -114,10 +114,10 @@ def test_rare_strata_are_pooled() -> None:
     """Every pair of label set and year has three images, fewer than folds; melanomas and others suffice together."""
     manifest = table(12, 6).drop_duplicates("group").reset_index(drop=True)
     manifest["years"] = np.resize(["2017", "2018", "2019"], len(manifest))
-    folds = make_folds(manifest, ("MEL",), 4, 0)
+    folds = make_folds(manifest, LABEL_SETS["melanoma"], 4, 0)
     melanomas = manifest["MEL"].groupby(folds["fold"].to_numpy()).sum()
     assert (melanomas >= 1).all()
-    shuffled = make_folds(manifest.sample(frac=1, random_state=1), ("MEL",), 4, 0)
+    shuffled = make_folds(manifest.sample(frac=1, random_state=1), LABEL_SETS["melanoma"], 4, 0)
     pd.testing.assert_frame_equal(folds, shuffled)
 
 

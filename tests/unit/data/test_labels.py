@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.config.label_sets import label_set
+from melanoma_dist.config.label_sets import label_name, label_set
 from melanoma_dist.data.labels import (
     LABEL_COLUMNS,
     LABEL_SETS,
@@ -50,12 +52,36 @@ def test_a_label_without_negatives_is_refused() -> None:
         check_label_set(table(MEL=[1, 1, np.nan]), "melanoma")
 
 
-def test_a_set_without_melanoma_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LABEL_SETS, "keratin", ("AK", "SCC"))
-    with pytest.raises(
-        ConfigError, match=r"--labels keratin: has no MEL, whose AUC chooses epochs\. Add MEL to the set"
-    ):
-        check_label_set(table(AK=[1, 0], SCC=[0, 1]), "keratin")
+def test_a_set_without_melanoma_needs_a_headline() -> None:
+    manifest = table(AK=[1, 0], SCC=[0, 1])
+    message = r"--headline: the labels AK, SCC have no MEL.* Type --headline AK or --headline SCC"
+    with pytest.raises(ConfigError, match=message):
+        check_label_set(manifest, "AK,SCC")
+    check_label_set(manifest, "AK,SCC", "SCC")
+
+
+@pytest.mark.parametrize(
+    ("name", "headline", "expected"),
+    [("isic2019", None, "MEL"), ("NV,MEL", None, "MEL"), ("SCC", None, "SCC"), ("isic2018", "BCC", "BCC")],
+)
+def test_melanoma_or_the_only_label_leads_unless_another_is_named(
+    name: str, headline: str | None, expected: str
+) -> None:
+    labels = label_set(name, headline)
+    assert labels.headline == expected
+    assert labels[labels.headline_column] == expected
+    copy = pickle.loads(pickle.dumps(labels))  # noqa: S301  # as ranks receive it
+    assert (copy, copy.headline) == (labels, expected)
+
+
+def test_a_headline_is_one_of_the_labels() -> None:
+    message = r"--headline SC: must be one of the labels BCC, SCC, OTHER\. Nearest: SCC"
+    with pytest.raises(ConfigError, match=message):
+        label_set("BCC,SCC,OTHER", "SC")
+
+
+def test_labels_within_a_sentence_are_words() -> None:
+    assert [label_name(label) for label in ("MEL", "NV", "ECZEMA")] == ["melanoma", "melanocytic nevus", "ECZEMA"]
 
 
 def test_an_unknown_set_names_the_known_ones() -> None:
@@ -75,7 +101,6 @@ def test_a_list_of_labels_is_a_set_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("NV,AK", "has no MEL, whose AUC chooses epochs. Add MEL to the set"),
         ("MEL,MEL", "names a label twice. Remove one"),
         ("MEL,nevus", "must be one of isic2019, .* or labels in capitals such as MEL,NV"),
         ("", "must be one of isic2019"),

@@ -19,7 +19,7 @@ from melanoma_dist.data.groups import (
     join_same,
     name_by_lesion,
 )
-from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.errors import ConfigError
 
 KEYS = {"lesion_id": LESION, "patient_id": PATIENT, "source_sha256": BYTES}
@@ -64,7 +64,7 @@ def test_no_patient_lies_in_two_folds_or_in_a_fold_and_a_holdout(seed: int, coun
     table["split"] = exclude_neighbours(table)
     require(manifest_checks(table, joins))
     try:
-        folds = make_folds(table, ("MEL",), count, seed % 100)
+        folds = make_folds(table, LABEL_SETS["melanoma"], count, seed % 100)
     except ConfigError:  # too few groups
         return
     require(fold_checks(table, folds, count))

@@ -10,12 +10,13 @@ from pydantic import TypeAdapter
 from sklearn import metrics
 
 from melanoma_dist.artifacts.predictions import predictions_table
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules
 from melanoma_dist.evaluate.summary import OutOfFold, check_truth, out_of_fold, summarise
 from melanoma_dist.metrics.cross_validation import FoldSpread
 
-LABELS = ("MEL", "BKL")
+LABELS = LabelSet(("MEL", "BKL"))
 FOLDS = 4
 THRESHOLD = 0.4
 

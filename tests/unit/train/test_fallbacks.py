@@ -17,7 +17,6 @@ import torch
 
 from melanoma_dist.config.run import HeadNorm, RunConfig
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import CorruptImages, DataError, MelanomaDistError, OutOfMemory, TrainingError
 from melanoma_dist.models.classifier import Classifier
@@ -41,7 +40,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def unit_in(folder: Path, dataset: Dataset, config: RunConfig) -> Unit:
     folder.mkdir()
-    folds = make_folds(dataset.manifest, LABEL_SETS[config.data.labels], config.data.folds, config.seed)
+    folds = make_folds(dataset.manifest, config.data.label_set(), config.data.folds, config.seed)
     folds.to_parquet(folder / "folds.parquet")
     return Unit(config, FOLD, str(dataset.folder), dataset.fingerprint, folder)
 

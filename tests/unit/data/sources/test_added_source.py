@@ -15,7 +15,7 @@ import pytest
 from melanoma_dist.data.audit.checks import manifest_checks
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import PATIENT
-from melanoma_dist.data.labels import LABEL_COLUMNS
+from melanoma_dist.data.labels import LABEL_COLUMNS, LABEL_SETS
 from melanoma_dist.data.manifest import JOINS, fingerprint, load_dataset, read_side_table
 from melanoma_dist.data.schema import is_image_id
 from melanoma_dist.data.sources.registry import SOURCES, read_collections
@@ -63,7 +63,9 @@ def test_two_images_of_a_patient_never_lie_in_two_folds(prepared: Path) -> None:
     assert images["patient_id"].nunique() == 20
     assert images["patient_id"].isna().sum() == 6  # 2019 does not name patients
     assert images.dropna(subset="patient_id").groupby("patient_id")["group"].nunique().eq(1).all()
-    folds = make_folds(images, ("MEL",), 3, 0).merge(images[["image_id", "patient_id", "lesion_id"]], on="image_id")
+    folds = make_folds(images, LABEL_SETS["melanoma"], 3, 0).merge(
+        images[["image_id", "patient_id", "lesion_id"]], on="image_id"
+    )
     assert folds.groupby("patient_id")["fold"].nunique().eq(1).all()
     assert folds.groupby("patient_id")["lesion_id"].nunique().max() == 2
 

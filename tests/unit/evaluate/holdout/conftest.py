@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
-from melanoma_dist.data.labels import DIAGNOSES, LABEL_SETS
+from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
@@ -55,13 +56,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return prepare(Request(raw.folder, ("2019",), size=64, synthetic=True, holdout=0.3), place / "prepared")
 
 
-def trained(folder: Path, data: Dataset, name: str = "first", seed: int = 0, image_size: int = 32) -> Path:
+def trained(
+    folder: Path, data: Dataset, name: str = "first", seed: int = 0, image_size: int = 32, **values: Any
+) -> Path:
     """A finished run of two folds in ``folder``."""
     config: RunConfig = tiny(
         backbone="test_resnet", head_norm="batch", epochs=1, folds=FOLDS, batch_size=9, optimizer="adam", lr=1e-2,
-        data=str(data.folder), runs=folder, name=name, seed=seed, image_size=image_size,
+        data=str(data.folder), runs=folder, name=name, seed=seed, image_size=image_size, **values,
     )  # fmt: skip
-    folds = make_folds(data.manifest, LABEL_SETS[config.data.labels], FOLDS, config.seed)
+    folds = make_folds(data.manifest, config.data.label_set(), FOLDS, config.seed)
     run = locate_run(config, data)
     open_run(run, config, folds)
     configure_device(None, threads=1)  # as a rank does; how often sums are split decides their last bits

@@ -26,6 +26,7 @@ from melanoma_dist.artifacts.predictions import arrays, predictions_table, write
 from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import Environment, Machine, RunRecord, write_run_record
 from melanoma_dist.artifacts.summary import FoldTraining, RunSummary, TrainedData, read_summary, write_summary
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.evaluate import summary as of_summary
 from melanoma_dist.evaluate.assessment import assess
@@ -99,7 +100,7 @@ def write_run(
     config, rules = RunConfig(repeats=repeats), fit_decision_rules(table, labels)
     few = {name: partial(getattr(of_summary, name), resamples=RESAMPLES) for name in ("assess", "subgroups")}
     with mock.patch.multiple(of_summary, **few):
-        metrics = of_summary.summarise(table, about(table), labels, 0.5, rules)
+        metrics = of_summary.summarise(table, about(table), LabelSet(labels), 0.5, rules)
     summary = RunSummary(
         synthetic=synthetic, backbone="densenet201", seed=0, repeats=repeats,
         data=TrainedData("prepared", "f1" * 32, 64, len(table), table["group"].nunique(), 41, ("2017", "2019")),

@@ -45,13 +45,13 @@ def test_a_sentence_says_what_the_point_of_90_percent_finds(reported: ReportedRu
     counts = confusion_matrix(known["MEL_true"], known["MEL"] >= np.float32(threshold)).ravel().tolist()
     negatives, alarms, missed, hits = counts
     assert (
-        f"Out of fold, at 90 % sensitivity: {hits} of {hits + missed} melanomas found, {alarms} of "
+        f"Out of fold, at 90 % sensitivity: {hits} of {hits + missed} images with melanoma found, {alarms} of "
         f"{alarms + negatives} others flagged." in reported.page.text
     )
     unseen = points_of(results(reported.evaluations[0]).operating_points)[at].counts
     assert (
         f"On unseen images, 2017-test (evaluation 1), at its threshold: {unseen.true_positives} of "
-        f"{unseen.true_positives + unseen.false_negatives} melanomas found" in reported.page.text
+        f"{unseen.true_positives + unseen.false_negatives} images with melanoma found" in reported.page.text
     )
 
 
