@@ -6,7 +6,7 @@ Cost: 18 configurations, which are 90 trainings over 5 folds without early stopp
 about a fifth (simulated: benchmarks/RESULTS.md). Reason: backbones differ less than splits do, and the newer ones cost
 a fraction of the four. Check the interval between the first two of the leaderboard before you trust the winner.
 
-timm's resnetv2_101 stands in for resnet152v2, whose weights need the extra `keras`.
+resnet152v2 is Keras's: its published weights need the extra `keras`.
 """
 
 from ray import tune
@@ -14,7 +14,7 @@ from ray import tune
 SPACE = {
     "model.backbone": tune.choice(
         [
-            "resnetv2_101",
+            "resnet152v2",
             "inceptionv3",
             "densenet201",
             "inceptionresnetv2",

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from melanoma_dist.data.rows import read_header, read_rows
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import DataError, nearest
 from melanoma_dist.storage.images import SUFFIXES
 
 Column = Literal["lesion_id", "patient_id", "age", "sex", "site"]
@@ -127,15 +127,17 @@ def without_suffix(entry: str) -> str:
 def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list[tuple[int, list[str]]]:
     """The needed fields of each row of a table that is not empty, with its line; none if the table is unusable."""
     try:
-        rows, delimiter = read_rows(path, strict=True)
+        rows, delimiter, encoding = read_rows(path, strict=True)
     except (OSError, ValueError) as error:
-        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error}): save it as one")
+        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
         return []
     header = [name.strip() for name in rows[0][1]] if rows else []
     times = Counter(header)
     names = ",".join(header)
     if rows and (missing := [name for name in needed if not times[name]]):
-        problems.add(path, 1, "header", names, f"the columns {', '.join(missing)} are missing")
+        near = [f"{nearest(name, times)} for {name}" for name in missing if nearest(name, times)]
+        meant = f". Did you mean: {'; '.join(near)}?" if near else ""
+        problems.add(path, 1, "header", names, f"the columns {', '.join(missing)} are missing{meant}")
         return []
     if repeated := [name for name in needed if times[name] > 1]:
         problems.add(path, 1, "header", names, f"has several columns named {', '.join(repeated)}")
@@ -145,6 +147,8 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
         rule = "the table is empty" + (": it has no row below its header" if rows else "")
         problems.add(path, 1, "file", path.name, rule)
         return []
+    if encoding != "UTF-8":
+        problems.remark(path, f"read as {encoding}")
     _remark_spreadsheet(path, header, delimiter, len(rows) - 1 - len(filled), problems)
     for line, row in filled:
         if len(row) != len(header):
@@ -155,8 +159,7 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
 
 def _remark_spreadsheet(path: Path, header: list[str], delimiter: str, empty: int, problems: Problems) -> None:
     """Remark what a spreadsheet or pandas added to a table."""
-    if delimiter != ",":
-        name = {";": "semicolons", "\t": "tabs"}[delimiter]
+    if name := {";": "semicolons", "\t": "tabs"}.get(delimiter):
         problems.remark(path, f"read {name} between the fields, and decimal commas as points")
     if unnamed := sum(_INDEX.fullmatch(name) is not None for name in header):
         problems.remark(path, f"ignored {unnamed} columns without a name")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pandas as pd
 from melanoma_dist.data.groups import TRAIN
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.raw_folder import RawFolder
+from melanoma_dist.data.rows import read_header
 from melanoma_dist.data.schema import IMAGE_ID_RULE, is_image_id
-from melanoma_dist.data.sources.description import MEANINGS, NONE, NOT, UNKNOWN, SourceDescription
+from melanoma_dist.data.sources.description import MEANINGS, NONE, NOT, OUTSIDE, UNKNOWN, SourceDescription
 from melanoma_dist.data.sources.isic import base_id
 from melanoma_dist.data.sources.source import RECORD_COLUMNS, Collection
 from melanoma_dist.data.tables import Column, IdColumn, Problems, read_fields, read_metadata, read_table, without_suffix
@@ -45,8 +47,8 @@ class DescribedSource:
 
     @property
     def holdouts(self) -> frozenset[str]:
-        """The values of the split's column that are holdouts, each after the collection's name."""
-        return frozenset(f"{self.name}-{value}" for value in self.description.holdouts)
+        """The holdouts of the description, each after the collection's name."""
+        return frozenset(f"{self.name}-{value}" for value in self.description.all_holdouts)
 
     def has_labels(self, raw: RawFolder) -> bool:
         """Whether the table lies in the raw folder."""
@@ -64,17 +66,18 @@ class DescribedSource:
                 f"collection {self.name}: there is no table {about.table} in --raw {raw.folder}. "
                 f"Tables there: {raw.describe_tables(tuple(about.columns.values()))}. Correct `table`, or --raw."
             )
+        about = _without_absent_columns(about, read_header(path))
         rule = "must be ISIC_ and seven digits" if about.archive else f"must be a file name: {IMAGE_ID_RULE}"
         ids = IdColumn(about.columns["id"], self._image_id, rule)
-        roles = [about.columns[role] for role in ("label", "split") if role in about.columns]
+        roles = [about.columns[role] for role in ("label", "label_if_blank", "split") if role in about.columns]
         by_column = () if "label" in about.columns else tuple(about.labels)
         table = read_table(path, ids, (*roles, *by_column), problems)
         metadata = {_METADATA[role]: name for role, name in about.columns.items() if role in _METADATA}
         facts = read_metadata(path, ids, metadata, problems, about.words)
         duplicates = self._duplicates(raw, set(table["image_id"]), problems)
-        labels = self._labels_by_column(path, table, problems) if by_column else self._labels(path, table, problems)
+        labels = self._labels_by_column(path, table, problems) if by_column else _labels(about, path, table, problems)
         records = pd.concat([table[["image_id"]], labels], axis=1).merge(facts, on="image_id", how="left")
-        records["split"] = self._splits(table)
+        records["split"] = self._splits(raw, table, problems)
         own = about.label_columns[len(LABEL_COLUMNS) :]
         records = records.reindex(columns=[*RECORD_COLUMNS, *own])
         return Collection(
@@ -82,28 +85,24 @@ class DescribedSource:
             records,
             self._files(raw, set(records["image_id"])),
             masks=self._masks(raw),
-            remarks=tuple(self._remarks(raw, path)),
+            notes=(about.note,) if about.note else (),
+            remarks=tuple(self._remarks(raw, path, about.columns)),
             selected=selected,
-            gaps=tuple(self._gaps(path, records)),
+            gaps=tuple(_gaps(about, path, records)),
             terms=self._terms(),
             duplicates=duplicates,
             own_ids=not about.archive,
         )
 
     def _table(self, raw: RawFolder) -> Path | None:
-        return _find_table(raw, self.description.table)
+        return _find_table(raw, self.description.table, self.name)
 
     def _duplicates(self, raw: RawFolder, image_ids: set[str], problems: Problems) -> tuple[tuple[str, str], ...]:
         """The pairs of the list of copies, between images of this table. Raises DataError if the list is missing."""
         about = self.description.duplicates
         if not about:
             return ()
-        path = _find_table(raw, about["table"])
-        if path is None:
-            raise DataError(
-                f"collection {self.name}: there is no list of copies {about['table']} in --raw {raw.folder}. "
-                "Put it there, or copy the description without `duplicates`."
-            )
+        path = self._list(raw, about["table"], "list of copies", "duplicates")
         pairs = []
         for line, entries in read_fields(path, (about["first"], about["second"]), problems):
             one, other = (self._image_id(without_suffix(entry)) for entry in entries)
@@ -113,24 +112,20 @@ class DescribedSource:
                 pairs.append((one, other))
         return tuple(pairs)
 
+    def _list(self, raw: RawFolder, name: str, what: str, field: str) -> Path:
+        """A further table of the collection. Raises DataError if it is missing."""
+        path = _find_table(raw, name, self.name)
+        if path is None:
+            raise DataError(
+                f"collection {self.name}: there is no {what} {name} in --raw {raw.folder}. "
+                f"Put it there, or copy the description without `{field}`."
+            )
+        return path
+
     def _image_id(self, text: str) -> str | None:
         """The id in a table's entry, or of a file's name without suffix; entries may have folders before the name."""
         name = text.replace("\\", "/").rpartition("/")[2]
         return base_id(name) if self.description.archive else name if is_image_id(name) else None
-
-    def _labels(self, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
-        """The labels by the words of one column. All words without a meaning are one problem, with their counts."""
-        column = self.description.columns["label"]
-        words = table[column].str.casefold()
-        known = words.isin(list(self.description.labels))
-        counts = Counter(table.loc[~known, column])
-        listing = ", ".join(f"{word!r} ({count})" for word, count in counts.most_common())
-        rule = f"is not in `labels` (--map). Words without a meaning: {listing}. Give each one: {MEANINGS}"
-        for word in counts:
-            problems.add(path, int(table.loc[table[column] == word, "line"].iloc[0]), column, word, rule)
-        meanings = words.map(lambda word: self.description.labels.get(word, UNKNOWN))
-        columns = self.description.label_columns
-        return pd.DataFrame([label_values(meaning, columns) for meaning in meanings], columns=list(columns))
 
     def _labels_by_column(self, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         """The labels by one column of 0 and 1 each. A blank is unknown."""
@@ -150,12 +145,21 @@ class DescribedSource:
                 rows.append(_negatives(meanings, truths.iloc[at], columns))
         return pd.DataFrame(rows, columns=list(columns), dtype="float64")
 
-    def _splits(self, table: pd.DataFrame) -> pd.Series[str]:
-        column = self.description.columns.get("split")
-        if column is None:
-            return pd.Series(TRAIN, index=table.index)
-        held_out = table[column].isin(self.description.holdouts)
-        return (self.name + "-" + table[column]).where(held_out, TRAIN)
+    def _splits(self, raw: RawFolder, table: pd.DataFrame, problems: Problems) -> pd.Series[str]:
+        about, splits = self.description, pd.Series(TRAIN, index=table.index)
+        if column := about.columns.get("split"):
+            splits = (self.name + "-" + table[column]).where(table[column].isin(about.holdouts), TRAIN)
+        if about.training_ids:
+            first, last = about.training_ids
+            splits = splits.where(table["image_id"].between(first, last), f"{self.name}-{OUTSIDE}")
+        for name, rows in about.holdout_rows.items():
+            path = self._list(raw, rows["table"], "list of rows", "holdout_rows")
+            for line, [entry] in read_fields(path, (rows["column"],), problems):
+                if entry.isascii() and entry.isdecimal() and int(entry) < len(table):
+                    splits.iloc[int(entry)] = f"{self.name}-{name}"
+                else:
+                    problems.add(path, line, rows["column"], entry, f"must be a row, 0 to {len(table) - 1}")
+        return splits
 
     def _files(self, raw: RawFolder, image_ids: set[str]) -> dict[str, tuple[Path, ...]]:
         """The image files of labelled images. Raises DataError if an id has two different files."""
@@ -178,55 +182,78 @@ class DescribedSource:
 
     def _mask_files(self, raw: RawFolder) -> Mapping[str, tuple[Path, ...]]:
         masks = self.description.masks
-        return raw.images((masks["folder"],), _MASK_SUFFIXES) if masks else {}
+        files = raw.images((masks["folder"],), _MASK_SUFFIXES) if masks else {}
+        return {stem: paths for stem, paths in files.items() if stem.endswith(masks.get("suffix", ""))}
 
     def _masks(self, raw: RawFolder) -> dict[str, Path]:
         suffix = self.description.masks.get("suffix", "")
-        masks = {
-            self._image_id(stem.removesuffix(suffix)): paths[0]
-            for stem, paths in self._mask_files(raw).items()
-            if stem.endswith(suffix)
-        }
+        masks = {self._image_id(stem.removesuffix(suffix)): paths[0] for stem, paths in self._mask_files(raw).items()}
         return {image_id: path for image_id, path in masks.items() if image_id is not None}
 
-    def _remarks(self, raw: RawFolder, path: Path) -> list[str]:
-        columns = ", ".join(f"{role} from {name}" for role, name in self.description.columns.items())
+    def _remarks(self, raw: RawFolder, path: Path, roles: Mapping[str, str]) -> list[str]:
+        columns = ", ".join(f"{role} from {name}" for role, name in roles.items())
         return [f"{raw.name(path)}: {columns}.", *([f"{terms}."] if (terms := self._terms()) else [])]
 
     def _terms(self) -> str:
         terms = {"licence": self.description.licence, "cite": self.description.citation}
         return "; ".join(f"{word} {text}" for word, text in terms.items() if text)
 
-    def _gaps(self, path: Path, records: pd.DataFrame) -> list[str]:
-        """What the table leaves open: lesions and patients, or images that were published."""
-        gaps = []
-        grouping = next((role for role in ("patient", "lesion") if role in self.description.columns), None)
-        if grouping is None:
-            gaps.append(f"{path.name}: no column says which images show one lesion or one patient")
-        elif blank := int(records[f"{grouping}_id"].isna().sum()):
-            column = self.description.columns[grouping]
-            gaps.append(
-                f"{path.name}: {column} is blank for {blank} of {len(records)} images: their {grouping} is unknown"
-            )
-        actual = {
-            "images": len(records),
-            "lesions": records["lesion_id"].nunique(),
-            "patients": records["patient_id"].nunique(),
-        }
-        wrong = {name: count for name, count in self.description.counts.items() if actual[name] != count}
-        if wrong:
-            has = ", ".join(f"{actual[name]} {name}" for name in wrong)
-            gaps.append(
-                f"{path.name}: {has}; `counts` says {', '.join(f'{count} {name}' for name, count in wrong.items())}"
-            )
-        return gaps
+
+def _labels(about: SourceDescription, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """The labels by the words of one column. All words without a meaning are one problem, with their counts."""
+    column = about.columns["label"]
+    if further := about.columns.get("label_if_blank"):
+        table = table.assign(**{column: table[column].where(table[column] != "", table[further])})
+    words = table[column].str.casefold()
+    known = words.isin(list(about.labels))
+    counts = Counter(table.loc[~known, column])
+    listing = ", ".join(f"{word!r} ({count})" for word, count in counts.most_common())
+    rule = f"is not in `labels` (--map). Words without a meaning: {listing}. Give each one: {MEANINGS}"
+    for word in counts:
+        problems.add(path, int(table.loc[table[column] == word, "line"].iloc[0]), column, word, rule)
+    meanings = words.map(lambda word: about.labels.get(word, UNKNOWN))
+    columns = about.label_columns
+    return pd.DataFrame([label_values(meaning, columns) for meaning in meanings], columns=list(columns))
 
 
-def _find_table(raw: RawFolder, name: str) -> Path | None:
-    """A table by its path below the raw folder, or by its name anywhere below it."""
-    path = raw.folder / name
-    table = None if path.is_file() else raw.table(Path(name).stem, (), [])
-    return path if path.is_file() else table.path if table else None
+def _gaps(about: SourceDescription, path: Path, records: pd.DataFrame) -> list[str]:
+    """What the table leaves open: lesions and patients, or images that were published."""
+    gaps = []
+    grouping = next((role for role in ("patient", "lesion") if role in about.columns), None)
+    if grouping is None:
+        gaps.append(f"{path.name}: no column says which images show one lesion or one patient")
+    elif blank := int(records[f"{grouping}_id"].isna().sum()):
+        column = about.columns[grouping]
+        gaps.append(f"{path.name}: {column} is blank for {blank} of {len(records)} images: their {grouping} is unknown")
+    actual = {
+        "images": len(records),
+        "lesions": records["lesion_id"].nunique(),
+        "patients": records["patient_id"].nunique(),
+    }
+    wrong = {name: count for name, count in about.counts.items() if actual[name] != count}
+    if wrong:
+        has = ", ".join(f"{actual[name]} {name}" for name in wrong)
+        gaps.append(
+            f"{path.name}: {has}; `counts` says {', '.join(f'{count} {name}' for name, count in wrong.items())}"
+        )
+    return gaps
+
+
+def _without_absent_columns(about: SourceDescription, header: Sequence[str]) -> SourceDescription:
+    """The description without the optional columns that the table lacks."""
+    absent = {role for role in about.optional if about.columns[role] not in header}
+    return replace(about, columns={role: name for role, name in about.columns.items() if role not in absent})
+
+
+def _find_table(raw: RawFolder, name: str, collection: str) -> Path | None:
+    """A table by its path below the raw folder or its folder ``collection``, or by its name anywhere below it."""
+    for path in (raw.folder / collection / name, raw.folder / name):
+        if path.is_file():
+            return path
+    if Path(name).suffix.lower() != ".csv":
+        return next((paths[0] for paths in raw.files(re.compile(f"({re.escape(Path(name).name)})")).values()), None)
+    table = raw.table(Path(name).stem, (), [])
+    return table.path if table else None
 
 
 def label_values(meaning: str, columns: tuple[str, ...] = LABEL_COLUMNS) -> dict[str, float]:

@@ -6,6 +6,7 @@ images: [photos]                  # folders in or below the raw folder; default:
 columns:                          # of the table
   id: photo                       # file names, with or without suffix
   label: diagnosis                # or none, if each label has a column of 0 and 1
+  label_if_blank: group           # the label where that column is blank
   lesion: lesion                  # what joins images: lesion, patient, or both
   patient: patient
   age: age
@@ -14,12 +15,16 @@ columns:                          # of the table
   split: set
 labels: {mel: MEL, nevus: NV}     # words of the label's column, or names of columns, and their labels
 words: {sex: {w: female}}         # other words of sex and site
+optional: [age, site]             # columns that the table may lack
 holdouts: [test]                  # values of the split's column that no fold trains on
+holdout_rows: {test: {table: test.csv, column: rows}}  # or lists of rows, numbered from 0
+training_ids: [A_001, A_900]      # or the first and the last id to train on; the others are the holdout `test`
 masks: {folder: masks, suffix: _mask}
 duplicates: {table: copies.csv, first: one, second: other}  # a list of copies: two columns of ids
 archive: false                    # true if the ids are those of the ISIC Archive, as in the challenges
 licence: CC BY 4.0
 citation: Who and where
+note: Clinical photographs        # told at each preparation
 counts: {images: 3000, lesions: 2500, patients: 900}
 """
 
@@ -46,9 +51,13 @@ MEANINGS = (
 )
 CHOOSE = "CHOOSE"
 """What a proposal has for a word that it does not understand."""
-COLUMNS = ("id", "label", "lesion", "patient", "age", "sex", "site", "split")
+COLUMNS = ("id", "label", "label_if_blank", "lesion", "patient", "age", "sex", "site", "split")
 """The roles of columns."""
+OPTIONAL = ("label_if_blank", "lesion", "patient", "age", "sex", "site")
+"""The roles of columns that a table may lack, if the description says so."""
 COUNTS = ("images", "lesions", "patients")
+OUTSIDE = "test"
+"""The holdout of the images outside `training_ids`."""
 
 BUILT_IN = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
 """The descriptions of public collections that come with the program, by name."""
@@ -70,14 +79,27 @@ class SourceDescription:
     """Words of the label's column, or without one names of columns, and what they mean: see `MEANINGS`."""
     images: tuple[str, ...] = ()
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    """Roles of columns that the table may lack."""
     holdouts: tuple[str, ...] = ()
+    holdout_rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Holdouts with the table and the column that list their rows in the collection's table, numbered from 0."""
+    training_ids: tuple[str, ...] = ()
+    """The first and the last id that folds may train on; none for all."""
     masks: Mapping[str, str] = field(default_factory=dict)
     duplicates: Mapping[str, str] = field(default_factory=dict)
     archive: bool = False
     year: int = 0
     licence: str = ""
     citation: str = ""
+    note: str = ""
+    """What a user should know before training on it."""
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def all_holdouts(self) -> tuple[str, ...]:
+        """The names of all holdouts."""
+        return (*self.holdouts, *self.holdout_rows, *([OUTSIDE] if self.training_ids else []))
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -118,13 +140,17 @@ def parse_description(tree: Any, place: str) -> SourceDescription:
         labels=labels,
         images=content.texts("images"),
         words=_words(content),
+        optional=_optional(content, roles),
         holdouts=_holdouts(content, roles),
+        holdout_rows=_holdout_rows(content),
+        training_ids=_training_ids(content),
         masks=_masks(content),
         duplicates=_duplicates(content),
         archive=content.value("archive", False, bool, "must be true or false"),
         year=content.value("year", 0, int, "must be a whole number"),
         licence=content.text("licence", default=""),
         citation=content.text("citation", default=""),
+        note=content.text("note", default=""),
         counts=_counts(content),
     )
 
@@ -223,6 +249,31 @@ def _holdouts(content: _Fields, columns: Mapping[str, str]) -> tuple[str, ...]:
         content.require("holdouts", value, _NAME.fullmatch(value) is not None, _NAME_RULE, "Rename it in the table.")
         content.require("holdouts", value, value.casefold() != "train", "is the name of what folds train on")
     return values
+
+
+def _optional(content: _Fields, columns: Mapping[str, str]) -> tuple[str, ...]:
+    roles = content.texts("optional")
+    for role in roles:
+        known = role in OPTIONAL and role in columns
+        content.require("optional", role, known, f"must be among {', '.join(OPTIONAL)}, and in `columns`")
+    return roles
+
+
+def _holdout_rows(content: _Fields) -> dict[str, dict[str, str]]:
+    section = content.section("holdout_rows")
+    lists = {}
+    for name in section.tree:
+        section.require(str(name), name, _NAME.fullmatch(str(name)) is not None, _NAME_RULE)
+        inner = section.section(name)
+        inner.only(("table", "column"), ("table", "column"))
+        lists[str(name)] = {key: inner.text(key) for key in inner.tree}
+    return lists
+
+
+def _training_ids(content: _Fields) -> tuple[str, ...]:
+    ends = content.texts("training_ids")
+    content.require("training_ids", list(ends), len(ends) in (0, 2), "must be the first and the last id")
+    return ends
 
 
 def _masks(content: _Fields) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import combining, normalize
 
 from melanoma_dist.data.rows import read_rows
 from melanoma_dist.data.sources.description import CHOOSE, MEANINGS, UNKNOWN
@@ -17,27 +18,31 @@ Columns = dict[str, list[str]]
 """The values of each column, in the table's order."""
 
 _ROLES = {
-    "id": r"image|img|file|photo|isic|^id$|name",
-    "lesion": r"lesion|^mole",
-    "patient": r"patient|subject|person|case",
-    "label": r"diagnos|^dx$|^label$|class|target|malignan",
-    "age": r"\bage|age_|_age|alter",
-    "sex": r"^sex|gender",
-    "site": r"site|locali|location|anatom",
-    "split": r"split|partition|^set$|subset|fold",
+    "id": r"image|img|file|photo|foto|isic|^id$|^bild|datei|aufnahme|fichier|cliche|imagen|archivo|immagin|^name$|^nom",
+    "lesion": r"lesi|laesion|lasion|^mole|^mal$|befund_?(id|nr)|lunar",
+    "patient": r"patient|pat_?(id|nr)|subject|person|case|fall|pacient|pazient|^(nhc|nip|ipp)$|historia",
+    "label": r"diagno|^dx$|^label$|class|klass|target|malign|befund|dignit|clase|etiquet",
+    "age": r"\bage|age_|_age|^alter|jahre|^edad|^eta$|\beta_|_eta$|anni|annos",
+    "sex": r"^sex|gender|geschlecht|genre|genero|sesso|sexo",
+    "site": r"site\b|site_|_site|locali|lokal|location|anatom|koerper|korper|body|region|emplacement|ubicacion|sede",
+    "split": r"split|partition|^set$|subset|fold|aufteilung|ensemble|conjunto|particion|partizione",
 }
-"""Parts of the names that columns with each role often have, in lower case."""
+"""Parts of the names that columns with each role often have in English, German, French, Spanish and Italian.
+
+They are compared in lower case and without accents.
+"""
 _WORDS = {
-    "NV": r"nev(us|i)|nv|naevus",
-    "MEL": r"melanoma|mel",
-    "BCC": r"basal.cell|bcc",
-    "AK": r"actinic|solar.keratosis|ack?",
-    "SCC": r"squamous|scc|bowen",
+    "NV": r"n(a|ae|æ)?e?v(us|i|o)s?|nv|n(a|ae)vuszell\w*|lunar",
+    "MEL": r"(maligne\w* )?melanom[ae]?|mel",
+    "BCC": r"basal.cell|bcc|basal(zell|iom|io)\w*|basocellul\w*|basocelular|bzk",
+    "AK": r"a[ck]tini\w*|solar.keratosis|ack?",
+    "SCC": r"squamous|scc|bowen|plattenepithel\w*|spinaliom|(epidermoid|spinocellul|espinocelul|squamocellul)\w*",
     "AKIEC": r"akiec",
-    "BKL": r"(benign|seborr\w*|lichen\w*).*keratosis|solar.lentigo|bkl|sek",
-    "DF": r"dermatofibroma|df",
-    "VASC": r"vascular|\w*angioma|vasc",
-    "not MEL": r"benign",
+    "BKL": r"(benign|seborr\w*|lichen\w*).*(keratosis|[ck]h?eratose|queratosis|cheratosi)|(seborr\w*|[ck]h?eratose|"
+    r"queratosis|cheratosi).*seborr\w*|solar.lentigo|bkl|sek",
+    "DF": r"(dermato|histio)fibrom[ae]?|df",
+    "VASC": r"vas[ck]ul[ae]\w*|\w*angiom[ae]?|vasc",
+    "not MEL": r"benign\w*|gutartig",
 }
 _HELD_OUT = ("test", "validation", "valid", "val", "holdout")
 _KNOWN_WORDS = {"", "unknown", "nan", "na", "n/a", "f", "m"}
@@ -75,9 +80,9 @@ def propose(path: Path) -> str:
 
 def _read(path: Path) -> Columns:
     try:
-        rows, _ = read_rows(path)
+        rows = read_rows(path).rows
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}). Save it as one.") from error
+        raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}).") from error
     if len(rows) < 2:
         raise DataError(f"{path}: has no row below its header. Name the table with one row per image.")
     header = [name.strip() for name in rows[0][1]]
@@ -89,7 +94,7 @@ def _roles(columns: Columns) -> Iterator[tuple[str, str]]:
     """The likely column of each role; every column has one at most."""
     free = dict(columns)
     for role, pattern in _ROLES.items():
-        candidates = [name for name in free if re.search(pattern, name.lower()) and _suits(role, free[name])]
+        candidates = [name for name in free if re.search(pattern, _plain(name)) and _suits(role, free[name])]
         if role == "id" and not candidates:
             candidates = [name for name in free if _suits("id", free[name])]
         if candidates:
@@ -97,6 +102,11 @@ def _roles(columns: Columns) -> Iterator[tuple[str, str]]:
             chosen = max(candidates, key=lambda name: len(set(free[name]))) if role == "label" else candidates[0]
             yield role, chosen
             del free[chosen]
+
+
+def _plain(name: str) -> str:
+    """A name in lower case without accents: "Läsion" is "lasion", "Größe" is "grosse"."""
+    return "".join(each for each in normalize("NFKD", name.casefold()) if not combining(each))
 
 
 def _suits(role: str, values: list[str]) -> bool:
@@ -124,7 +134,7 @@ def _labels(words: dict[str, int]) -> Iterator[str]:
 
 
 def _meaning(word: str) -> str:
-    text = word.lower().replace("_", " ")
+    text = _plain(word).replace("_", " ")
     labels = [label for label, words in _WORDS.items() if re.search(rf"\b({words})\b", text)]
     return labels[0] if len(labels) == 1 else ""
 

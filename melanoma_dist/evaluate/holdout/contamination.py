@@ -29,6 +29,8 @@ _SHARED = {
     "group": "its group {value} was, with {other}",
 }
 """The columns that identify two images as related, and the reason to show. ``other`` is an image of the training."""
+_ARCHIVE = "ISIC Archive"
+"""Who gives ids of the form ISIC_0000000, in all collections."""
 
 
 def related_images(images: Images, trained: Sequence[Images]) -> dict[str, str]:
@@ -42,7 +44,8 @@ def related_images(images: Images, trained: Sequence[Images]) -> dict[str, str]:
     around = Images.of(images.dataset, manifest["group"].isin(groups).to_numpy())
     reasons: dict[str, str] = {}
     for each in trained:
-        reasons = {**_copies(around, each), **_shared_identity(around.table, each.table), **reasons}
+        copies = _copies(around, each)
+        reasons = {**copies, **_shared_identity(around.table, each.table, set(copies)), **reasons}
     reasons = _over_groups(around.table, reasons)
     return {name: reasons[name] for name in images.table["image_id"] if name in reasons}
 
@@ -126,21 +129,45 @@ def _is_model_of_run(path: Path) -> bool:
         return False
 
 
-def _shared_identity(table: pd.DataFrame, trained: pd.DataFrame) -> dict[str, str]:
+def _shared_identity(table: pd.DataFrame, trained: pd.DataFrame, copies: set[str]) -> dict[str, str]:
     """Map the ids of images that share an identity with a trained image to the plainest reason.
 
-    Both tables are rows of a manifest. An optional column counts where both have it. Blank and missing values are
-    unknown, and equal nothing.
+    Both tables are rows of a manifest; ``copies`` has the ids of copies of trained images. An optional column counts
+    where both have it. Blank and missing values are unknown, and equal nothing. The ids of two collections are compared
+    only if the same hand gave them: image 7 of two hospitals is not one image, nor is their patient 7.
     """
     reasons: dict[str, str] = {}
+    givers, trained_givers = _id_givers(table), _id_givers(trained)
+    foreign = _contradicted(table.assign(giver=givers), trained.assign(giver=trained_givers), copies)
     for column, reason in _SHARED.items():
         if column not in table or column not in trained:
             continue
-        known = dict(zip(trained[column], trained["image_id"], strict=True))
-        for name, value in zip(table["image_id"], table[column], strict=True):
-            if name not in reasons and not pd.isna(value) and value != "" and value in known:
-                reasons[name] = reason.format(value=value, other=known[value])
+        hashes = column == "source_sha256"
+        names = zip(trained_givers, trained[column], trained["image_id"], strict=True)
+        known = {("" if hashes else giver, value): other for giver, value, other in names}
+        for giver, name, value in zip(givers, table["image_id"], table[column], strict=True):
+            key = ("" if hashes else giver, value)
+            comparable = hashes or giver not in foreign
+            if name not in reasons and comparable and not pd.isna(value) and value != "" and key in known:
+                reasons[name] = reason.format(value=value, other=known[key])
     return reasons
+
+
+def _id_givers(table: pd.DataFrame) -> list[str]:
+    """Who gave each image its ids: the ISIC Archive, or the image's collection."""
+    archive = table["image_id"].str.fullmatch(r"ISIC_[0-9]{7}")
+    return [_ARCHIVE if known else str(years) for known, years in zip(archive, table["years"], strict=True)]
+
+
+def _contradicted(table: pd.DataFrame, trained: pd.DataFrame, copies: set[str]) -> set[str]:
+    """The collections of which both tables have an image id that is two different photographs.
+
+    Then two hospitals chose the same name for their collection, and none of their ids says anything.
+    """
+    both = table.merge(trained, on=["giver", "image_id"], suffixes=("", "_trained"))
+    differ = both["source_sha256"] != both["source_sha256_trained"]
+    strange = both[differ & ~both["image_id"].isin(copies) & (both["giver"] != _ARCHIVE)]
+    return set(strange["giver"])
 
 
 def _copies(around: Images, trained: Images) -> dict[str, str]:
