@@ -59,8 +59,8 @@ class PrepareConfig:
     """Collections to read and merge on the image id: 2017, 2018 and 2019, the challenges of these years, and the names
     of data sources of your own."""
     source: tuple[Path, ...] = ()
-    """Further collections, each described by a YAML file, which `data describe TABLE` proposes; or isic2020, which is
-    built in."""
+    """Further collections, each described by a YAML file, which `data describe TABLE` proposes, or built in: isic2020,
+    bcn20000, ham10000, ph2, derm7pt, padufes20."""
     images: Path | None = None
     """Folder of your own images, for --table. Replaces --raw."""
     table: Path | None = None

@@ -35,7 +35,7 @@ class EvaluateConfig:
     """Test-time augmentation: orientations of each image to average, 1 (none) to 8 (all flips and quarter turns).
     Default: as in the run, whose calibration and operating points hold for it."""
     prevalence: float | None = None
-    """Prevalence of melanoma, above 0 and below 1, for which to report PPV and NPV. Default: they are not reported."""
+    """Prevalence of the headline label, above 0 and below 1, for which to report PPV and NPV. Default: none."""
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
     """Images per batch, 1 to 65536. Default: as in the run's validation."""
     gpus: int | None = None

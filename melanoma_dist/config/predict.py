@@ -31,8 +31,8 @@ class PredictConfig:
     out: Path | None = None
     """File for the predictions: .csv, .parquet or .json. Default: a table on the terminal."""
     explain: Path | None = None
-    """Folder for explanations: the evidence for melanoma and every called label over each image, how far to trust it,
-    and the most similar images of the run."""
+    """Folder for explanations: the evidence for the headline label and every called label over each image, how far to
+    trust it, and the most similar images of the run."""
     dataset: str | None = None
     """New place of the run's own data set, if it moved after the training. It shows which images the run has seen."""
     tta: int | None = None

@@ -92,12 +92,19 @@ def check_label_set(manifest: pd.DataFrame, name: str, headline: str | None = No
         return
     counts = label_counts(manifest, missing)
     details = "; ".join(f"{label} {row.positive} yes / {row.negative} no" for label, row in counts.iterrows())
-    supported = ", ".join(supported_label_sets(manifest)) or "none"
+    supported = ", ".join(supported_label_sets(manifest)) or ",".join(_learnable(manifest)) or "none"
     raise DataError(
         f"--labels {name}: each label needs at least one positive and one negative image, "
         f"but among these {len(manifest)} images there are: {details}. "
         f"Label sets this data supports: {supported}. Choose one of them, or prepare more images."
     )
+
+
+def _learnable(manifest: pd.DataFrame) -> list[str]:
+    """The labels that have positive and negative images; AKIEC only where neither AK nor SCC has."""
+    labels = label_columns(manifest)
+    learnable = [label for label in labels if label not in _unlearnable(manifest, labels)]
+    return [label for label in learnable if label != "AKIEC" or not {"AK", "SCC"} & set(learnable)]
 
 
 def _unlearnable(manifest: pd.DataFrame, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from melanoma_dist.metrics.ranks import Ranks
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 FEWEST = 5
-"""Lesions with the label, and without it, that a subgroup and the rest need for a gap."""
+"""Groups with the label, and without it, that a subgroup and the rest need for a gap."""
 SIGNIFICANT = 0.05
 UNKNOWN = "unknown"
 _AGES = (0, 30, 50, 70)  # years at which a band begins
@@ -54,6 +54,7 @@ class Subgroup:
     value: str
     images: int
     lesions: int
+    """Groups: lesions, or patients where the tables name them."""
     positives: int
     negatives: int
     auc: Interval | Undefined
@@ -72,6 +73,7 @@ def subgroups(
     """
     truth, probability = table[label + TRUE].to_numpy(), table[label].to_numpy()
     group = np.asarray(pd.factorize(table["group"].to_numpy(), sort=True)[0])
+    groups = "patients" if "patient_id" in about else "lesions"
     weights = list(draws(strata_of(truth[:, None], group), resamples, seed))
     entries = []
     for attribute, value, inside in _members(about.loc[table["image_id"]]):
@@ -86,7 +88,7 @@ def subgroups(
                 negatives=int((side.truth == 0).sum()),
                 auc=side.auc(),
                 **side.calls(threshold),
-                gap=_gap(side, rest),
+                gap=_gap(side, rest, groups),
             )
         )
     return _flagged(entries)
@@ -136,7 +138,7 @@ class _Side:
 
     @cached_property
     def fewer(self) -> int:
-        """Lesions with the label or lesions without it, whichever are fewer."""
+        """Groups with the label or groups without it, whichever are fewer."""
         return min(len(np.unique(self.group[self.truth == value])) for value in (0, 1))
 
     @cached_property
@@ -159,11 +161,11 @@ class _Side:
         return ratios(parts, self.group, self.weights)
 
 
-def _gap(side: _Side, rest: _Side) -> Gap | Undefined:
+def _gap(side: _Side, rest: _Side, groups: str) -> Gap | Undefined:
     """With its p value before the correction."""
     fewest = min(side.fewer, rest.fewer)
     if fewest < FEWEST:
-        return Undefined(f"it or the rest has fewer than {FEWEST} lesions with the label, or without it")
+        return Undefined(f"it or the rest has fewer than {FEWEST} {groups} with the label, or without it")
     (first, of_first), (second, of_second) = side.resampled, rest.resampled
     samples = of_first - of_second
     gap = interval(first - second, samples, fewest)

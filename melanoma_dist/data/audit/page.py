@@ -81,7 +81,7 @@ def write_page(inspection: Inspection, path: Path) -> None:
 
 
 def _render(inspection: Inspection) -> str:
-    dataset, copies = inspection.dataset, inspection.copies
+    dataset, copies, request = inspection.dataset, inspection.copies, inspection.request
     album = _Album(dataset)
     images = dataset.manifest
     several = images[images["group"].duplicated(keep=False)]
@@ -97,10 +97,10 @@ def _render(inspection: Inspection) -> str:
         joined=_pairs(copies[copies["joined"]], album),
         rejected=_pairs(copies[~copies["joined"]], album),
         groups=[(str(group), list(ids)) for group, ids in several.groupby("group")["image_id"]],
-        sheets=list(_sheets(images, album, inspection.request.seed)),
+        sheets=list(_sheets(images, album, request.seed)),
         metadata=[
             _table(counts.sizes(images)),
-            *(_shaded(table) for table in counts.metadata(images, label_set(inspection.request.labels))),
+            *(_shaded(table) for table in counts.metadata(images, label_set(request.labels, request.headline))),
         ],
     )
 

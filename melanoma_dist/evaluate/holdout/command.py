@@ -14,6 +14,7 @@ from melanoma_dist.artifacts.predictions import write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.evaluate import EvaluateConfig
 from melanoma_dist.data.demo import open_dataset
+from melanoma_dist.data.groups import groups_in_words
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.holdout.access_history import EVALUATIONS
 from melanoma_dist.evaluate.holdout.access_log import log_evaluation
@@ -76,14 +77,15 @@ def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
     table, config = selection.images.table, run.config
     console.info(
         f"{run.folder.path}: {config.data.folds} folds of {config.model.backbone} on {selection.name}: {len(table)} "
-        f"images of {table['group'].nunique()} lesions" + (f", {tta} orientations of each" if tta > 1 else "")
+        f"images of {table['group'].nunique()} {groups_in_words(table)}"
+        + (f", {tta} orientations of each" if tta > 1 else "")
     )
     if selection.unlabelled:
         console.info(f"{selection.unlabelled} images are left out: none of the run's labels is known for them.")
     weights = config.model.weights
     if weights not in ("imagenet", "none") and not Path(weights).exists():
         console.info(f"not checked: what the run's start weights were trained on, for {weights} is gone.")
-    console.info("checked: none of these images, of their lesions or of their known copies was trained on")
+    console.info("checked: none of these images, of their lesions, patients or known copies was trained on")
 
 
 def _exclusive(folder: RunFolder) -> AbstractContextManager[None]:

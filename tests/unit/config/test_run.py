@@ -11,7 +11,7 @@ import tyro
 from melanoma_dist.cli import _PARSER, main
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.run import RunConfig, differences, dotted
+from melanoma_dist.config.run import DataConfig, RunConfig, differences, dotted
 from melanoma_dist.errors import ConfigError
 
 from ..samples import config
@@ -226,3 +226,11 @@ def test_the_parser_shows_a_broken_rule(arguments: list[str], capsys: pytest.Cap
     output = capsys.readouterr().err
     assert arguments[0] in output
     assert "Traceback" not in output
+
+
+def test_a_headline_changes_the_identity_only_where_it_is_not_the_default() -> None:
+    before = RunConfig().identity()
+    assert before["data.headline"] is None  # a run that is older than the field has this value
+    assert RunConfig(data=DataConfig(headline="MEL")).identity() == before
+    assert RunConfig(data=DataConfig(headline="BCC")).identity() == before | {"data.headline": "BCC"}
+    assert DataConfig(labels="BCC,SCC", headline="SCC").label_set().headline == "SCC"

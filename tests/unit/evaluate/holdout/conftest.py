@@ -60,10 +60,23 @@ def trained(
     folder: Path, data: Dataset, name: str = "first", seed: int = 0, image_size: int = 32, **values: Any
 ) -> Path:
     """A finished run of two folds in ``folder``."""
+    chosen = {
+        "backbone": "test_resnet",
+        "head_norm": "batch",
+        "epochs": 1,
+        "batch_size": 9,
+        "optimizer": "adam",
+        "lr": 1e-2,
+    }
     config: RunConfig = tiny(
-        backbone="test_resnet", head_norm="batch", epochs=1, folds=FOLDS, batch_size=9, optimizer="adam", lr=1e-2,
-        data=str(data.folder), runs=folder, name=name, seed=seed, image_size=image_size, **values,
-    )  # fmt: skip
+        **{**chosen, **values},
+        folds=FOLDS,
+        data=str(data.folder),
+        runs=folder,
+        name=name,
+        seed=seed,
+        image_size=image_size,
+    )
     folds = make_folds(data.manifest, config.data.label_set(), FOLDS, config.seed)
     run = locate_run(config, data)
     open_run(run, config, folds)
