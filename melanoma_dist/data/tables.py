@@ -135,7 +135,7 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
     times = Counter(header)
     names = ",".join(header)
     if rows and (missing := [name for name in needed if not times[name]]):
-        near = [f"{nearest(name, times)} for {name}" for name in missing if nearest(name, times)]
+        near = [f"{close} for {name}" for name in missing if (close := nearest(name, times, count=1))]
         meant = f". Did you mean: {'; '.join(near)}?" if near else ""
         problems.add(path, 1, "header", names, f"the columns {', '.join(missing)} are missing{meant}")
         return []

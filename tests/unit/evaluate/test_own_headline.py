@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from melanoma_dist.app.server.api import build_app
 from melanoma_dist.app.server.service import start_service
+from melanoma_dist.artifacts.evaluation import read_evaluation
 from melanoma_dist.artifacts.summary import read_summary
 from melanoma_dist.cli import main
 from melanoma_dist.config.serve import ServeConfig
@@ -69,7 +70,11 @@ def test_the_reports_speak_of_the_headline(run: Path) -> None:
 
 def test_it_is_evaluated_on_a_holdout(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--holdout", "holdout", "--gpus", "0", "--decode-threads", "1"]) == 0
-    assert "SCC, fold 0 alone" in capsys.readouterr().out
+    assert "SCC, fold 0" in " ".join(capsys.readouterr().out.split())
+    record = read_evaluation(next((run / "evaluations").iterdir()))
+    assert record.results is not None
+    assert set(record.results.ensemble.by_image.labels) == {"BCC", "SCC", "OTHER"}
+    assert "AUC of squamous cell carcinoma on unseen images" in (run / "report.html").read_text()
 
 
 def test_it_predicts(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
