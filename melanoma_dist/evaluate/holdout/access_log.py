@@ -81,7 +81,7 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
         models=models,
         earlier=history.earlier,
         seen_before=history.seen_before,
-        labels=run.labels,
+        labels=tuple(run.labels),
         labels_absent=absent_labels(images, run.labels),
         excluded=dict(selection.related),
     )
