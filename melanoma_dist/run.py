@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
-from melanoma_dist.artifacts.summary import RunSummary, read_summary
-from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
@@ -25,6 +22,9 @@ from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_tab
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
+from melanoma_dist.distributed.worker_pool import WorkerPool, layout_of, open_worker_pool
+from melanoma_dist.distributed.worker_pool import plan as plan  # for sweeps
+from melanoma_dist.distributed.worker_pool import start_ray as start_ray
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.signals import mark_saved, mark_started
@@ -32,8 +32,8 @@ from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.train.events import EpochDone
 from melanoma_dist.train.region import load_regions
 
-if TYPE_CHECKING:  # PyTorch takes seconds to load
-    from melanoma_dist.distributed.plan import Layout, Machines
+if TYPE_CHECKING:  # PyTorch and scikit-learn take seconds to load
+    from melanoma_dist.artifacts.summary import RunSummary
     from melanoma_dist.evaluate.tracking import RunTracker
     from melanoma_dist.train.events import Event
     from melanoma_dist.train.unit import Unit
@@ -50,34 +50,43 @@ def train(config: RunConfig) -> None:
     busy = ConfigError.of("name", folder.path.name, f"another command is training {folder.path}", "Wait for it.")
     copies = mirror_parts(config, folder)
     restore(folder, copies, busy, console.info)
-    if not folder.finished():
-        _check_model_and_machine(config, dataset, folder)
-    open_run(folder, config, folds)
-    mark_started()
-    _introduce(config, folder)
-    introduce_data(config, dataset, folds)
     if folder.finished():
+        _begin(config, dataset, folder, folds)
         console.info("This run is finished. Its metrics:")
         show_again(folder)
         with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
             _remove_leftovers(config, folder)
             return
-    from melanoma_dist.evaluate.tracking import open_tracker
+    from melanoma_dist.evaluate.tracking import check_tracker, open_tracker
 
-    with (
-        lock_file(folder.path / LOCK, busy),
-        keep_mirrored(copies, console.info),
-        open_tracker(config, folder) as tracker,
-    ):
-        start = time.monotonic()
-        _train_folds(config, dataset, folder, tracker)
-        with console.phase("metrics, intervals and report"):
-            from melanoma_dist.evaluate.finalize import finalize
+    check_tracker(config)
+    with ExitStack() as cluster:
+        # Before the model is checked: meanwhile the workers load their libraries, which takes as long.
+        pool = cluster.enter_context(open_worker_pool(config)) if _has_untrained_folds(config, folder) else None
+        _check_model_and_machine(config, dataset, folder)
+        _begin(config, dataset, folder, folds)
+        with (
+            lock_file(folder.path / LOCK, busy),
+            keep_mirrored(copies, console.info),
+            open_tracker(config, folder) as tracker,
+        ):
+            start = time.monotonic()
+            with cluster.pop_all():  # it ends before another command may work on the folder
+                _train_folds(config, dataset, folder, tracker, pool)
+            with console.phase("metrics, intervals and report"):
+                from melanoma_dist.evaluate.finalize import finalize
 
-            summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
-        _remove_leftovers(config, folder)
-        tracker.finish(summary, folder.report)
+                summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
+            _remove_leftovers(config, folder)
+            tracker.finish(summary, folder.report)
     _show(summary, folder)
+
+
+def _begin(config: RunConfig, dataset: Dataset, folder: RunFolder, folds: pd.DataFrame) -> None:
+    open_run(folder, config, folds)
+    mark_started()
+    _introduce(config, folder)
+    introduce_data(config, dataset, folds)
 
 
 def open_data(config: RunConfig) -> Dataset:
@@ -132,11 +141,21 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
     console.table("Folds: positives per label", ["", "images", groups, *labels], fold_table(images, folds, labels))
 
 
-def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker: RunTracker) -> None:
-    with console.phase("loading Ray"):  # after all cheap checks: it takes seconds
-        from melanoma_dist.distributed.nodes import require_shared
-        from melanoma_dist.distributed.units import train_units
-        from melanoma_dist.train.unit import Unit
+def _has_untrained_folds(config: RunConfig, folder: RunFolder) -> bool:
+    from melanoma_dist.train.unit import Unit
+
+    return not all(
+        Unit(seeded, fold, "", "", place).predictions.is_file()
+        for seeded, place in trainings(config, folder)
+        for fold in range(config.data.folds)
+    )
+
+
+def _train_folds(
+    config: RunConfig, dataset: Dataset, folder: RunFolder, tracker: RunTracker, pool: WorkerPool | None
+) -> None:
+    """Train the folds without predictions. ``pool``: None if every fold has some."""
+    from melanoma_dist.train.unit import Unit
 
     data = resolve_source(config.data.data, dataset.folder)
     units = [
@@ -153,18 +172,19 @@ def _train_folds(config: RunConfig, dataset: Dataset, folder: RunFolder, tracker
     ]
     missing = [unit for unit in units if not unit.predictions.is_file()]
     _tell_of_earlier_command(len(units), missing)
-    if not missing:
+    if not missing or pool is None:
         mark_saved()
         return
-    with start_ray(config.hardware) as machines:
-        if len(machines.cores) > 1:
-            require_shared(folder.path.resolve())
-        # For all folds, finished or not: a resumed fold then has the same ranks and threads as before.
-        layout = plan(config, machines, len(units))
-        start = time.monotonic()
-        with Display(units=len(missing)) as display:
-            train_units(_Folds(missing, display, tracker), layout, config.fault_tolerance.grace_s)
-        console.info(f"training: {console.duration(time.monotonic() - start)}")
+    from melanoma_dist.distributed.nodes import require_shared
+    from melanoma_dist.distributed.units import train_units
+
+    if len(pool.machines.cores) > 1:
+        require_shared(folder.path.resolve())
+    console.info(f"plan: {pool.layout.reason}")
+    start, grace_s = time.monotonic(), config.fault_tolerance.grace_s
+    with Display(units=len(missing)) as display:
+        train_units(_Folds(missing, display, tracker), pool.layout, grace_s, pool.workers, len(missing))
+    console.info(f"training: {console.duration(time.monotonic() - start)}")
 
 
 def _tell_of_earlier_command(units: int, missing: list[Unit]) -> None:
@@ -176,17 +196,6 @@ def _tell_of_earlier_command(units: int, missing: list[Unit]) -> None:
         console.info(f"resume: {', '.join(parts)}")
 
 
-@contextmanager
-def start_ray(hardware: HardwareConfig) -> Iterator[Machines]:
-    """Start a private Ray cluster or join one, and show how long that takes. Leave or stop it at the end."""
-    from melanoma_dist.distributed.cluster import joined
-
-    with ExitStack() as stack:
-        with console.phase(f"joining Ray at {hardware.address}" if hardware.address else "starting Ray"):
-            machines = stack.enter_context(joined(hardware))
-        yield machines
-
-
 def _remove_leftovers(config: RunConfig, folder: RunFolder) -> None:
     """Remove checkpoints, and Ray Train's files of an attempt that was killed after the predictions were written."""
     from melanoma_dist.train.unit import SCRATCH
@@ -195,22 +204,6 @@ def _remove_leftovers(config: RunConfig, folder: RunFolder) -> None:
         remove_checkpoints(config, fold)
         for leftover in fold.glob(f"{SCRATCH}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def plan(config: RunConfig, machines: Machines, units: int) -> Layout:
-    """Lay the units out on the machines, and print the plan."""
-    layout = _layout(config, machines, units)
-    console.info(f"plan: {layout.reason}")
-    return layout
-
-
-def _layout(config: RunConfig, machines: Machines, units: int) -> Layout:
-    from melanoma_dist.distributed.plan import lay_out
-
-    hardware = config.hardware
-    gpus = sum(machines.gpus) if hardware.gpus is None else hardware.gpus
-    per_unit = hardware.ranks_per_unit if gpus == 0 else hardware.gpus_per_unit
-    return lay_out(machines, units, config.input.batch_size, gpus, per_unit)
 
 
 class _Folds:
@@ -256,7 +249,7 @@ def check_machine(config: RunConfig, units: int) -> None:
     gpus = torch.cuda.device_count()
     check_gpus(config.hardware.gpus, gpus)
     check_temporary()
-    layout = _layout(config, Machines((gpus,), (cores(),)), units)
+    layout = layout_of(config, Machines((gpus,), (cores(),)), units)
     if layout.gpu and layout.ranks > 1:
         check_shared_memory(layout.ranks * layout.side_by_side)
 
@@ -265,11 +258,9 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
     """Build the model once and check the machine, so that errors come before anything is written."""
     with console.phase("loading PyTorch and timm"):
         from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
-        from melanoma_dist.evaluate.tracking import check_tracker
         from melanoma_dist.models.backbones import published_input
         from melanoma_dist.models.classifier import build_classifier
 
-    check_tracker(config)
     refuse_weights_that_saw(dataset, config.model)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
@@ -285,6 +276,8 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
 
 def show_again(folder: RunFolder) -> None:
     """Show the metrics of a finished run. Raises DataError for a summary that is corrupt or of another version."""
+    from melanoma_dist.artifacts.summary import read_summary
+
     _show(read_summary(folder.path), folder)
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from melanoma_dist.data.labels import label_columns, targets
 
@@ -51,6 +49,9 @@ def group_images(image_ids: pd.Series[str], joins: pd.DataFrame) -> pd.Series[st
 
     The first image id names the group. ``image_ids`` is unique and contains every id of ``joins``.
     """
+    from scipy.sparse import coo_matrix  # ranks and most commands join nothing: they need not load it
+    from scipy.sparse.csgraph import connected_components
+
     index = pd.Index(image_ids)
     ends = tuple(index.get_indexer(pd.Index(joins[side])) for side in ("image_id", "other_id"))
     edges = coo_matrix((np.ones(len(joins), dtype=np.int8), ends), shape=(len(index), len(index)))

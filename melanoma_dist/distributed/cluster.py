@@ -69,9 +69,18 @@ def joined(hardware: HardwareConfig) -> Iterator[Machines]:
     environment = {**_WORKER_ENVIRONMENT, "PYTHONPATH": _python_path()}
     needed = hardware.gpus != 0 or (hardware.ranks_per_unit or 1) > 1
     with _private(environment, needed) if hardware.address is None else _shared(hardware.address, environment):
-        machines = alive_machines() if ray.is_initialized() else Machines((0,), (cores(),))
+        machines = _machines(hardware) if ray.is_initialized() else Machines((0,), (cores(),))
         check_gpus(hardware.gpus, sum(machines.gpus))
         yield machines
+
+
+def _machines(hardware: HardwareConfig) -> Machines:
+    """The machines to plan for: on a cluster that grows, also those that the flags ask for."""
+    if hardware.address is None or not hardware.gpus:
+        return alive_machines()
+    from melanoma_dist.distributed.demand import machines_to_plan_for
+
+    return machines_to_plan_for(hardware.gpus, hardware.gpus_per_unit)
 
 
 @contextmanager

@@ -1,11 +1,12 @@
-"""How many GPUs this machine has, asked without PyTorch, and the rule for --gpus."""
+"""The GPUs of this machine, counted without PyTorch, the rule for --gpus, and the GPU that Ray gives a process."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 
-from melanoma_dist.errors import ConfigError
+from melanoma_dist.errors import ClusterError, ConfigError
 
 _NVML, _CUDA = "libnvidia-ml.so.1", "libcuda.so.1"
 
@@ -53,3 +54,33 @@ def check_gpus(requested: int | None, available: int) -> None:
         remedy = f"Use --gpus {available}." if available else "Use --gpus 0 to train on the CPU."
         only = f"there {'is' if available == 1 else 'are'} only {available} GPU{'' if available == 1 else 's'}"
         raise ConfigError.of("gpus", requested, only if available else "there is no GPU here", remedy)
+
+
+def own_gpu() -> int:
+    """The index, among the GPUs that this process sees, of the one that Ray gives this actor.
+
+    Ray hides all others, unless its settings say otherwise. Raises ClusterError if PyTorch does not see the GPU: a fold
+    that was to train on a GPU must not train elsewhere.
+    """
+    import ray
+    import torch
+
+    names = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    position, count = index_of(names, visible), torch.cuda.device_count()
+    if position is None or position >= count:
+        raise ClusterError(
+            f"Ray gives this fold GPU {', '.join(names) or '(none)'}, and PyTorch sees {count} GPUs "
+            f"(CUDA_VISIBLE_DEVICES={visible!r}). Check with `nvidia-smi` on the node, or use --gpus 0."
+        )
+    return position
+
+
+def index_of(names: Sequence[str], visible: str) -> int | None:
+    """The index of the one GPU in ``names`` among those of ``CUDA_VISIBLE_DEVICES``; None if it is not among them."""
+    if len(names) != 1:
+        return None
+    listed = [name.strip() for name in visible.split(",")] if visible else []
+    if names[0] in listed:
+        return listed.index(names[0])
+    return int(names[0]) if not listed and names[0].isdecimal() else None

@@ -66,6 +66,16 @@ def capacity(machines: Machines, layout: Layout) -> int:
     return sum(gpus * per_gpu // layout.ranks for gpus in machines.gpus)
 
 
+def grown(machines: Machines, gpus: int) -> Machines:
+    """The machines with ``gpus`` GPUs: new nodes are assumed to be like the one with the most GPUs."""
+    largest = max(range(len(machines.gpus)), key=lambda node: machines.gpus[node])
+    missing = max(0, gpus - sum(machines.gpus))
+    new = math.ceil(missing / machines.gpus[largest])
+    return Machines(
+        (*machines.gpus, *[machines.gpus[largest]] * new), (*machines.cores, *[machines.cores[largest]] * new)
+    )
+
+
 def _on_cores(machines: Machines, units: int, ranks: int) -> Layout:
     side_by_side = max(1, min(units, _slots(list(machines.cores), ranks)))
     share = _cores_per_rank(machines.cores, ranks, side_by_side)

@@ -1,11 +1,14 @@
-"""Units of one CPU rank as plain processes, for a machine where Ray does not start."""
+"""Units of one CPU rank in plain processes, for a machine where Ray does not start."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Self
 
@@ -23,15 +26,29 @@ _EXIT_S = 5.0
 _COMMAND_POLL_S = 1.0
 
 
+@dataclass(frozen=True)
+class _Ended:
+    """A process's message that its unit ended, with the error that ended it, or None."""
+
+    error: BaseException | None
+
+
 class ProcessWorkers:
-    """Runs each unit in a process of its own."""
+    """Runs units in processes, which stay for further units. A process whose unit failed is replaced."""
 
     def __init__(self, layout: Layout) -> None:
+        """Processes start at once and load their libraries, as many as leave this command a core of its own."""
         self._layout, self._stop = layout, _SPAWN.Event()
         self._pipes: dict[SpawnProcess, connection.Connection] = {}
-        self._errors: dict[SpawnProcess, BaseException] = {}
+        self._idle: list[SpawnProcess] = []
+        self._jobs: dict[int, SpawnProcess] = {}
+        self._ended: dict[int, BaseException | None] = {}
+        self._events: list[tuple[int | None, Unit, Event]] = []
         self._waiting: dict[int, SpawnProcess] = {}  # by ticket
-        self._tickets = 0
+        self._numbers = itertools.count(1)  # of jobs and tickets
+        self._idle += [
+            self._new_process() for _ in range(min(layout.side_by_side, max(1, len(os.sched_getaffinity(0)) - 1)))
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -45,27 +62,37 @@ class ProcessWorkers:
         """See ``Workers``."""
         return self._layout.side_by_side
 
-    def start(self, unit: Unit) -> SpawnProcess:
-        """See ``Workers``."""
-        here, there = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_train, args=(unit, self._layout.threads, there, self._stop))
-        process.start()
-        there.close()  # so that its end closes the pipe
-        self._pipes[process] = here
-        return process
+    def expect(self, units: int) -> None:
+        """Nothing to do: one machine does not grow."""
 
-    def wait(self, jobs: list[SpawnProcess], timeout_s: float) -> list[SpawnProcess]:
+    def start(self, unit: Unit) -> int:
         """See ``Workers``."""
-        ended = connection.wait([job.sentinel for job in jobs], timeout_s)
-        return [job for job in jobs if job.sentinel in ended]
+        process = self._idle.pop(0) if self._idle else self._new_process()
+        job = next(self._numbers)
+        self._jobs[job] = process
+        with suppress(OSError):  # it died: ``wait`` says so
+            self._pipes[process].send(unit)
+        return job
 
-    def conclude(self, job: SpawnProcess) -> BaseException | None:
+    def wait(self, jobs: list[int], timeout_s: float) -> list[int]:
         """See ``Workers``."""
-        job.join()
-        self._pipes.pop(job).close()
-        if job.exitcode and job not in self._errors:
-            return ProcessDied(f"exit code {job.exitcode}")
-        return self._errors.pop(job, None)
+        processes = [self._jobs[job] for job in jobs]
+        connection.wait([each for process in processes for each in (process.sentinel, self._pipes[process])], timeout_s)
+        for job in jobs:
+            self._read(job)
+        return [job for job in jobs if job in self._ended]
+
+    def conclude(self, job: int) -> BaseException | None:
+        """See ``Workers``."""
+        process, error = self._jobs.pop(job), self._ended.pop(job)
+        if error is None:
+            self._idle.append(process)
+            return None
+        process.kill()
+        process.join()
+        self._pipes.pop(process).close()
+        self._idle.append(self._new_process())  # the unit most likely starts again
+        return error
 
     def pause_s(self, error: BaseException) -> float:
         """No pause: there is no other machine to lose."""
@@ -73,35 +100,48 @@ class ProcessWorkers:
 
     def take_events(self) -> list[tuple[int | None, Unit, Event]]:
         """See ``Workers``."""
-        return [event for process in self._pipes for event in self._take(process)]
+        events, self._events = self._events, []
+        return events
 
     def answer(self, ticket: int, answer: str | None) -> None:
         """See ``Workers``."""
-        self._pipes[self._waiting.pop(ticket)].send(answer)
+        with suppress(OSError):  # it died meanwhile
+            self._pipes[self._waiting.pop(ticket)].send(answer)
 
     def request_stop(self) -> None:
         """See ``Workers``."""
         self._stop.set()
 
-    def _take(self, process: SpawnProcess) -> list[tuple[int | None, Unit, Event]]:
-        events: list[tuple[int | None, Unit, Event]] = []
-        pipe = self._pipes[process]
-        while pipe.poll():
-            try:
+    def _new_process(self) -> SpawnProcess:
+        here, there = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_work, args=(self._layout.threads, there, self._stop))
+        process.start()
+        there.close()  # so that its end closes the pipe
+        self._pipes[process] = here
+        return process
+
+    def _read(self, job: int) -> None:
+        """Take the messages of a job's process, and note its end."""
+        process = self._jobs[job]
+        pipe, is_alive = self._pipes[process], process.is_alive()  # in this order: what a dead process sent is all here
+        try:
+            while pipe.poll():
                 message = pipe.recv()
-            except EOFError:
-                break
-            if isinstance(message, BaseException):
-                self._errors[process] = message
-                continue
-            unit, event, asks = message
-            events.append((self._ticket(process) if asks else None, unit, event))
-        return events
+                if isinstance(message, _Ended):
+                    self._ended[job] = message.error
+                else:
+                    unit, event, asks = message
+                    self._events.append((self._ticket(process) if asks else None, unit, event))
+        except (EOFError, OSError):
+            is_alive = False
+        if not is_alive and job not in self._ended:
+            process.join()
+            self._ended[job] = ProcessDied(f"exit code {process.exitcode}")
 
     def _ticket(self, process: SpawnProcess) -> int:
-        self._tickets += 1
-        self._waiting[self._tickets] = process
-        return self._tickets
+        ticket = next(self._numbers)
+        self._waiting[ticket] = process
+        return ticket
 
 
 class _Reporter:
@@ -128,20 +168,35 @@ class _Reporter:
         return self._stop.is_set()
 
 
-def _train(unit: Unit, threads: int, pipe: connection.Connection, stop: Flag) -> None:
-    """The function of a unit's process. It sends the error that ends the unit, if there is one."""
+def _work(threads: int, pipe: connection.Connection, stop: Flag) -> None:
+    """The function of a process: train units until the command is gone or kills it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the command handles them, and asks it to stop
         signal.signal(number, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_WRONLY)  # the terminal belongs to the command's display
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
 
-    from melanoma_dist.train.device import detect
+    from melanoma_dist.train.device import warm_up
+
+    warm_up(None)
+    with suppress(EOFError, OSError):
+        while True:
+            unit = pipe.recv()
+            pipe.send(_Ended(_error_of(unit, threads, pipe, stop)))
+
+
+def _error_of(unit: Unit, threads: int, pipe: connection.Connection, stop: Flag) -> BaseException | None:
+    """Train a unit. Returns the error that ends it, or None."""
+    from melanoma_dist.train.device import detect, release
     from melanoma_dist.train.loop import train_unit
 
     reporter = _Reporter(unit, pipe, stop)
-    threads = unit.config.hardware.decode_threads or threads
     try:
-        train_unit(unit, detect(None, threads), reporter, reporter.stop_requested)
+        train_unit(
+            unit, detect(None, unit.config.hardware.decode_threads or threads), reporter, reporter.stop_requested
+        )
     except Exception as error:
-        pipe.send(error)
+        return error
+    finally:
+        release(None)
+    return None

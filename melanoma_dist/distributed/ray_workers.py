@@ -1,14 +1,14 @@
-"""Units as Ray Train jobs. The only module that imports ray.train.
+"""Units in a Ray cluster. The only module that imports ray.train.
 
-Every job has its own driving actor, which is killed after a failure. What Ray Train failed to release (a placement
-group, a controller) goes with the actor, so that no unit blocks another one.
-
-On GPUs, and for several ranks, Ray Train starts a worker group. A single CPU rank trains in Ray Train's local mode, in
-the driving actor itself, which then holds the cores: a worker group takes a minute to start, the training only two.
+Every unit has a driving actor. A unit of one rank trains in that actor, which holds its cores and its
+share of a GPU: a worker group takes a minute to start on a busy machine, and a kept actor takes a second. For several
+ranks, the actor runs a Ray Train job, whose worker group has its own resources. After a failure the actor is killed.
+What Ray Train failed to release (a placement group, a controller) goes with it, so that no unit blocks another one.
 """
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import uuid
 from typing import Any, Self, TypedDict, cast
@@ -21,7 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from melanoma_dist.distributed.capacity import Capacity
 from melanoma_dist.distributed.cluster import alive_machines
+from melanoma_dist.distributed.demand import Demand
 from melanoma_dist.distributed.event_queue import EventQueue, Reporter
+from melanoma_dist.distributed.gpus import own_gpu
 from melanoma_dist.distributed.plan import Layout
 from melanoma_dist.errors import MelanomaDistError, RankError
 from melanoma_dist.train.events import Event
@@ -34,30 +36,38 @@ class RayWorkers:
     """Runs units in the cluster that this process is connected to."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout, self._capacity = layout, Capacity(layout)
+        """Drivers start at once and load their libraries, as many as leave this command a core of its own."""
+        self._layout, self._capacity, self._demand = layout, Capacity(layout), Demand(layout)
         # The queue lives on this node, so that it is not lost with another one.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = EventQueue.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self._idle: list[ActorHandle[Any]] = []
         self._drivers: dict[ObjectRef[None], ActorHandle[Any]] = {}
+        self._warm(min(self._capacity.units(waiting=False), max(1, sum(alive_machines().cores) - 1)))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to do: the drivers end with the connection to the cluster."""
+        """Withdraw the demand. The drivers end with the connection to the cluster."""
+        self._demand.withdraw()
 
     def capacity(self, running: int) -> int:
         """See ``Workers``. Idle drivers make room if a lost node reduced it."""
+        if not running and self._capacity.units(waiting=False) == 0:
+            self._demand.expect(1, 0)
         units = self._capacity.units(waiting=not running)
-        while self._idle and running + len(self._idle) > units:
-            ray.kill(self._idle.pop())
+        self._keep_idle(units - running)
         return units
+
+    def expect(self, units: int) -> None:
+        """See ``Workers``. Idle drivers of units that will not come release their nodes."""
+        if self._demand.expect(units, self._capacity.units(waiting=False)):
+            self._keep_idle(units - len(self._drivers))
 
     def start(self, unit: Unit) -> ObjectRef[None]:
         """Start a unit in an idle driver or a new one."""
-        cores = self._layout.cores if _in_process(self._layout) else 0  # a worker group has its own resources
-        driver = self._idle.pop() if self._idle else _Driver.options(num_cpus=cores).remote()  # type: ignore[attr-defined]
+        driver = self._idle.pop(0) if self._idle else self._new_driver()
         job: ObjectRef[None] = driver.train.remote(unit, self._layout, self._queue)
         self._drivers[job] = driver
         return job
@@ -74,10 +84,13 @@ class RayWorkers:
             self._idle.append(driver)
             return None
         # The same fault may have killed idle drivers, for example with their node.
+        idle = len(self._idle)
         for each in (driver, *self._idle):
             ray.kill(each)
         self._idle.clear()
         self._capacity.invalidate()
+        if not self.pause_s(error):
+            self._warm(idle + 1)  # this unit most likely starts again
         return error
 
     def pause_s(self, error: BaseException) -> float:
@@ -97,9 +110,22 @@ class RayWorkers:
         """See ``Workers``."""
         self._queue.request_stop.remote()
 
+    def _warm(self, count: int) -> None:
+        """Start drivers, which load their libraries before they have a unit."""
+        self._idle += [self._new_driver() for _ in range(count)]
 
-def _in_process(layout: Layout) -> bool:
-    return layout.ranks == 1 and not layout.gpu
+    def _new_driver(self) -> ActorHandle[Any]:
+        # The ranks of a worker group have their own resources.
+        resources = {"num_cpus": self._layout.cores, "num_gpus": self._layout.gpu_share if self._layout.gpu else 0}
+        held = resources if self._layout.ranks == 1 else {"num_cpus": 0}
+        driver: ActorHandle[Any] = _Driver.options(**held).remote()  # type: ignore[attr-defined]
+        driver.prepare.remote(self._layout)
+        return driver
+
+    def _keep_idle(self, count: int) -> None:
+        """Kill idle drivers but ``count``: a driver of one rank holds what another unit may need."""
+        while self._idle and len(self._idle) > max(count, 0):
+            ray.kill(self._idle.pop())
 
 
 def _error_of(job: ObjectRef[None]) -> BaseException | None:
@@ -117,8 +143,21 @@ def _error_of(job: ObjectRef[None]) -> BaseException | None:
 class _Driver:
     """A process that runs one job after another."""
 
+    def prepare(self, layout: Layout) -> None:
+        """Load what the first unit needs."""
+        if layout.ranks > 1:
+            importlib.import_module("ray.train.torch")
+            return
+        from melanoma_dist.train.device import warm_up
+
+        warm_up(own_gpu() if layout.gpu else None)
+
     def train(self, unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
-        _fit(unit, layout, queue)
+        """Train a unit, here or in a worker group. Raises its error."""
+        if layout.ranks > 1:
+            _fit(unit, layout, queue)
+        else:
+            _train(unit, layout, queue, own_gpu() if layout.gpu else None)
 
 
 class _RankSettings(TypedDict):
@@ -146,10 +185,10 @@ def _fit(unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
             backend="nccl" if layout.gpu else "gloo", timeout_s=unit.config.fault_tolerance.collective_timeout_s
         ),
         scaling_config=ScalingConfig(
-            num_workers=0 if _in_process(layout) else layout.ranks,
+            num_workers=layout.ranks,
             use_gpu=layout.gpu,
             resources_per_worker={"CPU": layout.cores, **({"GPU": layout.gpu_share} if layout.gpu else {})},
-            placement_strategy="STRICT_PACK" if layout.ranks > 1 else "PACK",  # one node
+            placement_strategy="STRICT_PACK",  # one node
         ),
         run_config=RunConfig(
             name="attempt",
@@ -172,15 +211,23 @@ def _fit(unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
 
 
 def _rank(settings: _RankSettings) -> None:
-    """The function of every rank of a unit."""
+    """The function of every rank of a worker group."""
     from ray.train.torch import get_device
 
-    from melanoma_dist.train.device import detect
-    from melanoma_dist.train.loop import train_unit
-
-    unit, layout = settings["unit"], settings["layout"]
+    layout = settings["layout"]
     # A rank may see all GPUs of its node. Ray Train knows which one belongs to the rank.
     gpu = get_device().index if layout.gpu else None
-    reporter = Reporter(unit, settings["queue"])
+    _train(settings["unit"], layout, settings["queue"], gpu)
+
+
+def _train(unit: Unit, layout: Layout, queue: ActorHandle[EventQueue], gpu: int | None) -> None:
+    """Train a unit as one of its ranks, or as its only one."""
+    from melanoma_dist.train.device import detect, release
+    from melanoma_dist.train.loop import train_unit
+
+    reporter = Reporter(unit, queue)
     threads = unit.config.hardware.decode_threads or layout.threads
-    train_unit(unit, detect(gpu, threads), reporter, reporter.stop_requested)
+    try:
+        train_unit(unit, detect(gpu, threads), reporter, reporter.stop_requested)
+    finally:
+        release(gpu)

@@ -47,21 +47,33 @@ class WorkSource(Protocol):
         """Called a few times a second."""
 
 
-def train_units(source: WorkSource, layout: Layout, grace_s: float) -> None:
+def open_workers(layout: Layout) -> Workers:
+    """The workers of a layout. They load their libraries while the command does other work."""
+    return RayWorkers(layout) if ray.is_initialized() else ProcessWorkers(layout)
+
+
+def train_units(
+    source: WorkSource, layout: Layout, grace_s: float, workers: Workers | None = None, units: int | None = None
+) -> None:
     """Train the units of ``source``, at most ``layout.side_by_side`` at a time, until there are no more.
 
-    After a signal, all units save a checkpoint and stop, for at most ``grace_s`` seconds. Then KeyboardInterrupt is
-    raised.
+    ``workers``: those of ``open_workers`` for the same layout. ``units``: how many there are at most, if that is known;
+    an autoscaler is asked for no more. After a signal, all units save a checkpoint and stop, for at most ``grace_s``
+    seconds. Then KeyboardInterrupt is raised.
     """
-    with (RayWorkers if ray.is_initialized() else ProcessWorkers)(layout) as workers:
-        _Engine(source, workers, grace_s).run()
+    with workers or open_workers(layout) as opened:
+        _Engine(source, opened, grace_s, layout.side_by_side, units).run()
 
 
 class _Engine:
     """Starts, restarts and stops units."""
 
-    def __init__(self, source: WorkSource, workers: Workers, grace_s: float) -> None:
+    def __init__(
+        self, source: WorkSource, workers: Workers, grace_s: float, side_by_side: int, units: int | None
+    ) -> None:
         self._source, self._workers, self._grace_s = source, workers, grace_s
+        self._side_by_side = side_by_side
+        self._left = float("inf") if units is None else units  # units that have not ended
         self._restarts: deque[_Attempt] = deque()
         self._running: dict[Job, _Attempt] = {}
         self._start_after = 0.0  # no unit starts before, by the monotonic clock
@@ -94,7 +106,10 @@ class _Engine:
             elif (unit := self._source.next_unit()) is not None:
                 self._start(unit, Failures(), 0.0)
             else:
+                self._workers.expect(len(self._running))
                 break
+        else:
+            self._workers.expect(int(min(self._side_by_side, self._left)))
         return not self._running and not self._restarts
 
     def _stop_units(self) -> bool:
@@ -103,6 +118,7 @@ class _Engine:
         if self._stop_by is None:
             self._stop_by = now + self._grace_s
             self._workers.request_stop()
+            self._workers.expect(0)
             saving = f"folds save at their next step, within {self._grace_s} s"
             console.info(f"stopping: {saving}; a second signal stops at once.")
         return not self._running or now >= self._stop_by
@@ -130,6 +146,7 @@ class _Engine:
         attempt.seconds += time.monotonic() - attempt.start
         unit, error = attempt.unit, self._workers.conclude(job)
         if error is None:
+            self._left -= 1
             self._source.on_exit(unit, attempt.seconds)
             return
         self._start_after = time.monotonic() + self._workers.pause_s(error)
@@ -144,6 +161,7 @@ class _Engine:
             self._source.on_event(unit, Note(unit.fold, f"{brief(error)}; {decision.why}"))
             self._restarts.append(attempt)
         else:
+            self._left -= 1
             self._source.on_failure(unit, attempt.seconds, _as_own_error(error, unit, decision))
 
 

@@ -25,6 +25,9 @@ class Workers(AbstractContextManager["Workers"], Protocol):
         Raises TrainingError if there is no room for ten minutes.
         """
 
+    def expect(self, units: int) -> None:
+        """Say how many units could run at a time now: those that run, and those that wait for room."""
+
     def start(self, unit: Unit) -> Job:
         """Start a unit."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -13,6 +16,9 @@ from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.input.gpu_decoder import gpu_decoder
 from melanoma_dist.input.pixels import AUGMENTATION
 from melanoma_dist.world import World
+
+# The loop with all that it imports, the task, and what PyTorch imports when an optimizer first steps.
+_LOADED_LATE = ("melanoma_dist.train.loop", "melanoma_dist.train.classification", "torch._dynamo")
 
 
 class GpuLoad(NamedTuple):
@@ -76,6 +82,29 @@ def set_seed(seed: int, gpu: int | None) -> None:
     torch.default_generator.manual_seed(seed)
     if gpu is not None:
         torch.cuda.manual_seed(seed)
+
+
+def warm_up(gpu: int | None) -> None:
+    """Load what every training loads later, and create the context of a GPU, while nothing waits for it."""
+    for module in _LOADED_LATE:
+        importlib.import_module(module)
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
+        torch.zeros(1, device="cuda")
+
+
+def release(gpu: int | None) -> None:
+    """Free what a unit leaves in its process, so that the next unit there finds what it finds in a new process.
+
+    That is cached memory of the GPU and its peak, and compiled code: torch.compile compiles a function a few times in a
+    process, and then computes it eagerly, which rounds differently.
+    """
+    gc.collect()
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+    if gpu is not None:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(gpu)
 
 
 def detect(gpu: int | None, threads: int) -> World:

@@ -41,7 +41,9 @@ def train_unit(unit, world, report, stop_requested):
 
 if __name__ != "__main__":  # a unit's process: without PyTorch it starts in a second
     sys.modules["melanoma_dist.train.loop"] = types.SimpleNamespace(train_unit=train_unit)
-    sys.modules["melanoma_dist.train.device"] = types.SimpleNamespace(detect=lambda gpu, threads: (gpu, threads))
+    sys.modules["melanoma_dist.train.device"] = types.SimpleNamespace(
+        detect=lambda gpu, threads: (gpu, threads), warm_up=lambda gpu: None, release=lambda gpu: None
+    )
 else:
     from melanoma_dist.config.run import RunConfig
     from melanoma_dist.distributed.plan import Layout
@@ -66,7 +68,7 @@ else:
             pass
 
     source = Source()
-    train_units(source, Layout(1, 2, False, 1.0, ""), grace_s=5)
+    train_units(source, Layout(1, 1 if CASE == "one" else 2, False, 1.0, ""), grace_s=5)
     print(json.dumps(source.lines))
 """
 
@@ -105,6 +107,11 @@ def test_a_killed_unit_starts_again(fold: int, tmp_path: Path) -> None:
 def test_an_error_of_a_unit_is_not_repeated(tmp_path: Path) -> None:
     error = "TrainingError: the loss is not a number"
     assert lines(tmp_path, "error") == [(0, "failure", error), (1, "failure", error)]
+
+
+def test_a_process_trains_one_unit_after_the_other(tmp_path: Path) -> None:
+    assert [what for _, what, _ in lines(tmp_path, "one")] == ["EpochDone", "UnitDone", "exit"] * 2
+    assert (tmp_path / "pid-0").read_text() == (tmp_path / "pid-1").read_text()
 
 
 def test_units_stop_when_their_command_is_killed(tmp_path: Path) -> None:

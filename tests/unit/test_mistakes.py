@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,6 +42,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "data"
     prepare(Request(raw, ("2017",)), out)
     return out
+
+
+@pytest.fixture(autouse=True)
+def _without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray starts before the model is built, so that workers load their libraries meanwhile. Here it need not."""
+    monkeypatch.setattr("melanoma_dist.run.open_worker_pool", lambda config: nullcontext())
 
 
 def message_of(capfd: pytest.CaptureFixture[str], *flags: object) -> str:

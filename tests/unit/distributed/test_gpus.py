@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.distributed import gpus, preflight
-from melanoma_dist.distributed.gpus import count_gpus
+from melanoma_dist.distributed.gpus import count_gpus, index_of, own_gpu
+from melanoma_dist.errors import ClusterError
 
 
 class Nvml:
@@ -73,3 +75,29 @@ def test_the_demo_falls_back_to_the_cpu_and_says_so(
         assert preflight.settle_flags(config) == config
     monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
     assert preflight.settle_flags(demo) == demo
+
+
+@pytest.mark.parametrize(
+    ("names", "visible", "index"),
+    [
+        (["2"], "2", 0),  # Ray hides the others
+        (["2"], "0,1,2,3", 2),  # or it does not
+        (["3"], "", 3),
+        (["GPU-8f"], "GPU-8f", 0),
+        (["GPU-8f"], "", None),
+        (["2"], "0,1", None),
+        ([], "0", None),
+        (["0", "1"], "0,1", None),
+    ],
+)
+def test_the_gpu_of_an_actor_among_those_it_sees(names: list[str], visible: str, index: int | None) -> None:
+    assert index_of(names, visible) == index
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_pytorch_does_not_see_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(get_accelerator_ids=lambda: {"GPU": ["0"]})
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(ClusterError, match=r"Ray gives this fold GPU 0, and PyTorch sees 0 GPUs .*--gpus 0"):
+        own_gpu()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from melanoma_dist.distributed.plan import Layout, Machines, capacity, lay_out
+from melanoma_dist.distributed.plan import Layout, Machines, capacity, grown, lay_out
 from melanoma_dist.errors import ConfigError
 
 EIGHT = Machines((8,), (64,))
@@ -139,3 +139,10 @@ def test_shares_of_a_gpu_pack_units(machines: Machines, gpus: int, share: float,
     )
     assert layout.gpu_share == share
     assert layout.reason.endswith(expected.reason)
+
+
+def test_nodes_that_an_autoscaler_adds_are_like_the_largest() -> None:
+    here = Machines((0, 2, 4), (4, 16, 32))
+    assert grown(here, 6) == here
+    assert grown(here, 7) == grown(here, 10) == Machines((0, 2, 4, 4), (4, 16, 32, 32))
+    assert lay_out(grown(here, 10), 20, 32, 10, None).side_by_side == 10
