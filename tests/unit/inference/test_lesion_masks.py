@@ -1,0 +1,46 @@
+"""One lesion from a mask of several regions, and the certainty of its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import entropy
+
+from melanoma_dist.inference.lesion_masks import largest_region, mask_quality
+
+
+def test_the_largest_region_is_kept_and_filled() -> None:
+    mask = np.zeros((20, 30), dtype=bool)
+    mask[2:5, 2:5] = True
+    mask[8:18, 10:25] = True
+    mask[12:14, 15:20] = False
+    expected = np.zeros_like(mask)
+    expected[8:18, 10:25] = True
+    np.testing.assert_array_equal(largest_region(mask), expected)
+
+
+def test_regions_that_touch_at_a_corner_alone_are_two() -> None:
+    mask = np.array([[1, 0, 0], [0, 1, 1], [0, 1, 1]], dtype=bool)
+    np.testing.assert_array_equal(largest_region(mask), [[0, 0, 0], [0, 1, 1], [0, 1, 1]])
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_full_and_empty_masks_stay(value: bool) -> None:
+    mask = np.full((5, 7), value)
+    np.testing.assert_array_equal(largest_region(mask), mask)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.float32, (4, 6), elements=st.floats(0, 1, width=32)))
+def test_quality_is_one_minus_scipys_entropy(probability: np.ndarray) -> None:
+    both = np.stack([probability, 1 - probability]).astype(np.float64)
+    expected = 1 - entropy(both, base=2, axis=0).mean()
+    assert mask_quality(probability) == pytest.approx(expected, abs=1e-6)
+
+
+def test_certain_pixels_have_quality_one_and_doubtful_ones_zero() -> None:
+    assert mask_quality(np.array([[0.0, 1.0]])) == 1
+    assert mask_quality(np.full((3, 3), 0.5)) == 0
