@@ -81,13 +81,13 @@ def main() -> None:
     console.table("Mean over images (95 % interval over lesions)", ["", *scores], lines)
 
 
-def chosen(dataset: Dataset, sizes: Sizes) -> npt.NDArray[np.int64]:
+def chosen(dataset: Dataset, sizes: Sizes) -> list[int]:
     """Rows of the images with masks, rising."""
     rows = np.flatnonzero(dataset.manifest["mask_offset"] >= 0)
     if not len(rows):
         raise ConfigError(f"{sizes.data}: no image has a mask.")
     some = np.random.default_rng(sizes.seed).permutation(rows)[: sizes.images]
-    return np.sort(some)
+    return sorted(some.tolist())
 
 
 def truth_of(reader: ShardReader, row: int) -> Mask:
@@ -164,7 +164,7 @@ def of_run(run: Path, image_ids: pd.Series[str]) -> list[MaskScores]:
     table = read_predictions(run / "predictions.parquet").set_index("image_id")
     if missing := set(image_ids) - set(table.index):
         raise DataError(f"{run}: has no score of {len(missing)} of the images. Name a run on this data set.")
-    return [MaskScores(*row) for row in table.loc[image_ids, list(METRICS)].itertuples(index=False)]
+    return [MaskScores(*row) for row in table.loc[list(image_ids)][list(METRICS)].itertuples(index=False)]
 
 
 def cell(mean: Interval | Undefined) -> str:
