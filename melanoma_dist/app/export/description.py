@@ -38,6 +38,7 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
         "run": run.folder.path.resolve().name,
         "backbone": run.config.model.backbone,
         "labels": list(run.labels),
+        "headline": run.labels.headline,
         "input": INPUT_RULE,
         "shorter_side": run.image_size,
         "image_size": image_format.size,

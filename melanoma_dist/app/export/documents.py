@@ -13,6 +13,7 @@ from melanoma_dist.app.export.licence import ModelLicence
 from melanoma_dist.app.export.parity import ParityImage
 from melanoma_dist.artifacts.summary import REFINALIZE
 from melanoma_dist.config.export import Format
+from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.errors import DataError
 from melanoma_dist.inference.ensemble import EnsemblePredictions
 from melanoma_dist.inference.trained_run import TrainedRun
@@ -88,7 +89,8 @@ def tta_note(about: Description) -> str:
 
 
 def _header(about: Description, licence: ModelLicence) -> str:
-    tags = "".join(f"- {tag}\n" for tag in ("dermoscopy", "melanoma", "medical", "timm", about["backbone"]))
+    topics = ("dermoscopy", label_name(about["headline"]), "medical", "timm", about["backbone"])
+    tags = "".join(f"- {tag}\n" for tag in topics)
     return (
         f"---\nlicense: {licence.identifier}\nlibrary_name: melanoma-dist\npipeline_tag: image-classification\n"
         f"tags:\n{tags}---\n\n"
