@@ -77,8 +77,8 @@ def takeaways(results: RunResults) -> list[str]:
 
 def _counted(label: str, true_positives: int, false_positives: int, true_negatives: int, false_negatives: int) -> str:
     positives, negatives = true_positives + false_negatives, false_positives + true_negatives
-    found = f"{true_positives:,} of {positives:,} images with {label_name(label)} found"
-    return f"{found}, {false_positives:,} of {negatives:,} others flagged"
+    hits = f"{true_positives:,} of {positives:,} images with {label_name(label)} found"
+    return f"{hits}, {false_positives:,} of {negatives:,} others flagged"
 
 
 def glossary(summary: RunSummary) -> list[tuple[str, str]]:

@@ -46,8 +46,8 @@ def test_a_published_layout_is_prepared(
     assert images["split"].value_counts().to_dict() == splits
     assert images[list(positives)].sum().astype(int).to_dict() == positives
     assert set(dataset.terms) == {name}
-    shown = capsys.readouterr().out
-    assert ("CLINICAL photographs" in shown) == (name == "padufes20")
+    output = capsys.readouterr().out
+    assert ("CLINICAL photographs" in output) == (name == "padufes20")
     assert f"`counts` says {read_description(Path(name)).counts['images']} images" in dataset.incomplete_tables[-2]
 
 
