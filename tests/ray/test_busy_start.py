@@ -66,16 +66,16 @@ def test_one_cpu_rank_trains_stops_and_resumes_without_ray_to_the_same_bytes(
     env = {**environment, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     stopped = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert stopped.stdout is not None
-    told = ""
+    output = ""
     for line in stopped.stdout:
-        told += line
+        output += line
         if "epoch 1" in line:
             stopped.send_signal(signal.SIGTERM)
             break
     text, _ = stopped.communicate(timeout=120)
     assert stopped.returncode == 75, text
     # Here, not below: on a busy machine both folds may end before the signal, and nothing is left to train then.
-    assert "the folds train without Ray" in " ".join(told.split())
+    assert "the folds train without Ray" in " ".join(output.split())
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("predictions.parquet", "model/fold-0.safetensors", "model/fold-1.safetensors"):
