@@ -11,6 +11,9 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.train.step_graph import Recorder, Replay
 from melanoma_dist.world import World
 
+# Before PyTorch 2.15, the allocator keeps a pointer to a graph whose recording failed: such a graph is never deleted.
+_FAILED: list[torch.cuda.CUDAGraph] = []
+
 
 def graph_recorder(hardware: HardwareConfig, world: World) -> Recorder | None:
     """Return the recorder of a rank, or None where it launches kernels one by one: on the CPU, among other ranks.
@@ -42,9 +45,25 @@ class CudaGraphRecorder:
         current.wait_stream(self._stream)
 
     def record(self, function: Callable[[], None]) -> Replay:
-        """Capture a function. Its replays run on the current stream."""
+        """Capture a function. Its replays run on the current stream.
+
+        After a failure, everything computes as before. PyTorch restores the stream itself only since 2.15.
+        """
         graph = torch.cuda.CUDAGraph()
-        # DALI's threads allocate and copy meanwhile. In the default mode, that would end the capture.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            function()
+        current = torch.cuda.current_stream()
+        try:
+            # DALI's threads allocate and copy meanwhile. In the default mode, that would end the capture.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError:
+            _FAILED.append(graph)
+            torch.cuda.set_stream(current)
+            _renew_generator()
+            raise
         return graph.replay
+
+
+def _renew_generator() -> None:
+    """Replace the state of the random generator. Before PyTorch 2.15, that of a failed recording refuses dropout."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -92,7 +92,7 @@ class StepGraph:
             replay()
             reason = _difference(expected, copy_to_cpu(dict(self._state())))
         except RuntimeError as error:  # also of a full memory: without a record, the step has just fitted
-            reason = f"it could not be recorded: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+            reason = f"it could not be recorded: {_first_line(error)}"
         if reason is None:
             self._replay = replay
             return
@@ -127,6 +127,13 @@ class StepGraph:
 
 def _layout(images: torch.Tensor) -> tuple[torch.Size, tuple[int, ...]]:
     return images.shape, images.stride()
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of the first error: the end of a capture that failed raises another one, which says nothing."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _difference(expected: Mapping[str, torch.Tensor], actual: Mapping[str, torch.Tensor]) -> str | None:

@@ -87,11 +87,14 @@ class LyingRecorder(TapeRecorder):
 
 
 class FailingRecorder(TapeRecorder):
-    """Fails in the middle of recording, as a kernel that waits for the device makes it."""
+    """Fails in the middle of recording, as a kernel that waits for the device makes it: then its end fails too."""
 
     def record(self, function: Callable[[], None]) -> Replay:
-        super().record(function)
-        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+        try:
+            super().record(function)
+            raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
 
 def _tensors(tree: Any) -> list[Any]:

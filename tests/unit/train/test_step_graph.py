@@ -215,3 +215,39 @@ def test_the_recorder_calls_pytorch_as_its_signatures_want() -> None:
         assert arguments == mock.call(graph, stream=recorder._stream, capture_error_mode="thread_local")
         graph.replay.assert_called_once_with()
     assert calls == ["warm-up", "record"]
+
+
+class FailedCapture:
+    """What ``torch.cuda.graph`` of PyTorch 2.11 is when a kernel waits for the device: the stream stays current."""
+
+    def __init__(self, graph: object, stream: object, capture_error_mode: str) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> None:
+        torch.cuda.set_stream(self._stream)  # type: ignore[arg-type]
+
+    def __exit__(self, *error: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_a_recording_that_fails_leaves_the_stream_and_a_generator_that_works() -> None:
+    stream, kept = mock.sentinel.training, len(cuda_graph._FAILED)
+    generators = [mock.Mock(), mock.create_autospec(torch.Generator, instance=True)]
+    with mock.patch.multiple(
+        torch.cuda,
+        Stream=mock.create_autospec(torch.cuda.Stream),
+        CUDAGraph=mock.create_autospec(torch.cuda.CUDAGraph),
+        current_stream=mock.create_autospec(torch.cuda.current_stream, return_value=stream),
+        set_stream=mock.create_autospec(torch.cuda.set_stream),
+        current_device=mock.create_autospec(torch.cuda.current_device, return_value=1),
+        default_generators=generators,
+        graph=FailedCapture,
+    ):
+        recorder = cuda_graph.CudaGraphRecorder()
+        with pytest.raises(RuntimeError, match="operation failed"):
+            recorder.record(lambda: None)
+        streams = [call.args for call in torch.cuda.set_stream.call_args_list]  # type: ignore[attr-defined]
+        assert streams == [(recorder._stream,), (stream,)]
+        generators[1].graphsafe_set_state.assert_called_once_with(generators[1].clone_state.return_value)
+        assert cuda_graph._FAILED.pop() is torch.cuda.CUDAGraph.return_value  # type: ignore[attr-defined]
+    assert len(cuda_graph._FAILED) == kept
