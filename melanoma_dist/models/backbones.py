@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.models.densenet import extend_concatenations
 from melanoma_dist.models.names import name_in_timm, unknown_backbone, without_weights
 from melanoma_dist.models.published import fetch_error, keras_file, require_reachable
 from melanoma_dist.models.weights import first_line, load_weights
@@ -174,11 +175,13 @@ def create_trunk(name: str, image_size: int, **pretrained: Any) -> tuple[nn.Modu
     if published is not None and published.fixed_input_size and published.input_size[-1] != image_size:
         options["img_size"] = image_size  # position embeddings are resampled
     try:
-        return cast(nn.Module, timm.create_model(name, **options, **pretrained)), options
+        trunk = timm.create_model(name, **options, **pretrained)
     except (TypeError, AssertionError):
         # Some transformers require their own pooling. `forward_features` never reaches it.
         del options["global_pool"]
-        return cast(nn.Module, timm.create_model(name, **options, **pretrained)), options
+        trunk = timm.create_model(name, **options, **pretrained)
+    extend_concatenations(trunk)
+    return cast(nn.Module, trunk), options
 
 
 def check_backbone(backbone: str, weights: str) -> None:
