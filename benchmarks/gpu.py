@@ -21,6 +21,7 @@ Sections, the most important first:
     nccl        all GPUs: sums, bandwidth, gradients of DistributedDataParallel against one process
     modes       bfloat16, channels-last, deterministic kernels, each against without
     compile     torch.compile
+    share       several folds on one GPU at a time, with and without MPS
 
 Each section is tried on its own: one that fails is a row with its error, and so is one that could not begin within
 ``--minutes``. Speeds are medians of the equal slices of a measurement. Ours run with deterministic kernels, as a run
@@ -60,6 +61,7 @@ _WHERE = {
     "resume": "resume:resume",
     "checkpoint": "saving:checkpoint", "memory": "memory:memory", "train": "training:training",
     "input": "pixels:input_speed", "nccl": "nccl:nccl", "modes": "training:modes", "compile": "training:compiled",
+    "share": "share:share",
 }  # fmt: skip
 _NEED_DALI = ("decoder", "pixels", "command", "resume", "memory", "input")
 

@@ -15,7 +15,7 @@ from melanoma_dist.world import World
 
 Name = Literal[
     "prove", "decoder", "pixels", "command", "resume", "checkpoint", "memory", "train", "input", "nccl", "modes",
-    "compile",
+    "compile", "share",
 ]  # fmt: skip
 NAMES: tuple[Name, ...] = get_args(Name)
 _SMOKE_SIZE = 96  # pixels; the real sizes would take a CPU minutes
