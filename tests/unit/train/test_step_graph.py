@@ -231,7 +231,7 @@ class FailedCapture:
 
 
 def test_a_recording_that_fails_leaves_the_stream_and_a_generator_that_works() -> None:
-    stream, kept = mock.sentinel.training, len(cuda_graph._FAILED)
+    stream, count = mock.sentinel.training, len(cuda_graph._FAILED)
     generators = [mock.Mock(), mock.create_autospec(torch.Generator, instance=True)]
     with mock.patch.multiple(
         torch.cuda,
@@ -250,4 +250,4 @@ def test_a_recording_that_fails_leaves_the_stream_and_a_generator_that_works() -
         assert streams == [(recorder._stream,), (stream,)]
         generators[1].graphsafe_set_state.assert_called_once_with(generators[1].clone_state.return_value)
         assert cuda_graph._FAILED.pop() is torch.cuda.CUDAGraph.return_value  # type: ignore[attr-defined]
-    assert len(cuda_graph._FAILED) == kept
+    assert len(cuda_graph._FAILED) == count
