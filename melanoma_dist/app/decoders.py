@@ -1,42 +1,36 @@
 """Decodes images in processes with limits of time and memory: a crash of a decoder is one image's error.
 
-The processes come from a fork server that has imported the decoders, so that a new one starts in milliseconds. They
-leave no core dump, which would hold images.
+The processes come from a fork server that has imported the decoders. They leave no core dump, which would hold images.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 import resource
-import signal
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Self
 
+from melanoma_dist.app.fork_server import ForkServer
 from melanoma_dist.app.inspection import InspectedPhoto, inspect_bytes, missing, unreadable
 from melanoma_dist.storage.image_error import ImageError
 from melanoma_dist.storage.images import MAX_BYTES, MAX_PIXELS, PHOTOGRAPHS, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
 _MEMORY = 4 * 2**30  # bytes of address space of a process
-_START_S = 60.0
+_START_S = 300.0  # on a machine with much else to do, imports take minutes
 _AHEAD = 32  # files per process that are decoded before they are asked for
-_PRELOAD = ["melanoma_dist.app.inspection", "melanoma_dist.app.decoders"]
-_READY = b"ready"
+_SERVER = ForkServer("melanoma_dist.app.decoders:decode_images")
 
 
 def preload_decoders() -> None:
     """Let the fork server import the decoders while this process does something else."""
-    multiprocessing.set_forkserver_preload(_PRELOAD)
-    forkserver.ensure_running()
+    _SERVER.ensure_running()
 
 
 class Decoders:
@@ -44,9 +38,7 @@ class Decoders:
 
     def __init__(self, count: int, image_size: int, seconds: float, max_pixels: int = MAX_PIXELS) -> None:
         """``image_size``: see `TrainedRun.image_size`. ``seconds``: the most for one image."""
-        preload_decoders()
-        context = multiprocessing.get_context("forkserver")
-        self._processes = [_Decoder(context, image_size, max_pixels, seconds) for _ in range(count)]
+        self._processes = [_Decoder(image_size, max_pixels, seconds) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Decoder] = queue.SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
@@ -101,8 +93,8 @@ class Decoders:
 
 
 class _Decoder:
-    def __init__(self, context: ForkServerContext, image_size: int, max_pixels: int, seconds: float) -> None:
-        self._context, self._limits, self._seconds = context, (image_size, max_pixels), seconds
+    def __init__(self, image_size: int, max_pixels: int, seconds: float) -> None:
+        self._limits, self._seconds = (image_size, max_pixels), seconds
         self._start()
 
     @property
@@ -111,7 +103,8 @@ class _Decoder:
 
     def inspect(self, image_id: str, data: bytes) -> InspectedPhoto:
         try:
-            if not self._process.is_alive():
+            if not self._process.alive():
+                self._process.end()
                 self._start()
             return self._ask(image_id, data)
         except TimeoutError:
@@ -123,42 +116,33 @@ class _Decoder:
         return unreadable(image_id, data, reason)
 
     def _ask(self, image_id: str, data: bytes) -> InspectedPhoto:
-        self._pipe.send((image_id, data))
-        if not self._pipe.poll(self._seconds):
+        pipe = self._process.pipe
+        pipe.send((image_id, data))
+        if not pipe.poll(self._seconds):
             raise TimeoutError
-        result: InspectedPhoto = self._pipe.recv()
+        result: InspectedPhoto = pipe.recv()
         return result
 
     def _start(self) -> None:
-        self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_decode, args=(theirs, *self._limits), daemon=True)
-        self._process.start()
-        theirs.close()
-        if not self._pipe.poll(_START_S) or self._pipe.recv_bytes() != _READY:
-            raise OSError("a process that decodes images did not start")
+        self._process = _SERVER.fork()
+        self._process.wait_until_ready(_START_S)
+        self._process.pipe.send(self._limits)
 
     def kill(self) -> None:
         self._process.kill()
 
     def end(self) -> None:
-        self.kill()
-        self._process.join()
-        self._pipe.close()
+        self._process.end()
 
 
-def _decode(pipe: Connection, image_size: int, max_pixels: int) -> None:
-    """Answer images until the program closes the pipe or ends."""
-    # Terminals and batch systems send these to the whole group. An image that they interrupt would have an error.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+def decode_images(pipe: Connection) -> None:
+    """Answer images until the program closes the pipe or ends. First come the image size and the most pixels."""
     warnings.simplefilter("ignore")  # Pillow's, of corrupt metadata; the answer says what is wrong with a file
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    pipe.send_bytes(_READY)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            image_id, data = pipe.recv()
-            pipe.send(_inspect(image_id, data, image_size, max_pixels))
+    image_size, max_pixels = pipe.recv()
+    while True:
+        image_id, data = pipe.recv()
+        pipe.send(_inspect(image_id, data, image_size, max_pixels))
 
 
 def _inspect(image_id: str, data: bytes, image_size: int, max_pixels: int) -> InspectedPhoto:

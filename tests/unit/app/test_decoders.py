@@ -6,17 +6,21 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
 from melanoma_dist.app.decoders import Decoders
 from melanoma_dist.app.inspection import inspect_bytes
 
+from ...conftest import ROOT
 from .server.conftest import lesion
 
 
@@ -77,17 +81,17 @@ def test_a_decoder_that_is_killed_while_it_starts_is_replaced_too(
     from melanoma_dist.app import decoders as module
 
     with monkeypatch.context() as broken:
-        broken.setattr(module, "_READY", b"another sign")  # stands for a process that never gets ready
+        broken.setattr(module, "_START_S", 0.0)  # stands for a process that never gets ready
         assert error(decoders, lesion(0)) == "its decoder crashed"
     assert error(decoders, lesion(1)) == ""
 
 
 def test_a_decoder_that_hangs_is_replaced_after_its_time() -> None:
-    pool = Decoders(1, image_size=64, seconds=0.5, max_pixels=1_000_000)
+    pool = Decoders(1, image_size=64, seconds=2, max_pixels=1_000_000)
     [first] = pool.pids()
     os.kill(first, signal.SIGSTOP)
     start = time.monotonic()
-    assert "took more than 0.5 s" in error(pool, lesion(0))
+    assert "took more than 2 s" in error(pool, lesion(0))
     assert time.monotonic() - start < 5
     assert error(pool, lesion(1)) == ""
     pool.close()
@@ -99,6 +103,59 @@ def test_a_bomb_is_refused_by_its_header(decoders: Decoders, size: tuple[int, in
     assert error(decoders, png_of(*size))
     assert time.monotonic() - start < 2
     assert error(decoders, lesion(0)) == ""
+
+
+def test_a_killed_server_of_processes_is_replaced(decoders: Decoders) -> None:
+    from melanoma_dist.app.decoders import _SERVER
+
+    [first] = decoders.pids()
+    assert _SERVER._process is not None
+    _SERVER._process.kill()
+    os.kill(first, signal.SIGKILL)
+    time.sleep(0.3)
+    assert error(decoders, lesion(0)) == ""
+    assert decoders.pids() != [first]
+
+
+def test_processes_do_not_import_the_script_that_runs(tmp_path: Path) -> None:
+    """Not even one without ``if __name__ == "__main__"``; nor do they read modules of the current folder."""
+    (tmp_path / "photograph.jpg").write_bytes(lesion(0))
+    (tmp_path / "script.py").write_text(
+        "print('imported')\n"
+        "from pathlib import Path\n"
+        "from melanoma_dist.app.decoders import Decoders\n"
+        "with Decoders(2, 64, 60) as decoders:\n"
+        "    [image] = decoders.inspect_files([Path('photograph.jpg')])\n"
+        "print(image.photo.width, decoders.pids())\n"
+    )
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "imagehash.py").write_text("raise SystemExit('a stranger was imported')\n")
+    (elsewhere / "photograph.jpg").write_bytes(lesion(0))
+    command = [sys.executable, "-W", "error", str(tmp_path / "script.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == ["imported", "86 []"]
+
+
+def test_processes_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import time; from melanoma_dist.app.decoders import Decoders; decoders = Decoders(2, 64, 60);"
+        "print(*decoders.pids(), flush=True); time.sleep(100)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        pids = list(map(int, program.stdout.readline().split()))
+        assert len(pids) == 2
+        servers = {psutil.Process(pid).ppid() for pid in pids}
+        program.kill()
+    deadline = time.monotonic() + 30
+    while any(psutil.pid_exists(pid) for pid in (*pids, *servers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in (*pids, *servers) if psutil.pid_exists(pid)]
 
 
 def test_an_image_above_the_limit_of_the_server_is_refused(decoders: Decoders) -> None:
