@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, make_dataclass, replace
@@ -39,7 +40,7 @@ Config = TypeVar("Config")
 _PARSER = (tyro.conf.OmitArgPrefixes,)
 _POSITIONAL = (*_PARSER, tyro.conf.PositionalRequiredArgs)
 _TYPES = ConstructorRegistry()
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 _USAGE = """Train a backbone over k folds and report its out-of-fold predictions.
 
     {0} --backbone inceptionresnetv2 --gpus 8     train (this command)
@@ -64,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     141 nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # PyTorch's threads must not spin while they wait: they would take the cores from the decoders of images, and more
+    # than half of the time of other programs. It is read when PyTorch is loaded, and changes no bit.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         try:
             return _exit_code(arguments)

@@ -54,6 +54,14 @@ def test_help_and_messages_name_the_program_as_it_was_called(
     assert f"{name} data prepare" in capsys.readouterr().err
 
 
+def test_threads_that_wait_leave_the_cores_to_decoders_unless_the_user_says_otherwise() -> None:
+    before = "import os\nos.environ.pop('OMP_WAIT_POLICY', None)"
+    show = "import atexit\natexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']))"
+    assert launch("--version", before=f"{before}\n{show}").stdout.endswith("\nPASSIVE\n")
+    mine = "import os\nos.environ['OMP_WAIT_POLICY'] = 'ACTIVE'"
+    assert launch("--version", before=f"{mine}\n{show}").stdout.endswith("\nACTIVE\n")
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"melanoma-dist {melanoma_dist.__version__}\n"
