@@ -82,7 +82,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
     failures: list[tuple[Path, str]] = []
     for path in _largest_first(job.files, failures):
         try:
-            photo, orientation = read_photo(job.image_id, read_bytes(path, MAX_BYTES), job.size)
+            photo, _, orientation = read_photo(job.image_id, read_bytes(path, MAX_BYTES), job.size)
         except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
             failures.append((path, describe_failure(error)))
             continue
@@ -91,8 +91,9 @@ def prepare_photo(job: PhotoJob) -> Photo:
     return Photo(job.image_id, tuple(failures))
 
 
-def read_photo(image_id: str, data: bytes, size: int) -> tuple[Photo, int]:
-    """Prepare an image from the bytes of its file. Returns its orientation in the file too.
+def read_photo(image_id: str, data: bytes, size: int) -> tuple[Photo, Image.Image, int]:
+    """Prepare an image from the bytes of its file. Returns its pixels before they were encoded, and its orientation in
+    the file, too.
 
     Raises OSError or ValueError, or what else a decoder raises on corrupt bytes.
     """
@@ -110,7 +111,7 @@ def read_photo(image_id: str, data: bytes, size: int) -> tuple[Photo, int]:
         perceptual_hash=perceptual_hash(pixels),
         jpeg=_encode(pixels),
     )
-    return photo, orientation
+    return photo, pixels, orientation
 
 
 def prepare_bytes(data: bytes, size: int) -> tuple[Image.Image, bytes]:
