@@ -23,7 +23,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.photographs import Photographs
-from melanoma_dist.inference.saliency import grad_cam
+from melanoma_dist.inference.saliency import NO_FEATURE_MAP, ONE_POSITION, grad_cam
 
 Array = npt.NDArray[np.float32]
 
@@ -33,6 +33,8 @@ _BLUR = 1 / 8  # sigma as a share of the side: colours stay, structures go
 _TRUSTED = 0.75  # of the other places must matter less
 _LEAST_FALL = 0.01  # of the probability; what changes it less is no reason
 _OPACITY = 0.55
+_NO_EVIDENCE = "nothing in the image speaks for the label"
+_CODES = {NO_FEATURE_MAP: "no_feature_map", ONE_POSITION: "one_position", _NO_EVIDENCE: "no_evidence"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,27 @@ class Explanation:
             f"the same shape elsewhere by {-self.fall_elsewhere:+.3f} (median of {len(_SHIFTS)}). {self._verdict()}"
         )
 
+    @property
+    def code(self) -> str:
+        """The sentence for programs, a code that never changes: `strings.en.js` of the page has all."""
+        if self.evidence is None:
+            return _CODES[self.why]
+        return "rests_on_area" if self._reliable else "unreliable_map"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The values in the sentence."""
+        if self.evidence is None:
+            return {}
+        changes = {"change": -self.fall, "elsewhere": -self.fall_elsewhere}
+        return {"share": round(100 * _HIDDEN), **changes, "places": len(_SHIFTS)}
+
+    @property
+    def _reliable(self) -> bool:
+        return self.trust >= _TRUSTED and self.fall >= _LEAST_FALL
+
     def _verdict(self) -> str:
-        if self.trust >= _TRUSTED and self.fall >= _LEAST_FALL:
+        if self._reliable:
             return "The answer rests on the marked area."
         return "The map is no reliable explanation of this answer."
 
@@ -87,7 +108,7 @@ def _explain(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> Iterator[
     falls = _falls(ensemble, pixels, mean, column)
     for evidence, (here, *elsewhere) in zip(mean.cpu().numpy(), falls, strict=True):
         if not evidence.any():
-            yield Explanation(None, "nothing in the image speaks for the label")
+            yield Explanation(None, _NO_EVIDENCE)
         else:
             trust = float(np.mean(here > np.asarray(elsewhere)))
             yield Explanation(evidence, "", here, float(np.median(elsewhere)), trust)

@@ -15,6 +15,9 @@ import torch
 
 from melanoma_dist.models.classifier import Classifier
 
+NO_FEATURE_MAP = "the backbone's last features form no map"
+ONE_POSITION = "the backbone's last map has one position"
+
 
 def grad_cam(
     model: Classifier, images: torch.Tensor, label: int, against: torch.Tensor | None = None
@@ -29,9 +32,9 @@ def grad_cam(
     with torch.enable_grad():
         positions, grid = model.feature_map(images)
         if grid is None:
-            return None, "the backbone's last features form no map"
+            return None, NO_FEATURE_MAP
         if grid == (1, 1):
-            return None, "the backbone's last map has one position"
+            return None, ONE_POSITION
         positions = positions.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(model.classify(positions)[:, label].sum(), positions)
     evidence = (gradient.mean(1, keepdim=True) * positions.detach()).sum(2)

@@ -4,7 +4,8 @@ import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import {
-  doubtsOf, element, errorOf, fillPage, labelInText, labelName, list, loadLanguage, number, percent, plural, refusalOf, text,
+  doubtsOf, element, errorOf, fillPage, labelInText, labelName, list, loadLanguage, noteOf, number, percent, plural, refusalOf,
+  text,
 } from "./text.js";
 import { Viewer } from "./viewer.js";
 
@@ -284,7 +285,10 @@ async function showEvidence() {
   }
   if (!item.evidence[label]) {
     byId("evidence-note").textContent = text("evidenceBusy");
-    item.evidence[label] = explain(item.file, label).catch((error) => ({ grid: null, note: refusalOf(error) }));
+    item.evidence[label] = explain(item.file, label).then(
+      (map) => ({ ...map, note: noteOf(map) }),
+      (error) => ({ grid: null, note: refusalOf(error) }),
+    );
   }
   const map = await item.evidence[label];
   item.evidence[label] = map;

@@ -1,5 +1,6 @@
 // The images of this tab: added, sent a few at a time, removed, and brought back by undo.
 import { predict } from "./server.js";
+import { text } from "./text.js";
 
 const AT_ONCE = 4;
 const SHOWN = /^image\/(jpeg|png|webp|gif|bmp)$/; // what every browser can show; of others the server sends a JPEG
@@ -17,7 +18,7 @@ export class Session {
     const added = [...files].map((file) => ({
       id: crypto.randomUUID?.() ?? String(Math.random()),
       file,
-      name: file.name || "image",
+      name: file.name || text("unnamed"),
       url: SHOWN.test(file.type) ? URL.createObjectURL(file) : null,
       state: "waiting",
       evidence: {},

@@ -47,6 +47,8 @@ export default {
   strength: "Strength",
   evidenceHint: "Move the slider to see which parts of the image the answer rests on.",
   evidenceBusy: "Computing the evidence …",
+  unnamed: "image",
+  noScript: "This page needs JavaScript. The API is described at",
   waiting: "Waiting for the answer …",
   sending: "{done} of {count} images answered",
   called: "Above the threshold for {label}",
@@ -58,8 +60,6 @@ export default {
   scaleText: "{label}: {probability}, folds from {low} to {high}. Threshold for calling it: {threshold}.",
   scaleCall: "call",
   scaleCaption: "Below the scale: thresholds by their sensitivity for {label}, and the one that calls it. Dots are the folds.",
-  mean: "mean",
-  fold: "one fold",
   pointsHead: ["Threshold", "Sensitivity", "Specificity", "Image"],
   pointsCaption: "Operating points, fixed out of fold on {positives} images with {label} and {negatives} without",
   pointCall: "call",
@@ -83,7 +83,6 @@ export default {
   retry: "Try again",
   table: "This session",
   tableHead: ["Image", "Probability", "Folds", "Called", "Doubts"],
-  tableLabel: "{label}",
   none: "none",
   failed: "no answer",
   busy: "waiting",
@@ -107,6 +106,15 @@ export default {
     too_small: "Too small: its shorter side has {shorter_side} pixels, the models see {side}.",
     blurred: "Blurred: it shows less detail than the models can see.",
     folds_disagree: "The folds disagree: {calls}.",
+  },
+  evidenceNotes: {
+    rests_on_area:
+      "Blurring the marked {share} % changes the probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The answer rests on the marked area. It shows what the answer rests on, not whether the reason is a medical one.",
+    unreliable_map:
+      "Blurring the marked {share} % changes the probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The map is no reliable explanation of this answer. It shows what the answer rests on, not whether the reason is a medical one.",
+    no_feature_map: "No map: the last features of the backbone form no map.",
+    one_position: "No map: the last map of the backbone has one position.",
+    no_evidence: "No map: nothing in the image speaks for the label.",
   },
   errors: {
     not_an_image: "not an image",

@@ -40,6 +40,13 @@ function readable([name, value], _, all) {
 export const doubtsOf = (answer) => answer.doubts.map((each, at) => reason("doubts", answer.doubt_codes[at], each));
 export const errorOf = (answer) => reason("errors", answer.error_code, answer.error);
 
+// How far to trust a map of evidence, or why there is none.
+export function noteOf({ note, note_code: { code, values } }) {
+  const signed = new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3, signDisplay: "always" });
+  const changes = ["change", "elsewhere"].filter((name) => name in values).map((name) => [name, signed.format(values[name])]);
+  return reason("evidenceNotes", { code, values: { ...values, ...Object.fromEntries(changes) } }, note);
+}
+
 export function refusalOf(problem) {
   if (!problem.status) return text("offline");
   return reason(problem.status === 422 ? "errors" : "refusals", problem, problem.message);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """Find where in an image the folds see evidence for a label.
 
         The answer has `grid`: rows of numbers of 0 to 1 that cover the upright image, or null; `trust` in it, 0 to 1;
-        and both in words in `note`. With `Accept: image/png` it is a grey picture instead.
+        and both in words in `note`, for programs in `note_code`. With `Accept: image/png` it is a grey picture instead.
         """
         photo, evidence = await service.explain(request, label)
         if "image/png" in request.headers.get("accept", "") and evidence.grid is not None:
@@ -72,7 +73,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         grid = None if evidence.grid is None else evidence.grid.astype(np.float64).round(4).tolist()
         return JSONResponse(
             {"model": service.model, "label": label, "sha256": photo.photo.source_sha256, "grid": grid,
-             "trust": evidence.trust, "note": evidence.note}
+             "trust": evidence.trust, "note": evidence.note, "note_code": asdict(evidence.reason)}
         )  # fmt: skip
 
 

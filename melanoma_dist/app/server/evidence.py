@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from melanoma_dist.app.inspection import Reason
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.data.photo import Photo
 from melanoma_dist.inference.explanation import explain
@@ -28,6 +29,8 @@ class Evidence:
     """0 to 1, see `Explanation.trust`; None where there is no map."""
     note: str
     """How far to trust it, or why there is no map."""
+    reason: Reason
+    """The same for programs."""
 
     def png(self, width: int, height: int) -> bytes:
         """The map as a grey picture of the image's size: white is most evidence."""
@@ -41,7 +44,8 @@ class Evidence:
 def find_evidence(predictor: Predictor, photo: Photo, label: str) -> Evidence:
     """Compute and check the map of one prepared photo, on the thread that owns the models."""
     [explanation] = explain(predictor.ensemble, Photographs.of([photo]), label)
+    reason = Reason(explanation.code, explanation.values)
     if explanation.evidence is None:
-        return Evidence(None, None, explanation.sentence)
+        return Evidence(None, None, explanation.sentence, reason)
     trust = None if math.isnan(explanation.trust) else explanation.trust
-    return Evidence(explanation.evidence, trust, f"{explanation.sentence} {_MEANING}")
+    return Evidence(explanation.evidence, trust, f"{explanation.sentence} {_MEANING}", reason)

@@ -97,6 +97,8 @@ def test_an_explanation_is_that_of_the_library(client: TestClient, finished: Pat
     ensemble = Ensemble.load(finished, threads=1)
     [expected] = explain(ensemble, Photographs.prepare([image], 64), "NV")
     assert answer["note"].startswith(expected.sentence)
+    assert answer["note_code"]["code"] == expected.code
+    assert answer["note_code"]["values"] == pytest.approx(expected.values, abs=1e-3)
     if expected.evidence is None:
         assert answer["grid"] is None
     else:
