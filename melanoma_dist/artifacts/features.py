@@ -77,6 +77,8 @@ def read_features(folder: Path, fingerprint: str) -> FeatureSpace | None:
             raise ValueError("their shapes do not fit each other")
         if not all(np.isfinite(array).all() for array in (basis, images, limit)):
             raise ValueError("they hold NaN or infinity")
+        if not limit[0] > 0:
+            raise ValueError(f"their limit is {limit[0]:g}, must be above 0")
     except (OSError, SafetensorError, ValueError) as error:
         remedy = f"Copy the file again, or delete it and {_HASH} to predict without them."
         raise DataError(f"{path}: the features cannot be used ({error}). {remedy}") from error

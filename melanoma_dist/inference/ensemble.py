@@ -164,7 +164,12 @@ class Ensemble:
     @cached_property
     def run_features(self) -> RunFeatures | None:
         """The run's own images as the models see them; None for a run without. Raises DataError for corrupt ones."""
-        return RunFeatures.read(self.units)
+        features = RunFeatures.read(self.units)
+        for unit, model, space in zip(self.units, self.folds, features.spaces if features else (), strict=False):
+            if len(space.basis) != model.channels:
+                wrong = f"of {len(space.basis)} channels, and its model has {model.channels}"
+                raise DataError(f"{unit.folder}: the features are {wrong}. Copy features.safetensors again.")
+        return features
 
     def predict(
         self,

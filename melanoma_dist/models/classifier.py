@@ -42,6 +42,7 @@ class Classifier(TrunkModel):
         except UNFIT as error:
             raise unfit_size(config.backbone, image_size, error) from error
         super().__init__(trunk, config.freezes_trunk_norms())
+        self.channels = channels
         self._channels_first = channels_first
         self.pooling = config.pooling
         self.gem = GeM() if config.pooling == "gem" else nn.Identity()

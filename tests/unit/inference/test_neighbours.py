@@ -91,7 +91,7 @@ def test_features_that_were_exchanged_are_refused(finished: Path, tmp_path: Path
         _ = melanoma_dist.load_run(copy).ensemble(threads=1).run_features
 
 
-@pytest.mark.parametrize("fault", ["bytes", "data", "nan", "images"])
+@pytest.mark.parametrize("fault", ["bytes", "data", "nan", "zero", "images", "basis"])
 def test_corrupt_features_are_refused(finished: Path, tmp_path: Path, fault: str) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "run"))
     path = copy / "fold-0" / FEATURES
@@ -100,7 +100,9 @@ def test_corrupt_features_are_refused(finished: Path, tmp_path: Path, fault: str
         path.write_bytes(path.read_bytes()[:100])
     else:
         tensors |= {"limit": np.array([np.nan])} if fault == "nan" else {}
+        tensors |= {"limit": np.array([0.0])} if fault == "zero" else {}
         tensors |= {"images": tensors["images"][:-1]} if fault == "images" else {}
+        tensors |= {"basis": tensors["basis"][:-1]} if fault == "basis" else {}
         save_file(tensors, path, {"data": "other" if fault == "data" else fingerprint})
     (copy / "fold-0" / "features.sha256").unlink()
     with pytest.raises(DataError, match="fold-0"):
