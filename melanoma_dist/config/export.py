@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from melanoma_dist.config.places import check_writable
+from melanoma_dist.config.places import check_writable, exists
 from melanoma_dist.config.rules import at_least, expand_home, optional_between
 from melanoma_dist.config.run import MAX_ORIENTATIONS
 from melanoma_dist.errors import ConfigError
@@ -60,6 +60,6 @@ def check_format(chosen: Format) -> None:
 
 def check_new_folder(folder: Path) -> None:
     """Raise ConfigError for a folder that exists, or that cannot be created."""
-    if folder.exists() or folder.is_symlink():
+    if exists(folder) or folder.is_symlink():
         raise ConfigError.of("out", folder, "exists already", "Delete it, or name a new folder with --out.")
     check_writable("out", folder.parent)

@@ -35,7 +35,7 @@ def find_data() -> str:
 
 def check_data(source: str) -> None:
     """Raise DataError for a data set that cannot exist: its folder does not."""
-    if source != "demo" and "://" not in source and not Path(source).exists():
+    if source != "demo" and "://" not in source and not exists(Path(source)):
         field = DATA_VARIABLE if source == os.environ.get(DATA_VARIABLE) else "--data"
         raise DataError(f"{field} {source}: no such folder. {NO_DATA}")
 
@@ -43,7 +43,7 @@ def check_data(source: str) -> None:
 def check_runs(folders: Sequence[Path]) -> None:
     """Raise ConfigError, with similar names, for runs whose folders do not exist."""
     for folder in folders:
-        if not folder.exists():
+        if not exists(folder):
             near = nearest(folder.name, [path.name for path in _entries(folder.parent)])
             there = f"Similar names there: {near}." if near else "Runs are folders in `runs`, or in that of --runs."
             raise ConfigError(f"{folder}: is not the folder of a run: there is no such folder. {there}")
@@ -52,7 +52,7 @@ def check_runs(folders: Sequence[Path]) -> None:
 def check_inputs(paths: Sequence[Path]) -> None:
     """Raise ConfigError, with similar names, for images, folders and tables that do not exist."""
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             near = nearest(path.name, [other.name for other in _entries(path.parent)])
             there = f" Similar names there: {near}." if near else ""
             raise ConfigError(f"{path}: there is no such file or folder.{there}")
@@ -60,11 +60,19 @@ def check_inputs(paths: Sequence[Path]) -> None:
 
 def check_writable(field: str, folder: Path) -> None:
     """Raise ConfigError for a folder that cannot be created or written: a parent is a file, or closed."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    existing = next(place for place in (folder, *folder.absolute().parents) if exists(place))
     if not existing.is_dir():
         raise ConfigError.of(field, folder, f"cannot be written ({existing} is a file)", "Name another folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError.of(field, folder, f"cannot be written (no permission in {existing})", "Name another folder.")
+
+
+def exists(path: Path) -> bool:
+    """Whether something is there. Raises ConfigError where the system does not say: a closed folder, a long name."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be opened ({error.strerror}). Name another path, or change that.") from error
 
 
 def expanded(field: str, path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from melanoma_dist.config.places import check_writable
+from melanoma_dist.config.places import check_writable, exists
 from melanoma_dist.config.rules import at_least, check, check_url, expand_home, optional_between
 from melanoma_dist.config.run import MAX_ORIENTATIONS
 from melanoma_dist.errors import ConfigError
@@ -68,7 +68,7 @@ def check_outputs(out: Path | None, explain: Path | None, inputs: tuple[Path, ..
         return
     if out.suffix.lower() not in OUTPUTS:
         raise ConfigError.of("out", out, f"must end in {', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]}")
-    if out.is_dir():
+    if exists(out) and out.is_dir():
         raise ConfigError.of("out", out, "is a folder", "Name a file.")
     if out.resolve() in [path.resolve() for path in inputs]:
         raise ConfigError.of("out", out, "is an input, which it would replace", "Name another file.")
