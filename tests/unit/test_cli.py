@@ -58,8 +58,8 @@ def test_threads_that_wait_leave_the_cores_to_decoders_unless_the_user_says_othe
     before = "import os\nos.environ.pop('OMP_WAIT_POLICY', None)"
     show = "import atexit\natexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']))"
     assert launch("--version", before=f"{before}\n{show}").stdout.endswith("\nPASSIVE\n")
-    mine = "import os\nos.environ['OMP_WAIT_POLICY'] = 'ACTIVE'"
-    assert launch("--version", before=f"{mine}\n{show}").stdout.endswith("\nACTIVE\n")
+    chosen = "import os\nos.environ['OMP_WAIT_POLICY'] = 'ACTIVE'"
+    assert launch("--version", before=f"{chosen}\n{show}").stdout.endswith("\nACTIVE\n")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,8 +41,8 @@ class Texts(HTMLParser):
         self.texts += [data.strip()] if re.search(r"[^\W\d_]", data) else []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        shown = ("alt", "title", "placeholder", "aria-label", "value")
-        self.texts += [value for name, value in attrs if name in shown and value and not value.isdigit()]
+        visible = ("alt", "title", "placeholder", "aria-label", "value")
+        self.texts += [value for name, value in attrs if name in visible and value and not value.isdigit()]
 
 
 def calls(*names: str, folder: str = "") -> Iterator[ast.Call]:
