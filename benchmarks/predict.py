@@ -14,7 +14,7 @@ from functools import partial
 from conditions import run_benchmark
 
 if __name__ == "__main__":
-    # The processes that decode images import this file again, and have little memory: nothing large may be here.
+    # Heavy imports come late, so that a wrong setting is told at once.
     from predict_ways import main
 
     run_benchmark(partial(main, __doc__))
