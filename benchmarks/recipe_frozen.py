@@ -20,7 +20,8 @@ from melanoma_dist.config.run import ModelConfig
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.input.graph import InputFormat
-from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.input.loader import EvaluationLoader
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.backbones import published_input
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.world import World

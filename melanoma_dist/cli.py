@@ -28,6 +28,7 @@ from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import ModelConfig, RunConfig
 from melanoma_dist.config.saved import with_file
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.config.serve import ServeConfig, check_files
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.config.weights import FetchConfig
@@ -46,6 +47,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} --backbone inceptionresnetv2 --gpus 8     train (this command)
     {0} --config run.yaml [--lr 3e-4 ...]         train with a saved configuration; flags override it
     {0} sweep --space FILE --trials 24            search configurations, with early stopping
+    {0} segment --encoder resnet34 --gpus 8       train a U-Net that segments lesions
     {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
     {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
@@ -117,8 +119,9 @@ def _run_command(arguments: list[str]) -> int:
     return 0
 
 
-def _train(arguments: list[str]) -> None:
-    config = _parse_with_file(RunConfig, arguments, description=_USAGE.format(console.program()))
+def _train(arguments: list[str], kind: type[RunConfig] = RunConfig, command: str = "") -> None:
+    usage = None if command else _USAGE.format(console.program())
+    config = _parse_with_file(kind, arguments, command, usage)
     from melanoma_dist.distributed.preflight import check_flags, settle_flags
 
     config = settle_flags(config)
@@ -207,6 +210,7 @@ def _weights(arguments: list[str]) -> None:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "segment": partial(_train, kind=SegmentConfig, command="segment"),
     "sweep": _sweep,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -249,8 +253,9 @@ def _parse_with_file(
     help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
     flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
     extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
+    of_run: type[RunConfig] = config if issubclass(config, RunConfig) else RunConfig
     parsed: Any = _parse(
-        extended, with_file(arguments), command, description or inspect.getdoc(config), required=required
+        extended, with_file(arguments, of_run), command, description or inspect.getdoc(config), required=required
     )
     return config(**{item.name: getattr(parsed, item.name) for item in fields(config)})  # type: ignore[arg-type]
 

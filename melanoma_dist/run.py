@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,11 +13,9 @@ from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
 from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
-from melanoma_dist.data.audit.checks import fold_checks, fold_table, manifest_checks, require
+from melanoma_dist.data.audit.checks import fold_checks, manifest_checks, require
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.groups import groups_in_words
-from melanoma_dist.data.labels import check_label_set
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_table
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
@@ -29,11 +27,11 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.mirror.run_mirror import fold_url, keep_mirrored, mirror_parts, restore
 from melanoma_dist.signals import mark_saved, mark_started
 from melanoma_dist.storage.locks import LOCK, lock_file
+from melanoma_dist.tasks.run_task import RunTask, run_task
 from melanoma_dist.train.events import EpochDone
 from melanoma_dist.train.region import load_regions
 
 if TYPE_CHECKING:  # PyTorch and scikit-learn take seconds to load
-    from melanoma_dist.artifacts.summary import RunSummary
     from melanoma_dist.evaluate.tracking import RunTracker
     from melanoma_dist.train.events import Event
     from melanoma_dist.train.unit import Unit
@@ -53,12 +51,13 @@ def train(config: RunConfig) -> None:
     if folder.finished():
         _begin(config, dataset, folder, folds)
         console.info("This run is finished. Its metrics:")
-        show_again(folder)
+        show_again(folder, run_task(config))
         with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
             _remove_leftovers(config, folder)
             return
     from melanoma_dist.evaluate.tracking import check_tracker, open_tracker
 
+    task = run_task(config)
     check_tracker(config)
     with ExitStack() as cluster:
         # Before the model is checked: meanwhile the workers load their libraries, which takes as long.
@@ -74,12 +73,10 @@ def train(config: RunConfig) -> None:
             with cluster.pop_all():  # it ends before another command may work on the folder
                 _train_folds(config, dataset, folder, tracker, pool)
             with console.phase("metrics, intervals and report"):
-                from melanoma_dist.evaluate.finalize import finalize
-
-                summary = finalize(config, dataset, folds, folder, time.monotonic() - start)
+                summary = task.finalize(config, dataset, folds, folder, time.monotonic() - start)
             _remove_leftovers(config, folder)
             tracker.finish(summary, folder.report)
-    _show(summary, folder)
+    _show(task, summary, folder)
 
 
 def _begin(config: RunConfig, dataset: Dataset, folder: RunFolder, folds: pd.DataFrame) -> None:
@@ -93,14 +90,15 @@ def open_data(config: RunConfig) -> Dataset:
     """Open the data set of a configuration and check it for leaks. Raises ConfigError or DataError if one fails."""
     dataset = open_dataset(config.data.data or find_data())
     require(manifest_checks(dataset.manifest, read_side_table(dataset, JOINS)), _NOTHING_TRAINED)
-    check_label_set(dataset.manifest, config.data.labels, config.data.headline)
+    run_task(config).check(dataset, config)
     return dataset
 
 
 def plan_folds(config: RunConfig, dataset: Dataset) -> pd.DataFrame:
     """The folds of a configuration (``image_id, group, fold``), checked. Raises ConfigError or DataError."""
-    folds = make_folds(dataset.manifest, config.data.label_set(), config.data.folds, config.seed)
-    require(fold_checks(dataset.manifest, folds, config.data.folds), _NOTHING_TRAINED)
+    task, images = run_task(config), dataset.manifest
+    folds = task.make_folds(images, config)
+    require(fold_checks(images, folds, config.data.folds, task.members(images, config)), _NOTHING_TRAINED)
     check_batch(config, folds)
     return folds
 
@@ -128,17 +126,19 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
     """Print the size of the data set and the folds."""
     images, groups = dataset.manifest, groups_in_words(dataset.manifest)
     excluded, count = int(images["split"].ne("train").sum()), folds["group"].nunique()
+    unused = len(images) - excluded - len(folds)
     console.info(
         f"data {dataset.folder}: {len(folds)} images of {count} {groups} in {config.data.folds} folds"
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
+        + (f", {unused} of which no {'mask' if config.task == 'segmentation' else 'label'} is known" if unused else "")
         + "; checked: folds disjoint, complete, no lesion, patient or copy in two of them or in a holdout"
     )
     if regions := load_regions(config, dataset):
         console.info("regions: " + regions.sentence(images["image_id"].isin(folds["image_id"]).to_numpy()))
     for text in (*dataset.incomplete_tables, *([SYNTHETIC] if dataset.synthetic else [])):
         console.info(text)
-    labels = config.data.label_set()
-    console.table("Folds: positives per label", ["", "images", groups, *labels], fold_table(images, folds, labels))
+    title, columns, rows = run_task(config).fold_table(images, folds, config)
+    console.table(title, ["", "images", groups, *columns], rows)
 
 
 def _has_untrained_folds(config: RunConfig, folder: RunFolder) -> bool:
@@ -259,13 +259,12 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
     with console.phase("loading PyTorch and timm"):
         from melanoma_dist.evaluate.holdout.contamination import refuse_weights_that_saw
         from melanoma_dist.models.backbones import published_input
-        from melanoma_dist.models.classifier import build_classifier
 
     refuse_weights_that_saw(dataset, config.model)
     check_machine(config, config.repeats * config.data.folds)
     size = config.input.image_size or published_input(config.model.backbone).size
     with console.phase("building the model"):
-        model = build_classifier(config.model, size, len(config.data.label_set()), config.seed)
+        model = run_task(config).build_model(config)
     count = sum(parameter.numel() for parameter in model.parameters())
     console.info(
         f"model: {config.model.backbone}, {count / 1e6:.1f} M parameters, {size}x{size} input, "
@@ -274,21 +273,12 @@ def _check_model_and_machine(config: RunConfig, dataset: Dataset, folder: RunFol
     check_room(config, ModelSize.of(model), folder.path)
 
 
-def show_again(folder: RunFolder) -> None:
+def show_again(folder: RunFolder, task: RunTask) -> None:
     """Show the metrics of a finished run. Raises DataError for a summary that is corrupt or of another version."""
-    from melanoma_dist.artifacts.summary import read_summary
-
-    _show(read_summary(folder.path), folder)
+    _show(task, task.read_summary(folder), folder)
 
 
-def _show(summary: RunSummary, folder: RunFolder) -> None:
-    from melanoma_dist.evaluate.summary import conclusion, short_header, short_rows
-
-    mark = " on SYNTHETIC DATA" if summary.synthetic else ""
-    title = f"{summary.backbone}{mark}, out of fold; sensitivity and specificity at probability {summary.threshold}"
-    console.table(title, short_header(), short_rows(summary))
-    for note in (*summary.incidents, *summary.advice):
-        console.info(f"note: {note}")
-    console.info(conclusion(summary))
-    files = {"report": folder.report, "predictions": folder.path / "predictions.csv", "metrics": folder.summary}
+def _show(task: RunTask, summary: Any, folder: RunFolder) -> None:
+    files = task.show(summary, folder)
+    files |= {"predictions": folder.path / "predictions.csv", "metrics": folder.summary}
     console.places({**files, "models": folder.path / "model", "curves": f"tensorboard --logdir {folder.path.parent}"})

@@ -14,7 +14,8 @@ from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.input.graph import InputFormat
-from melanoma_dist.input.loader import Samples, TrainingBatch, TrainingLoader
+from melanoma_dist.input.loader import TrainingBatch, TrainingLoader
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.backbones import published_input
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train.device import detect

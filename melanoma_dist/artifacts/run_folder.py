@@ -143,7 +143,8 @@ def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
 def _name(config: RunConfig, identity: Identity) -> str:
     """Backbone, data and eight digits: the same command finds its run again."""
     data = Path(config.data.data or "data").name
-    return "-".join(part.replace("/", "_") for part in (config.model.backbone, data, digest_of(identity)))
+    model = f"unet-{config.model.backbone}" if config.task == "segmentation" else config.model.backbone
+    return "-".join(part.replace("/", "_") for part in (model, data, digest_of(identity)))
 
 
 def digest_of(identity: Identity) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from melanoma_dist.artifacts.records import read_record, require_keys, write_rec
 from melanoma_dist.artifacts.run_record import Environment, Identity
 from melanoma_dist.config.label_sets import MELANOMA, LabelSet
 from melanoma_dist.config.places import SUMMARY as SUMMARY
-from melanoma_dist.errors import DataError
+from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.metrics.calibration import CalibrationQuality
 from melanoma_dist.metrics.classification import Metrics, PerMetric
 from melanoma_dist.metrics.cross_validation import FoldSpread, OverFolds, VarianceComponents
@@ -152,10 +153,16 @@ def write_summary(folder: Path, summary: RunSummary) -> None:
 def read_summary(folder: Path) -> RunSummary:
     """Read ``summary.json`` of a run. Raises DataError for a file that is missing, corrupt, or of another version."""
     path = folder / SUMMARY
-    summary = read_record(path, RunSummary, REFINALIZE, (SCHEMA,))
+    summary = read_record(path, RunSummary, REFINALIZE, (SCHEMA,), partial(_refuse_other_task, folder))
     _require_labels(path, summary)
     _require_folds(path, summary)
     return summary
+
+
+def _refuse_other_task(folder: Path, tree: dict[str, object]) -> dict[str, object]:
+    if "task" in tree:
+        raise ConfigError(f"{folder}: is a run of `segment`. This command takes the run of a classifier.")
+    return tree
 
 
 def _require_labels(path: Path, summary: RunSummary) -> None:

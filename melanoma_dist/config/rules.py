@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
+from tyro.conf import Suppress
+
 from melanoma_dist.config.places import expanded
 from melanoma_dist.errors import ConfigError, UserError
 
@@ -79,6 +81,12 @@ def field_type(section: object, name: str) -> object:
 @cache
 def _field_types(section: type) -> dict[str, object]:
     return get_type_hints(section)
+
+
+def suppressed(section: type) -> frozenset[str]:
+    """The fields of a section that are no flags."""
+    hints = get_type_hints(section, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if Suppress in getattr(hint, "__metadata__", ()))
 
 
 def has_type(value: object, declared: object) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
@@ -32,6 +32,7 @@ TrunkNorm = Literal["frozen", "batch"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["plateau", "cosine", "onecycle", "constant"]
 Loss = Literal["bce", "focal"]
+Task = Literal["classification", "segmentation"]
 Track = Literal["none", "mlflow", "wandb"]
 ClassWeights = Literal["none", "balanced"]
 MAX_ORIENTATIONS = 8
@@ -225,6 +226,7 @@ class RunConfig:
     """none, or an experiment tracker that gets parameters, metrics of epochs and results: mlflow or wandb."""
     seed: int = 0
     """Random seed of folds, head weights, sample order, augmentation and dropout, 0 to 4294967295."""
+    task: Annotated[Task, Suppress] = "classification"  # the command decides: `config.segment` has the other
     repeats: int = 1
     """Trainings of the same folds, each with the next seed, 1 to 100. Separates seed variance from fold variance.
     The reported metrics are those of the first seed."""
@@ -293,7 +295,7 @@ def dotted(config: RunConfig) -> dict[str, Value]:
 
 def differences(config: RunConfig) -> dict[str, Value]:
     """The dotted fields whose values are not the defaults."""
-    defaults = dotted(RunConfig())
+    defaults = dotted(type(config)())
     return {key: value for key, value in dotted(config).items() if value != defaults[key]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +11,9 @@ import yaml
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.places import expanded
-from melanoma_dist.config.rules import field_type, has_type, type_in_words
+from melanoma_dist.config.rules import field_type, has_type, suppressed, type_in_words
 from melanoma_dist.config.run import RunConfig, dotted
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.storage.untrusted import MEBIBYTE, read_text, require_plain
 
@@ -24,8 +25,8 @@ _RENAMED = {"max_damaged_images": "max_corrupt_images"}  # since the first runs
 _YOUNGER: dict[str, dict[str, object]] = {"input": {"tta": 1}, "model": {"trunk_norm": "batch"}}
 
 
-def with_file(arguments: list[str]) -> list[str]:
-    """Replace ``--config FILE`` by the flags in the file, before the typed ones: the last one wins."""
+def with_file(arguments: list[str], config: type[RunConfig] = RunConfig) -> list[str]:
+    """Replace ``--config FILE`` by the flags of ``config`` in the file, before the typed ones: the last one wins."""
     arguments = [part for argument in arguments for part in _split_config(argument)]
     if "--config" not in arguments:
         return arguments
@@ -35,7 +36,7 @@ def with_file(arguments: list[str]) -> list[str]:
     if at + 1 >= len(arguments):
         raise ConfigError("--config: the file's name is missing. Write --config FILE.")
     rest = arguments[:at] + arguments[at + 2 :]
-    return [*as_flags(read_yaml(expanded("config", arguments[at + 1]))), *rest]
+    return [*as_flags(read_yaml(expanded("config", arguments[at + 1])), config), *rest]
 
 
 def _split_config(argument: str) -> list[str]:
@@ -104,13 +105,13 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
-def as_flags(tree: Mapping[str, object]) -> Iterator[str]:
+def as_flags(tree: Mapping[str, object], config: type[RunConfig] = RunConfig) -> Iterator[str]:
     """Convert a configuration from YAML to command-line flags.
 
     A field stands in its section or, as on the command line, without it. Raises ConfigError for unknown names.
     """
-    defaults = RunConfig()
-    values = {item.name: getattr(defaults, item.name) for item in fields(RunConfig)}
+    tree = _without_fixed(tree, config())
+    values = {item.name: getattr(config(), item.name) for item in fields(config)}
     sections = {name: {item.name for item in fields(value)} for name, value in values.items() if is_dataclass(value)}
     top = set(values) - set(sections)
     for key, value in tree.items():
@@ -119,6 +120,33 @@ def as_flags(tree: Mapping[str, object]) -> Iterator[str]:
                 yield from _flag(f"{key}.{name}", name, inner, sections[key])
         else:
             yield from _flag(key, key, value, top.union(*sections.values()))
+
+
+def _without_fixed(tree: Mapping[str, object], defaults: RunConfig) -> dict[str, object]:
+    """A tree without the fields that are no flags. Raises ConfigError where one is not the default."""
+    wanted = defaults.task
+    task = tree.get("task", wanted)
+    if task != wanted:
+        command = "`segment`" if wanted == "classification" else "the command without a name"
+        raise ConfigError.of("config", task, f"is the configuration of another task than {wanted}", f"Use {command}.")
+    return {
+        name: {key: each for key, each in value.items() if not _is_fixed(getattr(defaults, name), key, each)}
+        if isinstance(value, Mapping) and is_dataclass(getattr(defaults, name, None))
+        else value
+        for name, value in tree.items()
+        if not _is_fixed(defaults, name, value)
+    }
+
+
+def _is_fixed(section: object, name: str, value: object) -> bool:
+    """Whether a field is no flag, and has its default. Raises ConfigError for another value."""
+    if name not in suppressed(type(section)):
+        return False
+    default = getattr(section, name)
+    default = asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
+    if value != default:
+        raise ConfigError.of("config", name, f"is {default!r} for this command, not {value!r}", "Remove it.")
+    return True
 
 
 _OPTIONAL = {key.rpartition(".")[2] for key, value in dotted(RunConfig()).items() if value is None}
@@ -145,10 +173,11 @@ def saved_config(path: Path) -> RunConfig:
     A field that is younger than the run has the value that the run acted by, else its default.
     """
     tree = read_yaml(path)
+    config = SegmentConfig if tree.get("task") == "segmentation" else RunConfig
     for name, younger in _YOUNGER.items():
         if isinstance(section_values := tree.get(name), dict):
             tree[name] = {**younger, **section_values}
-    defaults = RunConfig()
+    defaults = config()
     values: dict[str, object] = {}
     try:
         for key, value in tree.items():
@@ -160,7 +189,7 @@ def saved_config(path: Path) -> RunConfig:
         if not isinstance(runs, str):
             raise TypeError(f"runs: {runs!r}")
         values["runs"] = Path(runs)
-        return _section(RunConfig, values)
+        return _section(config, values)
     except (AttributeError, ConfigError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError.of("config", path, f"is not the configuration of a run ({error})") from error
 

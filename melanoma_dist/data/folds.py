@@ -23,25 +23,52 @@ def pool(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[manifest["split"] == "train"]
 
 
+def labelled_pool(manifest: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
+    """The images of the pool with a known label. One of which nothing is known teaches a classifier nothing."""
+    images = pool(manifest)
+    return images.loc[~np.isnan(targets(images, labels)).all(axis=1)]
+
+
+def masked_pool(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The images of the pool with a lesion mask."""
+    images = pool(manifest)
+    return images[images["mask_offset"] >= 0]
+
+
 def make_folds(manifest: pd.DataFrame, labels: LabelSet, folds: int, seed: int) -> pd.DataFrame:
-    """``image_id, group, fold`` of every image of the pool, sorted by id; fold is 0 to ``folds - 1``.
+    """``image_id, group, fold`` of every image of ``labelled_pool``, sorted by id; fold is 0 to ``folds - 1``.
 
     Stratified by label set and year. Raises ConfigError if there are fewer groups, or fewer with the headline label or
     without it, than folds.
     """
+    images = labelled_pool(manifest, labels).sort_values("image_id")
+    _check_groups(images, folds)
+    _check_both_kinds(images, labels.headline, folds)
+    table = _assign(images, _strata(images, labels, folds), folds, seed)
+    for number in range(folds):
+        _check_headline(images[table["fold"].to_numpy() == number], labels.headline, number, folds)
+    return table
+
+
+def make_mask_folds(manifest: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
+    """The same of every image of ``masked_pool``, stratified by year. Raises ConfigError for too few groups."""
+    images = masked_pool(manifest).sort_values("image_id")
+    _check_groups(images, folds)
+    return _assign(images, images["years"], folds, seed)
+
+
+def _assign(images: pd.DataFrame, strata: pd.Series, folds: int, seed: int) -> pd.DataFrame:
+    """The folds of sorted images: whole groups, the strata spread evenly."""
     from sklearn.model_selection import StratifiedGroupKFold  # takes seconds to import, and ranks only read folds
 
-    images = pool(manifest).sort_values("image_id")
-    _check_enough(images, labels.headline, folds)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    strata = pd.factorize(_strata(images, labels, folds), sort=True)[0]
+    numbers = pd.factorize(strata, sort=True)[0]
     fold = np.full(len(images), -1, dtype=np.int32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # a rare stratum is spread as far as possible
-        splits = list(splitter.split(images, strata, images["group"]))
+        splits = list(splitter.split(images, numbers, images["group"]))
     for number, (_, validation) in enumerate(splits):
         fold[validation] = number
-        _check_headline(images.iloc[validation], labels.headline, number, folds)
     return pd.DataFrame({"image_id": images["image_id"], "group": images["group"], "fold": fold}).reset_index(drop=True)
 
 
@@ -75,12 +102,15 @@ def _check_headline(validation: pd.DataFrame, headline: str, number: int, folds:
         raise ConfigError.of("folds", folds, rule, "Use fewer folds.")
 
 
-def _check_enough(images: pd.DataFrame, headline: str, folds: int) -> None:
+def _check_groups(images: pd.DataFrame, folds: int) -> None:
     groups = images["group"].nunique()
     if groups < folds:
         raise ConfigError.of(
             "folds", folds, f"the data has only {groups} groups (lesions) to train on", "A fold needs at least one."
         )
+
+
+def _check_both_kinds(images: pd.DataFrame, headline: str, folds: int) -> None:
     for value, what in ((1, label_name(headline)), (0, "other")):
         count = images.loc[images[headline] == value, "group"].nunique()
         if count < folds:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from melanoma_dist.data.masks import UPRIGHT, encode_mask
 from melanoma_dist.storage.image_error import ImageError
 from melanoma_dist.storage.images import MAX_BYTES, PHOTOGRAPHS, open_image
 from melanoma_dist.storage.untrusted import read_bytes
@@ -32,17 +33,6 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
 _DARKEST = 16  # of 255: colours that are all below it are of 12 bits in 16, or show nothing
 _DARKEST_OF_16_BITS = 64  # the same for 14 bits in 16
 _FLATTEST = 8  # levels of 255 between the darkest and the brightest value of a picture
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transposition that turns an image upright, by EXIF orientation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,7 @@ def prepare_photo(job: PhotoJob) -> Photo:
         except Exception as error:  # decoders raise a dozen kinds of errors for corrupt bytes
             failures.append((path, describe_failure(error)))
             continue
-        mask = _prepare_mask(job.mask, orientation, (photo.width, photo.height), failures)
+        mask = _prepare_mask(job.mask, orientation, photo, failures)
         return replace(photo, failures=tuple(failures), source=path, mask=mask)
     return Photo(job.image_id, tuple(failures))
 
@@ -211,7 +201,7 @@ def _from_deep(grey: npt.NDArray[np.integer]) -> Image.Image:
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    method = _UPRIGHT.get(orientation)
+    method = UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
 
 
@@ -235,21 +225,16 @@ def _encode(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _prepare_mask(
-    path: Path | None, orientation: int, size: tuple[int, int], failures: list[tuple[Path, str]]
-) -> bytes | None:
-    """A lesion mask as PNG of 0 and 255, oriented and sized like its image; None if it is missing or unreadable."""
+def _prepare_mask(path: Path | None, orientation: int, photo: Photo, failures: list[tuple[Path, str]]) -> bytes | None:
+    """The mask of a prepared image; None if it is missing or unfit, with the reason in ``failures``."""
     if path is None:
         return None
+    source, size = (photo.source_width, photo.source_height), (photo.width, photo.height)
     try:
-        with open_image(read_bytes(path, MAX_BYTES), PHOTOGRAPHS) as image:
-            mask = _upright(image.convert("L"), orientation).resize(size, Image.Resampling.BILINEAR)
+        return encode_mask(read_bytes(path, MAX_BYTES), orientation, source, size)
     except Exception as error:  # as above
         failures.append((path, describe_failure(error)))
         return None
-    buffer = io.BytesIO()
-    Image.fromarray(np.where(np.asarray(mask) >= 128, 255, 0).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def describe_failure(error: Exception) -> str:

@@ -67,6 +67,15 @@ class Inputs:
     jobs: list[PhotoJob]
     """The images to decode, in order of image id."""
 
+    unused_masks: tuple[str, ...] = ()
+    """Ids of masks whose image is not among ``jobs``."""
+
+    @property
+    def mask_notes(self) -> list[str]:
+        """A warning about masks without an image, if there are any."""
+        few = ", ".join(self.unused_masks[:3]) + (", ..." if len(self.unused_masks) > 3 else "")
+        return [f"{len(self.unused_masks)} masks have no image: {few}."] if self.unused_masks else []
+
     @property
     def missing(self) -> pd.DataFrame:
         """The selected images without a file."""
@@ -95,7 +104,7 @@ def prepare(request: Request, out: Path) -> Dataset:
         (out / manifest.JOURNAL).unlink()
     dataset = load_dataset(out)
     if not request.synthetic:
-        summary.show_dataset(dataset, inputs.collections)
+        summary.show_dataset(dataset, inputs.collections, inputs.mask_notes)
     return dataset
 
 
@@ -130,7 +139,8 @@ def _read(request: Request) -> Inputs:
     ]
     if not request.synthetic:
         summary.show_inputs(request.raw, collections, [path for job in jobs for path in job.files])
-    return Inputs(collections, table, jobs)
+    unused = tuple(sorted(masks.keys() - {job.image_id for job in jobs}))
+    return Inputs(collections, table, jobs, unused)
 
 
 def _digest(request: Request, inputs: Inputs) -> str:
@@ -216,7 +226,7 @@ def _write_tables(request: Request, inputs: Inputs, out: Path, journal: Journal,
             "lesion_unknown": int(images["lesion_id"].isna().sum()),
         },
         "quarantined": len(quarantine),
-        "notes": [] if request.synthetic else warnings_about(inputs.collections),
+        "notes": [] if request.synthetic else [*warnings_about(inputs.collections), *inputs.mask_notes],
         "incomplete_tables": accepted_gaps(inputs.collections, images),
         "terms": {each.name: each.terms for each in inputs.collections if each.terms and each.selected},
         "request": digest,

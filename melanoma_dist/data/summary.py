@@ -25,8 +25,8 @@ def show_inputs(raw: Path, collections: Sequence[Collection], images: Sequence[P
     console.info(f"images: {count_by_folder(raw, images)}.")
 
 
-def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
-    """Print counts by year, label and split, the joins, and what was left out."""
+def show_dataset(dataset: Dataset, collections: Sequence[Collection], notes: Sequence[str] = ()) -> None:
+    """Print counts by year, label and split, the joins, and what was left out; ``notes``: further warnings."""
     images = dataset.manifest
     missing, quarantine, joins = (
         pd.read_parquet(dataset.folder / name) for name in (manifest.MISSING, manifest.QUARANTINE, manifest.JOINS)
@@ -37,9 +37,11 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
         part = images[images["image_id"].isin(ids)]
         quarantined = len(ids - prepared - without_file)
         rows.append((name, len(ids), len(ids & without_file), quarantined, len(part), part["group"].nunique()))
-    console.table("Images", ("year", "labelled", "missing", "quarantined", "prepared", "groups"), rows)
+    console.table("Images", ("year", "listed", "missing", "quarantined", "prepared", "groups"), rows)
     console.table(*counts.labels(images))
     _show_splits(images)
+    if (masks := counts.masks(dataset)).rows:
+        console.table(*masks)
     present = counts.joins_within(images, joins)
     if present["joined"].any():
         reasons = present[present["joined"]].groupby("reason").size()
@@ -51,7 +53,7 @@ def show_dataset(dataset: Dataset, collections: Sequence[Collection]) -> None:
         console.info(f"quarantined {row['source']}: {row['reason']}")
     if len(quarantine):
         console.info(f"{len(quarantine)} files cannot be read or show nothing: {dataset.folder / manifest.QUARANTINE}")
-    for text in (*warnings_about(collections), *accepted_gaps(collections, images)):
+    for text in (*warnings_about(collections), *notes, *accepted_gaps(collections, images)):
         console.info(text)
     console.info(
         f"{dataset.folder}: {len(images)} images, fingerprint {dataset.fingerprint[:12]}. "
@@ -67,7 +69,7 @@ def show_plan(plan: pd.DataFrame, collections: Sequence[Collection], path: Path)
         lesions = part["lesion_id"].dropna()
         on_disk, groups = int(part["on_disk"].sum()), part["group"].nunique()
         rows.append((name, len(part), on_disk, groups, lesions.nunique(), len(lesions)))
-    header = ("year", "labelled", "on disk", "groups", "lesions", "images with lesion id")
+    header = ("year", "listed", "on disk", "groups", "lesions", "images with lesion id")
     console.table("Images", header, rows)
     console.table(*counts.labels(plan))
     overlaps = counts.overlaps(plan)
@@ -80,7 +82,7 @@ def show_plan(plan: pd.DataFrame, collections: Sequence[Collection], path: Path)
 
 
 def _ids(collections: Sequence[Collection]) -> dict[str, set[str]]:
-    """The labelled images of each selected collection, and of all together."""
+    """The images of each selected collection, and of all together."""
     ids = {each.name: set(each.records["image_id"]) for each in collections if each.selected}
     return {**ids, "together": set().union(*ids.values())}
 

@@ -86,7 +86,7 @@ def check_gpus_here(hardware: HardwareConfig) -> None:
 
 def _may_be_finished(config: RunConfig) -> bool:
     """Whether a finished run has this name, or is of this backbone; or may come from a mirror."""
-    pattern = config.name or f"{config.model.backbone.replace('/', '_')}-*"
+    pattern = config.name or f"*{config.model.backbone.replace('/', '_')}-*"
     return config.mirror is not None or any(config.runs.glob(f"{pattern}/{SUMMARY}"))
 
 

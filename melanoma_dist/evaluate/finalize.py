@@ -53,13 +53,13 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
         backbone=config.model.backbone,
         seed=config.seed,
         repeats=config.repeats,
-        data=_data(dataset, folds),
+        data=trained_data(dataset, folds),
         threshold=config.threshold,
         labels=tuple(labels),
         headline=AUC_OF + labels.headline,
         **summarise(table, about, labels, config.threshold, rules)._asdict(),
         seed_repeats=_seed_repeats(tables, labels, config),
-        training=_training(histories),
+        training=fold_trainings(histories),
         advice=under_trained(histories, config.schedule.epochs),
         incidents=(*incidents(config, folder), *_regions(config, dataset, folds, folder)),
         seconds_of_last_command=round(seconds, 1),
@@ -90,7 +90,8 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
     return table
 
 
-def _data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
+def trained_data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
+    """Describe the data set of a run, and its images in ``folds``."""
     images = dataset.manifest[dataset.manifest["image_id"].isin(folds["image_id"])]
     return TrainedData(
         folder=dataset.folder.name,
@@ -166,7 +167,7 @@ def _all_known(values: Sequence[Sequence[float | None]]) -> list[list[float]] | 
     return known if [len(row) for row in known] == [len(row) for row in values] else None
 
 
-def _training(histories: Sequence[Sequence[EpochRecord]]) -> dict[int, FoldTraining]:
+def fold_trainings(histories: Sequence[Sequence[EpochRecord]]) -> dict[int, FoldTraining]:
     """The cost of each fold, from its epochs."""
     training = {}
     for fold, epochs in enumerate(histories):

@@ -52,8 +52,7 @@ class RunTracker:
 
     def finish(self, summary: RunSummary, report: Path) -> None:
         """Send the results of the run and the place of its report."""
-        results = _results(summary)
-        self._send(lambda tracker: tracker.log(results, None))
+        self._send(lambda tracker: tracker.log(_results(summary), None))
         self.close(report.resolve())
 
     def close(self, report: Path | None = None) -> None:

@@ -34,8 +34,9 @@ from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photograph, Photographs
 from melanoma_dist.inference.trained_run import NO_PHOTOGRAPHS, TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
-from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.region import Windows
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.device import configure_device

@@ -37,6 +37,13 @@ def colour_map(parameters: Parameters, mean: Sequence[float], std: Sequence[floa
     return _normalised(matrix, shift, mean, std)
 
 
+def with_mask(colour: Floats) -> Floats:
+    """Extend maps [n, 3, 4] by a fourth channel, the mask: [n, 4, 5]. Its values 0 to 255 become 0 to 1."""
+    extended = np.zeros((len(colour), 4, 5), dtype=np.float32)
+    extended[:, :3, :3], extended[:, :3, 4], extended[:, 3, 3] = colour[:, :, :3], colour[:, :, 3], 1 / 255
+    return extended
+
+
 def _normalised(
     matrix: npt.NDArray[np.float64], shift: npt.NDArray[np.float64], mean: Sequence[float], std: Sequence[float]
 ) -> Floats:

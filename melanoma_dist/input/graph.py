@@ -5,7 +5,10 @@ turns it, and applies one affine colour map that includes the normalisation. Eva
 image as the window. On a rank with a GPU, the `mixed` backend decodes JPEGs, its chroma upsampled as on the CPU, and
 DALI's operators do the rest on the GPU. Without a GPU, DALI decodes on the CPU and PyTorch does the rest (`pixels`).
 
-Shapes: B images, S pixels a side.
+With lesion masks, a mask is a fourth channel of its image, and takes the same way with it: window, resize, turn. Its
+values are 0 to 1, between them at the edge of the lesion.
+
+Shapes: B images, C channels (3, or 4 with masks), S pixels a side.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import torch.utils.dlpack
 from nvidia.dali import fn, math, pipeline_def, types
 
 from melanoma_dist.input.ahead import Ahead
-from melanoma_dist.input.colour import colour_map, normalisation
+from melanoma_dist.input.colour import colour_map, normalisation, with_mask
 from melanoma_dist.input.pixels import mirrored, turned
 from melanoma_dist.input.region import Windows
 from melanoma_dist.input.stream import Floats, Parameters
@@ -48,11 +51,17 @@ class GraphInput:
     size: Floats  # [B, 2] pixels to resize the window to; negative flips
     exchange: npt.NDArray[np.bool_]  # [B] exchange the axes after all else
     turn: Floats  # [B, 2, 3] from (x, y) of the output in pixels to shares of the window; replaces flips and exchange
-    colour: Floats  # [B, 3, 4]
+    colour: Floats  # [B, C, C + 1]
+    masks: list[npt.NDArray[np.uint8]] | None = None  # B PNG files, as large as their images
 
 
-def training_input(encoded: list[npt.NDArray[np.uint8]], parameters: Parameters, expected: InputFormat) -> GraphInput:
-    """Build a training batch: each image with its random parameters.
+def training_input(
+    encoded: list[npt.NDArray[np.uint8]],
+    parameters: Parameters,
+    expected: InputFormat,
+    masks: list[npt.NDArray[np.uint8]] | None = None,
+) -> GraphInput:
+    """Build a training batch: each image, and its mask where there are any, with its random parameters.
 
     A rotated image is cut from the middle of a larger square, just large enough that no corner lies outside the window:
     no border needs filling.
@@ -63,7 +72,8 @@ def training_input(encoded: list[npt.NDArray[np.uint8]], parameters: Parameters,
     size = np.where(parameters.flip, -side[:, None], side[:, None]).astype(np.float32)
     colour = colour_map(parameters, expected.mean, expected.std)
     turn = _turn(parameters, angle, expected.size * zoom, expected.size)
-    return GraphInput(encoded, parameters.anchor, parameters.extent, size, parameters.exchange, turn, colour)
+    colour = with_mask(colour) if masks else colour
+    return GraphInput(encoded, parameters.anchor, parameters.extent, size, parameters.exchange, turn, colour, masks)
 
 
 def _turn(parameters: Parameters, angle: npt.NDArray[np.float64], side: npt.NDArray[np.float64], output: int) -> Floats:
@@ -98,7 +108,7 @@ UPRIGHT = ORIENTATIONS[0]
 
 def evaluation_input(
     encoded: list[npt.NDArray[np.uint8]], expected: InputFormat, view: Orientation = UPRIGHT,
-    windows: Windows | None = None,
+    windows: Windows | None = None, masks: list[npt.NDArray[np.uint8]] | None = None,
 ) -> GraphInput:  # fmt: skip
     """Build an evaluation batch: each image whole, resized to the square, normalised, in the orientation ``view``.
 
@@ -111,7 +121,8 @@ def evaluation_input(
     exchange = np.full(count, view.exchanged)
     turn = np.zeros((count, 2, 3), dtype=np.float32)  # an evaluation rotates nothing
     colour = normalisation(expected.mean, expected.std, count)
-    return GraphInput(encoded, anchor, extent, size, exchange, turn, colour)
+    colour = with_mask(colour) if masks else colour
+    return GraphInput(encoded, anchor, extent, size, exchange, turn, colour, masks)
 
 
 class Graph:
@@ -129,8 +140,12 @@ class Graph:
         gpu: int | None = None,
         rotate: bool = False,
         largest: tuple[int, int] | None = None,
+        masks: bool = False,
     ) -> None:
-        """``gpu``: device index, or None for the CPU. ``largest``: the largest width and height of all images."""
+        """``gpu``: device index, or None for the CPU. ``largest``: the largest width and height of all images.
+
+        ``masks``: whether the inputs have masks.
+        """
         self._ahead = Ahead(feed)
         self._gpu, self._rotate = gpu, rotate
         self._exchange: deque[npt.NDArray[np.bool_]] = deque()  # of the batches that DALI works on
@@ -144,12 +159,13 @@ class Graph:
             if graph is None or batch is None:
                 raise StopIteration
             graph._exchange.append(batch.exchange)
-            fields = batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour
-            return (*fields, batch.turn) if rotate else (*fields, batch.exchange) if gpu is None else fields
+            fields: tuple[Any, ...] = (batch.encoded, batch.anchor, batch.extent, batch.size, batch.colour)
+            fields = (*fields, batch.turn) if rotate else (*fields, batch.exchange) if gpu is None else fields
+            return (*fields, batch.masks) if masks else fields
 
         build = _on_cpu if gpu is None else _on_gpu
         self._pipeline = build(
-            source, expected.size, rotate, largest or (expected.size, expected.size),
+            source, expected.size, rotate, masks, largest or (expected.size, expected.size),
             batch_size=batch_size, num_threads=threads, device_id=gpu, prefetch_queue_depth=2,
         )  # fmt: skip
         self._pipeline.build()
@@ -161,7 +177,7 @@ class Graph:
         self._pipeline.reset()
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield float32 [B, 3, S, S] in channels-last layout until the feed ends.
+        """Yield float32 [B, C, S, S] in channels-last layout until the feed ends.
 
         On a GPU the batch belongs to the current stream: kernels wait for it there, and the host waits for nothing.
         """
@@ -171,7 +187,7 @@ class Graph:
                 (images,) = self._pipeline.run(stream)
             except StopIteration:
                 return
-            # [B, S, S, 3] seen as [B, 3, S, S]: the layout that convolutions are fastest in, without a copy.
+            # [B, S, S, C] seen as [B, C, S, S]: the layout that convolutions are fastest in, without a copy.
             batch = torch.utils.dlpack.from_dlpack(images.as_tensor()).permute(0, 3, 1, 2)
             exchange = self._exchange.popleft()
             in_graph = self._gpu is None or self._rotate
@@ -179,7 +195,7 @@ class Graph:
 
 
 def _exchanged(images: torch.Tensor, which: npt.NDArray[np.bool_]) -> torch.Tensor:
-    """Exchange the axes of the images [B, 3, S, S] where ``which`` [B] is true."""
+    """Exchange the axes of the images [B, C, S, S] where ``which`` [B] is true."""
     if not which.any():
         return images
     # From memory that is not pinned, `non_blocking` copies at once, but does not wait for the kernels in the stream.
@@ -191,9 +207,9 @@ Source = Callable[[Any], Sequence[Any]]
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def _on_cpu(source: Source, side: int, rotate: bool, largest: tuple[int, int]) -> Any:
-    encoded, anchor, extent, size, colour, orientation = _inputs(source, 6)
-    images = _decoded(encoded, anchor, extent, device="cpu")
+def _on_cpu(source: Source, side: int, rotate: bool, masks: bool, largest: tuple[int, int]) -> Any:
+    encoded, anchor, extent, size, colour, orientation, *mask = _inputs(source, 7 if masks else 6)
+    images = _masked(_decoded(encoded, anchor, extent, device="cpu"), mask, anchor, extent, device="cpu")
     function = partial(_each, partial(turned, side=side) if rotate else mirrored)
     return fn.python_function(
         images, size, colour, orientation, function=function, batch_processing=True, output_layouts="HWC"
@@ -205,11 +221,12 @@ def _each(function: Callable[..., Floats], *batches: list[npt.NDArray[Any]]) -> 
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
-def _on_gpu(source: Source, side: int, rotate: bool, largest: tuple[int, int]) -> Any:
-    encoded, anchor, extent, *place = _inputs(source, 6 if rotate else 5)
+def _on_gpu(source: Source, side: int, rotate: bool, masks: bool, largest: tuple[int, int]) -> Any:
+    encoded, anchor, extent, *place = _inputs(source, 5 + rotate + masks)
+    mask = [place.pop()] if masks else []
     # One decoder for all images of a batch: their bits do not depend on their position in it.
     hints = {"preallocate_width_hint": largest[0], "preallocate_height_hint": largest[1], "hw_decoder_load": 1.0}
-    images = _decoded(encoded, anchor, extent, device="mixed", **hints)
+    images = _masked(_decoded(encoded, anchor, extent, device="mixed", **hints), mask, anchor, extent, device="mixed")
     if not rotate:
         return mirrored_by_dali(images, *place)
     size, colour, turn = place
@@ -235,6 +252,15 @@ def turned_by_dali(images: Any, size: Any, colour: Any, turn: Any, side: int) ->
 
 def _inputs(source: Source, count: int) -> Any:
     return fn.external_source(source=source, num_outputs=count, batch=True, batch_info=True, parallel=False)
+
+
+def _masked(images: Any, masks: Sequence[Any], anchor: Any, extent: Any, device: str) -> Any:
+    """Add the same windows of masks, if there are any, as a last channel."""
+    windows = [
+        fn.decoders.image_slice(mask, anchor, extent, axis_names="HW", output_type=types.GRAY, device=device)
+        for mask in masks
+    ]
+    return fn.cat(images, *windows, axis=2) if windows else images
 
 
 def _decoded(encoded: Any, anchor: Any, extent: Any, **options: Any) -> Any:

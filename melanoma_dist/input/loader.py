@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Protocol, Self
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 
 from melanoma_dist.config.run import Augmentation
-from melanoma_dist.data.labels import targets
 from melanoma_dist.errors import CorruptImages, DataError, is_of_memory
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import (
@@ -25,93 +21,10 @@ from melanoma_dist.input.graph import (
     evaluation_input,
     training_input,
 )
-from melanoma_dist.input.region import Windows, jittered, within
+from melanoma_dist.input.region import jittered, within
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.input.stream import Indices, Parameters
-from melanoma_dist.storage.images import open_image
 from melanoma_dist.world import World
-
-
-class ImageStore(Protocol):
-    """Maps rows to JPEG bytes: the shards of a data set, or photographs in memory."""
-
-    def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
-        """The encoded image of a row, uint8 [bytes]. Raises DataError for corrupt bytes."""
-
-    def image_id(self, row: int) -> str:
-        """The id of a row's image."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """The images a loader draws from."""
-
-    shards: ImageStore
-    rows: Indices  # [n] rows of the manifest
-    targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
-    largest: tuple[int, int]  # largest width and height among them
-    corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples not to train on
-    windows: Windows | None = None  # [n] parts to see; None: whole images
-
-    @classmethod
-    def of_rows(
-        cls, shards: ImageStore, manifest: pd.DataFrame, rows: Indices, labels: tuple[str, ...],
-        corrupt: Collection[str] = (), windows: Windows | None = None,
-    ) -> Self:  # fmt: skip
-        """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on.
-
-        ``windows``: of all rows of the manifest.
-        """
-        images = manifest.iloc[rows]
-        largest = int(images["width"].max()), int(images["height"].max())
-        excluded = np.flatnonzero(images["image_id"].isin(list(corrupt)))
-        chosen = None if windows is None else windows[rows]
-        return cls(shards, rows, targets(images, labels), largest, excluded, chosen)
-
-    def encoded(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
-        """Return the JPEG files of samples 0..n-1, without a copy; for a corrupt sample, the file of another."""
-        return [self.shards.jpeg(int(row)) for row in self.rows[self._substitutes[samples]]]
-
-    def windows_of(self, samples: Indices) -> Windows | None:
-        """Return the windows of the files that ``encoded`` returns; None for whole images."""
-        return None if self.windows is None else self.windows[self._substitutes[samples]]
-
-    def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
-        """Return targets [b, L] of samples. They are unknown for a corrupt one: it has no weight in the loss."""
-        known = self.targets[samples]
-        known[np.isin(samples, self.corrupt)] = np.nan
-        return known
-
-    def changed(self) -> tuple[str, ...]:
-        """Return ids of images whose bytes are not those that were prepared. Reads all images: slow."""
-        return self._ids(lambda row: self._reads(row) is not None)
-
-    def undecodable(self) -> tuple[str, ...]:
-        """Return ids of images that cannot be decoded. Decodes all images: slow."""
-        return self._ids(lambda row: _decodes(self._reads(row)))
-
-    @cached_property
-    def _substitutes(self) -> Indices:
-        """[n] The sample whose pixels stand for each: itself, or for a corrupt one the next that is not.
-
-        A photograph like the others, and not a blank, so that it does not distort batch statistics.
-        """
-        substitutes = np.arange(len(self.rows))
-        if len(self.corrupt):
-            sound = np.setdiff1d(substitutes, self.corrupt)
-            if not len(sound):
-                raise DataError("Every training image of the fold is corrupt. Copy the data set again.")
-            substitutes[self.corrupt] = sound[np.searchsorted(sound, self.corrupt) % len(sound)]
-        return substitutes
-
-    def _ids(self, intact: Callable[[int], bool]) -> tuple[str, ...]:
-        rows = np.delete(self.rows, self.corrupt)
-        return tuple(self.shards.image_id(int(row)) for row in rows if not intact(int(row)))
-
-    def _reads(self, row: int) -> npt.NDArray[np.uint8] | None:
-        try:
-            return self.shards.jpeg(row)
-        except DataError:
-            return None
 
 
 @dataclass(frozen=True)
@@ -119,9 +32,9 @@ class TrainingBatch:
     """A rank's share of one global batch."""
 
     images: torch.Tensor  # [b, 3, S, S] float32
-    targets: torch.Tensor  # [b, L] float32, NaN unknown
+    targets: torch.Tensor  # [b, L] float32, NaN unknown; or masks [b, 1, S, S], 0 to 1
     samples: Indices  # [b] which of the samples
-    known: int  # known labels in the whole global batch: what the loss is divided by
+    known: int  # known labels, or masks, in the whole global batch: what the loss is divided by
 
 
 class TrainingLoader:
@@ -157,6 +70,9 @@ class TrainingLoader:
             batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
             share = batch[self._share]
             truth = torch.from_numpy(self._samples.truth(share)).to(self._world.device, non_blocking=True)
+            if self._samples.has_masks:
+                images, masks = split_mask(images)
+                truth = masks * truth[:, :, None, None]  # NaN where the sample is corrupt
             yield TrainingBatch(images, truth, share, int((~np.isnan(self._samples.truth(batch))).sum()))
 
     def _draw(self, epoch: int) -> Indices:
@@ -171,7 +87,8 @@ class TrainingLoader:
             return None
         start = step * self._batch_size
         samples = self._order[start : start + self._batch_size][self._share]
-        return training_input(self._samples.encoded(samples), self._parameters(start, samples), self._format)
+        drawn = self._parameters(start, samples)
+        return training_input(self._samples.encoded(samples), drawn, self._format, self._samples.masks(samples))
 
     def _parameters(self, start: int, samples: Indices) -> Parameters:
         place = self._policy, self._seed, self._epoch, start, self._batch_size
@@ -196,6 +113,7 @@ class TrainingLoader:
             self._world.gpu,
             rotate=self._policy.rotation > 0,
             largest=self._samples.largest,
+            masks=self._samples.has_masks,
         )
 
 
@@ -211,7 +129,10 @@ class EvaluationLoader:
         self._view = UPRIGHT
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, stream.EvaluationBatch]]:
-        """Yield images [batch_size, 3, S, S] and their samples, as many batches on every rank."""
+        """Yield images [batch_size, C, S, S] and their samples, as many batches on every rank.
+
+        Of samples with masks, the mask is a fourth channel: see `split_mask`.
+        """
         return self.batches(UPRIGHT)
 
     def __len__(self) -> int:
@@ -222,8 +143,16 @@ class EvaluationLoader:
         """Yield the same batches in another of the eight orientations."""
         self._view = view
         if self._graph is None:
-            threads, gpu, largest = self._world.threads, self._world.gpu, self._samples.largest
-            self._graph = Graph(self._feed, self._format, self._batch_size, threads, gpu, largest=largest)
+            threads, gpu, samples = self._world.threads, self._world.gpu, self._samples
+            self._graph = Graph(
+                self._feed,
+                self._format,
+                self._batch_size,
+                threads,
+                gpu,
+                largest=samples.largest,
+                masks=samples.has_masks,
+            )
         else:
             self._graph.restart()
         yield from zip(_name_corrupt(self._graph, self._samples, _evaluation_error), self._plan, strict=True)
@@ -232,25 +161,19 @@ class EvaluationLoader:
         if step >= len(self._plan):
             return None
         samples = self._plan[step].samples
-        windows = self._samples.windows_of(samples)
-        return evaluation_input(self._samples.encoded(samples), self._format, self._view, windows)
+        encoded, masks = self._samples.encoded(samples), self._samples.masks(samples)
+        return evaluation_input(encoded, self._format, self._view, self._samples.windows_of(samples), masks)
+
+
+def split_mask(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split [b, 4, S, S] into images [b, 3, S, S], channels last, and masks [b, 1, S, S], both contiguous."""
+    return batch[:, :3].contiguous(memory_format=torch.channels_last), batch[:, 3:].contiguous()
 
 
 def label_patterns(targets: npt.NDArray[np.float32]) -> Indices:
     """Number the distinct rows of labels [n, L]. Unknown counts as a value of its own."""
     _, inverse = np.unique(np.nan_to_num(targets, nan=-1.0), axis=0, return_inverse=True)
     return inverse.reshape(-1).astype(np.int64)
-
-
-def _decodes(jpeg: npt.NDArray[np.uint8] | None) -> bool:
-    if jpeg is None:
-        return False
-    try:
-        with open_image(jpeg.tobytes()) as picture:
-            picture.load()
-    except (OSError, ValueError, SyntaxError):
-        return False
-    return True
 
 
 def _name_corrupt(

@@ -4,7 +4,7 @@ On a CPU they cost a fraction of DALI's operators. `resize` is PyTorch's antiali
 those of PIL. A mirrored image has the bytes of that resize. A turned image is resized only along sides that have more
 pixels than the output needs, to just as many, and then sampled once, without rounding to bytes before the colour map.
 
-Shapes: windows are uint8 [h, w, 3], the output is float32 [S, S, 3] of S pixels a side.
+Shapes: windows are uint8 [h, w, C] of 3 channels, or 4 with a mask; the output is float32 [S, S, C] of S pixels a side.
 """
 
 from __future__ import annotations
@@ -45,18 +45,19 @@ def turned(window: Bytes, size: Floats, colour: Floats, turn: Floats, side: int)
 
 
 def resize(window: Bytes, height: int, width: int) -> torch.Tensor:
-    """Resize to uint8 [3, height, width], bilinear and antialiased."""
+    """Resize to uint8 [C, height, width], bilinear and antialiased."""
     planes = torch.from_numpy(window).permute(2, 0, 1)[None]
     return functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)[0]
 
 
 def coloured(planes: torch.Tensor, colour: Floats) -> Floats:
-    """Map colours: float32 planes [3, H, W] to [H, W, 3]; ``colour`` is the map [3, 4]."""
-    matrix, shift = torch.from_numpy(colour[:, :3]), torch.from_numpy(colour[:, 3:])
-    mapped = torch.addmm(shift, matrix, planes.view(3, -1)).numpy()
-    pixels = np.empty((*planes.shape[1:], 3), dtype=np.float32)
-    for channel in range(3):  # by far the fastest way to change this layout
-        pixels.reshape(-1, 3)[:, channel] = mapped[channel]
+    """Map colours: float32 planes [C, H, W] to [H, W, C]; ``colour`` is the map [C, C + 1]."""
+    channels = len(colour)
+    matrix, shift = torch.from_numpy(colour[:, :channels]), torch.from_numpy(colour[:, channels:])
+    mapped = torch.addmm(shift, matrix, planes.view(channels, -1)).numpy()
+    pixels = np.empty((*planes.shape[1:], channels), dtype=np.float32)
+    for channel in range(channels):  # by far the fastest way to change this layout
+        pixels.reshape(-1, channels)[:, channel] = mapped[channel]
     return pixels
 
 

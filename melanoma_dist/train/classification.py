@@ -19,7 +19,8 @@ from melanoma_dist.artifacts.features import FeatureSpace, write_features
 from melanoma_dist.artifacts.integrity import write_weights_hash
 from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
 from melanoma_dist.errors import TrainingError
-from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch
+from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.clock import Clock

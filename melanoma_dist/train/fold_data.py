@@ -15,7 +15,8 @@ from melanoma_dist.data.node_copies import local_copy
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import DataError
 from melanoma_dist.input.graph import InputFormat
-from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
+from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
+from melanoma_dist.input.samples import MaskedSamples, Samples
 from melanoma_dist.models.backbones import published_input
 from melanoma_dist.train.region import load_regions
 from melanoma_dist.train.unit import Unit
@@ -80,14 +81,15 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     fold_of = manifest["image_id"].map(folds)  # NaN for images of a holdout
     shards, own = ShardReader(dataset), (fold_of == unit.fold).to_numpy()
     others = (fold_of.notna() & (fold_of != unit.fold)).to_numpy()
+    kind = MaskedSamples if unit.config.task == "segmentation" else Samples
     every = pd.Index(manifest["image_id"]).get_indexer(folds.index)
     regions = load_regions(unit.config, dataset)
     windows = None if regions is None else regions.windows
     return FoldData(
         manifest,
-        training=Samples.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows),
-        validation=Samples.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows),
-        run_images=Samples.of_rows(shards, manifest, every, labels, corrupt, windows),
+        training=kind.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows),
+        validation=kind.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows),
+        run_images=kind.of_rows(shards, manifest, every, labels, corrupt, windows),
     )
 
 

@@ -6,7 +6,7 @@ Shapes: b images of a batch, S pixels a side, L outputs, n images to predict.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,10 @@ from melanoma_dist.world import World
 Model = TypeVar("Model", bound=nn.Module)
 Predictions = npt.NDArray[np.float32]
 """Of all validation images, in the order of their rows: probabilities [n, L] of a classifier."""
-Outputs = Callable[[torch.Tensor], torch.Tensor]
-"""Images [b, 3, S, S] to float32 [b, X]."""
-Batch = tuple[torch.Tensor, EvaluationBatch]
-"""Images [b, 3, S, S] and their samples."""
+Outputs = Callable[[Any], torch.Tensor]
+"""Images [b, C, S, S], or whatever the batches hold for them, to [b, X]."""
+Batch = tuple[Any, EvaluationBatch]
+"""Images [b, C, S, S], or more that a task needs, and their samples."""
 Batches = Callable[[Orientation], Iterable[Batch]]
 """The same batches in any orientation, as ``EvaluationLoader.batches`` yields them."""
 

@@ -73,6 +73,9 @@ class Task(Protocol):
 
 def build_task(unit: Unit, world: World, report: Report, corrupt: Collection[str]) -> Task:
     """Build the task of a unit. The ids in ``corrupt`` are images not to train on; ``report`` takes its events."""
-    from melanoma_dist.train.classification import ClassificationTask  # it imports this module
+    from melanoma_dist.train.classification import ClassificationTask  # they import this module
+    from melanoma_dist.train.segmentation import SegmentationTask
 
+    if unit.config.task == "segmentation":
+        return SegmentationTask(unit, world, report, corrupt)
     return ClassificationTask(unit, world, report, corrupt)

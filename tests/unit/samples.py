@@ -15,7 +15,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.input.graph import InputFormat
-from melanoma_dist.input.loader import Samples
+from melanoma_dist.input.samples import Samples
 
 from .data.conftest import Raw
 

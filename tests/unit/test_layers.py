@@ -13,6 +13,7 @@ What each level may know, from the bottom up:
 - train: one unit. It reports through a callable and does not know Ray.
 - inference: what a finished run can do with an image.
 - evaluate: the results of finished runs. distributed: units on a Ray cluster. Neither knows the other.
+- tasks: what a command does for each task around the training of its folds.
 - display, run, sweep, app: the commands that combine them.
 - cli: all commands.
 """
@@ -45,7 +46,7 @@ ORDER = (
     {"train"},
     {"inference"},
     {"evaluate", "distributed"},
-    {"display"},
+    {"display", "tasks"},
     {"run"},
     {"sweep", "app"},
     {"cli"},
@@ -132,6 +133,7 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray.tune", ("sweep.search",)),
         ("nvidia", ("input.gpu_decoder", "input.graph")),
         ("timm", ("models.", "train.optimizer", "train.moving_average")),
+        ("segmentation_models_pytorch", ("models.segmenter",)),
         ("tyro", ("cli", "config.")),
         ("jinja2", ("pages.environment",)),
         ("requests", ("data.download.transfer",)),

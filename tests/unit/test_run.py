@@ -16,6 +16,7 @@ from melanoma_dist.distributed.units import WorkSource
 from melanoma_dist.distributed.workers import Workers
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.evaluate.tracking import RunTracker
+from melanoma_dist.tasks.classification import ClassificationRuns
 
 from .samples import tiny
 
@@ -71,4 +72,4 @@ def test_nothing_trains_on_nodes_that_do_not_share_the_folder(
 def test_the_message_for_a_corrupt_summary_says_what_to_do(text: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(text)
     with pytest.raises(DataError, match=r"summary\.json: .*delete summary\.json and run the run's own training"):
-        run.show_again(RunFolder(tmp_path, {}))
+        run.show_again(RunFolder(tmp_path, {}), ClassificationRuns())

@@ -21,6 +21,7 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.mirror import run_mirror
 from melanoma_dist.run import show_again
 from melanoma_dist.storage.backoff import Backoff
+from melanoma_dist.tasks.classification import ClassificationRuns
 from melanoma_dist.train import tensorboard_history
 from melanoma_dist.train.checkpoint import Checkpoints, Cursor
 
@@ -111,7 +112,9 @@ def _digest(content: bytes) -> str:
 PARSERS: dict[str, Parser] = {
     "resumed-run": Parser(_resumed_run, ("runs",), inside(RUN, "record.json", "folds.parquet"), _prepare_run),
     "finished-run": Parser(
-        lambda place: show_again(RunFolder(place / RUN, {})), ("runs",), inside(RUN, "summary.json")
+        lambda place: show_again(RunFolder(place / RUN, {}), ClassificationRuns()),
+        ("runs",),
+        inside(RUN, "summary.json"),
     ),
     "checkpoint": Parser(_checkpoint, (), (_STATE,), _prepare_checkpoint),
     "curves": Parser(_curves, ("runs",), (_EVENTS,), _prepare_curves),

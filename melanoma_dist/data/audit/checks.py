@@ -79,12 +79,18 @@ def stored_check(dataset: Dataset) -> Check:
     return Check("every image and mask has its prepared bytes", failures, f"Copy the shards again, or: {AGAIN}")
 
 
-def fold_checks(images: pd.DataFrame, folds: pd.DataFrame, count: int) -> list[Check]:
-    """The checks of ``count`` folds (`folds.make_folds`) of a manifest."""
+def fold_checks(
+    images: pd.DataFrame, folds: pd.DataFrame, count: int, members: pd.DataFrame | None = None
+) -> list[Check]:
+    """The checks of ``count`` folds (`folds.make_folds`) of a manifest; ``members``: its images to train on.
+
+    By default these are all of the training pool.
+    """
+    members = pool(images) if members is None else members
     fold_counts = folds.groupby("group")["fold"].nunique()
     several = fold_counts.index[fold_counts > 1]
     return [
-        Check("every image of the training pool lies in exactly one fold", tuple(_coverage(images, folds))),
+        Check("every image of the training pool lies in exactly one fold", tuple(_coverage(members, folds))),
         Check(f"there are {count} folds, none of them empty", tuple(_numbering(folds, count))),
         Check("the folds have the groups of the manifest", _wrong_groups(images, folds)),
         Check("no group lies in two folds", _listed(several, "groups lie in more than one fold")),
@@ -176,9 +182,9 @@ def _wrong_labels(images: pd.DataFrame) -> Iterable[str]:
             yield f"{label} of {len(wrong)} images is another value: {_some(wrong)}"
 
 
-def _coverage(images: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
+def _coverage(members: pd.DataFrame, folds: pd.DataFrame) -> Iterable[str]:
     yield from _listed(folds.loc[folds["image_id"].duplicated(), "image_id"], "images lie in more than one fold")
-    expected, actual = set(pool(images)["image_id"]), set(folds["image_id"])
+    expected, actual = set(members["image_id"]), set(folds["image_id"])
     yield from _listed(expected - actual, "images of the pool lie in no fold")
     yield from _listed(actual - expected, "images are not of the pool")
 

@@ -15,7 +15,7 @@ from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import Check, fold_checks, fold_table, manifest_checks, stored_check
 from melanoma_dist.data.audit.counts import CountTable
 from melanoma_dist.data.demo import open_dataset
-from melanoma_dist.data.folds import make_folds
+from melanoma_dist.data.folds import labelled_pool, make_folds
 from melanoma_dist.data.groups import LESION, PATIENT, groups_in_words
 from melanoma_dist.data.labels import check_label_set, supported_label_sets
 from melanoma_dist.data.manifest import Dataset, Description, read_description, read_side_table
@@ -63,6 +63,7 @@ def inspect(request: AuditConfig) -> Inspection:
         counts.patients(images),
         counts.splits(images),
         counts.labels(images),
+        counts.masks(dataset),
         counts.absent(missing, quarantine),
         counts.overlaps(images),
         counts.reasons(present),
@@ -101,4 +102,4 @@ def _folds(images: pd.DataFrame, request: AuditConfig) -> tuple[list[CountTable]
         return [], [Check(name, (str(error),), remedy="")]
     title = f"Folds of --labels {request.labels} --seed {request.seed}: positives per label"
     table = CountTable(title, ("", "images", groups_in_words(images), *labels), fold_table(images, folds, labels))
-    return [table], [Check(name), *fold_checks(images, folds, request.folds)]
+    return [table], [Check(name), *fold_checks(images, folds, request.folds, labelled_pool(images, labels))]

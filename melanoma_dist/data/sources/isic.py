@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from melanoma_dist.data.groups import TRAIN
+from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.raw_folder import Files, RawFolder, TableFile
 from melanoma_dist.data.sources.coverage import Official, count_gap, count_note, coverage_gap
 from melanoma_dist.data.sources.isic_layout import IMAGE_FILE, IMAGE_ID, MASK_FILE
@@ -43,6 +44,14 @@ def make_parts(prefix: str, splits: dict[str, tuple[str, Official]], *tables: st
         Part(split, official, *(f"{prefix}_{name}_{table}" for table in tables))
         for split, (name, official) in splits.items()
     )
+
+
+class MaskPart(NamedTuple):
+    """The images with lesion masks of one split of a year: the folders of both. Their diagnosis may be unknown."""
+
+    split: str
+    images: str
+    masks: str
 
 
 class _Content(NamedTuple):
@@ -80,8 +89,7 @@ class IsicChallenge(ABC):
     parts: tuple[Part, ...]
     metadata: dict[Column, str]
     """Our metadata columns, and the year's names for them."""
-    masks: tuple[str, ...] = ()
-    """Folders of lesion masks."""
+    masks: tuple[MaskPart, ...] = ()
     unlabelled_rows: bool = False
     """Whether a row without any positive label is right. In 2017 it means nevus."""
 
@@ -109,9 +117,11 @@ class IsicChallenge(ABC):
 
     def read(self, raw: RawFolder, selected: bool, problems: Problems) -> Collection:
         """Read the year's tables, and find its images and masks."""
-        if not self.has_labels(raw):
-            raise DataError(self._no_labels(raw))
         contents = [self._read_part(raw, part, selected, problems) for part in self.parts]
+        ids = {name for content in contents if content.records is not None for name in content.records["image_id"]}
+        contents += [self._read_masks(raw, part, ids) for part in self.masks if selected]
+        if all(content.records is None for content in contents):
+            raise DataError(self._no_labels(raw))
         files: dict[str, tuple[Path, ...]] = {}
         for content in contents:
             files |= {image_id: (*files.get(image_id, ()), *paths) for image_id, paths in content.files.items()}
@@ -125,12 +135,33 @@ class IsicChallenge(ABC):
             self.name,
             records,
             files,
-            masks={image_id: paths[0] for image_id, paths in raw.files(MASK_FILE, self.masks).items()},
+            masks={image_id: paths[0] for image_id, paths in self._mask_files(raw, *self.masks).items()},
             elsewhere={image_id: paths for image_id, paths in raw.files(IMAGE_FILE).items() if image_id in labelled},
             notes=(*(note for content in contents for note in content.notes), *self._unused(raw)),
             remarks=(*(remark for content in contents for remark in content.remarks), *remarks),
             gaps=tuple(gap for content in contents for gap in content.gaps),
             selected=selected,
+        )
+
+    def _mask_files(self, raw: RawFolder, *parts: MaskPart) -> Files:
+        return raw.files(MASK_FILE, [part.masks for part in parts])
+
+    def _read_masks(self, raw: RawFolder, part: MaskPart, labelled: Set[str]) -> _Content:
+        """The images of a part that have a mask and are not ``labelled``."""
+        files, masks = raw.files(IMAGE_FILE, (part.images,)), self._mask_files(raw, part)
+        if not files or not masks:
+            return _Content(None, {}, [], [], [])
+        ids = sorted((files.keys() & masks.keys()) - labelled)
+        without = files.keys() - masks.keys() - labelled
+        records = pd.DataFrame({"image_id": ids, "entry": ids, "split": part.split})
+        records = records.reindex(columns=["entry", *RECORD_COLUMNS])
+        remark = f"{part.split}: {len(ids)} images with a mask and without labels, from {part.images}."
+        return _Content(
+            records.astype(dict.fromkeys(LABEL_COLUMNS, "float64")) if ids else None,
+            {image_id: files[image_id] for image_id in ids},
+            [f"{len(without)} images in {part.images} have neither labels nor a mask in {part.masks}"] * bool(without),
+            [remark] if ids else [],
+            [],
         )
 
     def labels_table(self, raw: RawFolder, part: Part) -> TableFile | None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.sources.coverage import Official
-from melanoma_dist.data.sources.isic import IsicChallenge, make_parts
+from melanoma_dist.data.sources.isic import IsicChallenge, MaskPart, make_parts
 from melanoma_dist.data.sources.source import Collection, Source
 
 
@@ -42,6 +42,9 @@ SOURCE: Source = _Isic2017(
     label_columns=("melanoma", "seborrheic_keratosis"),
     parts=make_parts("ISIC-2017", _SPLITS, "Data", "Part3_GroundTruth", "Data_metadata"),
     metadata={"age": "age_approximate", "sex": "sex"},
-    masks=tuple(f"ISIC-2017_{name}_Part1_GroundTruth" for name, _ in _SPLITS.values()),
+    masks=tuple(
+        MaskPart(split, f"ISIC-2017_{name}_Data", f"ISIC-2017_{name}_Part1_GroundTruth")
+        for split, (name, _) in _SPLITS.items()
+    ),
     unlabelled_rows=True,
 )

@@ -1,4 +1,4 @@
-"""ISIC 2018, Task 3 (HAM10000): seven diagnoses; and the masks of Task 1.
+"""ISIC 2018, Task 3 (HAM10000): seven diagnoses; and the images and masks of Task 1.
 
 Its training set is also read from Kaggle's ``HAM10000_metadata.csv`` and from isic-cli's ``metadata.csv``.
 """
@@ -16,7 +16,7 @@ from melanoma_dist.data.labels import LABEL_COLUMNS
 from melanoma_dist.data.raw_folder import RawFolder, TableFile
 from melanoma_dist.data.rows import read_header
 from melanoma_dist.data.sources.coverage import Official
-from melanoma_dist.data.sources.isic import IsicChallenge, Metadata, Part, base_id, make_parts
+from melanoma_dist.data.sources.isic import IsicChallenge, MaskPart, Metadata, Part, base_id, make_parts
 from melanoma_dist.data.sources.source import Source
 from melanoma_dist.data.tables import Column, IdColumn, Problems, read_table
 
@@ -117,6 +117,9 @@ SOURCE: Source = _Isic2018(
     label_columns=("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"),
     parts=make_parts("ISIC2018_Task3", _SPLITS, "Input", "GroundTruth", "LesionGroupings"),
     metadata={"lesion_id": "lesion_id"},
-    # The images of Tasks 1 and 2 have no diagnosis: only their masks are used, for images that another year labels.
-    masks=tuple(f"ISIC2018_Task1_{name}_GroundTruth" for name, _ in _SPLITS.values()),
+    # The images of Tasks 1 and 2 have no diagnosis, unless another year knows it.
+    masks=tuple(
+        MaskPart(split, f"ISIC2018_Task1-2_{name}_Input", f"ISIC2018_Task1_{name}_GroundTruth")
+        for split, (name, _) in _SPLITS.items()
+    ),
 )

@@ -11,6 +11,7 @@ import tyro
 from melanoma_dist.cli import _PARSER, main
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
+from melanoma_dist.config.rules import suppressed
 from melanoma_dist.config.run import DataConfig, RunConfig, differences, dotted
 from melanoma_dist.errors import ConfigError
 
@@ -174,7 +175,9 @@ def test_field_names_are_unique_over_the_sections() -> None:
 
 
 def test_the_flags_are_these_and_no_others() -> None:
-    assert sorted(key.rpartition(".")[2] for key in dotted(RunConfig())) == FLAGS
+    names = {key.rpartition(".")[2] for key in dotted(RunConfig())}
+    assert suppressed(RunConfig) == {"task"}
+    assert sorted(names - suppressed(RunConfig)) == FLAGS
 
 
 def test_the_help_lists_every_flag_without_its_section() -> None:

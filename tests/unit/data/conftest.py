@@ -23,6 +23,15 @@ def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (48, 36), **o
     return path
 
 
+def write_mask(path: Path, size: tuple[int, int] = (48, 36)) -> Path:
+    """A lesion in the middle, 0 and 255."""
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    mask[size[1] // 4 : -size[1] // 4, size[0] // 4 : -size[0] // 4] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+    return path
+
+
 def write_table(path: Path, *rows: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows) + "\n")
@@ -105,7 +114,7 @@ def small(raw: Raw, out: Path) -> Dataset:
     for number in (3, 1, 2):
         raw.image_2017(number, "MEL" if number == 1 else "NV")
     raw.image_2017(4, "BKL", "Test_v2")
-    write_image(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
+    write_mask(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth/ISIC_0000002_segmentation.png")
     return prepare(Request(raw.folder, ("2017",), size=24), out)
 
 

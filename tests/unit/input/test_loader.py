@@ -12,7 +12,8 @@ from melanoma_dist.data.manifest import Dataset, load_dataset
 from melanoma_dist.errors import CorruptImages, DataError
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import ORIENTATIONS
-from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingBatch, TrainingLoader, label_patterns
+from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, TrainingLoader, label_patterns
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.world import World
 
 from ..samples import FRAME, all_samples

@@ -16,8 +16,9 @@ from PIL import Image
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.input import stream
 from melanoma_dist.input.graph import evaluation_input, training_input
-from melanoma_dist.input.loader import EvaluationLoader, Samples, TrainingLoader
+from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader
 from melanoma_dist.input.region import Windows, jittered, windows_around, within
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.input.stream import POLICIES, box_jitter, parameters
 from melanoma_dist.world import World
 

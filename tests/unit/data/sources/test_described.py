@@ -19,7 +19,7 @@ from melanoma_dist.data.sources.description import parse_description
 from melanoma_dist.data.sources.registry import read_collections
 from melanoma_dist.errors import DataError
 
-from ..conftest import Raw, write_image, write_table
+from ..conftest import Raw, write_image, write_mask, write_table
 from .clinic import CLINIC, COLUMNS, ROWS, clinic, prepared
 
 
@@ -105,7 +105,7 @@ def test_ids_of_the_archive_are_merged_with_the_challenges(tmp_path: Path, raw: 
 
 
 def test_masks_lie_beside_their_images(tmp_path: Path, out: Path) -> None:
-    write_image(tmp_path / "photos/masks/ü-3_mask.png", 1)
+    write_mask(tmp_path / "photos/masks/ü-3_mask.png")
     source = clinic(tmp_path, masks={"folder": "masks", "suffix": "_mask"})
     images = prepared(tmp_path, out, source).manifest
     assert images.loc[images["mask_length"] > 0, "image_id"].to_list() == ["ü-3"]

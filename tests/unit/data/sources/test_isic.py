@@ -53,9 +53,9 @@ def test_ak_and_scc_are_unknown_where_2018_has_akiec(raw: Raw) -> None:
     assert set(unknown) == {"AK", "SCC"}
     assert all(np.isnan(value) for value in unknown.values())
     assert labels(year.records, ids[1]) == {"DF": 1.0}
-    assert list(year.records["lesion_id"].fillna("-")) == ["HAM_0000007", "-"]
+    assert list(year.records["lesion_id"].fillna("-")) == ["HAM_0000007", "-", "-"]
     assert list(year.masks) == ["ISIC_0000099"]
-    assert set(year.files) == set(ids)
+    assert set(year.files) == {*ids, "ISIC_0000099"}
 
 
 def test_2019_has_all_eight_and_unk_is_zero_in_each(raw: Raw) -> None:
@@ -255,7 +255,7 @@ def test_an_unknown_label_column_is_remarked_and_a_repeated_one_refused(raw: Raw
 def test_the_real_years_agree_and_count_as_published(isic: Path) -> None:
     years = read_collections(isic, ("2017", "2018", "2019"))
     table = merge_collections(years)
-    assert [len(year.records) for year in years] == [2150, 7522, 25331]
+    assert [len(year.records) for year in years] == [2150, 7522 + 1100, 25331]  # 1100 have a mask alone
     assert len(table) == 25331  # 2019 holds all of the others
     positives = table[list(LABEL_COLUMNS)].sum().astype(int).to_dict()
     expected = {"MEL": 4522, "NV": 12875, "BCC": 3323, "AK": 867, "BKL": 2624, "DF": 239, "VASC": 253, "SCC": 628}

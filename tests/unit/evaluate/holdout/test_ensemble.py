@@ -22,7 +22,8 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.photographs import Photographs
 from melanoma_dist.input.graph import InputFormat
-from melanoma_dist.input.loader import EvaluationLoader, Samples
+from melanoma_dist.input.loader import EvaluationLoader
+from melanoma_dist.input.samples import Samples
 from melanoma_dist.train.fold_data import input_format_of
 from melanoma_dist.world import World
 

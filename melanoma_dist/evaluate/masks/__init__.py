@@ -1,0 +1,1 @@
+"""The results of segmentation runs: masks of images that a fold has not seen."""

@@ -1,0 +1,89 @@
+"""Finalize a segmentation run: merge its folds' scores into one table, and write their means with intervals."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from melanoma_dist.artifacts.epochs import read_epochs
+from melanoma_dist.artifacts.integrity import hashes_of
+from melanoma_dist.artifacts.mask_summary import MaskSummary, write_mask_summary
+from melanoma_dist.artifacts.predictions import read_predictions, write_csv, write_predictions
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.run_record import current_environment, now
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.evaluate.finalize import fold_trainings, trained_data
+from melanoma_dist.evaluate.incidents import incidents
+from melanoma_dist.evaluate.summary import number, out_of_fold, with_interval
+from melanoma_dist.metrics.intervals import Interval
+from melanoma_dist.metrics.segmentation import FAILURES, METRICS, MaskScores, mean_scores
+
+_SHOWN = {
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "thresholded_jaccard": "thresholded Jaccard (0.65)",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "boundary_distance": "boundary distance (share of the diagonal)",
+    FAILURES: "share of images below 0.65",
+}
+
+
+def finalize_masks(
+    config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float
+) -> MaskSummary:
+    """Compute the scores of a run from those of its finished folds, and write them, the summary last.
+
+    ``seconds`` is what the command took. Raises DataError unless each image was scored once, by the right fold.
+    """
+    parts = [read_predictions(folder.path / f"fold-{fold}" / folder.predictions.name)
+             for fold in range(config.data.folds)]  # fmt: skip
+    table = out_of_fold(parts, folds)
+    write_predictions(table, folder.predictions)
+    write_csv(table, folder.predictions.with_suffix(".csv"))
+    scores = [MaskScores(*row) for row in table[list(METRICS)].itertuples(index=False)]
+    summary = MaskSummary(
+        synthetic=dataset.synthetic,
+        encoder=config.model.backbone,
+        image_size=config.input.image_size or 0,
+        seed=config.seed,
+        threshold=config.threshold,
+        data=trained_data(dataset, folds),
+        out_of_fold=mean_scores(scores, table["group"].to_numpy()),
+        folds=_by_fold(table),
+        training=fold_trainings([read_epochs(folder.path / f"fold-{fold}") for fold in range(config.data.folds)]),
+        incidents=tuple(incidents(config, folder)),
+        seconds_of_last_command=round(seconds, 1),
+        identity=folder.identity,
+        environment=current_environment(),
+        finished=now(),
+        files=hashes_of(folder.predictions),
+    )
+    write_mask_summary(folder.path, summary)
+    return summary
+
+
+def _by_fold(table: pd.DataFrame) -> dict[int, dict[str, float]]:
+    means = table.assign(**{FAILURES: table["jaccard"].gt(table["thresholded_jaccard"]).astype(float)})
+    means = means.groupby("fold")[[*METRICS, FAILURES]].mean()
+    return {int(str(fold)): {str(name): float(value) for name, value in row.items()} for fold, row in means.iterrows()}
+
+
+def score_rows(summary: MaskSummary) -> list[list[str]]:
+    """The table of the terminal: a row per score, with its interval and its range over the folds."""
+    rows = []
+    for name, title in _SHOWN.items():
+        score, folds = summary.out_of_fold[name], [each[name] for each in summary.folds.values()]
+        text = with_interval(score, 3) if isinstance(score, Interval) else score.reason
+        rows.append([title, text, f"{number(min(folds), 3)} to {number(max(folds), 3)}"])
+    return rows
+
+
+def conclusion(summary: MaskSummary) -> str:
+    """What the run found, in one sentence."""
+    score, on = summary.out_of_fold["jaccard"], " synthetic" if summary.synthetic else ""
+    text = with_interval(score, 3) if isinstance(score, Interval) else f"undefined: {score.reason}"
+    return (
+        f"Mean Jaccard {text} over {summary.data.images}{on} images in {len(summary.folds)} folds, each segmented by "
+        "the model that did not train on it."
+    )
