@@ -1,13 +1,15 @@
 """What only a GPU can show: that it computes the same as the CPU and every time, and how fast everything is there.
 
-    python benchmarks/gpu.py --out gpu-results                 # demo data, about 12 minutes on one GPU
+    python benchmarks/gpu.py --sections prove --minutes 9.5 --out gpu-results
+    python benchmarks/gpu.py --out gpu-results                 # all sections, `prove` first, within 12 minutes
     python benchmarks/gpu.py --sections pixels resume --data DATA
     python benchmarks/gpu.py --device cpu --batch-size 4       # a smoke test of this script; its figures mean nothing
 
 Sections, the most important first:
 
-    prove       claims about the training step, each with PASS or FAIL: replayed from a CUDA graph, with the bits of
-                computed steps, faster than a plain timm loop, few launches, compiled by block
+    prove       claims, each with PASS or FAIL. Of each backbone: steps replayed from a CUDA graph have the bits of
+                computed ones, need few launches, and are 1.2 times as fast as a plain timm loop, also with images from
+                DALI. Then: a recording that fails, the decoder, resuming, pixels, compiling
     decoder     which decoder reads JPEGs (nvJPEG's version, a probe, DALI's log, the engine's load), what that costs
                 the CPU, and whether the launching thread waits
     pixels      `mixed` decoding against the CPU's pixels, and against itself
@@ -23,26 +25,24 @@ Sections, the most important first:
     compile     torch.compile
     share       several folds on one GPU at a time, with and without MPS
 
-Each section is tried on its own: one that fails is a row with its error, and so is one that could not begin within
-``--minutes``. Speeds are medians of the equal slices of a measurement. Ours run with deterministic kernels, as a run
-does; the plain loop takes the fastest ones.
+Each section, and each part of ``prove``, runs in a process of its own and has a limit of time. One that fails or takes
+too long is a row with the reason, and ends nothing else. Every row is written at once: a run that is cut short and
+started again with the same ``--out`` measures what is missing. Speeds are medians of the equal slices of a measurement.
+Ours run with deterministic kernels, as a run does; the plain loop takes the fastest ones.
 
 Without a GPU it says so and ends with 0. Without DALI, what needs it is skipped and named. Only ``command`` needs Ray.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from functools import partial
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in a run: matrix products that can be repeated
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/chaos
@@ -50,20 +50,58 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/chaos
 import torch
 import tyro
 from conditions import commit, machine, run_benchmark
+from on_gpu.child import Child
 from on_gpu.dali import DALI
-from on_gpu.settings import Row, Section, Settings, skipped
+from on_gpu.report import Report
+from on_gpu.settings import Name, Row, Settings, skipped
 
 from melanoma_dist import console
 
-_HEADER = ("section", "figure", "value", "remark")
-_WHERE = {
-    "prove": "prove:prove", "decoder": "decoder:decoder", "pixels": "pixels:pixels", "command": "command:command",
-    "resume": "resume:resume",
-    "checkpoint": "saving:checkpoint", "memory": "memory:memory", "train": "training:training",
-    "input": "pixels:input_speed", "nccl": "nccl:nccl", "modes": "training:modes", "compile": "training:compiled",
-    "share": "share:share",
-}  # fmt: skip
-_NEED_DALI = ("decoder", "pixels", "command", "resume", "memory", "input")
+_LEAST_S = 5.0  # to begin a part
+_SLOWER = 10  # a CPU, than the limits of time allow
+
+
+class Part(NamedTuple):
+    """A section, or a part of one."""
+
+    name: str
+    place: str
+    """Module and function in ``on_gpu``."""
+    limit_s: float
+    needs_dali: bool = False
+    arguments: tuple[object, ...] = ()
+    """Of the function, before the settings."""
+
+
+_SECTIONS: dict[Name, Part] = {
+    part.name: part  # type: ignore[misc]
+    for part in (
+        Part("decoder", "decoder:decoder", 200, True),
+        Part("pixels", "pixels:pixels", 150, True),
+        Part("command", "command:command", 600, True),
+        Part("resume", "resume:resume", 400, True),
+        Part("checkpoint", "saving:checkpoint", 300),
+        Part("memory", "memory:memory", 300, True),
+        Part("input", "pixels:input_speed", 200, True),
+        Part("nccl", "nccl:nccl", 200),
+        Part("modes", "training:modes", 300),
+        Part("compile", "training:compiled", 400),
+        Part("share", "share:share", 900),
+    )
+}
+
+
+def _claims(settings: Settings) -> Iterator[Part]:
+    """The parts of ``prove``."""
+    first, *others = settings.backbones if settings.gpu is not None else ("test_resnet",)
+    yield Part(f"prove {first}", "prove:backbone", 100, arguments=(first,))
+    yield Part("prove a failed recording", "prove:failed_recording", 50)
+    yield Part("prove decoder", "decoder:decoder", 100, True)
+    yield Part("prove resume", "resume:replayed", 100, True)
+    for backbone in others:
+        yield Part(f"prove {backbone}", "prove:backbone", 100, arguments=(backbone,))
+    yield Part("prove pixels", "pixels:pixels", 60, True)
+    yield Part("prove compile", "prove:compiled", 200)
 
 
 def main() -> None:
@@ -72,64 +110,44 @@ def main() -> None:
     if settings.device == "cuda" and not torch.cuda.is_available():
         console.info("No GPU here: nothing to measure. (--device cpu tries this script without one.)")
         return
+    deadline = time.monotonic() + 60 * settings.minutes
     title = _conditions(settings)
     console.info(title)
-    rows: list[Row] = []
-    start = time.monotonic()
-    for name, section in _sections(settings):
-        for row in _attempt(name, section, start + 60 * settings.minutes):
-            rows.append(row)
-            console.info(f"{time.monotonic() - start:4.0f} s | " + " | ".join(row.cells))
-            _write(settings.out, title, rows)  # at once: a process that is killed leaves its rows
-    console.table(title, _HEADER, [row.cells for row in rows])
+    report = Report(title, settings.out)
+    parts = [part for part in _parts(settings) if not report.has(part.name)]
+    with ExitStack() as stack:
+        for part, rows in _measured(parts, settings, deadline, stack):
+            report.add(part.name, rows)
+    report.print()
 
 
-def _sections(settings: Settings) -> Iterator[tuple[str, Section]]:
-    """The chosen sections by name."""
+def _parts(settings: Settings) -> Iterator[Part]:
+    """What the chosen sections consist of."""
     for name in settings.sections:
-        if name in _NEED_DALI and not DALI:
-            yield name, partial(skipped, "DALI cannot be imported here")
+        if name == "prove":
+            yield from _claims(settings)
         elif name == "train":
             for backbone in settings.backbones:
-                yield f"train {backbone}", partial(_section(name), backbone, settings)
+                yield Part(f"train {backbone}", "training:training", 200, arguments=(backbone,))
         else:
-            yield name, partial(_section(name), settings)
+            yield _SECTIONS[name]
 
 
-def _section(name: str) -> Callable[..., Iterator[Row]]:
-    """A section's function, imported when its turn comes: what it needs may be missing."""
-
-    def section(*arguments: object) -> Iterator[Row]:
-        module, _, function = _WHERE[name].partition(":")
-        yield from cast(Callable[..., Iterator[Row]], getattr(import_module(f"on_gpu.{module}"), function))(*arguments)
-
-    return section
-
-
-def _attempt(name: str, section: Section, deadline: float) -> Iterator[Row]:
-    """A section's rows as they come; its failure is the last of them."""
-    if time.monotonic() > deadline:
-        yield Row("skipped", "-", "time is up; more of it: --minutes", name)
-        return
-    try:
-        for row in section():
-            yield replace(row, section=name)
-    except Exception as error:  # a benchmark that meets a surprise continues with the next
-        text = " ".join(str(error).split()) or "no message"
-        yield Row("FAILED", type(error).__name__, text[:300], name)
-    finally:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _write(out: Path | None, title: str, rows: list[Row]) -> None:
-    if out is None:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gpu.json").write_text(json.dumps({"title": title, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    lines = [_HEADER, ("---",) * len(_HEADER), *(row.cells for row in rows)]
-    table = "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
-    (out / "gpu.md").write_text(f"{title}\n\n{table}\n")
+def _measured(
+    parts: list[Part], settings: Settings, deadline: float, stack: ExitStack
+) -> Iterator[tuple[Part, Iterator[Row]]]:
+    """The rows of all parts, each from a process of its own. The next process starts while a part still measures."""
+    following = stack.enter_context(Child())
+    for part in parts:
+        left = deadline - time.monotonic()
+        if part.needs_dali and not DALI:
+            yield part, skipped("DALI cannot be imported here")
+        elif left < _LEAST_S:
+            yield part, skipped("time is up; more of it: --minutes")
+        else:
+            child, following = following, stack.enter_context(Child())
+            limit = part.limit_s * (1 if settings.gpu is not None else _SLOWER)
+            yield part, child.run(part.place, (*part.arguments, settings), min(limit, left))
 
 
 def _conditions(settings: Settings) -> str:

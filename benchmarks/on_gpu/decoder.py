@@ -24,7 +24,7 @@ from nvidia.dali import fn
 from melanoma_dist import nvjpeg
 from melanoma_dist.input.gpu_decoder import gpu_decoder
 from on_gpu.learning import MAIN_BACKBONE, endless, loader, samples
-from on_gpu.settings import Row, Settings, skipped
+from on_gpu.settings import Row, Settings, claim, skipped
 
 _BENCHMARKS = Path(__file__).resolve().parents[1]
 _LOG = re.compile(r"num_hw_engines=\d+|image on HW is (?:NOT )?supported|older than minimum|ROI decode with fancy[^.]*")
@@ -35,11 +35,13 @@ _SLEEP_CYCLES = 2_000_000_000  # of the GPU's clock: about a second
 
 def decoder(settings: Settings) -> Iterator[Row]:
     """The nvJPEG that is loaded, the decoder of a probe, DALI's own log, the load of the engine, CPU time, waits."""
-    yield Row("nvJPEG that DALI gets", ".".join(map(str, nvjpeg.version() or ())) or "none", "expected: 13.2 or newer")
+    version = nvjpeg.version() or ()
+    yield claim(version >= (13, 2), "nvJPEG that DALI gets", ".".join(map(str, version)) or "none", "13.2 or newer")
     if settings.gpu is None:
         yield from skipped("the rest needs a GPU")
         return
-    yield Row("decoder of a probe", gpu_decoder(settings.gpu).name, gpu_decoder(settings.gpu).reason)
+    probed = gpu_decoder(settings.gpu)
+    yield claim(probed.name not in ("unknown", "the CPU"), "decoder of a probe", probed.name, probed.reason)
     yield Row("DALI's own log of one batch", _log(settings))
     for how, without in {"as the program asks": False, "without the JPEG engine": True}.items():
         with no_jpeg_engine() if without else nullcontext():
@@ -72,8 +74,11 @@ def _wait(batches: Iterator[Any]) -> Row:
     next(batches)
     returned = time.monotonic() - start
     torch.cuda.synchronize()
-    value = f"{1000 * returned:.0f} ms of {1000 * (time.monotonic() - start):.0f} ms"
-    return Row("the next batch, the GPU being busy", value, "waits for the GPU if both are equal")
+    busy = time.monotonic() - start
+    value = f"{1000 * returned:.0f} ms of {1000 * busy:.0f} ms"
+    return claim(
+        returned < busy / 2, "the next batch, the GPU being busy", value, "waits for the GPU if both are equal"
+    )
 
 
 def _log(settings: Settings) -> str:

@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from melanoma_dist.artifacts.epochs import read_epochs
 from melanoma_dist.train.events import Event, Paused
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.unit import Unit
 from on_gpu.learning import as_in_a_run
-from on_gpu.settings import Row, Settings
+from on_gpu.settings import Row, Settings, claim
 from on_gpu.units import unit_in
 from tests.chaos.outcome import of_unit
 
@@ -30,6 +31,30 @@ def resume(settings: Settings) -> Iterator[Row]:
             yield from _compared(backbone, size, compiled, Path(folder), settings)
         if loose := sorted({match[1] for each in heard if (match := _LOOSE.match(str(each.message)))}):
             yield Row(f"{backbone}, kernels without a repeatable form", str(len(loose)), ", ".join(loose))
+
+
+def replayed(settings: Settings) -> Iterator[Row]:
+    """A unit whose steps are replayed, the same left twice, and one that launches each kernel: all the same bytes?"""
+    backbone, size = ("resnet10t", 160) if settings.gpu is not None else ("test_resnet", 64)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, left, computed = (
+            unit_in(
+                Path(folder, name), settings, model__backbone=backbone, input__image_size=size, data__folds=3,
+                schedule__epochs=2, optimizer__freeze_epochs=1, optimizer__ema_decay=0.9, hardware__cuda_graph=choice,
+            )
+            for name, choice in (("whole", "auto"), ("left", "auto"), ("computed", "off"))
+        )  # fmt: skip
+        for unit in (whole, computed):
+            _train(unit, settings)
+        where = [_train(left, settings, steps) for steps in _STEPS_BETWEEN]
+        _train(left, settings)
+        graphs = {epoch.cuda_graph for epoch in read_epochs(whole.folder)}
+        if settings.gpu is not None:
+            yield claim(graphs == {True}, f"{backbone}, epochs replayed", "all" if graphs == {True} else "NOT all")
+        for other, how in ((left, f"left at {' and '.join(where)}"), (computed, "kernels one by one")):
+            files = [one.model.read_bytes() + one.predictions.read_bytes() for one in (whole, other)]
+            text = "the same bytes" if files[0] == files[1] else "other bytes"
+            yield claim(files[0] == files[1], f"{backbone}, weights and predictions, {how}", text)
 
 
 def _compared(backbone: str, size: int, compiled: bool, place: Path, settings: Settings) -> Iterator[Row]:

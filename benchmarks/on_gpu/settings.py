@@ -18,6 +18,7 @@ Name = Literal[
     "compile", "share",
 ]  # fmt: skip
 NAMES: tuple[Name, ...] = get_args(Name)
+PASS, FAIL = "PASS", "FAIL"
 _SMOKE_SIZE = 96  # pixels; the real sizes would take a CPU minutes
 
 
@@ -30,7 +31,7 @@ class Settings:
     data: Path | None = None
     """Prepared data set; the demo data, made on first use, where not given."""
     out: Path | None = None
-    """Folder for gpu.md, gpu.json and the output of the command."""
+    """Folder for gpu.md, gpu.json and the output of the command. What its gpu.json has is not measured again."""
     device: Literal["cuda", "cpu"] = "cuda"
     """cuda, or cpu for a smoke test of this script."""
     batch_size: int = 64
@@ -38,7 +39,7 @@ class Settings:
     seconds: float = 20.0
     """Length of each measurement, above 0 and at most 600."""
     minutes: float = 12.0
-    """No section begins later than this, above 0 and at most 600."""
+    """All ends after this; what was not measured by then is named. Above 0 and at most 600."""
     backbones: tuple[str, ...] = field(default=tuple(LITERATURE))
     """Backbones whose speed of training is measured."""
     threads: int | None = None
@@ -83,6 +84,11 @@ class Row:
 
 
 Section = Callable[[], Iterator[Row]]
+
+
+def claim(holds: bool, figure: str, value: str, remark: str = "") -> Row:
+    """A row that says whether a claim holds."""
+    return Row(figure, f"{PASS if holds else FAIL}: {value}", remark)
 
 
 def skipped(why: str) -> Iterator[Row]:
