@@ -21,6 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 import melanoma_dist
 from melanoma_dist import console, signals
+from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.export import ExportConfig, check_format, check_new_folder
 from melanoma_dist.config.places import check_inputs, check_runs, check_writable
@@ -48,6 +49,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} --config run.yaml [--lr 3e-4 ...]         train with a saved configuration; flags override it
     {0} sweep --space FILE --trials 24            search configurations, with early stopping
     {0} segment --encoder resnet34 --gpus 8       train a U-Net that segments lesions
+    {0} segment apply RUN --out DIR               segment all images of its data set, for --region lesion
     {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
     {0} predict RUN IMAGE [IMAGE ...]             predict images, folders of them, or tables of paths
@@ -131,6 +133,16 @@ def _train(arguments: list[str], kind: type[RunConfig] = RunConfig, command: str
     train(config)
 
 
+def _segment(arguments: list[str]) -> None:
+    if arguments[:1] != ["apply"]:
+        return _train(arguments, SegmentConfig, "segment")
+    settings = _parse(ApplyConfig, arguments[1:], "segment apply", markers=_POSITIONAL)
+    check_together(lambda: check_runs([settings.run]), lambda: check_writable("out", settings.out))
+    with console.phase(_LOADING):
+        from melanoma_dist.app.apply import apply
+    apply(settings)
+
+
 def _sweep(arguments: list[str]) -> None:
     settings = _parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
     from melanoma_dist.config.places import check_data, check_writable
@@ -210,7 +222,7 @@ def _weights(arguments: list[str]) -> None:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "segment": partial(_train, kind=SegmentConfig, command="segment"),
+    "segment": _segment,
     "sweep": _sweep,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -297,6 +309,8 @@ def _remains(arguments: list[str]) -> str:
         return "No metrics were saved. If images were already scored, RUN/evaluations records it."
     if arguments[:1] == ["predict"] and signals.has_started():
         return f"What was predicted is kept beside --out. The same command resumes:\n{console.command()}"
+    if arguments[:2] == ["segment", "apply"]:
+        return f"Masks that were written are kept in --out. The same command resumes:\n{console.command()}"
     if arguments[:1] == ["weights"]:
         return "Folders that are complete stay. Run the same command again."
     if arguments[:1] in (["compare"], ["predict"], ["serve"], ["export"]):

@@ -1,0 +1,40 @@
+"""The configuration of `segment apply`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from melanoma_dist.config.rules import at_least, check, check_url, expand_home, optional_between
+
+
+@dataclass(frozen=True)
+class ApplyConfig:
+    """Segment every image of a data set with a finished segmentation run, for `--region lesion` of a classifier.
+
+    No image is segmented by a model that was trained on it, or on another image of its group. Re-running the command
+    segments only what is missing.
+    """
+
+    run: Path
+    """Folder of a finished segmentation run."""
+    out: Path
+    """Folder for masks and table, such as lesions. A classifier reads it with --lesions."""
+    data: str | None = None
+    """The data set that the run was trained on (folder or URL). Default: where it was then."""
+    batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
+    """Images per batch, 1 to 65536. Default: as in the run's validation."""
+    gpus: int | None = None
+    """GPUs to use: 0 (the CPU) or 1. Default: 1 if this machine has one."""
+    decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
+    """Threads that decode images, and on the CPU also compute. Default: the number of CPU cores."""
+
+    def __post_init__(self) -> None:
+        expand_home(self, "run", "out", "data")
+        check_url("data", self.data)
+        optional_between(self, "batch_size", 1, 65536)
+        check(self, "gpus", self.gpus in (None, 0, 1), "must be 0 or 1: one GPU holds all models of a run")
+        at_least(self, 1, "decode_threads")
