@@ -21,8 +21,8 @@ class ApplyConfig:
 
     run: Path
     """Folder of a finished segmentation run."""
-    out: Path
-    """Folder for masks and table, such as lesions. A classifier reads it with --lesions."""
+    out: Path = Path("lesions")
+    """Folder for masks and table. A classifier reads it with --lesions."""
     data: str | None = None
     """The data set that the run was trained on (folder or URL). Default: where it was then."""
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
