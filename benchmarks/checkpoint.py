@@ -24,7 +24,8 @@ from conditions import commit, machine, run_benchmark
 
 from melanoma_dist import console
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
-from melanoma_dist.config.run import InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import InputConfig, RunConfig
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.models.classifier import build_classifier

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.models.backbones import build_trunk
 

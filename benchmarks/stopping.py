@@ -23,7 +23,8 @@ from sklearn.metrics import roc_auc_score
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run
 from melanoma_dist.config.label_sets import LabelSet, label_set
-from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, Schedule, ScheduleConfig
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import DataConfig, InputConfig, RunConfig, Schedule, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.manifest import Dataset

@@ -24,10 +24,11 @@ from melanoma_dist import console, signals
 from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.export import ExportConfig, check_format, check_new_folder
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.places import check_inputs, check_runs, check_writable
 from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
-from melanoma_dist.config.run import ModelConfig, RunConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.config.serve import ServeConfig, check_files

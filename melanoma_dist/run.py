@@ -107,12 +107,9 @@ def check_batch(config: RunConfig, folds: pd.DataFrame) -> None:
     """Raise ConfigError unless every fold trains on at least one batch."""
     fewest = len(folds) - int(folds["fold"].value_counts().max())
     if config.input.batch_size > fewest:
-        raise ConfigError.of(
-            "batch_size",
-            config.input.batch_size,
-            f"a fold trains on only {fewest} images",
-            f"At most --batch-size {fewest}." if fewest > 1 else "Prepare more images.",
-        )
+        rule, most = f"a fold trains on only {fewest} images", f"At most --batch-size {fewest}."
+        remedy = most if fewest > 1 else "Prepare more images."
+        raise ConfigError.of("batch_size", config.input.batch_size, rule, remedy)
 
 
 def _introduce(config: RunConfig, folder: RunFolder) -> None:
@@ -159,14 +156,7 @@ def _train_folds(
 
     data = resolve_source(config.data.data, dataset.folder)
     units = [
-        Unit(
-            seeded,
-            fold,
-            data,
-            dataset.fingerprint,
-            place.resolve(),
-            mirror=fold_url(config, folder, place, fold),
-        )
+        Unit(seeded, fold, data, dataset.fingerprint, place.resolve(), mirror=fold_url(config, folder, place, fold))
         for seeded, place in trainings(config, folder)
         for fold in range(config.data.folds)
     ]

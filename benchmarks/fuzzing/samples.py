@@ -18,7 +18,8 @@ from melanoma_dist.app.export.hub import write_hub
 from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.config.evaluate import EvaluateConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.run import DataConfig, InputConfig, ModelConfig, RunConfig, ScheduleConfig
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import DataConfig, InputConfig, RunConfig, ScheduleConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.download.partial_file import FileVersion
 from melanoma_dist.data.folds import make_folds

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.run import Augmentation, InputConfig, ModelConfig, RunConfig
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import Augmentation, InputConfig, RunConfig
 from melanoma_dist.data.demo import demo_dataset
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset, load_dataset

@@ -5,6 +5,7 @@ MEL_true, ...                         its truth, if the table that names it has 
 ...                                   the other columns of that table
 MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (the mean over the folds), the lowest and
                                       the highest fold, and whether the mean reaches the label's threshold
+metadata                              what the models were told of the patient, if they take metadata
 seen_in_training                      which training image it is or copies, "not checked", or empty
 novelty, out_of_distribution          distance from the training images in units of the limit, and whether it is reached
 too_small, blurred, folds_disagree    doubts; ``folds_disagree`` lists labels
@@ -25,6 +26,7 @@ import pandas as pd
 from melanoma_dist import console
 from melanoma_dist.app.doubts import Doubts, Limits, find_doubts
 from melanoma_dist.app.inputs import InputImage
+from melanoma_dist.app.patients import in_words
 from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.truth import Truth
 from melanoma_dist.data.labels import TRUE
@@ -52,6 +54,7 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
     return {
         "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
         **_label_columns(image, limits.labels),
+        **({"metadata": in_words(image.about, limits.metadata)} if limits.metadata else {}),
         "seen_in_training": _training_image(doubts, checked),
         "novelty": doubts.novelty if doubts else np.nan,
         "out_of_distribution": doubts.out_of_distribution if doubts and not math.isnan(doubts.novelty) else None,

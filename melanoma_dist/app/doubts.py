@@ -21,6 +21,8 @@ class Limits:
     """Calibrated probability from which each label is called."""
     side: int
     """Pixels of a side of the models' input."""
+    metadata: tuple[str, ...] = ()
+    """What the models take beside the image."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def write_explanations(predictor: Predictor, scored: Sequence[ScoredImage], fold
 def _explain(predictor: Predictor, image: ScoredImage, start: Path) -> list[dict[str, object]]:
     """The rows of one image. Its pictures are ``start``, a label and a suffix."""
     ensemble = predictor.ensemble
-    photograph = Photographs.prepare([image.photo.image_id], predictor.run.image_size)
+    photograph = Photographs.prepare([image.photo.image_id], predictor.run.image_size, [image.about])
     predictions = ensemble.predict(photograph, tta=1, features=True)
     (cases,) = similar_cases(ensemble, predictor.own_dataset, predictions)
     rows = []

@@ -42,6 +42,8 @@ class InspectedPhoto:
     blur: float
     error: Reason | None = None
     """Why it cannot be read; None if it can."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the patient: `age`, `sex`, `site`. What is absent is unknown."""
 
 
 def inspect_bytes(image_id: str, data: bytes, size: int) -> InspectedPhoto:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from melanoma_dist import console
 from melanoma_dist.app.answers import answers_table, with_inputs, write_answers
@@ -13,10 +15,12 @@ from melanoma_dist.app.explanations import write_explanations
 from melanoma_dist.app.inputs import InputImage, collect_images
 from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.app.part_file import Conditions, PartFile, open_part
+from melanoma_dist.app.patients import About, read_patients
 from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.scoring import ScoredImage, chunk_size, chunks
 from melanoma_dist.app.truth import Truth, read_truth, show_metrics
 from melanoma_dist.artifacts.run_record import current_environment
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
@@ -36,6 +40,7 @@ def predict(settings: PredictConfig) -> None:
     run.require_whole_images("predict")
     images = collect_images(settings.inputs)
     truth = read_truth(images, run.labels)
+    patients = read_patients(images, field_names(run.config.model.metadata))
     preload_decoders()
     known = open_known_images(run, settings.dataset)
     predictor = Predictor.load(run, known, settings.gpus, settings.decode_threads, settings.tta)
@@ -43,11 +48,11 @@ def predict(settings: PredictConfig) -> None:
     if predictor.ensemble.run_features is None:
         console.info("not checked: which of these images are unlike the training images. The run has no features.")
     if settings.out is None:
-        scored = _score(predictor, images, settings, None)
+        scored = _score(predictor, images, patients, settings, None)
         _answer(predictor, images, scored, truth, settings)
     else:
         with open_part(settings.out) as part:
-            scored = _score(predictor, images, settings, part)
+            scored = _score(predictor, images, patients, settings, part)
             _answer(predictor, images, scored, truth, settings)
     _report_failures(scored)
 
@@ -85,18 +90,25 @@ def _introduce(run: TrainedRun, images: Sequence[InputImage], tta: int) -> None:
 
 
 def _score(
-    predictor: Predictor, images: Sequence[InputImage], settings: PredictConfig, part: PartFile | None
+    predictor: Predictor,
+    images: Sequence[InputImage],
+    patients: Sequence[About],
+    settings: PredictConfig,
+    part: PartFile | None,
 ) -> list[ScoredImage]:
     """Score the images that ``part`` does not hold, and keep them in it."""
     # No larger than the number of images: a batch is always full, and a single image must not cost 64.
     batch_size = settings.batch_size or min(evaluation_batch(predictor.run.config), len(images))
     size = chunk_size(predictor.ensemble, batch_size)
     files = [image.path for image in images]
-    scored = [] if part is None else part.restore(_conditions(predictor, batch_size), files, size)
+    scored = [] if part is None else part.restore(_conditions(predictor, batch_size, patients), files, size)
+    scored = [replace(image, about=about) for image, about in zip(scored, patients, strict=False)]
     rest = files[len(scored) :]
     threads = settings.decode_threads or len(os.sched_getaffinity(0))
     with Decoders(min(threads, len(files)), predictor.run.image_size, _DECODING_S) as decoders:
-        stream = _score_chunks(predictor, chunks(decoders.inspect_files(rest), size), batch_size, part)
+        pairs = zip(decoders.inspect_files(rest), patients[len(scored) :], strict=True)
+        photos = (replace(photo, about=about) for photo, about in pairs)
+        stream = _score_chunks(predictor, chunks(photos, size), batch_size, part)
         return scored + list(console.progress(stream, len(rest), "predicting"))
 
 
@@ -110,9 +122,11 @@ def _score_chunks(
         yield from scored
 
 
-def _conditions(predictor: Predictor, batch_size: int) -> Conditions:
+def _conditions(predictor: Predictor, batch_size: int, patients: Sequence[About]) -> Conditions:
     """What an answer depends on besides its image."""
+    informed = {"metadata": hashlib.sha256(repr(patients).encode()).hexdigest()} if predictor.limits.metadata else {}
     return {
+        **informed,
         "run": predictor.fingerprint,
         "tta": predictor.tta,
         "batch_size": batch_size,

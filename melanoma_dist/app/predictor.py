@@ -38,7 +38,7 @@ class Predictor:
         """Load the weights of all folds; see `Ensemble.of`. ``tta``: as many as in the run if None."""
         ensemble = Ensemble.of(run, one_process(gpus, threads))
         thresholds = run.decision_rules.thresholds(run.labels, run.config.threshold)
-        limits = Limits(run.labels, thresholds, input_format_of(ensemble.units[0]).size)
+        limits = Limits(run.labels, thresholds, input_format_of(ensemble.units[0]).size, ensemble.metadata_fields)
         return cls(run, ensemble, limits, known, tta or run.config.input.tta)
 
     @property

@@ -5,8 +5,8 @@ Shapes: k folds, L labels, b images of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ class ScoredImage:
     """The training image that it is or copies, if one is known."""
     held_out_as: KnownImage | None = None
     """The image of the run's own data set that it is or copies and that no fold was trained on."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What was known of the patient."""
 
     @property
     def error(self) -> str:
@@ -94,14 +96,18 @@ def score_photos(
     ensemble: Ensemble, photos: Sequence[InspectedPhoto], tta: int, batch_size: int, neighbours: int = 0
 ) -> Iterator[ScoredImage]:
     """Yield the photos in order, scored together. ``neighbours``: number of similar training images to look up."""
-    readable = [each.photo for each in photos if each.photo.jpeg is not None]
+    readable = [each for each in photos if each.photo.jpeg is not None]
     scores = iter(_predict(ensemble, readable, tta, batch_size, neighbours) if readable else [])
     for each in photos:
-        yield ScoredImage(each.photo, each.blur, next(scores) if each.photo.jpeg is not None else None)
+        own = next(scores) if each.photo.jpeg is not None else None
+        yield ScoredImage(each.photo, each.blur, own, about=each.about)
 
 
-def _predict(ensemble: Ensemble, photos: list[Photo], tta: int, batch_size: int, neighbours: int) -> list[Scores]:
-    predictions = ensemble.predict(Photographs.of(photos), tta, batch_size, features=True)
+def _predict(
+    ensemble: Ensemble, photos: list[InspectedPhoto], tta: int, batch_size: int, neighbours: int
+) -> list[Scores]:
+    photographs = Photographs.of([each.photo for each in photos], [each.about for each in photos])
+    predictions = ensemble.predict(photographs, tta, batch_size, features=True)
     folds = predictions.calibrated.transpose(1, 0, 2)
     novelty, nearest = _compare(ensemble.run_features, predictions.features, len(photos), neighbours)
     columns = (folds, predictions.probability, predictions.positive, novelty, nearest)

@@ -19,6 +19,8 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.storage import atomic
 
 Array = npt.NDArray[np.float32]
+WITHOUT_METADATA = "predictions-without-metadata.parquet"
+"""The file, beside the predictions of models with metadata, of the same models' predictions as if all were unknown."""
 CALIBRATED = "_calibrated"
 """Suffix of the columns of calibrated probabilities."""
 

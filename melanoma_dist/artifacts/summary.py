@@ -10,6 +10,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, MinLen
 
 from melanoma_dist.artifacts.assessment import Assessment
+from melanoma_dist.artifacts.metadata_use import MetadataUse
 from melanoma_dist.artifacts.records import read_record, require_keys, write_record
 from melanoma_dist.artifacts.run_record import Environment, Identity
 from melanoma_dist.config.label_sets import MELANOMA, LabelSet
@@ -135,6 +136,8 @@ class RunSummary:
     """The sha256 of the predictions and the decision rules, by file name."""
     advice: tuple[str, ...] = ()
     """What may make the next training better, by the curves of this one."""
+    metadata: MetadataUse | None = None
+    """None for a model of the image alone."""
     headline: str = AUC_OF + MELANOMA
     """The metric that leads: the AUC of the headline label."""
     schema: int = field(default=SCHEMA)

@@ -10,7 +10,6 @@ folders are not part of it: the same run may train on other machines.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -21,14 +20,12 @@ from tyro.conf import Suppress, arg
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import LabelSet, default_headline, label_set
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
-from melanoma_dist.config.weights import GEOMETRY, find_weights, is_keras
+from melanoma_dist.config.weights import GEOMETRY, is_keras
 
 Augmentation = Literal["none", "light", "dermoscopy"]
-Pooling = Literal["avg", "max", "avgmax", "gem"]
-HeadNorm = Literal["batch", "none"]
-TrunkNorm = Literal["frozen", "batch"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["plateau", "cosine", "onecycle", "constant"]
 Loss = Literal["bce", "focal"]
@@ -87,44 +84,6 @@ class InputConfig:
         optional_between(self, "image_size", 32, 1024)
         between(self, "batch_size", 2, 65536)
         between(self, "tta", 1, MAX_ORIENTATIONS)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The classifier: trunk, pooling, norm, ReLU, dropout, linear."""
-
-    backbone: Annotated[str, arg(aliases=("--model",))] = "inceptionresnetv2"
-    """resnet152v2 (also 50 and 101), inceptionv3, densenet201, inceptionresnetv2, or any model of timm: NAME, NAME.TAG
-    or timm/NAME."""
-    weights: str = "imagenet"
-    """imagenet (published weights), none (random), a file (.safetensors, a state dict of PyTorch 1.6+, or .h5 of
-    Keras's ResNet V2) or a folder (of `weights fetch`, or a copy of a Hugging Face repository)."""
-    trunk_norm: TrunkNorm = "frozen"
-    """Statistics of the trunk's batch norms: frozen (those of the weights) or batch (of each batch, as after
-    `--weights none` always)."""
-    pooling: Pooling = "avg"
-    """Pooling of the trunk's feature map: avg, max, avgmax (their mean) or gem."""
-    hidden: int = 0
-    """Width of a hidden layer before the norm, 0 (no such layer) to 8192."""
-    head_norm: HeadNorm = "batch"
-    """Norm of the pooled features: batch or none."""
-    dropout: float = 0.2
-    """Dropout before the last layer, at least 0 and below 1."""
-
-    def __post_init__(self) -> None:
-        # The names on model cards: hf_hub:timm/NAME. A run is the same under each of them.
-        object.__setattr__(self, "backbone", re.sub(r"^(hf[-_]hub:)?timm/", "", self.backbone))
-        expand_home(self, "weights")
-        between(self, "hidden", 0, 8192)
-        check(self, "dropout", 0.0 <= self.dropout < 1.0, "must be at least 0 and below 1")
-
-    def weights_file(self) -> Path | None:
-        """The file of weights, None for published or random ones. Raises ConfigError if it does not exist."""
-        return None if self.weights in ("imagenet", "none") else find_weights(self.weights, self.backbone)
-
-    def freezes_trunk_norms(self) -> bool:
-        """Whether the trunk's batch norms keep their statistics. Those of a random start fit no image."""
-        return self.trunk_norm == "frozen" and self.weights != "none"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ VOCABULARY = {
 }  # fmt: skip
 """The words of the metadata in a manifest, for all collections."""
 
-_ABSENT = {"", "unknown", "nan", "na", "n/a"}
+ABSENT = {"", "unknown", "nan", "na", "n/a"}
+"""How tables write that a value is unknown, in lower case."""
 OLDEST_YEARS = 120
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?")
 _INDEX = re.compile(r"(Unnamed: [0-9]+)?")  # as pandas writes and reads the column of row numbers
@@ -207,7 +208,7 @@ def read_metadata(
     for ours, theirs in columns.items():
         translated = (words or {}).get(ours, {})
         values = [translated.get(value.casefold(), value) for value in table[theirs]]
-        values = [None if value.lower() in _ABSENT else value for value in values]
+        values = [None if value.lower() in ABSENT else value for value in values]
         if ours == "age":
             lines = table["line"].to_list()
             about[ours] = [_age(path, line, theirs, text, problems) for line, text in zip(lines, values, strict=True)]

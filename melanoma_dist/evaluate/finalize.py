@@ -10,16 +10,25 @@ import pandas as pd
 from melanoma_dist.artifacts.decision_rules import write_decision_rules
 from melanoma_dist.artifacts.epochs import EpochRecord, read_epochs
 from melanoma_dist.artifacts.integrity import hashes_of
-from melanoma_dist.artifacts.predictions import arrays, read_predictions, write_csv, write_predictions
+from melanoma_dist.artifacts.metadata_use import MetadataUse
+from melanoma_dist.artifacts.predictions import (
+    WITHOUT_METADATA,
+    arrays,
+    read_predictions,
+    write_csv,
+    write_predictions,
+)
 from melanoma_dist.artifacts.run_folder import RunFolder, trainings
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.artifacts.summary import AUC_OF, FoldTraining, RunSummary, SeedRepeats, TrainedData, write_summary
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
 from melanoma_dist.evaluate.incidents import incidents
+from melanoma_dist.evaluate.metadata import metadata_use
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
 from melanoma_dist.evaluate.report.page import write_report
@@ -61,6 +70,7 @@ def finalize(config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: R
         seed_repeats=_seed_repeats(tables, labels, config),
         training=fold_trainings(histories),
         advice=under_trained(histories, config.schedule.epochs),
+        metadata=_metadata(config, folds, folder, table, about),
         incidents=(*incidents(config, folder), *_regions(config, dataset, folds, folder)),
         seconds_of_last_command=round(seconds, 1),
         identity=folder.identity,
@@ -88,6 +98,19 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
     write_predictions(table, place / "predictions.parquet")
     write_csv(table, place / "predictions.csv")
     return table
+
+
+def _metadata(
+    config: RunConfig, folds: pd.DataFrame, folder: RunFolder, table: pd.DataFrame, about: pd.DataFrame
+) -> MetadataUse | None:
+    """What metadata add, for a model that takes them; writes its predictions without."""
+    fields = field_names(config.model.metadata)
+    if not fields:
+        return None
+    places = [folder.path / f"fold-{fold}" / WITHOUT_METADATA for fold in range(config.data.folds)]
+    without = out_of_fold([read_predictions(place) for place in places], folds)
+    write_predictions(without, folder.path / WITHOUT_METADATA)
+    return metadata_use(table, without, about, fields, config.data.label_set().headline)
 
 
 def trained_data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:

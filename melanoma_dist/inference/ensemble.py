@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -27,11 +27,12 @@ from melanoma_dist.artifacts.decision_rules import DecisionRules
 from melanoma_dist.artifacts.features import FeatureSpace
 from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.neighbours import RunFeatures
-from melanoma_dist.inference.photographs import Photograph, Photographs
+from melanoma_dist.inference.photographs import Metadata, Photograph, Photographs
 from melanoma_dist.inference.trained_run import NO_PHOTOGRAPHS, TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader
@@ -103,6 +104,8 @@ class Ensemble:
         data = config.data.data or ""
         self.units = [Unit(config, fold, data, fingerprint, run) for fold in range(config.data.folds)]
         self.labels: LabelSet = config.data.label_set()
+        self.metadata_fields = field_names(config.model.metadata)
+        """What the models take beside an image. Photographs of which it is unknown are predicted all the same."""
         self.rules, self.world = rules, world
         self._config, self._image_size, self._lesions = config, image_size, lesions
 
@@ -146,8 +149,9 @@ class Ensemble:
 
     def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
         """Batches of images as the models take them; validation's batch size where ``batch_size`` is None."""
-        windows = self.windows(images)
-        samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest, windows=windows)
+        samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
+        codes = images.metadata(self.metadata_fields) if self.metadata_fields else None
+        samples = replace(samples, windows=self.windows(images), metadata=codes)
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
 
     def windows(self, images: Images | Photographs) -> Windows | None:
@@ -178,22 +182,25 @@ class Ensemble:
         tta: int | None = None,
         batch_size: int | None = None,
         features: bool = False,
+        about: Sequence[Metadata] | None = None,
     ) -> EnsemblePredictions:
         """Predict images of a data set, or photographs: paths of image files, their bytes, images of Pillow, or
         arrays [height, width, 3] of uint8.
 
-        ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run. ``features`` adds the
-        features of the upright images, where the run has any. On the CPU, with the
-        run's ``tta``, validation's batch size and as many threads, a fold predicts for its validation images to the bit
-        what it predicted in training. Raises DataError for unreadable images, ConfigError where the GPU's memory is too
-        small.
+        ``about`` says what is known of the patient of each photograph, ``{"age": 55, "sex": "female"}``; a data set has
+        its own metadata. ``tta`` averages the first 1 to 8 orientations of each image; None: as many as in the run.
+        ``features`` adds the features of the upright images, where the run has any. On the CPU, with the run's ``tta``,
+        validation's batch size and as many threads, a fold predicts for its validation images to the bit what it
+        predicted in training. Raises DataError for unreadable images, ConfigError where the GPU's memory is too small.
         """
         tta = self._config.input.tta if tta is None else tta
         if not 1 <= tta <= len(ORIENTATIONS):
             raise ConfigError.of("tta", tta, f"must be 1 to {len(ORIENTATIONS)}")
         chosen = images
         if not isinstance(chosen, Images | Photographs):
-            chosen = Photographs.prepare(chosen, self._image_size)
+            chosen = Photographs.prepare(chosen, self._image_size, about)
+        elif about is not None:
+            raise ConfigError("predict: `about` is for photographs. Images of a data set have metadata of their own.")
         loader, count = self.loader(chosen, batch_size), len(chosen.rows)
         spaces = self.run_features.spaces if features and self.run_features else ()
         raw, coordinates = self._outputs(loader, count, tta, self._batch(batch_size), spaces)
@@ -248,19 +255,19 @@ class _SideBySide(nn.Module):
         super().__init__()
         self.models: Sequence[Classifier] = nn.ModuleList(models)  # type: ignore[assignment]
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[b, 3, S, S] -> [b, k * L]."""
-        return torch.cat([model(images).float() for model in self.models], dim=1)
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """[b, 3, S, S], and metadata [b, F], -> [b, k * L]."""
+        return torch.cat([model(*inputs).float() for model in self.models], dim=1)
 
     def with_coordinates(self, spaces: Sequence[FeatureSpace]) -> Outputs:
-        """Images [b, 3, S, S] to [b, k * L + d]: probabilities, and the coordinates in the spaces of all folds."""
+        """What models take to [b, k * L + d]: probabilities, and the coordinates in the spaces of all folds."""
         if not spaces:
             return probabilities_of(self)
         device = next(self.parameters()).device
         bases = [torch.from_numpy(space.basis).to(device) for space in spaces]
 
-        def outputs(images: torch.Tensor) -> torch.Tensor:
-            logits, features = zip(*(model.with_features(images) for model in self.models), strict=True)
+        def outputs(*inputs: torch.Tensor) -> torch.Tensor:
+            logits, features = zip(*(model.with_features(*inputs) for model in self.models), strict=True)
             probabilities = torch.sigmoid(torch.cat([each.float() for each in logits], dim=1))
             with torch.autocast(device.type, enabled=False):  # coordinates of float32, as those of the run's images
                 vectors = [functional.normalize(each.float()) for each in features]

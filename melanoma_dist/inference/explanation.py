@@ -24,6 +24,7 @@ from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.photographs import Photographs
 from melanoma_dist.inference.saliency import NO_FEATURE_MAP, ONE_POSITION, grad_cam
+from melanoma_dist.train.predict import inputs_of
 
 Array = npt.NDArray[np.float32]
 
@@ -92,20 +93,23 @@ def explain(ensemble: Ensemble, images: Images | Photographs, label: str) -> lis
     column = ensemble.labels.index(label)
     explanations: list[Explanation] = []
     for pixels, batch in ensemble.loader(images, min(len(images.rows), 16)):
-        explanations += _explain(ensemble, pixels[: batch.count], column)
+        metadata = [each[: batch.count] for each in inputs_of(pixels, batch)[1:]]
+        explanations += _explain(ensemble, pixels[: batch.count], column, *metadata)
     return explanations
 
 
-def _explain(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> Iterator[Explanation]:
+def _explain(
+    ensemble: Ensemble, pixels: torch.Tensor, column: int, metadata: torch.Tensor | None = None
+) -> Iterator[Explanation]:
     maps = []
     for model in ensemble.folds:
-        evidence, why = grad_cam(model, pixels, column)
+        evidence, why = grad_cam(model, pixels, column, metadata=metadata)
         if evidence is None:
             yield from [Explanation(None, why)] * len(pixels)
             return
         maps.append(evidence)
     mean = torch.stack(maps).mean(0)
-    falls = _falls(ensemble, pixels, mean, column)
+    falls = _falls(ensemble, pixels, mean, column, metadata)
     for evidence, (here, *elsewhere) in zip(mean.cpu().numpy(), falls, strict=True):
         if not evidence.any():
             yield Explanation(None, _NO_EVIDENCE)
@@ -114,7 +118,9 @@ def _explain(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> Iterator[
             yield Explanation(evidence, "", here, float(np.median(elsewhere)), trust)
 
 
-def _falls(ensemble: Ensemble, pixels: torch.Tensor, evidence: torch.Tensor, column: int) -> list[list[float]]:
+def _falls(
+    ensemble: Ensemble, pixels: torch.Tensor, evidence: torch.Tensor, column: int, metadata: torch.Tensor | None
+) -> list[list[float]]:
     """By how much each image's probability falls: with the marked part blurred, then with each other place."""
     side = pixels.shape[-1]
     full = functional.interpolate(evidence[:, None], size=(side, side), mode="bilinear", align_corners=False)
@@ -122,16 +128,17 @@ def _falls(ensemble: Ensemble, pixels: torch.Tensor, evidence: torch.Tensor, col
     marked = full >= limit
     sigma = side * _BLUR
     blurred = gaussian_blur(pixels, [2 * round(2 * sigma) + 1] * 2, [sigma, sigma])
-    before = _probability(ensemble, pixels, column)
+    before = _probability(ensemble, pixels, column, metadata)
     places = [marked] + [marked.roll((side * row // 3, side * col // 3), (2, 3)) for row, col in _SHIFTS]
-    after = [_probability(ensemble, torch.where(place, blurred, pixels), column) for place in places]
+    after = [_probability(ensemble, torch.where(place, blurred, pixels), column, metadata) for place in places]
     return torch.stack([before - probability for probability in after], dim=1).tolist()
 
 
-def _probability(ensemble: Ensemble, pixels: torch.Tensor, column: int) -> torch.Tensor:
-    """[b, 3, S, S] -> [b], the mean of the folds' raw probabilities."""
+def _probability(ensemble: Ensemble, pixels: torch.Tensor, column: int, metadata: torch.Tensor | None) -> torch.Tensor:
+    """[b, 3, S, S] and [b, F] -> [b], the mean of the folds' raw probabilities."""
     with torch.inference_mode():
-        return torch.stack([model(pixels)[:, column].float().sigmoid() for model in ensemble.folds]).mean(0).cpu()
+        answers = [model(pixels, metadata)[:, column].float().sigmoid() for model in ensemble.folds]
+        return torch.stack(answers).mean(0).cpu()
 
 
 def overlay(picture: Image.Image, evidence: Array) -> Image.Image:

@@ -14,6 +14,7 @@ import pandas as pd
 from melanoma_dist.data.groups import EXCLUDED, TRAIN
 from melanoma_dist.data.labels import label_counts, targets
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.metadata import metadata_codes
 from melanoma_dist.data.node_copies import is_remote
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.splits import listed_in, official_holdouts
@@ -58,6 +59,10 @@ class Images:
     def truth(self, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
         """[n, L] 1, 0 or NaN (unknown)."""
         return targets(self.table, labels)
+
+    def metadata(self, fields: tuple[str, ...]) -> npt.NDArray[np.float32]:
+        """[n, F] codes of `data.metadata`, NaN unknown."""
+        return metadata_codes(self.table, fields)
 
     def sha256(self) -> str:
         """The sha256 (hex) of their ids and the hashes of their source files: the same images give the same."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from melanoma_dist.data.metadata import parse_code, unknown_codes
 from melanoma_dist.data.photo import Photo, describe_failure, prepare_bytes, prepare_image
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import FORMATS, MAX_BYTES
@@ -17,6 +18,8 @@ from melanoma_dist.storage.untrusted import read_bytes
 
 Photograph = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 """A file, its bytes, or its pixels: an image of Pillow or an array [height, width, 3] of red, green and blue."""
+Metadata = Mapping[str, str | float]
+"""What is known of a patient: `age` in years, `sex`, `site`. What is absent, blank or `unknown` is unknown."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,16 @@ class Photographs:
     jpegs: tuple[bytes, ...]
     largest: tuple[int, int]
     """Largest width and height among them, pixels."""
+    about: tuple[Metadata, ...] = ()
+    """What is known of each patient; empty if nothing is known of any."""
 
     @classmethod
-    def prepare(cls, photographs: Sequence[Photograph], size: int) -> Photographs:
+    def prepare(
+        cls, photographs: Sequence[Photograph], size: int, about: Sequence[Metadata] | None = None
+    ) -> Photographs:
         """Decode photographs, turn them upright and reduce their shorter side to ``size`` pixels.
 
+        ``about`` says what is known of each patient: ``{"age": 55, "sex": "female", "site": "lower extremity"}``.
         Raises DataError for the first that cannot be read, and ConfigError for none at all.
         """
         if isinstance(photographs, str | Path | bytes | Image.Image | np.ndarray):
@@ -45,15 +53,17 @@ class Photographs:
             names.append(name)
             jpegs.append(jpeg)
             sizes.append(pixels.size)
+        if about is not None and len(about) != len(photographs):
+            raise ConfigError(f"predict: metadata of {len(about)} patients for {len(photographs)} images.")
         width, height = np.max(sizes, axis=0)
-        return cls(tuple(names), tuple(jpegs), (int(width), int(height)))
+        return cls(tuple(names), tuple(jpegs), (int(width), int(height)), tuple(about or ()))
 
     @classmethod
-    def of(cls, photos: Sequence[Photo]) -> Photographs:
+    def of(cls, photos: Sequence[Photo], about: Sequence[Metadata] = ()) -> Photographs:
         """Photographs that `prepare_photo` has prepared, at least one."""
         largest = max(photo.width for photo in photos), max(photo.height for photo in photos)
         ids = tuple(photo.image_id for photo in photos)
-        return cls(ids, tuple(photo.jpeg for photo in photos if photo.jpeg is not None), largest)
+        return cls(ids, tuple(photo.jpeg for photo in photos if photo.jpeg is not None), largest, tuple(about))
 
     @property
     def store(self) -> Photographs:
@@ -68,6 +78,13 @@ class Photographs:
     def truth(self, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
         """[n, L] NaN: nothing is known of them."""
         return np.full((len(self.jpegs), len(labels)), np.nan, dtype=np.float32)
+
+    def metadata(self, fields: tuple[str, ...]) -> npt.NDArray[np.float32]:
+        """[n, F] codes of `data.metadata`, NaN unknown. Raises ConfigError for a value that a field cannot have."""
+        if not self.about:
+            return unknown_codes(len(self.jpegs), fields)
+        codes = [[parse_code(field, str(each.get(field, ""))) for field in fields] for each in self.about]
+        return np.array(codes, dtype=np.float32)
 
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes]."""

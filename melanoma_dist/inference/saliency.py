@@ -20,9 +20,15 @@ ONE_POSITION = "the backbone's last map has one position"
 
 
 def grad_cam(
-    model: Classifier, images: torch.Tensor, label: int, against: torch.Tensor | None = None
+    model: Classifier,
+    images: torch.Tensor,
+    label: int,
+    against: torch.Tensor | None = None,
+    metadata: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor | None, str]:
     """Evidence [B, h, w] of 0 to 1 for the label in that column, for images [B, 3, S, S]; or None, and why.
+
+    ``metadata`` are codes [B, F], all unknown if None.
 
     The channels are weighed by the mean gradient of the label's logit, summed, and what speaks against the label is
     left out; each image's largest value is 1, or all are 0 where nothing speaks for it. Where ``against``, bool [B], is
@@ -36,7 +42,7 @@ def grad_cam(
         if grid == (1, 1):
             return None, ONE_POSITION
         positions = positions.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(model.classify(positions)[:, label].sum(), positions)
+        (gradient,) = torch.autograd.grad(model.classify(positions, metadata)[:, label].sum(), positions)
     evidence = (gradient.mean(1, keepdim=True) * positions.detach()).sum(2)
     if against is not None:
         evidence = torch.where(against[:, None], -evidence, evidence)

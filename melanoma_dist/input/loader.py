@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from melanoma_dist.input.graph import (
 )
 from melanoma_dist.input.region import jittered, within
 from melanoma_dist.input.samples import Samples
-from melanoma_dist.input.stream import Indices, Parameters
+from melanoma_dist.input.stream import Floats, Indices, Parameters
 from melanoma_dist.world import World
 
 
@@ -35,6 +35,12 @@ class TrainingBatch:
     targets: torch.Tensor  # [b, L] float32, NaN unknown; or masks [b, 1, S, S], 0 to 1
     samples: Indices  # [b] which of the samples
     known: int  # known labels, or masks, in the whole global batch: what the loss is divided by
+    metadata: torch.Tensor | None = None  # [b, F] float32 codes, NaN unknown
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor, ...]:
+        """What the model takes: images, and metadata if it was built for them."""
+        return (self.images,) if self.metadata is None else (self.images, self.metadata)
 
 
 class TrainingLoader:
@@ -66,14 +72,26 @@ class TrainingLoader:
             return
         self._epoch, self._first = epoch, first
         self._order = self._draw(epoch)
+        codes = self._codes(epoch)
         for step, images in enumerate(self._images(), start=first):
             batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
             share = batch[self._share]
-            truth = torch.from_numpy(self._samples.truth(share)).to(self._world.device, non_blocking=True)
+            truth, known = self._on_device(self._samples.truth(share)), ~np.isnan(self._samples.truth(batch))
             if self._samples.has_masks:
                 images, masks = split_mask(images)
                 truth = masks * truth[:, :, None, None]  # NaN where the sample is corrupt
-            yield TrainingBatch(images, truth, share, int((~np.isnan(self._samples.truth(batch))).sum()))
+            metadata = None if codes is None else self._on_device(codes[share])
+            yield TrainingBatch(images, truth, share, int(known.sum()), metadata)
+
+    def _on_device(self, values: Floats) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._world.device, non_blocking=True)
+
+    def _codes(self, epoch: int) -> Floats | None:
+        """The metadata [n, F] of all samples, with the fields that the epoch withholds blanked."""
+        codes = self._samples.metadata
+        if codes is None:
+            return None
+        return np.where(stream.blanked(self._seed, epoch, *codes.shape), np.float32(np.nan), codes)
 
     def _draw(self, epoch: int) -> Indices:
         length = self.steps * self._batch_size
@@ -123,7 +141,9 @@ class EvaluationLoader:
     def __init__(self, samples: Samples, image_format: InputFormat, batch_size: int, world: World) -> None:
         """``batch_size`` is that of one rank."""
         self._samples, self._format = samples, image_format
-        self._plan = list(stream.evaluation_batches(len(samples.rows), batch_size, world.rank, world.size))
+        plan = stream.evaluation_batches(len(samples.rows), batch_size, world.rank, world.size)
+        codes = samples.metadata
+        self._plan = [each if codes is None else replace(each, metadata=codes[each.samples]) for each in plan]
         self._batch_size, self._world = batch_size, world
         self._graph: Graph | None = None
         self._view = UPRIGHT

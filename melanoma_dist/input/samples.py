@@ -13,9 +13,10 @@ import pandas as pd
 
 from melanoma_dist.data.labels import targets
 from melanoma_dist.data.masks import Mask, decode_mask
+from melanoma_dist.data.metadata import metadata_codes
 from melanoma_dist.errors import DataError
 from melanoma_dist.input.region import Windows
-from melanoma_dist.input.stream import Indices
+from melanoma_dist.input.stream import Floats, Indices
 from melanoma_dist.storage.images import open_image
 
 
@@ -40,21 +41,23 @@ class Samples:
     has_masks: ClassVar[bool] = False
     corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples not to train on
     windows: Windows | None = None  # [n] parts to see; None: whole images
+    metadata: Floats | None = None  # [n, F] codes of `data.metadata`, for a model that takes them
 
     @classmethod
     def of_rows(
         cls, shards: ImageStore, manifest: pd.DataFrame, rows: Indices, labels: tuple[str, ...],
-        corrupt: Collection[str] = (), windows: Windows | None = None,
+        corrupt: Collection[str] = (), windows: Windows | None = None, fields: tuple[str, ...] = (),
     ) -> Self:  # fmt: skip
         """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on.
 
-        ``windows``: of all rows of the manifest.
+        ``windows``: of all rows of the manifest; ``fields``: the metadata that the model takes.
         """
         images = manifest.iloc[rows]
         largest = int(images["width"].max()), int(images["height"].max())
         excluded = np.flatnonzero(images["image_id"].isin(list(corrupt)))
         chosen = None if windows is None else windows[rows]
-        return cls(shards, rows, cls._known(images, labels), largest, excluded, chosen)
+        metadata = metadata_codes(images, fields) if fields else None
+        return cls(shards, rows, cls._known(images, labels), largest, excluded, chosen, metadata)
 
     @classmethod
     def _known(cls, images: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:

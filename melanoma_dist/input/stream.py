@@ -21,7 +21,9 @@ from melanoma_dist.config.run import Augmentation
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-_ORDER, _DRAW, _AUGMENT, _BOX = 1, 2, 3, 4  # purposes: each has random numbers of its own
+BLANKED = 0.25
+"""The share of training images for which a field of metadata is withheld, each field by itself."""
+_ORDER, _DRAW, _AUGMENT, _BOX, _BLANK = 1, 2, 3, 4, 5  # purposes: each has random numbers of its own
 _WORDS_PER_BLOCK = 4  # of one Philox counter value
 _BLOCKS_PER_SAMPLE = 3  # twelve random numbers a sample
 
@@ -144,6 +146,17 @@ def parameters(policy: Policy, seed: int, epoch: int, start: int, count: int) ->
     )
 
 
+def blanked(seed: int, epoch: int, n: int, fields: int) -> npt.NDArray[np.bool_]:
+    """Return which of up to four fields of metadata an epoch withholds of each sample, bool [n, fields].
+
+    A model that often sees an image without a field answers without it, and cannot learn from what is missing which
+    collection an image is of.
+    """
+    words = _words(seed, _BLANK, epoch, 0, n * _WORDS_PER_BLOCK)
+    withheld: npt.NDArray[np.bool_] = _uniform(words).reshape(n, _WORDS_PER_BLOCK)[:, :fields] < BLANKED
+    return withheld
+
+
 @dataclass(frozen=True)
 class BoxJitter:
     """Random changes of the windows around lesions."""
@@ -169,6 +182,7 @@ class EvaluationBatch:
 
     samples: Indices  # [batch_size]
     count: int
+    metadata: Floats | None = None  # [batch_size, F] codes, for a model that takes them
 
 
 def evaluation_batches(n: int, batch_size: int, rank: int, ranks: int) -> Iterator[EvaluationBatch]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.weights import KERAS_BACKBONES
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.densenet import extend_concatenations

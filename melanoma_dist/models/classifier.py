@@ -1,8 +1,9 @@
 """The classifier: trunk -> pooling -> (hidden layer) -> batch norm -> ReLU -> dropout -> linear -> logits.
 
-The loss and the prediction apply the sigmoid.
+The loss and the prediction apply the sigmoid. A model with metadata (``models.metadata``) also takes age, sex and site,
+each of which may be unknown.
 
-Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its channels, L labels.
+Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its channels, L labels, F fields.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.metadata import field_names
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, features_of, leaves_of, unfit_size
+from melanoma_dist.models.metadata import Concatenation, Gate, MetadataBranch
 
 _GEM_POWER = 3.0
 _GEM_FLOOR = 1e-6
@@ -34,7 +37,10 @@ class GeM(nn.Module):
 
 
 class Classifier(TrunkModel):
-    """Images [B, 3, S, S] to logits [B, L]."""
+    """Images [B, 3, S, S], and for a model with metadata their codes [B, F], to logits [B, L].
+
+    Metadata that are None are unknown.
+    """
 
     def __init__(self, trunk: nn.Module, image_size: int, labels: int, config: ModelConfig) -> None:
         try:
@@ -53,19 +59,25 @@ class Classifier(TrunkModel):
         self.linear = nn.Linear(width, labels)
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
+        # Last, so that the head above starts as that of the image alone.
+        self.metadata = MetadataBranch(fields) if (fields := field_names(config.metadata)) else None
+        self.gate = Gate(channels) if fields and config.fusion == "metablock" else None
+        self.beside = Concatenation(labels) if fields and config.fusion == "concat" else None
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, S, S] -> [B, L] logits."""
-        return self.classify(self.feature_map(images)[0])
+    def forward(self, images: torch.Tensor, metadata: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, 3, S, S] and [B, F] -> [B, L] logits."""
+        return self.classify(self.feature_map(images)[0], metadata)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """[B, 3, S, S] -> [B, C], the pooled features of the trunk."""
         return self._pooled(self.feature_map(images)[0])
 
-    def with_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def with_features(
+        self, images: torch.Tensor, metadata: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, 3, S, S] -> the logits [B, L] of ``forward`` and the pooled features [B, C], in one pass."""
         positions = self.feature_map(images)[0]
-        return self.classify(positions), self._pooled(positions)
+        return self.classify(positions, metadata), self._pooled(positions)
 
     def feature_map(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int] | None]:
         """[B, 3, S, S] -> the trunk's features [B, N, C], and the rows and columns of the N positions.
@@ -80,10 +92,23 @@ class Classifier(TrunkModel):
         side = math.isqrt(tokens.shape[1])
         return tokens, (side, side) if features.ndim == 3 and side**2 == tokens.shape[1] else None
 
-    def classify(self, positions: torch.Tensor) -> torch.Tensor:
-        """Features [B, N, C] -> [B, L] logits."""
-        pooled = self.norm(self.hidden(self._pooled(positions)))
-        return cast(torch.Tensor, self.linear(self.dropout(torch.relu(pooled))))
+    def classify(self, positions: torch.Tensor, metadata: torch.Tensor | None = None) -> torch.Tensor:
+        """Features [B, N, C], and metadata [B, F], -> [B, L] logits."""
+        pooled, described = self._pooled(positions), self._described(len(positions), metadata)
+        if self.gate is not None:
+            pooled = self.gate(pooled, described)
+        normed = self.norm(self.hidden(pooled))
+        logits = cast(torch.Tensor, self.linear(self.dropout(torch.relu(normed))))
+        # A linear layer over concatenated features is a sum of two.
+        return logits if self.beside is None else logits + self.beside(self.dropout(described))
+
+    def _described(self, count: int, metadata: torch.Tensor | None) -> torch.Tensor | None:
+        """Features [B, 64] of the metadata, None for a model without."""
+        if self.metadata is None:
+            return None
+        if metadata is None:
+            metadata = self.linear.weight.new_full((count, len(self.metadata.fields)), torch.nan)
+        return cast(torch.Tensor, self.metadata(metadata))
 
     def _pooled(self, positions: torch.Tensor) -> torch.Tensor:
         """[B, N, C] -> [B, C]."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from melanoma_dist import console
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.weights import CONFIG, FetchConfig
 from melanoma_dist.models.backbones import build_trunk, published_input
 from melanoma_dist.models.hub import write_trunk

@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import nn
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, leaves_of, timm_name, unfit_size
 from melanoma_dist.models.weights import first_line

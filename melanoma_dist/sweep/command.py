@@ -18,7 +18,8 @@ from melanoma_dist.artifacts.run_record import (
     read_run_record,
     write_run_record,
 )
-from melanoma_dist.config.run import ModelConfig, RunConfig, with_values
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display

@@ -9,11 +9,13 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.audit.checks import fold_table
 from melanoma_dist.data.folds import labelled_pool, make_folds
 from melanoma_dist.data.labels import check_label_set
 from melanoma_dist.data.manifest import Dataset
+from melanoma_dist.data.metadata import require_known
 
 if TYPE_CHECKING:  # PyTorch and scikit-learn take seconds to load
     from melanoma_dist.artifacts.summary import RunSummary
@@ -24,8 +26,9 @@ class ClassificationRuns:
     """See `melanoma_dist.tasks.run_task.RunTask`."""
 
     def check(self, dataset: Dataset, config: RunConfig) -> None:
-        """Refuse a label set that cannot be learned."""
+        """Refuse a label set or metadata that cannot be learned from."""
         check_label_set(dataset.manifest, config.data.labels, config.data.headline)
+        require_known(dataset.manifest, field_names(config.model.metadata))
 
     def members(self, images: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
         """The images of the pool with a known label."""
@@ -66,12 +69,13 @@ class ClassificationRuns:
 
     def show(self, summary: RunSummary, folder: RunFolder) -> dict[str, Path]:
         """Print the metrics of each label."""
+        from melanoma_dist.evaluate.report.metadata import metadata_notes
         from melanoma_dist.evaluate.summary import conclusion, short_header, short_rows
 
         mark = " on SYNTHETIC DATA" if summary.synthetic else ""
         title = f"{summary.backbone}{mark}, out of fold; sensitivity and specificity at probability {summary.threshold}"
         console.table(title, short_header(), short_rows(summary))
-        for note in (*summary.incidents, *summary.advice):
+        for note in (*summary.incidents, *summary.advice, *metadata_notes(summary.metadata)):
             console.info(f"note: {note}")
         console.info(conclusion(summary))
         return {"report": folder.report}

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from melanoma_dist.artifacts.features import FeatureSpace, write_features
 from melanoma_dist.artifacts.integrity import write_weights_hash
-from melanoma_dist.artifacts.predictions import predictions_table, write_predictions
+from melanoma_dist.artifacts.predictions import WITHOUT_METADATA, predictions_table, write_predictions
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch
 from melanoma_dist.input.samples import Samples
@@ -130,6 +131,8 @@ class ClassificationTask:
             "pooling": model.pooling,
             "hidden": str(model.hidden),
             "head_norm": model.head_norm,
+            "metadata": model.metadata,
+            "fusion": model.fusion,
             "fold": str(self._unit.fold),
             "epoch": str(epoch + 1),
             "data": self._unit.fingerprint,
@@ -141,9 +144,25 @@ class ClassificationTask:
         No trial of a sweep predicts other images: it needs no features.
         """
         self._report(Finishing(self._unit.fold, "predicting", 0.0))
-        predictions = self.predict(train_step, self._unit.config.input.tta)
+        predictions, without = self._predictions(train_step)
         features = None if self._unit.reports_to_scheduler else self._features(train_step)
-        return partial(self.write_result, weights, predictions, features)
+        return partial(self.write_result, weights, predictions, features, without)
+
+    def _predictions(self, train_step: TrainStep) -> tuple[Predictions, Predictions | None]:
+        """Predict the validation images, and for a model with metadata also as if all were unknown."""
+        tta = self._unit.config.input.tta
+        if self._data.validation.metadata is None:
+            return self.predict(train_step, tta), None
+        model = cast(Classifier, train_step.evaluation_model())
+
+        def both(images: torch.Tensor, metadata: torch.Tensor) -> torch.Tensor:
+            positions = model.feature_map(images)[0]
+            logits = model.classify(positions, metadata), model.classify(positions)
+            return torch.sigmoid(torch.cat([each.float() for each in logits], dim=1))
+
+        count = len(self._data.validation.rows)
+        predictions = train_step.predict(self._validation.batches, count, tta, both)
+        return predictions[:, : len(self._labels)], predictions[:, len(self._labels) :]
 
     def _features(self, train_step: TrainStep) -> Predictions:
         """The features [n, C] of all images of the run, scaled to length 1; zeros for those excluded as corrupt."""
@@ -168,8 +187,13 @@ class ClassificationTask:
                 self._report(Finishing(self._unit.fold, what, done / count))
             yield batch
 
-    def write_result(self, weights: Path, predictions: Predictions, features: Predictions | None) -> None:
-        """Copy the weights below the run's ``model`` folder, then write their hash, features and predictions."""
+    def write_result(
+        self, weights: Path, predictions: Predictions, features: Predictions | None, without: Predictions | None = None
+    ) -> None:
+        """Copy the weights below the run's ``model`` folder, then write their hash, features and predictions.
+
+        ``without``: predictions of a model with metadata as if all were unknown.
+        """
         unit, targets = self._unit, self._data.validation.targets
         unit.model.parent.mkdir(exist_ok=True)
         atomic.write_file(unit.model, lambda aside: shutil.copyfile(weights, aside))
@@ -177,8 +201,14 @@ class ClassificationTask:
         if features is not None:
             training = ~np.isin(self._data.run_images.rows, self._data.validation.rows)
             write_features(unit.folder, FeatureSpace.fit(features, training), unit.fingerprint)
-        table = predictions_table(self._data.validation_images(), unit.fold, self._labels, predictions, targets)
-        write_predictions(table, unit.predictions)
+
+        def write(values: Predictions, path: Path) -> None:
+            images = self._data.validation_images()
+            write_predictions(predictions_table(images, unit.fold, self._labels, values, targets), path)
+
+        if without is not None:
+            write(without, unit.folder / WITHOUT_METADATA)
+        write(predictions, unit.predictions)
 
 
 def _tile(

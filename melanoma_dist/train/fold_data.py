@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import load_dataset
@@ -77,6 +78,7 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     if dataset.fingerprint != unit.fingerprint:
         raise DataError(f"{unit.data}: the data set changed after the run was planned. Run the command again.")
     manifest, labels = dataset.manifest, unit.config.data.label_set()
+    fields = field_names(unit.config.model.metadata)
     folds = read_folds(unit.run / "folds.parquet").set_index("image_id")["fold"]
     fold_of = manifest["image_id"].map(folds)  # NaN for images of a holdout
     shards, own = ShardReader(dataset), (fold_of == unit.fold).to_numpy()
@@ -87,8 +89,8 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     windows = None if regions is None else regions.windows
     return FoldData(
         manifest,
-        training=kind.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows),
-        validation=kind.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows),
+        training=kind.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows, fields),
+        validation=kind.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows, fields=fields),
         run_images=kind.of_rows(shards, manifest, every, labels, corrupt, windows),
     )
 

@@ -18,6 +18,7 @@ from melanoma_dist.train.batch_counters import BatchCounters
 from melanoma_dist.train.compile import compile_model
 from melanoma_dist.train.fallbacks import max_micro_batches
 from melanoma_dist.train.predict import autocast, uses_amp
+from melanoma_dist.train.step_graph import Inputs
 from melanoma_dist.world import World
 
 # The main rank's buffers must not replace the others' before a forward pass. PyTorch is renaming the argument.
@@ -53,7 +54,7 @@ class Gradients:
         self._warmed_up = False
         self._parallel = self._wrap()
 
-    def warm_up(self, images: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> None:
+    def warm_up(self, inputs: Inputs, targets: torch.Tensor, known: torch.Tensor) -> None:
         """Run a pass whose gradients are dropped, so that no step is DistributedDataParallel's first.
 
         DDP puts gradients into buckets, and after its first pass rebuilds them in the order in which gradients became
@@ -64,24 +65,24 @@ class Gradients:
             return
         self._warmed_up = True
         before = copy_buffers(self._model)
-        self.compute(images, targets, known)
+        self.compute(inputs, targets, known)
         self._model.zero_grad(set_to_none=True)
         set_buffers(self._model, before)
 
-    def compute(self, images: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def compute(self, inputs: Inputs, targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         """Accumulate gradients, micro-batch by micro-batch. Returns this rank's part of the loss, float64.
 
-        ``known`` is a scalar: the known labels of the global batch.
+        ``inputs`` are what the model takes, ``known`` is a scalar: the known labels of the global batch.
         """
         start = time.monotonic()
-        loss = torch.zeros((), dtype=torch.float64, device=images.device)
-        parts = [tensor.tensor_split(self.micro_batches) for tensor in (images, targets)]
-        for position, (some_images, some_targets) in enumerate(zip(*parts, strict=True), start=1):
+        loss = torch.zeros((), dtype=torch.float64, device=targets.device)
+        parts = [tensor.tensor_split(self.micro_batches) for tensor in (*inputs, targets)]
+        for position, (*some_inputs, some_targets) in enumerate(zip(*parts, strict=True), start=1):
             # Gradients are averaged over the ranks once.
             local = isinstance(self._parallel, DistributedDataParallel) and position < self.micro_batches
             with self._parallel.no_sync() if local else nullcontext():  # type: ignore[operator]
                 with autocast(self._amp), self.counters.hidden():
-                    logits = self._parallel(some_images)
+                    logits = self._parallel(*some_inputs)
                 part = self._loss(logits, some_targets) / known
                 (part * self._world.size).backward()
             loss += part.detach()

@@ -23,8 +23,9 @@ from melanoma_dist.world import World
 Model = TypeVar("Model", bound=nn.Module)
 Predictions = npt.NDArray[np.float32]
 """Of all validation images, in the order of their rows: probabilities [n, L] of a classifier."""
-Outputs = Callable[[Any], torch.Tensor]
-"""Images [b, C, S, S], or whatever the batches hold for them, to [b, X]."""
+Outputs = Callable[..., torch.Tensor]
+"""What a model takes to float32 [b, X]: images [b, C, S, S], or whatever the batches hold for them, and metadata [b, F]
+where a classifier takes them."""
 Batch = tuple[Any, EvaluationBatch]
 """Images [b, C, S, S], or more that a task needs, and their samples."""
 Batches = Callable[[Orientation], Iterable[Batch]]
@@ -48,20 +49,37 @@ def autocast(amp: bool) -> torch.autocast:
     return torch.autocast("cuda" if amp else "cpu", torch.bfloat16, enabled=amp)
 
 
-def predict(model: nn.Module, batches: Batches, count: int, world: World, amp: bool, tta: int = 1) -> Predictions:
+def predict(
+    model: nn.Module,
+    batches: Batches,
+    count: int,
+    world: World,
+    amp: bool,
+    tta: int = 1,
+    outputs: Outputs | None = None,
+) -> Predictions:
     """Predict probabilities [n, L] of ``count`` samples: the mean over the first ``tta`` orientations of each image.
 
-    ``model`` maps images [b, 3, S, S] to logits [b, L]. Each sample is predicted exactly once per orientation, on one
-    of the ranks; all get all predictions. The model stays in evaluation mode.
+    ``model`` maps what it takes to logits [b, L]; ``outputs`` replaces its probabilities by others. Each sample is
+    predicted exactly once per orientation, on one of the ranks; all get all predictions. The model stays in evaluation
+    mode.
     """
     model.eval()
-    views = [collect(probabilities_of(model), batches(view), count, world, amp) for view in ORIENTATIONS[:tta]]
+    outputs = outputs or probabilities_of(model)
+    views = [collect(outputs, batches(view), count, world, amp) for view in ORIENTATIONS[:tta]]
     return mean_of_views(views)
 
 
 def probabilities_of(model: nn.Module) -> Outputs:
-    """Images [b, 3, S, S] to probabilities [b, L]."""
-    return lambda images: torch.sigmoid(model(images).float())
+    """What a model takes to probabilities [b, L]."""
+    return lambda *inputs: torch.sigmoid(model(*inputs).float())
+
+
+def inputs_of(images: torch.Tensor, batch: EvaluationBatch) -> tuple[torch.Tensor, ...]:
+    """What a model takes of a batch: images, and metadata where the batch has them."""
+    if batch.metadata is None:
+        return (images,)
+    return images, torch.from_numpy(batch.metadata).to(images.device, non_blocking=True)
 
 
 def mean_of_views(views: Sequence[Predictions]) -> Predictions:
@@ -79,7 +97,7 @@ def collect(outputs: Outputs, batches: Iterable[Batch], count: int, world: World
     with torch.inference_mode():
         for images, batch in batches:
             with autocast(amp):
-                result = outputs(images)
+                result = outputs(*inputs_of(images, batch))
             results.append(result)
             counted = np.arange(len(batch.samples)) < batch.count  # the rest is padding
             samples.append(np.where(counted, batch.samples, -1))

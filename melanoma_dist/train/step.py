@@ -41,7 +41,7 @@ from melanoma_dist.train.predict import (
     to_device,
     uses_amp,
 )
-from melanoma_dist.train.step_graph import Recorder, StepGraph
+from melanoma_dist.train.step_graph import Inputs, Recorder, StepGraph
 from melanoma_dist.world import World
 
 _CHECK_EVERY = 50  # steps: reading the count of skipped steps waits for the device
@@ -110,13 +110,13 @@ class TrainStep:
         self._rates.set(rate)
         self._known.fill_(max(batch.known, 1))
         self._number.fill_(number)
-        self._gradients.warm_up(batch.images, batch.targets, self._known)
+        self._gradients.warm_up(batch.inputs, batch.targets, self._known)
         seed = partial(set_seed, step_seed(self._config.seed, number, self._world.rank), self._world.gpu)
         if self._graph is not None:
-            self._graph.step(batch.images, batch.targets, seed)
+            self._graph.step(batch.inputs, batch.targets, seed)
         else:
             seed()
-            self._take(batch.images, batch.targets)
+            self._take(batch.inputs, batch.targets)
         self._gradients.counters.count(self._gradients.micro_batches)
         if self.average is not None:
             self.average.update(number)
@@ -166,9 +166,9 @@ class TrainStep:
         """Load saved weights into the model to validate."""
         self.evaluation_model().load_state_dict(load_file(path))
 
-    def predict(self, batches: Batches, count: int, tta: int = 1) -> Predictions:
+    def predict(self, batches: Batches, count: int, tta: int = 1, outputs: Outputs | None = None) -> Predictions:
         """Predict probabilities [n, L] of ``count`` samples on all ranks together; see ``predict.predict``."""
-        return predict(self.evaluation_model(), batches, count, self._world, self._amp, tta)
+        return predict(self.evaluation_model(), batches, count, self._world, self._amp, tta, outputs)
 
     def collect(self, outputs: Outputs, batches: Iterable[Batch], count: int) -> Predictions:
         """Collect what ``outputs`` computes of ``count`` samples, on all ranks together; see ``predict.collect``."""
@@ -222,13 +222,13 @@ class TrainStep:
         self._norm_sum.fill_(state["norm_sum"])
         self._non_finite.load_state_dict(state["skipping"])
 
-    def _take(self, images: torch.Tensor, targets: torch.Tensor) -> None:
+    def _take(self, inputs: Inputs, targets: torch.Tensor) -> None:
         """Compute a step on the device, without waiting for it. It may be recorded: nothing here is a number of the
         step, and no tensor that outlives it is replaced.
         """
         self._rates.apply()
         self._non_finite.begin()
-        loss = self._gradients.compute(images, targets, self._known)
+        loss = self._gradients.compute(inputs, targets, self._known)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.optimizer.clip_norm)
         skipped = self._non_finite.take(norm, self._number)
         self._loss_sum += torch.where(skipped, 0.0, loss)

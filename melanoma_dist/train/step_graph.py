@@ -2,7 +2,7 @@
 
 A step of a deep network is thousands of kernels. A fast GPU computes them quicker than Python launches them one by one;
 recorded as a CUDA graph, they are launched together. A graph replays the same kernels on the same memory. Whatever
-changes from step to step must therefore lie in tensors that stay where they are: images, targets, known labels, step
+changes from step to step must therefore lie in tensors that stay where they are: inputs, targets, known labels, step
 number and rate.
 
 The proof: the first step after a start, and after the trunk thaws, is taken both ways from the same state. The graph
@@ -23,8 +23,10 @@ from melanoma_dist.train.background import copy_to_cpu
 
 Replay = Callable[[], None]
 """Does what was recorded, again."""
-Take = Callable[[torch.Tensor, torch.Tensor], None]
-"""Take a step on images [b, 3, S, S] and targets [b, L]."""
+Inputs = tuple[torch.Tensor, ...]
+"""What a model takes: images [b, 3, S, S], and metadata [b, F] if it was built for them."""
+Take = Callable[[Inputs, torch.Tensor], None]
+"""Take a step on inputs and targets [b, L]."""
 _NAMED = 3  # tensors that a message about a difference names
 
 
@@ -52,7 +54,8 @@ class StepGraph:
         """``state`` returns all tensors that ``take`` changes, by name. ``note`` takes the reason not to replay."""
         self._recorder, self._take, self._state, self._optimizer, self._note = recorder, take, state, optimizer, note
         self._replay: Replay | None = None
-        self._images = self._targets = torch.empty(0)
+        self._inputs: Inputs = ()
+        self._targets = torch.empty(0)
         self._refused = False
 
     @property
@@ -63,24 +66,25 @@ class StepGraph:
     def drop(self) -> None:
         """Drop the record: tensors were replaced, or others learn. The next step records and proves anew."""
         self._replay = None
-        self._images = self._targets = torch.empty(0)
+        self._inputs, self._targets = (), torch.empty(0)
 
-    def step(self, images: torch.Tensor, targets: torch.Tensor, seed: Callable[[], None]) -> None:
+    def step(self, inputs: Inputs, targets: torch.Tensor, seed: Callable[[], None]) -> None:
         """Take a step. ``seed`` sets the random seeds of the step."""
         if self._replay is None and not self._refused:
-            self._prove(images, targets, seed)
-        elif self._replay is None or _layout(images) != _layout(self._images):
+            self._prove(inputs, targets, seed)
+        elif self._replay is None or _layout(inputs) != _layout(self._inputs):
             seed()  # in another layout, other kernels run, with other bits
-            self._take(images, targets)
+            self._take(inputs, targets)
         else:
-            self._images.copy_(images)
+            for own, values in zip(self._inputs, inputs, strict=True):
+                own.copy_(values)
             self._targets.copy_(targets)
             seed()  # a graph reads seeds from memory when it is replayed
             self._replay()
 
-    def _prove(self, images: torch.Tensor, targets: torch.Tensor, seed: Callable[[], None]) -> None:
+    def _prove(self, inputs: Inputs, targets: torch.Tensor, seed: Callable[[], None]) -> None:
         """Take one step both ways, and choose the way of the next ones."""
-        self._images, self._targets = images.clone(), targets.clone()
+        self._inputs, self._targets = tuple(each.clone() for each in inputs), targets.clone()
         before = copy_to_cpu(dict(self._state()))
         seed()
         self._recorder.warm_up(self._run)
@@ -102,7 +106,7 @@ class StepGraph:
         self._note(f"uses no CUDA graph, and launches the kernels of a step one by one ({reason})")
 
     def _run(self) -> None:
-        self._take(self._images, self._targets)
+        self._take(self._inputs, self._targets)
 
     def _record(self) -> Replay:
         """Record the step. PyTorch wants optimizers marked for it, and warns of marked ones elsewhere."""
@@ -125,8 +129,8 @@ class StepGraph:
                     tensor.zero_()
 
 
-def _layout(images: torch.Tensor) -> tuple[torch.Size, tuple[int, ...]]:
-    return images.shape, images.stride()
+def _layout(inputs: Inputs) -> list[tuple[torch.Size, tuple[int, ...]]]:
+    return [(each.shape, each.stride()) for each in inputs]
 
 
 def _first_line(error: BaseException) -> str:

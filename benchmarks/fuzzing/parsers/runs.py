@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzing.files import BACKBONE, RUN
 from fuzzing.parsers import Parser
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds

@@ -29,6 +29,7 @@ from melanoma_dist.app.export.parity import (
 )
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
+from melanoma_dist.config.metadata import NO_METADATA
 from melanoma_dist.config.weights import is_keras
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError, MelanomaDistError
@@ -73,6 +74,9 @@ def _prepare(settings: ExportConfig) -> _Export:
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")
+    if settings.format != "hub" and run.config.model.metadata != NO_METADATA:
+        rule = f"has no input for metadata yet, and the run takes {run.config.model.metadata}"
+        raise ConfigError.of("format", settings.format, rule, "Type --format hub, whose ensemble takes them.")
     card = card_of(run)
     ensemble = Ensemble.of(run, one_process(0, settings.decode_threads))
     tta = settings.tta or run.config.input.tta

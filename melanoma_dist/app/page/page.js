@@ -1,5 +1,6 @@
 // The page: connects the session, the picture and the results to what the reader does.
 import { csv, download, foot, layOutPaper } from "./export.js";
+import { patientFields } from "./patient.js";
 import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
@@ -247,6 +248,10 @@ function showDetail(force) {
   if (!shown?.startsWith(item.id) || !byId("picture").src) viewer.show(item.url, text("pictureAlt", item));
   shown = state;
   byId("evidence").hidden = !item.answer || Boolean(item.answer.error);
+  const asks = Object.keys(model.metadata).length > 0;
+  const focused = byId("patient").contains(document.activeElement) ? document.activeElement.id : "";
+  byId("patient").replaceChildren(...(asks ? [patientFields(item, model, (...told) => session.tell(...told))] : []));
+  byId(focused)?.focus();
   byId("result").replaceChildren(result(item));
   const cases = matchMedia("(min-width: 1081px)").matches ? byId("result").querySelector(".neighbours") : null;
   byId("beside").replaceChildren(...(cases ? [cases] : []));
@@ -285,7 +290,7 @@ async function showEvidence() {
   }
   if (!item.evidence[label]) {
     byId("evidence-note").textContent = text("evidenceBusy");
-    item.evidence[label] = explain(item.file, label).then(
+    item.evidence[label] = explain(item.file, label, item.about).then(
       (map) => ({ ...map, note: noteOf(map) }),
       (error) => ({ grid: null, note: refusalOf(error) }),
     );

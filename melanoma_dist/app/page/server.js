@@ -35,9 +35,10 @@ async function refusal(response) {
   return new Refused(response.status, problem);
 }
 
-function form(file) {
+function form(file, about) {
   const body = new FormData();
   body.append("images", file, file.name);
+  for (const [field, value] of Object.entries(about)) body.append(field, value);
   return { method: "POST", body };
 }
 
@@ -54,11 +55,11 @@ export async function pictureUrl(path) {
   return pictures.get(path);
 }
 
-export async function predict(file, preview) {
-  const answer = await (await request(`/v1/predict?preview=${preview}`, form(file))).json();
+export async function predict(file, preview, about) {
+  const answer = await (await request(`/v1/predict?preview=${preview}`, form(file, about))).json();
   return { ...answer.images[0], model: answer.model };
 }
 
-export async function explain(file, label) {
-  return (await request(`/v1/explain?label=${encodeURIComponent(label)}`, form(file))).json();
+export async function explain(file, label, about) {
+  return (await request(`/v1/explain?label=${encodeURIComponent(label)}`, form(file, about))).json();
 }

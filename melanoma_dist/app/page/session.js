@@ -22,6 +22,7 @@ export class Session {
       url: SHOWN.test(file.type) ? URL.createObjectURL(file) : null,
       state: "waiting",
       evidence: {},
+      about: {},
     }));
     this.items.push(...added);
     if (added.length) this.selected = added[0];
@@ -44,11 +45,15 @@ export class Session {
   }
 
   async ask(item) {
+    const { about } = item;
     try {
-      item.answer = await predict(item.file, !item.url);
+      const answer = await predict(item.file, !item.url, about);
+      if (item.about !== about) return; // something else is known by now, and asked again
+      item.answer = answer;
       item.url ??= item.answer.preview;
       item.state = "done";
     } catch (error) {
+      if (item.about !== about) return;
       item.state = "failed";
       item.problem = error;
     }
@@ -59,6 +64,12 @@ export class Session {
     item.problem = null;
     this.changed();
     this.send();
+  }
+
+  // Predict an image again, with what is known of its patient now.
+  tell(item, about) {
+    Object.assign(item, { about, answer: null, evidence: {} });
+    this.retry(item);
   }
 
   select(item) {

@@ -17,6 +17,7 @@ from melanoma_dist.app.server.page_files import page_files
 from melanoma_dist.app.server.problems import Problem, answer_problem, answer_unexpected
 from melanoma_dist.app.server.security import Gate, host_names
 from melanoma_dist.app.server.service import Service
+from melanoma_dist.config.metadata import FIELDS
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.pages.environment import render
 
@@ -136,7 +137,9 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 def _form(description: str) -> dict[str, Any]:
     """The OpenAPI description of a form with files."""
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": description}
-    schema = {"type": "object", "properties": {"images": files}, "required": ["images"]}
+    once = "For models that take it: of the patient, once for all images or once for each. Unknown if it is not sent."
+    about = {field: {"type": "string", "description": once} for field in FIELDS}
+    schema = {"type": "object", "properties": {"images": files, **about}, "required": ["images"]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from melanoma_dist.app.inspection import Reason
+from melanoma_dist.app.inspection import InspectedPhoto, Reason
 from melanoma_dist.app.predictor import Predictor
-from melanoma_dist.data.photo import Photo
 from melanoma_dist.inference.explanation import explain
 from melanoma_dist.inference.photographs import Photographs
 
@@ -41,9 +40,9 @@ class Evidence:
         return buffer.getvalue()
 
 
-def find_evidence(predictor: Predictor, photo: Photo, label: str) -> Evidence:
+def find_evidence(predictor: Predictor, photo: InspectedPhoto, label: str) -> Evidence:
     """Compute and check the map of one prepared photo, on the thread that owns the models."""
-    [explanation] = explain(predictor.ensemble, Photographs.of([photo]), label)
+    [explanation] = explain(predictor.ensemble, Photographs.of([photo.photo], [photo.about]), label)
     reason = Reason(explanation.code, explanation.values)
     if explanation.evidence is None:
         return Evidence(None, None, explanation.sentence, reason)

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -34,7 +34,7 @@ from melanoma_dist.app.server.examples import choose_examples, headline_threshol
 from melanoma_dist.app.server.limits import Occupancy, Share
 from melanoma_dist.app.server.measurements import Measurements
 from melanoma_dist.app.server.problems import Problem
-from melanoma_dist.app.server.uploads import Upload, receive
+from melanoma_dist.app.server.uploads import Upload, check_patients, receive
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import MelanomaDistError
@@ -121,18 +121,20 @@ class Service:
                 if photo.error is not None:
                     detail = f"The image cannot be read: {reason}."
                     raise Problem(422, photo.error.code, detail, values=photo.error.values)
-                evidence = await self.engine.run(lambda: find_evidence(self._predictor, photo.photo, label))
+                evidence = await self.engine.run(lambda: find_evidence(self._predictor, photo, label))
             return photo, evidence
 
     async def _receive(self, request: Request, exchange: _Exchange) -> list[Upload]:
         uploads = await receive(request, self.settings, exchange.share)
+        check_patients(uploads, self._predictor.limits.metadata)
         exchange.share.hold_images(len(uploads))
         return uploads
 
     async def _decode(self, uploads: list[Upload]) -> list[InspectedPhoto]:
         names = [f"image {at}" for at in range(len(uploads))]  # not the client's: they may name a patient
         decoded = [self.decoders.submit(name, upload.data) for name, upload in zip(names, uploads, strict=True)]
-        return list(await asyncio.gather(*map(asyncio.wrap_future, decoded)))
+        photos = await asyncio.gather(*map(asyncio.wrap_future, decoded))
+        return [replace(photo, about=upload.about) for photo, upload in zip(photos, uploads, strict=True)]
 
     async def _score(self, photos: list[InspectedPhoto]) -> list[ScoredImage]:
         scored = iter(await self.engine.predict([photo for photo in photos if photo.photo.jpeg is not None]))

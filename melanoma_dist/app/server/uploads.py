@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from melanoma_dist.app.server.limits import Share
 from melanoma_dist.app.server.problems import Problem
+from melanoma_dist.config.metadata import FIELDS
 from melanoma_dist.config.serve import ServeConfig
+from melanoma_dist.data.metadata import parse_code, rule_of
+from melanoma_dist.errors import ConfigError
 
 _MEGABYTE = 1_000_000
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would log a line per malformed form
-_MAX_FIELDS = 16  # fields that are no files; none is needed
+_MAX_FIELDS = 16  # fields that are no files, beyond age, sex and site of each image
 _MAX_NAME = 255  # characters of a file's name that come back in the answer
 _FORM = "multipart/form-data"
 
@@ -32,6 +35,8 @@ class Upload:
     name: str
     """As the client names it; it serves the answer alone."""
     data: bytes
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What the form says of the patient: `age`, `sex`, `site`."""
 
 
 class _Parser(MultiPartParser):
@@ -58,7 +63,7 @@ async def receive(request: Request, settings: ServeConfig, share: Share) -> list
     limit = settings.max_megabytes * _MEGABYTE
     _check_announced(request, limit)
     parser = _Parser(request.headers, _counted(request, limit, share), max_files=settings.max_files,
-                     max_fields=_MAX_FIELDS, max_part_size=1024)  # fmt: skip
+                     max_fields=_MAX_FIELDS + len(FIELDS) * settings.max_files, max_part_size=1024)  # fmt: skip
     try:
         return await _read(parser, settings)
     finally:
@@ -88,7 +93,38 @@ async def _read(parser: _Parser, settings: ServeConfig) -> list[Upload]:
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     if not files:
         raise Problem(400, "no_file", "The form holds no file: curl -F images=@lesion.jpg URL.")
-    return [Upload((file.filename or "")[:_MAX_NAME], await file.read()) for file in files]
+    patients = _patients(form, len(files))
+    return [
+        Upload((file.filename or "")[:_MAX_NAME], await file.read(), about)
+        for file, about in zip(files, patients, strict=True)
+    ]
+
+
+def _patients(form: FormData, count: int) -> list[dict[str, str]]:
+    """What the form says of the patient of each file: a field that stands once is about all of them."""
+    patients: list[dict[str, str]] = [{} for _ in range(count)]
+    for name in FIELDS:
+        values = [value for value in form.getlist(name) if isinstance(value, str)]
+        if len(values) not in (0, 1, count):
+            detail = f"{name} stands {len(values)} times for {count} files. Send it once, or once for each file."
+            raise Problem(400, "metadata_count", detail, values={"field": name, "values": len(values), "files": count})
+        for about, value in zip(patients, values if len(values) == count else values * count, strict=False):
+            about[name] = value
+    return patients
+
+
+def check_patients(uploads: Sequence[Upload], fields: tuple[str, ...]) -> None:
+    """Raise Problem for a value that a field cannot have, and for one that a model without the field would ignore."""
+    for upload in uploads:
+        for name, value in upload.about.items():
+            if name not in fields:
+                detail = f"This model takes no {name}. /v1/model lists what it takes beside an image."
+                raise Problem(400, "no_metadata", detail, values={"field": name})
+            try:
+                parse_code(name, value)
+            except ConfigError:
+                rule = rule_of(name)
+                raise Problem(400, "metadata", f"{name}: {rule}.", values={"field": name, "rule": rule}) from None
 
 
 def _check_announced(request: Request, limit: int) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from melanoma_dist.artifacts.evaluation import examples
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.data.duplicates import near_duplicates
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader

@@ -27,6 +27,7 @@ from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.saliency import grad_cam
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.images import open_image
+from melanoma_dist.train.predict import inputs_of
 
 SHOWN = 6
 """Errors of each kind."""
@@ -143,7 +144,8 @@ def _maps(
     """Return the evidence [n, h, w], 0 to 1, for the wrong prediction of some rows' images; or None, and why."""
     if not ensemble.units[fold].model.is_file():
         return None, "the fold's weights are not in the run"
-    images = torch.cat([batch for batch, _ in ensemble.loader(Images(album.dataset, rows), len(rows))])
+    loader = ensemble.loader(Images(album.dataset, rows), len(rows))
+    images, *metadata = (torch.cat(each) for each in zip(*(inputs_of(*batch) for batch in loader), strict=True))
     column = ensemble.labels.headline_column
-    evidence, why = grad_cam(ensemble.fold_model(fold), images, column, torch.tensor(missed))
+    evidence, why = grad_cam(ensemble.fold_model(fold), images, column, torch.tensor(missed), *metadata)
     return (None if evidence is None else evidence.numpy()), why

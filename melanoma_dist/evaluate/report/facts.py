@@ -99,6 +99,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     pairs = [
         ("backbone", f"{summary.backbone}, from weights {summary.identity.get('model.weights', 'unknown')}"),
         ("labels", ", ".join(summary.labels)),
+        *([("metadata", f"{', '.join(summary.metadata.fields)}; each may be unknown")] if summary.metadata else []),
         (
             "training data",
             f"{data.images:,} images of {data.lesions:,} lesions{patients} in {folds} folds; each model saw "

@@ -20,6 +20,7 @@ from melanoma_dist.evaluate.report import statements, tables
 from melanoma_dist.evaluate.report.cells import NAMES
 from melanoma_dist.evaluate.report.facts import facts, glossary, headlines, takeaways
 from melanoma_dist.evaluate.report.figures import Missing, headline_figures, subgroup_figure
+from melanoma_dist.evaluate.report.metadata import metadata_part
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, Evaluation, RunResults, headline
 from melanoma_dist.evaluate.report.training_figures import training_figures
 from melanoma_dist.metrics.cross_validation import FEWEST_FOLDS
@@ -74,6 +75,7 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "statements": statements.leakage(results),
         "evaluations": [(each, statements.history(each)) for each in results.evaluations],
         "parts": [*(_unseen(each, results.label) for each in _in_order(results)), _out_of_fold(results)],
+        "metadata": metadata_part(summary.metadata),
         "official": tables.isic_scores_table(_assessments(results)),
         "spread": [_folds(results), tables.over_folds_table(summary.over_folds)],
         "fewest_folds": FEWEST_FOLDS,

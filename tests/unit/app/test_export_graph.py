@@ -15,7 +15,7 @@ from melanoma_dist.app.export.onnx_file import open_onnx, write_onnx
 from melanoma_dist.app.export.resize import resize_bytes
 from melanoma_dist.app.export.torch_file import open_torch, write_torch
 from melanoma_dist.artifacts.decision_rules import DecisionRules, LabelRules
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import DataError
 from melanoma_dist.input.graph import InputFormat
 from melanoma_dist.metrics.calibration import Calibrator, Isotonic, Logistic, Temperature

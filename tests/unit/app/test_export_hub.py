@@ -21,7 +21,8 @@ from torch import nn
 import melanoma_dist
 from melanoma_dist.app.export.hub import _write_fold
 from melanoma_dist.cli import main
-from melanoma_dist.config.run import ModelConfig, RunConfig
+from melanoma_dist.config.model import ModelConfig
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import DataError, MelanomaDistError
 from melanoma_dist.models.backbones import PublishedInput, build_trunk
 from melanoma_dist.models.classifier import build_classifier

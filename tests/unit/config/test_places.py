@@ -12,9 +12,10 @@ import tyro
 from melanoma_dist.cli import _PARSER, _TYPES, main
 from melanoma_dist.config.data import AuditConfig, DownloadConfig, PrepareConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.places import check_data, check_runs, check_writable, find_data
 from melanoma_dist.config.rules import field_type
-from melanoma_dist.config.run import DataConfig, ModelConfig, RunConfig
+from melanoma_dist.config.run import DataConfig, RunConfig
 from melanoma_dist.config.saved import saved_config, with_file
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.config.weights import FetchConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.inference import explanation
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.explanation import Explanation, explain, overlay

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.inference.saliency import grad_cam
 from melanoma_dist.models.classifier import Classifier, build_classifier
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.keras_resnet import HEIGHT, random_images, random_tensor
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import build_trunk, published_input
 from melanoma_dist.models.classifier import build_classifier

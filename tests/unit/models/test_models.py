@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from timm.layers import SelectAdaptivePool2d
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.backbones import build_trunk, check_backbone, published_input, timm_name
 from melanoma_dist.models.classifier import Classifier, build_classifier

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from timm.models import _registry
 
 from melanoma_dist.cli import main
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models import published
 from melanoma_dist.models.backbones import build_trunk

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.storage import atomic

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from melanoma_dist.config.run import HeadNorm, RunConfig
+from melanoma_dist.config.model import HeadNorm
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import CorruptImages, DataError, MelanomaDistError, OutOfMemory, TrainingError

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.cli import main
-from melanoma_dist.config.run import ModelConfig
+from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import ConfigError
