@@ -75,7 +75,7 @@ def main() -> None:
     }
     scores = {name: score(reader, rows, way, name) for name, way in ways.items()}
     if sizes.run is not None:
-        scores[f"run {sizes.run.name}"] = of_run(sizes.run, dataset.manifest["image_id"].iloc[rows])
+        scores[f"run {sizes.run.name}"] = scores_out_of_fold(sizes.run, dataset.manifest["image_id"].iloc[rows])
     means = [mean_scores(each, group) for each in scores.values()]
     lines = [[name, *(cell(each[name]) for each in means)] for name in (*METRICS, FAILURES)]
     console.table("Mean over images (95 % interval over lesions)", ["", *scores], lines)
@@ -159,7 +159,7 @@ def otsu_threshold(values: npt.NDArray[np.float32]) -> float:
     return float(edges[int(np.nanargmax(between)) + 1])
 
 
-def of_run(run: Path, image_ids: pd.Series[str]) -> list[MaskScores]:
+def scores_out_of_fold(run: Path, image_ids: pd.Series[str]) -> list[MaskScores]:
     """The out-of-fold scores of a segmentation run on these images. Raises DataError where it lacks one."""
     table = read_predictions(run / "predictions.parquet").set_index("image_id")
     if missing := set(image_ids) - set(table.index):

@@ -266,9 +266,9 @@ def _parse_with_file(
     help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
     flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
     extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
-    of_run: type[RunConfig] = config if issubclass(config, RunConfig) else RunConfig
+    run_config: type[RunConfig] = config if issubclass(config, RunConfig) else RunConfig
     parsed: Any = _parse(
-        extended, with_file(arguments, of_run), command, description or inspect.getdoc(config), required=required
+        extended, with_file(arguments, run_config), command, description or inspect.getdoc(config), required=required
     )
     return config(**{item.name: getattr(parsed, item.name) for item in fields(config)})  # type: ignore[arg-type]
 

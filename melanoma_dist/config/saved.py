@@ -124,11 +124,11 @@ def as_flags(tree: Mapping[str, object], config: type[RunConfig] = RunConfig) ->
 
 def _without_fixed(tree: Mapping[str, object], defaults: RunConfig) -> dict[str, object]:
     """A tree without the fields that are no flags. Raises ConfigError where one is not the default."""
-    wanted = defaults.task
-    task = tree.get("task", wanted)
-    if task != wanted:
-        command = "`segment`" if wanted == "classification" else "the command without a name"
-        raise ConfigError.of("config", task, f"is the configuration of another task than {wanted}", f"Use {command}.")
+    expected = defaults.task
+    task = tree.get("task", expected)
+    if task != expected:
+        command = "`segment`" if expected == "classification" else "the command without a name"
+        raise ConfigError.of("config", task, f"is the configuration of another task than {expected}", f"Use {command}.")
     return {
         name: {key: each for key, each in value.items() if not _is_fixed(getattr(defaults, name), key, each)}
         if isinstance(value, Mapping) and is_dataclass(getattr(defaults, name, None))

@@ -10,19 +10,18 @@ from typing import Annotated
 
 from tyro.conf import Suppress, arg
 
+from melanoma_dist.config.metadata import FieldNames, Fusion
+from melanoma_dist.config.model import HeadNorm, ModelConfig, Pooling
 from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.rules import between, check
 from melanoma_dist.config.run import (
     ClassWeights,
     DataConfig,
-    HeadNorm,
     InputConfig,
     Loss,
     LossConfig,
-    ModelConfig,
     Optimizer,
     OptimizerConfig,
-    Pooling,
     RunConfig,
     Schedule,
     ScheduleConfig,
@@ -70,6 +69,8 @@ class EncoderConfig(ModelConfig):
     hidden: Annotated[int, Suppress] = 0
     head_norm: Annotated[HeadNorm, Suppress] = "batch"
     dropout: Annotated[float, Suppress] = 0.2
+    metadata: Annotated[FieldNames, Suppress] = "none"
+    fusion: Annotated[Fusion, Suppress] = "concat"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def pool(manifest: pd.DataFrame) -> pd.DataFrame:
 def labelled_pool(manifest: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
     """The images of the pool with a known label. One of which nothing is known teaches a classifier nothing."""
     images = pool(manifest)
-    known = ~np.isnan(targets(images, labels))
-    return images[known.any(axis=1)]
+    known = np.asarray(~np.isnan(targets(images, labels))).any(axis=1)
+    return images.iloc[np.flatnonzero(known)]
 
 
 def masked_pool(manifest: pd.DataFrame) -> pd.DataFrame:

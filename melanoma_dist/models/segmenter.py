@@ -68,12 +68,12 @@ def _copy_weights(trunk: nn.Module, encoder: nn.Module, backbone: str) -> None:
     timm wraps a trunk for its feature maps and then joins names of modules by ``_`` where they were nested.
     """
     own = {key.replace(".", "_"): value for key, value in trunk.state_dict().items()}
-    wanted = encoder.state_dict()
-    found = {key: own.get(key.replace(".", "_").removeprefix("model_")) for key in wanted}
-    copied = {key: value for key, value in found.items() if value is not None and value.shape == wanted[key].shape}
-    if lacking := wanted.keys() - copied.keys():
+    expected = encoder.state_dict()
+    tensors = {key: own.get(key.replace(".", "_").removeprefix("model_")) for key in expected}
+    copied = {key: value for key, value in tensors.items() if value is not None and value.shape == expected[key].shape}
+    if lacking := expected.keys() - copied.keys():
         names = ", ".join(sorted(lacking)[:3])
-        raise _unfit(backbone, f"{len(lacking)} of its {len(wanted)} tensors have other names there: {names}")
+        raise _unfit(backbone, f"{len(lacking)} of its {len(expected)} tensors have other names there: {names}")
     encoder.load_state_dict(copied)
 
 
