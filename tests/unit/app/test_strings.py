@@ -65,7 +65,7 @@ def codes_of_errors() -> Values:
     in_calls = {
         code: {str(keyword.arg) for keyword in call.keywords}
         for call in calls("ImageError")
-        if (code := constant(call.args[0])) is not None
+        if (code := constant(call.args[0])) is not None and not code.startswith("mask_")  # nobody uploads masks
     }
     reasons = {
         code: keys(call.args[1] if len(call.args) > 1 else None)

@@ -46,7 +46,7 @@ def test_a_map_of_the_right_place_is_trusted_and_one_of_another_is_not(
 ) -> None:
     evidence = torch.zeros(1, 3, 3)
     evidence[0, at[0], at[1]] = 1
-    monkeypatch.setattr(explanation, "grad_cam", lambda *_: (evidence, ""))
+    monkeypatch.setattr(explanation, "grad_cam", lambda *_, **__: (evidence, ""))
     (result,) = explanation._explain(cast(Ensemble, Spots()), image_with_spot(), 0)
     assert result.trust == pytest.approx(trust, abs=0.13)
     assert (result.fall > 0.2) == (trust == 1.0)
@@ -54,7 +54,7 @@ def test_a_map_of_the_right_place_is_trusted_and_one_of_another_is_not(
 
 
 def test_an_image_that_nothing_speaks_for_has_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explanation, "grad_cam", lambda *_: (torch.zeros(1, 3, 3), ""))
+    monkeypatch.setattr(explanation, "grad_cam", lambda *_, **__: (torch.zeros(1, 3, 3), ""))
     (result,) = explanation._explain(cast(Ensemble, Spots()), image_with_spot(), 0)
     assert result.evidence is None
     assert result.sentence == "No map: nothing in the image speaks for the label."
