@@ -94,7 +94,7 @@ class Classifier(TrunkModel):
 
     def classify(self, positions: torch.Tensor, metadata: torch.Tensor | None = None) -> torch.Tensor:
         """Features [B, N, C], and metadata [B, F], -> [B, L] logits."""
-        pooled, described = self._pooled(positions), self._described(len(positions), metadata)
+        pooled, described = self._pooled(positions), self._described(positions.shape[0], metadata)
         if self.gate is not None:
             pooled = self.gate(pooled, described)
         normed = self.norm(self.hidden(pooled))
@@ -103,7 +103,10 @@ class Classifier(TrunkModel):
         return logits if self.beside is None else logits + self.beside(self.dropout(described))
 
     def _described(self, count: int, metadata: torch.Tensor | None) -> torch.Tensor | None:
-        """Features [B, 64] of the metadata, None for a model without."""
+        """Features [B, 64] of the metadata, None for a model without.
+
+        ``count`` is a size, not a length: an export must be free to change it.
+        """
         if self.metadata is None:
             return None
         if metadata is None:

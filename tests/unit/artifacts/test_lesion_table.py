@@ -12,13 +12,14 @@ import pytest
 
 from melanoma_dist.artifacts import lesion_table
 from melanoma_dist.artifacts.lesion_table import LesionTable, lesion_row, read_lesions, write_lesions, write_mask
+from melanoma_dist.config.label_sets import LABEL_SETS
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError, UserError
 
 from ..samples import small_dataset
 
-LABELS = ("MEL",)
+LABELS = LABEL_SETS["melanoma"]
 
 
 def mask_of(row: int, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

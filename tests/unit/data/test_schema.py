@@ -115,7 +115,7 @@ def test_a_field_that_is_missing_is_named(field: str, copy: Path) -> None:
         DataError,
         match=rf"dataset\.json: the fields {field} are missing: an earlier version.*Delete the data set's folder",
     ):
-        inspect(AuditConfig(str(copy), "isic2019", 3, 0))
+        inspect(AuditConfig(str(copy), "isic2019", folds=3))
 
 
 @pytest.mark.parametrize("name", ["joins.parquet", "missing.parquet", "quarantine.parquet"])

@@ -83,7 +83,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inspection(data: Path) -> Inspection:
-    return inspect(AuditConfig(str(data), "isic2019", 2, 0))
+    return inspect(AuditConfig(str(data), "isic2019", folds=2))
 
 
 def audit(*flags: object) -> int:

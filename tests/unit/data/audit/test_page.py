@@ -82,7 +82,7 @@ def test_the_page_is_self_contained_and_escapes_all_text(page: Path) -> None:
 
 
 def test_the_same_data_gives_the_same_page(data: Path, page: Path, tmp_path: Path) -> None:
-    write_page(inspect(AuditConfig(str(data), "isic2019", 2, 0)), tmp_path / "again.html")
+    write_page(inspect(AuditConfig(str(data), "isic2019", folds=2)), tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
 
 
