@@ -12,7 +12,10 @@ from melanoma_dist.data.labels import DIAGNOSES, check_label_set
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.errors import DataError
 
-TRAINING_SET = "b74408b114e6ee6bc2409e05f3b74a0d6a7c446f92b697fb257e050995af1ee4"
+TRAINING_SETS = {  # NumPy's cosine and exponential differ in the last bits, and with them a few pixels
+    "b74408b114e6ee6bc2409e05f3b74a0d6a7c446f92b697fb257e050995af1ee4": "processors with AVX-512",
+    "f78cc97502a16c2abe4acd6874f6547536bf4d9be157526f3eb96f1d562852ec": "those with AVX2 alone",
+}
 """The training set did not change when the holdout came: neither its bytes nor its groups."""
 
 
@@ -39,7 +42,7 @@ def test_the_demo_is_a_complete_data_set(tmp_path: Path, capsys: pytest.CaptureF
     assert len(manifest) == 594 == len(dataset.manifest) - len(test)
     assert manifest["group"].nunique() == 400
     content = manifest[["image_id", "group", "crc32", "MEL", "age"]].to_csv(index=False)
-    assert hashlib.sha256(content.encode()).hexdigest() == TRAINING_SET
+    assert hashlib.sha256(content.encode()).hexdigest() in TRAINING_SETS
     lesions = manifest.drop_duplicates("group")[list(DIAGNOSES)].sum()
     assert lesions.min() >= 10
     assert 0.17 < manifest["MEL"].mean() < 0.25

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.data.audit import counts
 from melanoma_dist.data.audit.checks import fold_checks, manifest_checks, require
 from melanoma_dist.data.folds import labelled_pool, make_folds, make_mask_folds, masked_pool
@@ -150,7 +151,7 @@ def test_images_without_labels_take_no_part_in_a_classifier(raw: Raw, out: Path)
     for number in range(31, 40):
         masked(raw, number)
     both = prepare(Request(raw.folder, ("2018",), size=24, synthetic=True), out.with_name("both"))
-    labels = ("MEL", "NV")
+    labels = LabelSet(("MEL", "NV"))
     folds = make_folds(both.manifest, labels, 3, 0)
     assert folds.equals(make_folds(alone.manifest, labels, 3, 0))
     members = labelled_pool(both.manifest, labels)

@@ -49,7 +49,7 @@ def ph2(raw: Path) -> None:
             place = raw / "PH2Dataset/PH2 Dataset images" / name
             save(picture, place / f"{name}_Dermoscopic_Image/{name}.bmp")
             save(
-                picture.convert("L").point(lambda value: 255 * (value < 120)),
+                picture.resize((80, 60)).convert("L").point(lambda value: 255 * (value < 120)),
                 place / f"{name}_lesion/{name}_lesion.bmp",
             )
             rows.append(f"|| {name} ||                        ||                  {code} ||         0 |   1  3 ||")
