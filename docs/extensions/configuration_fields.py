@@ -23,6 +23,8 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from melanoma_dist.config.rules import suppressed
+
 
 def field_docstrings(configuration: type) -> dict[str, str]:
     """The docstring below each field of a class, by the field's name, on one line."""
@@ -43,10 +45,10 @@ def _text(statement: ast.stmt) -> str | None:
 
 
 def rows(configuration: type) -> Iterator[tuple[str, str, str, str]]:
-    """Flag, type, default and help of each field that is not a section."""
+    """Flag, type, default and help of each field that is a flag, and not a section."""
     kinds, texts = get_type_hints(configuration), field_docstrings(configuration)
     for item in fields(configuration):
-        if not is_dataclass(kinds[item.name]):
+        if not is_dataclass(kinds[item.name]) and item.name not in suppressed(configuration):
             flag = f"--{item.name.replace('_', '-')}"
             yield flag, _kind(kinds[item.name]), _default(item), texts[item.name]
 
