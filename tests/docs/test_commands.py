@@ -15,10 +15,12 @@ import pytest
 from tensorboard.plugins.core.core_plugin import CorePluginLoader
 
 from melanoma_dist import cli
+from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.config.weights import FetchConfig
@@ -30,10 +32,12 @@ from .pages import PAGES, ROOT, Command, commands, inline_code, name
 WORKERS = (
     "melanoma_dist.run", "melanoma_dist.sweep.command", "melanoma_dist.evaluate.holdout.command",
     "melanoma_dist.evaluate.comparison.command", "melanoma_dist.app.predict", "melanoma_dist.app.server.command",
-    "melanoma_dist.app.export.command", "melanoma_dist.models.fetch",
+    "melanoma_dist.app.export.command", "melanoma_dist.app.apply", "melanoma_dist.models.fetch",
 )  # fmt: skip
-FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"}
-ALIASES = {"--model", "--opt", "--sched"}  # tests/unit/test_cli.py parses with them
+FOREIGN_FLAGS = {"--shm-size", "--signal", "--logdir", "--help", "--version", "--tyro-write-completion"} | {
+    "--sections", "--minutes",  # of benchmarks/gpu.py
+}  # fmt: skip
+ALIASES = {"--model", "--opt", "--sched", "--encoder"}  # tests/unit/test_cli.py parses with them
 SHELL = {"cp", "docker", "pip", "source", "touch"}
 
 Started = list[Any]
@@ -159,6 +163,8 @@ def test_every_flag_in_a_text_exists(page: Path) -> None:
         ServeConfig,
         ExportConfig,
         FetchConfig,
+        SegmentConfig,
+        ApplyConfig,
         *(c.config for c in COMMANDS.values()),
     ]
     known = (

@@ -17,7 +17,9 @@ from melanoma_dist.inference import explanation
 from .conftest import Predict
 
 
-def grad_cam(model: object, images: object, label: int, against: object = None) -> tuple[object, str]:
+def grad_cam(
+    model: object, images: object, label: int, against: object = None, metadata: object = None
+) -> tuple[object, str]:
     """A map of four places: the models of the tests have one."""
     import torch
 
