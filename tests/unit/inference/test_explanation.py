@@ -23,7 +23,7 @@ from melanoma_dist.models.classifier import build_classifier
 class Spot(torch.nn.Module):
     """Sees the red of the upper left ninth of an image alone."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, metadata: torch.Tensor | None = None) -> torch.Tensor:
         side = images.shape[-1] // 3
         return images[:, :1, :side, :side].amax((2, 3)) * 4
 
