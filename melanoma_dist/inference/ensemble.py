@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -30,6 +28,7 @@ from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
+from melanoma_dist.inference.fold_weights import load_fold_weights
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Metadata, Photograph, Photographs
@@ -39,7 +38,6 @@ from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.region import Windows
 from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
-from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
 from melanoma_dist.train.predict import Outputs, collect, mean_of_views, probabilities_of, to_device, uses_amp
@@ -286,17 +284,5 @@ def _load_model(unit: Unit) -> Classifier:
     model = build_classifier(
         unit.config.model, input_format_of(unit).size, len(labels), unit.config.seed, weights="none"
     )
-    expected = {"labels": ",".join(labels), "fold": str(unit.fold), "data": unit.fingerprint}
-    try:
-        with safe_open(unit.model, "pt") as file:
-            metadata = file.metadata() or {}
-        model.load_state_dict(load_file(unit.model))
-        require_finite(model.state_dict())
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{unit.model}: is corrupt, or of another model ({reason}). Copy it again.") from error
-    wrong = [f"{key} {metadata.get(key)!r}, not {value!r}" for key, value in expected.items()
-             if metadata.get(key) != value]  # fmt: skip
-    if wrong:
-        raise DataError(f"{unit.model}: is not the model of this fold: it has {'; '.join(wrong)}. Copy it again.")
+    load_fold_weights(model, unit, {"labels": ",".join(labels)})
     return model

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.integrity import weights_sha256
@@ -24,13 +22,13 @@ from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.folds import read_folds
-from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.inference.fold_weights import load_fold_weights
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.photographs import Photographs
 from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.segmenter import Segmenter, build_segmenter
-from melanoma_dist.storage.tensors import require_finite
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
 from melanoma_dist.train.mask_predict import mask_probabilities
 from melanoma_dist.train.predict import autocast, to_device, uses_amp
@@ -114,17 +112,5 @@ def open_segmenter(path: Path, world: World | None = None) -> TrainedSegmenter:
 
 def _load(unit: Unit) -> Segmenter:
     model = build_segmenter(unit.config.model, input_format_of(unit).size, unit.config.seed, weights="none")
-    expected = {"task": "segmentation", "fold": str(unit.fold), "data": unit.fingerprint}
-    try:
-        with safe_open(unit.model, "pt") as file:
-            metadata = file.metadata() or {}
-        model.load_state_dict(load_file(unit.model))
-        require_finite(model.state_dict())
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{unit.model}: is corrupt, or of another model ({reason}). Copy it again.") from error
-    wrong = [f"{key} {metadata.get(key)!r}, not {value!r}" for key, value in expected.items()
-             if metadata.get(key) != value]  # fmt: skip
-    if wrong:
-        raise DataError(f"{unit.model}: is not the model of this fold: it has {'; '.join(wrong)}. Copy it again.")
+    load_fold_weights(model, unit, {"task": "segmentation"})
     return model

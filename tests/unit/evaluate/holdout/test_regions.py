@@ -87,14 +87,14 @@ def test_the_gallery_shows_what_the_models_see(lesion_run: Path, data: Dataset) 
     gallery = read_gallery(lesion_run)
     assert gallery is not None
     position = {name: row for row, name in enumerate(data.manifest["image_id"])}
-    sizes = set()
+    windows = 0
     for image in (image for kind in gallery.kinds for image in kind.errors):
         row = position[image.image_id]
         with Image.open(lesion_run / GALLERY / image.picture) as picture:
             square = abs(picture.width - picture.height) <= 1
-        sizes.add(square)
+        windows += square
         assert square == (row % 9 > 0 and row % 10 > 0), image.image_id
-    assert True in sizes
+    assert windows > 0
 
 
 def test_a_holdout_is_evaluated_with_the_same_table(lesion_run: Path, tmp_path: Path) -> None:
