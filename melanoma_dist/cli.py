@@ -10,26 +10,20 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, make_dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
-
-import tyro
-from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 import melanoma_dist
 from melanoma_dist import console, signals
 from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
 from melanoma_dist.config.export import ExportConfig, check_format, check_new_folder
+from melanoma_dist.config.flags import PARSER, POSITIONAL, parse, parse_with_file
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.places import check_inputs, check_runs, check_writable
 from melanoma_dist.config.predict import PredictConfig, check_outputs
 from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig
-from melanoma_dist.config.saved import with_file
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.config.serve import ServeConfig, check_files
 from melanoma_dist.config.sweep import SweepConfig
@@ -38,11 +32,6 @@ from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.models.names import check_name
 
-Config = TypeVar("Config")
-
-_PARSER = (tyro.conf.OmitArgPrefixes,)
-_POSITIONAL = (*_PARSER, tyro.conf.PositionalRequiredArgs)
-_TYPES = ConstructorRegistry()
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 _USAGE = """Train a backbone over k folds and report its out-of-fold predictions.
 
@@ -124,7 +113,7 @@ def _run_command(arguments: list[str]) -> int:
 
 def _train(arguments: list[str], kind: type[RunConfig] = RunConfig, command: str = "") -> None:
     usage = None if command else _USAGE.format(console.program())
-    config = _parse_with_file(kind, arguments, command, usage)
+    config = parse_with_file(kind, arguments, command, usage)
     from melanoma_dist.distributed.preflight import check_flags, settle_flags
 
     config = settle_flags(config)
@@ -137,7 +126,7 @@ def _train(arguments: list[str], kind: type[RunConfig] = RunConfig, command: str
 def _segment(arguments: list[str]) -> None:
     if arguments[:1] != ["apply"]:
         return _train(arguments, SegmentConfig, "segment")
-    settings = _parse(ApplyConfig, arguments[1:], "segment apply", markers=_POSITIONAL)
+    settings = parse(ApplyConfig, arguments[1:], "segment apply", markers=POSITIONAL)
     check_together(lambda: check_runs([settings.run]), lambda: check_writable("out", settings.out))
     with console.phase(_LOADING):
         from melanoma_dist.app.apply import apply
@@ -145,7 +134,7 @@ def _segment(arguments: list[str]) -> None:
 
 
 def _sweep(arguments: list[str]) -> None:
-    settings = _parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
+    settings = parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
     from melanoma_dist.config.places import check_data, check_writable
     from melanoma_dist.distributed.preflight import check_gpus_here, settle_flags
 
@@ -162,7 +151,7 @@ def _sweep(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    settings = _parse(EvaluateConfig, arguments, "evaluate", markers=_POSITIONAL)
+    settings = parse(EvaluateConfig, arguments, "evaluate", markers=POSITIONAL)
     check_runs([settings.run])
     with console.phase(_LOADING):
         from melanoma_dist.evaluate.holdout.command import evaluate
@@ -170,7 +159,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    settings = _parse(CompareConfig, arguments, "compare", markers=_POSITIONAL)
+    settings = parse(CompareConfig, arguments, "compare", markers=POSITIONAL)
     check_runs(settings.runs)
     with console.phase(_LOADING):
         from melanoma_dist.evaluate.comparison.command import compare
@@ -178,7 +167,7 @@ def _compare(arguments: list[str]) -> None:
 
 
 def _predict(arguments: list[str]) -> None:
-    settings = _parse(PredictConfig, arguments, "predict", markers=_POSITIONAL)
+    settings = parse(PredictConfig, arguments, "predict", markers=POSITIONAL)
     check_together(
         lambda: check_runs([settings.run]),
         lambda: check_inputs(settings.inputs),
@@ -190,7 +179,7 @@ def _predict(arguments: list[str]) -> None:
 
 
 def _serve(arguments: list[str]) -> None:
-    settings = _parse(ServeConfig, arguments, "serve", markers=_POSITIONAL)
+    settings = parse(ServeConfig, arguments, "serve", markers=POSITIONAL)
     check_together(lambda: check_runs([settings.run]), lambda: check_files(settings))
     with console.phase(_LOADING):
         from melanoma_dist.app.server.command import serve
@@ -198,7 +187,7 @@ def _serve(arguments: list[str]) -> None:
 
 
 def _export(arguments: list[str]) -> None:
-    settings = _parse(ExportConfig, arguments, "export", markers=_POSITIONAL)
+    settings = parse(ExportConfig, arguments, "export", markers=POSITIONAL)
     check_together(
         lambda: check_runs([settings.run]),
         lambda: check_format(settings.format),
@@ -212,7 +201,7 @@ def _export(arguments: list[str]) -> None:
 def _weights(arguments: list[str]) -> None:
     if arguments[:1] != ["fetch"]:
         raise ConfigError(f"weights: type `{console.program()} weights fetch BACKBONE ... --out DIR`.")
-    settings = _parse(FetchConfig, arguments[1:], "weights fetch", markers=_POSITIONAL)
+    settings = parse(FetchConfig, arguments[1:], "weights fetch", markers=POSITIONAL)
     check_together(
         *(partial(check_name, ModelConfig(name).backbone, "imagenet") for name in settings.backbones),
         lambda: check_writable("out", settings.out),
@@ -241,8 +230,8 @@ def _data(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         raise ConfigError(f"data: {arguments[0]!r} is not one of its commands: {_data_commands()}.")
     command = COMMANDS[arguments[0]]
-    name, markers = f"data {arguments[0]}", _POSITIONAL if command.positional else _PARSER
-    command.run(_parse(command.config, arguments[1:], name, markers=markers, required=command.required))
+    name, markers = f"data {arguments[0]}", POSITIONAL if command.positional else PARSER
+    command.run(parse(command.config, arguments[1:], name, markers=markers, required=command.required))
     return 0
 
 
@@ -257,49 +246,6 @@ def _list_data_commands() -> str:
 
 def _data_commands() -> str:
     return ", ".join(f"`data {name}`" for name in COMMANDS)
-
-
-def _parse_with_file(
-    config: type[Config], arguments: list[str], command: str = "", description: str | None = None, required: str = ""
-) -> Config:
-    """Parse flags that may name a file with more flags: ``--config`` is read before, and stands in the help."""
-    help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
-    flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
-    extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
-    run_config: type[RunConfig] = config if issubclass(config, RunConfig) else RunConfig
-    parsed: Any = _parse(
-        extended, with_file(arguments, run_config), command, description or inspect.getdoc(config), required=required
-    )
-    return config(**{item.name: getattr(parsed, item.name) for item in fields(config)})  # type: ignore[arg-type]
-
-
-def _parse(
-    config: type[Config],
-    arguments: list[str],
-    command: str = "",
-    description: str | None = None,
-    markers: tuple[Any, ...] = _PARSER,
-    required: str = "",
-) -> Config:
-    prog = f"{console.program()} {command}".rstrip()
-    with console.replacing("[OPTIONS]", f"{required} [OPTIONS]".lstrip()):
-        return tyro.cli(config, args=arguments, prog=prog, description=description, config=markers, registry=_TYPES)
-
-
-@_TYPES.primitive_rule
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Parse an optional field as its type alone: its absence is None, and nobody types None."""
-    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
-    if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
-        return None
-    spec = ConstructorRegistry.get_primitive_spec(replace(info, type=kinds[0], type_origin=get_origin(kinds[0])))
-    if not isinstance(spec, PrimitiveConstructorSpec):
-        return None
-    return replace(
-        spec,
-        is_instance=lambda value: value is None or spec.is_instance(value),
-        str_from_instance=lambda value: ["none"] if value is None else spec.str_from_instance(value),
-    )
 
 
 def _remains(arguments: list[str]) -> str:

@@ -13,8 +13,9 @@ import pytest
 import tyro
 
 import melanoma_dist
-from melanoma_dist.cli import _PARSER, _TYPES, main
+from melanoma_dist.cli import main
 from melanoma_dist.config.evaluate import EvaluateConfig
+from melanoma_dist.config.flags import PARSER, TYPES
 from melanoma_dist.config.run import RunConfig
 
 ROOT = Path(melanoma_dist.__file__).parents[1]
@@ -99,13 +100,13 @@ def test_the_usage_shows_what_is_required(command: str, usage: str, capsys: pyte
 
 def test_short_flags_and_the_names_of_timm() -> None:
     words = ["-b", "16", "-j", "3", "--model", "densenet201", "--opt", "sgd", "--sched", "cosine"]
-    config = tyro.cli(RunConfig, args=words, config=_PARSER, registry=_TYPES)
+    config = tyro.cli(RunConfig, args=words, config=PARSER, registry=TYPES)
     assert (config.input.batch_size, config.hardware.decode_threads) == (16, 3)
     assert (config.model.backbone, config.optimizer.optimizer, config.schedule.schedule) == (
         "densenet201", "sgd", "cosine",
     )  # fmt: skip
     words = ["--run", "x", "--holdout", "h", "-b", "8", "-j", "2"]
-    evaluation = tyro.cli(EvaluateConfig, args=words, config=_PARSER, registry=_TYPES)
+    evaluation = tyro.cli(EvaluateConfig, args=words, config=PARSER, registry=TYPES)
     assert (evaluation.batch_size, evaluation.decode_threads) == (8, 2)
 
 

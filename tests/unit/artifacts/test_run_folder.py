@@ -14,7 +14,7 @@ import tyro
 from melanoma_dist.artifacts import run_folder
 from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.artifacts.run_record import Environment, current_environment, read_run_record
-from melanoma_dist.cli import _PARSER
+from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 from melanoma_dist.data.folds import make_folds
@@ -35,7 +35,7 @@ def name(dataset: Dataset, **values: Any) -> str:
 
 
 def read_back(file: Path) -> RunConfig:
-    return tyro.cli(RunConfig, args=with_file(["--config", str(file)]), config=_PARSER)
+    return tyro.cli(RunConfig, args=with_file(["--config", str(file)]), config=PARSER)
 
 
 def test_the_same_configuration_finds_its_folder_again(dataset: Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shlex
 import pytest
 import tyro
 
-from melanoma_dist import cli
+from melanoma_dist.config import flags
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.data.commands import COMMANDS
@@ -25,8 +25,8 @@ COMMAND_LINES = [
 
 def parse(words: list[str]) -> object:
     if words[0] == "data":
-        return tyro.cli(COMMANDS[words[1]].config, args=words[2:], config=cli._PARSER)
-    return tyro.cli(RunConfig, args=words, config=cli._PARSER)
+        return tyro.cli(COMMANDS[words[1]].config, args=words[2:], config=flags.PARSER)
+    return tyro.cli(RunConfig, args=words, config=flags.PARSER)
 
 
 def test_there_are_commands_of_every_kind() -> None:
@@ -42,7 +42,7 @@ def test_a_command_is_valid(command: str) -> None:
 
 @pytest.mark.parametrize("command", [command for command in COMMAND_LINES if " sweep " in command])
 def test_a_sweep_is_valid_and_ends(command: str) -> None:
-    settings = tyro.cli(SweepConfig, args=shlex.split(command)[2:], config=cli._PARSER)
+    settings = tyro.cli(SweepConfig, args=shlex.split(command)[2:], config=flags.PARSER)
     assert settings.space is not None
     assert (ROOT / settings.space).is_file()
     assert settings.searcher == "grid" or settings.trials or settings.time_budget  # something ends it

@@ -9,9 +9,10 @@ from typing import Any, get_args
 import pytest
 import tyro
 
-from melanoma_dist.cli import _PARSER, _TYPES, main
+from melanoma_dist.cli import main
 from melanoma_dist.config.data import AuditConfig, DownloadConfig, PrepareConfig
 from melanoma_dist.config.evaluate import CompareConfig, EvaluateConfig
+from melanoma_dist.config.flags import PARSER, TYPES
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.places import check_data, check_runs, check_writable, find_data
 from melanoma_dist.config.rules import field_type
@@ -74,7 +75,7 @@ def test_flags_and_files_with_a_home_folder(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "run.yaml").write_text("runs: ~/runs\nmodel: {weights: ~/w.safetensors}\ndata: {data: ~/isic}\n")
     flags = with_file(["--config=~/run.yaml"])
-    parsed = tyro.cli(RunConfig, args=[*flags, "--runs=~/elsewhere"], config=_PARSER, registry=_TYPES)
+    parsed = tyro.cli(RunConfig, args=[*flags, "--runs=~/elsewhere"], config=PARSER, registry=TYPES)
     assert parsed.runs == tmp_path / "elsewhere"
     saved = saved_config(tmp_path / "run.yaml")
     assert (saved.runs, saved.data.data) == (tmp_path / "runs", str(tmp_path / "isic"))

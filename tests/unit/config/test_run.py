@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import tyro
 
-from melanoma_dist.cli import _PARSER, main
+from melanoma_dist.cli import main
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
+from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.rules import suppressed
 from melanoma_dist.config.run import DataConfig, RunConfig, differences, dotted
@@ -184,9 +185,9 @@ def test_the_flags_are_these_and_no_others() -> None:
 def test_the_help_lists_every_flag_without_its_section() -> None:
     text = io.StringIO()
     with pytest.raises(SystemExit) as caught:
-        tyro.cli(RunConfig, args=["--help"], config=_PARSER, console_outputs=False)
+        tyro.cli(RunConfig, args=["--help"], config=PARSER, console_outputs=False)
     assert caught.value.code == 0
-    text.write(tyro.extras.get_parser(RunConfig, config=_PARSER).format_help())
+    text.write(tyro.extras.get_parser(RunConfig, config=PARSER).format_help())
     listed = {word.strip(",") for word in text.getvalue().replace("|", " ").split() if word.startswith("--")}
     assert {f"--{flag.replace('_', '-')}" for flag in FLAGS} <= listed
     assert not any("." in flag for flag in listed)

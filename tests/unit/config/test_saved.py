@@ -10,7 +10,7 @@ import pytest
 import tyro
 import yaml
 
-from melanoma_dist.cli import _PARSER
+from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.run import RunConfig, dotted, nested
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config, with_file
 from melanoma_dist.errors import ConfigError
@@ -34,7 +34,7 @@ VARIED: list[dict[str, Any]] = [
 
 
 def parsed(flags: list[str]) -> RunConfig:
-    return tyro.cli(RunConfig, args=flags, config=_PARSER)
+    return tyro.cli(RunConfig, args=flags, config=PARSER)
 
 
 @pytest.mark.parametrize("values", VARIED, ids=str)
