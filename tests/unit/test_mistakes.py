@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -205,5 +206,7 @@ def test_a_python_without_the_environment() -> None:
     launcher = Path(__file__).resolve().parents[2] / "launch.py"
     done = subprocess.run([sys.executable, "-S", str(launcher)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert f"error: this Python ({sys.executable}) has no tyro" in done.stderr
+    named = re.search(re.escape(f"error: this Python ({sys.executable}) has no ") + r"(\w+): ", done.stderr)
+    assert named, done.stderr
+    assert importlib.metadata.packages_distributions().get(named[1])
     assert "Traceback" not in done.stderr
