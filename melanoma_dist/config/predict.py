@@ -41,7 +41,7 @@ class PredictConfig:
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
     """Images per batch, 1 to 65536. Default: as in the run's validation."""
     gpus: int | None = None
-    """GPUs to use: 0 (the CPU) or 1. Default: 1 if this machine has one."""
+    """GPUs to use: 1 (default), or 0 for the CPU. A machine without a GPU needs --gpus 0."""
     decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
     """Threads that decode images, and on the CPU also compute. Default: the number of CPU cores."""
 
