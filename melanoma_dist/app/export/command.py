@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -26,6 +27,7 @@ from melanoma_dist.app.export.parity import (
     compare_predictions,
     parity_images,
     require_parity,
+    rounding_of_predict,
 )
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
@@ -115,10 +117,12 @@ def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
     for name, members, fold in [*parts, ("ensemble", models, None)]:
         path = folder / f"{name}{suffix}"
         with console.phase(f"exporting {path.name}"):
-            _try(write, job, _graph(job, members), path, {**job.about, "folds": len(members), "file": name})
+            graph = _graph(job, members)
+            _try(write, job, graph, path, {**job.about, "folds": len(members), "file": name})
             answer = load(path, job.ensemble.world.threads)
             parity = compare(path.name, answer, job.images, job.expected, job.run.image_size, fold)
-        require_parity([parity])
+        compared = (graph, parity, job.images, job.expected, job.run.image_size, fold)
+        require_parity(parity, partial(rounding_of_predict, *compared))
         yield parity
 
 
@@ -148,7 +152,7 @@ def _hub(job: _Export, folder: Path) -> Iterator[Parity]:
         loaded = load_hub(folder, threads=job.ensemble.world.threads)
         answers = loaded.predict([image.data for image in job.images], job.tta)
     parity = compare_predictions("all folds", answers, job.images, job.expected)
-    require_parity([parity])
+    require_parity(parity)
     yield parity
 
 

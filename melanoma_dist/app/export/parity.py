@@ -6,6 +6,7 @@ smaller than the models' input, several of one size for a batch, and a long one.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import nn
 
 from melanoma_dist.artifacts.gallery import GALLERY, read_gallery
 from melanoma_dist.data.lesion import draw_lesion, photograph
@@ -131,12 +134,36 @@ def _expected(predictions: EnsemblePredictions, rows: list[int], fold: int | Non
     return probability, probability[:, None], probability >= thresholds
 
 
-def require_parity(parities: Sequence[Parity]) -> None:
-    """Raise MelanomaDistError unless every file answers as `predict` does."""
-    for parity in parities:
-        if not parity.difference <= LARGEST_DIFFERENCE:  # NaN is not
-            raise MelanomaDistError(
-                f"{parity.name}: a probability of {parity.image} differs by {parity.difference:.2g} from that of "
-                f"`predict`, more than {LARGEST_DIFFERENCE:g}. No file was kept. Try another --format, and please "
-                "report the backbone and the versions of torch and the export packages."
-            )
+def rounding_of_predict(
+    graph: nn.Module, parity: Parity, images: Sequence[ParityImage], expected: EnsemblePredictions, size: int,
+    fold: int | None,
+) -> float:  # fmt: skip
+    """How far `predict` itself is from exact arithmetic, the ``graph`` in float64, for the image of a parity.
+
+    The largest difference of a probability. A network that amplifies rounding has no reproducible answers.
+    """
+    at = next(at for at, image in enumerate(images) if image.name == parity.image)
+    [(_, pixels)] = _batches([images[at]], size)
+    with torch.inference_mode():
+        outputs = copy.deepcopy(graph).double()(torch.from_numpy(pixels))
+    probability, folds, calls = (output.numpy() for output in outputs)
+    return float(_differences((probability, folds, calls), _expected(expected, [at], fold))[0])
+
+
+def require_parity(parity: Parity, rounding: Callable[[], float] = lambda: 0.0) -> None:
+    """Raise MelanomaDistError unless a file answers as `predict` does. ``rounding``: see `rounding_of_predict`."""
+    if parity.difference <= LARGEST_DIFFERENCE:  # NaN is not
+        return
+    found = (
+        f"{parity.name}: a probability of {parity.image} differs by {parity.difference:.2g} from that of `predict`, "
+        f"more than {LARGEST_DIFFERENCE:g}. No file was kept."
+    )
+    if (own := rounding()) > LARGEST_DIFFERENCE / 2:
+        raise MelanomaDistError(
+            f"{found} The models amplify rounding, and no file can be nearer: `predict` itself differs by {own:.2g} "
+            "from exact arithmetic (float64) there. Models with random or hardly trained weights do so. Train further."
+        )
+    raise MelanomaDistError(
+        f"{found} Try another --format, and please report the backbone and the versions of torch and the export "
+        "packages."
+    )
