@@ -152,7 +152,7 @@ def _of_results(results: RunResults) -> dict[str, str]:
     entry = summary.out_of_fold.by_image.labels.get(label)
     positives, negatives = (entry.positives, entry.negatives) if entry else (0, 0)
     attributes = statements.subgroup_attributes(summary.subgroups)
-    by = f"by {attributes}, out of fold. {statements.flagged_subgroups(summary.subgroups)}"
+    by = f"by {attributes}, out of fold. {statements.flagged_subgroups(summary.subgroups, summary.out_of_fold.groups)}"
     points = summary.operating_points.get(label)
     return {
         "metrics": "AUC, average precision, partial AUC, specificity at given sensitivities, sensitivity, specificity, "

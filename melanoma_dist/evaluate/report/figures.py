@@ -49,10 +49,13 @@ def headline_figures(results: RunResults) -> list[PageFigure | Missing]:
 
 
 def subgroup_figure(
-    title: str, label: str, subgroups: Sequence[Subgroup], overall: float | None, table: Table, threshold: str
-) -> PageFigure:
-    """Return the AUC of each subgroup; ``threshold`` describes that of the table's sensitivity."""
-    flagged = statements.flagged_subgroups(subgroups)
+    title: str, label: str, subgroups: Sequence[Subgroup], overall: float | None, table: Table, threshold: str,
+    flagged: str,
+) -> PageFigure:  # fmt: skip
+    """Return the AUC of each subgroup; ``threshold`` describes that of the table's sensitivity.
+
+    ``flagged`` says which subgroups differ.
+    """
     alt = f"{title}: AUC of {len(subgroups)} subgroups of {label}. {flagged}"
     caption = f"AUC with 95 % intervals; dotted: all images. {flagged} Threshold of the table: {threshold}."
     return PageFigure("subgroups", title, plots.forest_plot(subgroups, overall), alt, caption, table)

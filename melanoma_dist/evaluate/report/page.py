@@ -202,7 +202,8 @@ def _subgroups(results: RunResults) -> list[PageFigure]:
             title = f"Subgroups, {where}"
             overall = None if whole is None else whole.estimate
             table = tables.subgroups_table(subgroups, title, threshold, assessment.groups)
-            figures.append(subgroup_figure(title, results.label, subgroups, overall, table, description))
+            flagged = statements.flagged_subgroups(subgroups, assessment.groups)
+            figures.append(subgroup_figure(title, results.label, subgroups, overall, table, description, flagged))
     return figures
 
 

@@ -101,10 +101,13 @@ def subgroup_attributes(subgroups: Sequence[Subgroup]) -> str:
     return names + (f" (no subgroups, because all images share it or lack it: {', '.join(absent)})" if absent else "")
 
 
-def flagged_subgroups(subgroups: Sequence[Subgroup]) -> str:
-    """Name the subgroups whose gap holds after Holm's correction, as a sentence."""
+def flagged_subgroups(subgroups: Sequence[Subgroup], groups: str = "lesions") -> str:
+    """Name the subgroups whose gap holds after Holm's correction, as a sentence.
+
+    ``groups``: the word for what the subgroups resample, lesions or patients.
+    """
     if not any(isinstance(each.gap, Gap) for each in subgroups):
-        return "No subgroup could be tested: each, or the rest, has too few lesions."
+        return f"No subgroup could be tested: each, or the rest, has too few {groups}."
     names = [f"{each.attribute} {each.value}" for each in subgroups if isinstance(each.gap, Gap) and each.gap.flagged]
     if names:
         return f"Flagged after Holm's correction: {', '.join(names)}."
