@@ -60,9 +60,13 @@ def group_images(image_ids: pd.Series[str], joins: pd.DataFrame) -> pd.Series[st
 
 
 def name_by_lesion(groups: pd.Series[str], lesions: pd.Series[str]) -> pd.Series[str]:
-    """Rename each group to the first lesion id of its images, if it has one."""
+    """Rename each group to the first lesion id of its images, if it has one.
+
+    A lesion id that is the name of another group, an image id, renames nothing: the two would become one.
+    """
     lesion = lesions.groupby(groups).transform("min")
-    return lesion.where(lesion.notna(), groups).rename("group")
+    taken = lesion.isin(set(groups)) & (lesion != groups)
+    return lesion.where(lesion.notna() & ~taken, groups).rename("group")
 
 
 def exclude_neighbours(table: pd.DataFrame) -> pd.Series[str]:

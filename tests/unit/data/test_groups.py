@@ -37,6 +37,12 @@ def test_groups_join_across_every_shared_key() -> None:
     assert list(name_by_lesion(groups, table["lesion_id"])) == ["L1", "L1", "L1", "L2", "e", "e", "g"]
 
 
+def test_a_lesion_with_the_name_of_an_image_does_not_join_it() -> None:
+    groups = pd.Series(["7", "scan", "scan-2", "9"])
+    lesions = pd.Series([None, "7", "scan-2", "9"], dtype="str")
+    assert list(name_by_lesion(groups, lesions)) == ["7", "scan", "scan-2", "9"]
+
+
 def test_an_image_with_two_lesion_ids_joins_both_lesions() -> None:
     known = pd.DataFrame({"image_id": ["a", "b", "b", "c"], "lesion_id": ["L1", "L1", "L2", "L2"]})
     assert group_images(pd.Series(["a", "b", "c"]), join_same(known, "lesion_id", LESION)).nunique() == 1

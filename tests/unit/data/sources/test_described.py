@@ -76,6 +76,7 @@ def test_equal_ids_of_two_clinics_are_two_images_and_a_copied_photograph_joins_t
     one = clinic(tmp_path / "one", images=["one"], table="one/lesions.csv")
     two = clinic(tmp_path / "two", name="other", images=["two"], table="two/lesions.csv")
     write_image(tmp_path / "two/photos/scan 1.JPG", 500, format="JPEG")
+    write_image(tmp_path / "two/photos/ü-3.jpg", 501, format="JPEG")
     dataset = prepared(tmp_path, out, one, two)
     images = dataset.manifest.set_index("image_id")
     assert len(images) == 8
@@ -83,6 +84,8 @@ def test_equal_ids_of_two_clinics_are_two_images_and_a_copied_photograph_joins_t
     assert images.loc["clinic:scan 1", "patient_id"] == "clinic:P1"
     # The first photographs differ, but another one of the same two patients is one file.
     assert images.loc["clinic:scan 1", "group"] == images.loc["other:scan 1", "group"]
+    # Patient P2 of both has no photograph in common: two patients of one name.
+    assert images.loc["clinic:ü-3", "group"] != images.loc["other:ü-3", "group"]
     joins = read_side_table(dataset, JOINS)
     assert set(joins.loc[joins["joined"], "reason"]) == {"patient", "same bytes"}
     assert images.loc["other:ü-4", "group"] == images.loc["clinic:ü-4", "group"]
