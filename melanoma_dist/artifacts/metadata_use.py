@@ -41,6 +41,7 @@ class MetadataUse:
     """The metadata of a run."""
 
     fields: tuple[str, ...]
+    """What the model takes; empty for a model of the image alone, which has shortcuts and no sources."""
     label: str
     """The headline label, whose AUCs these are."""
     sources: tuple[SourceAucs, ...]

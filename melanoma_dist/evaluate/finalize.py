@@ -28,7 +28,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
 from melanoma_dist.evaluate.incidents import incidents
-from melanoma_dist.evaluate.metadata import metadata_use
+from melanoma_dist.evaluate.metadata import metadata_use, shortcuts_in_images
 from melanoma_dist.evaluate.report.card import write_card
 from melanoma_dist.evaluate.report.error_gallery import write_error_gallery
 from melanoma_dist.evaluate.report.page import write_report
@@ -103,14 +103,14 @@ def _collect(place: Path, config: RunConfig, folds: pd.DataFrame, about: pd.Data
 def _metadata(
     config: RunConfig, folds: pd.DataFrame, folder: RunFolder, table: pd.DataFrame, about: pd.DataFrame
 ) -> MetadataUse | None:
-    """What metadata add, for a model that takes them; writes its predictions without."""
-    fields = field_names(config.model.metadata)
+    """What metadata add and say without an image; of a model that takes them, writes its predictions without."""
+    fields, label = field_names(config.model.metadata), config.data.label_set().headline
     if not fields:
-        return None
+        return shortcuts_in_images(table, about, label)
     places = [folder.path / f"fold-{fold}" / WITHOUT_METADATA for fold in range(config.data.folds)]
     without = out_of_fold([read_predictions(place) for place in places], folds)
     write_predictions(without, folder.path / WITHOUT_METADATA)
-    return metadata_use(table, without, about, fields, config.data.label_set().headline)
+    return metadata_use(table, without, about, fields, label)
 
 
 def trained_data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:

@@ -1,7 +1,8 @@
 """What metadata add to the image: out of fold, per source, and compared with what they say without an image.
 
 Which fields are missing tells the archive of an image, and the archive tells much about its diagnosis. A gain over all
-sources may therefore be the archive's, recognised. It counts where it also holds within sources.
+sources may therefore be the archive's, recognised. It counts where it also holds within sources. A model of the image
+alone may recognise the archive too: for it, the facts that a photograph can show are tried as shortcuts.
 
 Shapes: n images, X features.
 """
@@ -60,6 +61,18 @@ def metadata_use(
     )
 
 
+def shortcuts_in_images(table: pd.DataFrame, about: pd.DataFrame, label: str) -> MetadataUse | None:
+    """Compute how well source and site, which a photograph may show, predict a label. None if all images share both.
+
+    For a model that takes no metadata. ``table`` and ``about``: see `metadata_use`.
+    """
+    rows = about.loc[table["image_id"]].reset_index()
+    truth, fold, group = (table[name].to_numpy() for name in (label + TRUE, "fold", "group"))
+    facts = (_site(metadata_codes(rows, ("site",))), _source(sources_of(rows)))
+    shortcuts = tuple(_shortcut(*each, truth, fold, group) for each in facts if _differs(each[1]))
+    return MetadataUse((), label, (), shortcuts) if shortcuts else None
+
+
 def _aucs(name: str, here: npt.NDArray[np.bool_], truth: Floats, scores: Floats, group: npt.NDArray[Any]) -> SourceAucs:
     """``scores`` [n, 3]: told, without, and of the metadata alone."""
     known = here & ~np.isnan(truth)
@@ -75,7 +88,7 @@ def _aucs(name: str, here: npt.NDArray[np.bool_], truth: Floats, scores: Floats,
 
 
 def _shortcut(name: str, features: Floats, truth: Floats, fold: npt.NDArray[Any], group: npt.NDArray[Any]) -> Shortcut:
-    if np.ptp(features, axis=0).max(initial=0) == 0:
+    if not _differs(features):
         return Shortcut(name, Undefined("the same for all images"), warns=False)
     try:
         auc = _interval(delong(truth, _out_of_fold(features, truth, fold), group), 0)
@@ -93,9 +106,22 @@ def _facts(codes: Floats, fields: tuple[str, ...], source: pd.Series[str]) -> It
     yield ", ".join(fields), _features(codes, fields)
     if "site" in fields and len(fields) > 1:
         at = fields.index("site")
-        yield "site", _features(codes[:, at : at + 1], ("site",))
+        yield _site(codes[:, at : at + 1])
     yield "which of these are unknown", np.isnan(codes).astype(float)
-    yield "source", pd.get_dummies(source).to_numpy(dtype=float)
+    yield _source(source)
+
+
+def _site(codes: Floats) -> tuple[str, Floats]:
+    return "site", _features(codes, ("site",))
+
+
+def _source(source: pd.Series[str]) -> tuple[str, Floats]:
+    return "source", pd.get_dummies(source).to_numpy(dtype=float)
+
+
+def _differs(features: Floats) -> bool:
+    """Whether features [n, X] are not the same for all images."""
+    return bool(np.ptp(features, axis=0).max(initial=0) > 0)
 
 
 def _features(codes: Floats, fields: tuple[str, ...]) -> Floats:

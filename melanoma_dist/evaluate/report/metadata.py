@@ -1,4 +1,4 @@
-"""What metadata add to a model, for the report and the terminal."""
+"""What metadata add to a model, and say without an image, for the report and the terminal."""
 
 from __future__ import annotations
 
@@ -15,33 +15,41 @@ _NOTE = (
     "with every field unknown, as it answers where nothing is known. The last column is a logistic regression on the "
     "metadata alone, fitted on the other folds: what the image must add to."
 )
+_NOTE_OF_IMAGES = (
+    "AUC of {label} by a logistic regression that sees no image, fitted on the other folds. A photograph may show "
+    "where it was taken. A model that recognises it can reach as much without looking at the lesion."
+)
 
 
 class MetadataPart(NamedTuple):
     """A part of the page."""
 
-    fields: str
+    title: str
     warning: str
     note: str
     tables: list[Table]
 
 
 def metadata_part(use: MetadataUse | None) -> MetadataPart | None:
-    """Return the part of the page, None for a model of the image alone."""
+    """Return the part of the page, None where nothing is known but the image."""
     if use is None:
         return None
-    header = ["", "positives of known", "with metadata", "without", "difference", "metadata alone"]
-    sources = Table("With and without metadata, per source", header, [_source(each) for each in use.sources])
     name = label_name(use.label)
     rows = [[plain(each.facts), _shortcut(each)] for each in use.shortcuts]
     facts = Table(f"Predicting {name} without the image", ["logistic regression on", "AUC"], rows)
-    return MetadataPart(", ".join(use.fields), _warning(use), _NOTE.format(label=name), [sources, facts])
+    if not use.fields:
+        return MetadataPart("Shortcuts", _warning(use), _NOTE_OF_IMAGES.format(label=name), [facts])
+    header = ["", "positives of known", "with metadata", "without", "difference", "metadata alone"]
+    sources = Table("With and without metadata, per source", header, [_source(each) for each in use.sources])
+    return MetadataPart(f"Metadata: {', '.join(use.fields)}", _warning(use), _NOTE.format(label=name), [sources, facts])
 
 
 def metadata_notes(use: MetadataUse | None) -> list[str]:
     """Return what the terminal says after a training."""
     if use is None:
         return []
+    if not use.fields:
+        return [*filter(None, [_warning(use)])]
     whole = use.sources[0]
     if isinstance(whole.informed, Undefined) or isinstance(whole.without, Undefined):
         return []
@@ -62,10 +70,13 @@ def _warning(use: MetadataUse) -> str:
     ]
     if not facts:
         return ""
-    return (
-        f"Facts predict {label_name(use.label)} without any image, AUC: {'; '.join(facts)}. A gain over all images may "
-        "be the source, recognised by its metadata: look at the gain within each source."
+    found = f"Facts predict {label_name(use.label)} without any image, AUC: {'; '.join(facts)}. "
+    if not use.fields:
+        return f"{found}A model may recognise them in photographs: look at its metrics within each source and site."
+    advice = (
+        "A gain over all images may be the source, recognised by its metadata: look at the gain within each source."
     )
+    return found + advice
 
 
 def _source(entry: SourceAucs) -> list[Cell]:
