@@ -10,6 +10,7 @@ Shapes: n images, F fields.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,13 @@ def rule_of(field: str) -> str:
     if field == "age":
         return f"must be an age of 0 to {OLDEST_YEARS} years, or unknown"
     return f"must be one of {', '.join(VOCABULARY[field])}, or unknown"
+
+
+def describe_field(field: str) -> dict[str, Any]:
+    """Describe the values of a field as plain values. All fields are optional: what is absent is unknown."""
+    if field == "age":
+        return {"unit": "years", "low": 0, "high": OLDEST_YEARS}
+    return {"words": list(VOCABULARY[field])}
 
 
 def _position(field: str, word: str) -> float:

@@ -54,7 +54,7 @@ class MetadataBranch(nn.Module):
             centred = (torch.where(unknown, _MIDDLE, code) - _MIDDLE) / _CENTURY
             features = torch.cat([centred, centred**2], dim=1)
         else:
-            features = (code == torch.arange(len(VOCABULARY[field]), device=code.device)).float()
+            features = (code == torch.arange(len(VOCABULARY[field]), device=code.device)).to(code.dtype)
         return torch.where(unknown, self.unknown, self.vectors[field](features))
 
 

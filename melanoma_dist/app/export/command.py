@@ -23,6 +23,7 @@ from melanoma_dist.app.export.parity import (
     Answer,
     Parity,
     ParityImage,
+    Reference,
     compare,
     compare_predictions,
     parity_images,
@@ -31,7 +32,6 @@ from melanoma_dist.app.export.parity import (
 )
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
-from melanoma_dist.config.metadata import NO_METADATA
 from melanoma_dist.config.weights import is_keras
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError, MelanomaDistError
@@ -57,8 +57,7 @@ class _Export:
     licence: ModelLicence
     about: Description
     card: str
-    images: Sequence[ParityImage]
-    expected: EnsemblePredictions
+    reference: Reference
 
 
 def export(settings: ExportConfig) -> None:
@@ -76,18 +75,20 @@ def _prepare(settings: ExportConfig) -> _Export:
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")
-    if settings.format != "hub" and run.config.model.metadata != NO_METADATA:
-        rule = f"has no input for metadata yet, and the run takes {run.config.model.metadata}"
-        raise ConfigError.of("format", settings.format, rule, "Type --format hub, whose ensemble takes them.")
     card = card_of(run)
     ensemble = Ensemble.of(run, one_process(0, settings.decode_threads))
     tta = settings.tta or run.config.input.tta
     licence = model_licence(run)
     images = parity_images(run)
     with console.phase(f"predicting {len(images)} images"):
-        expected = ensemble.predict([image.data for image in images], tta)
+        expected = _predict(ensemble, images, tta)
+    reference = Reference(images, expected, run.image_size, ensemble.metadata_fields)
     about = describe(run, ensemble, tta, licence.short)
-    return _Export(settings, run, ensemble, tta, licence, about, card, images, expected)
+    return _Export(settings, run, ensemble, tta, licence, about, card, reference)
+
+
+def _predict(ensemble: Ensemble, images: Sequence[ParityImage], tta: int) -> EnsemblePredictions:
+    return ensemble.predict([image.data for image in images], tta, about=[image.about for image in images])
 
 
 def _introduce(job: _Export) -> None:
@@ -104,8 +105,8 @@ def _write(job: _Export, folder: Path) -> list[Parity]:
     (folder / DESCRIPTION).write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     write_readme(folder, job.card, chosen, job.about, job.licence)
     (folder / "LICENSE.txt").write_text(job.licence.text, encoding="utf-8")
-    write_examples(folder, job.images, job.expected, job.run.synthetic)
-    copy_scripts(folder, chosen)
+    write_examples(folder, job.reference, job.run.synthetic)
+    copy_scripts(folder, chosen, job.about)
     return parities
 
 
@@ -120,9 +121,8 @@ def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
             graph = _graph(job, members)
             _try(write, job, graph, path, {**job.about, "folds": len(members), "file": name})
             answer = load(path, job.ensemble.world.threads)
-            parity = compare(path.name, answer, job.images, job.expected, job.run.image_size, fold)
-        compared = (graph, parity, job.images, job.expected, job.run.image_size, fold)
-        require_parity(parity, partial(rounding_of_predict, *compared))
+            parity = compare(path.name, answer, job.reference, fold)
+        require_parity(parity, partial(rounding_of_predict, graph, parity, job.reference, fold))
         yield parity
 
 
@@ -143,15 +143,16 @@ def _try(write: Write, job: _Export, graph: ExportedGraph, path: Path, about: De
 def _graph(job: _Export, models: Sequence[nn.Module]) -> ExportedGraph:
     calibration = Calibration(job.run.decision_rules, job.run.labels)
     image_format = input_format_of(job.ensemble.units[0])
-    return ExportedGraph(models, image_format, job.tta, calibration, job.expected.thresholds)
+    thresholds, fields = job.reference.expected.thresholds, job.reference.fields
+    return ExportedGraph(models, image_format, job.tta, calibration, thresholds, fields)
 
 
 def _hub(job: _Export, folder: Path) -> Iterator[Parity]:
     with console.phase("exporting safetensors"):
         write_hub(job.run, job.ensemble, folder)
         loaded = load_hub(folder, threads=job.ensemble.world.threads)
-        answers = loaded.predict([image.data for image in job.images], job.tta)
-    parity = compare_predictions("all folds", answers, job.images, job.expected)
+        answers = _predict(loaded, job.reference.images, job.tta)
+    parity = compare_predictions("all folds", answers, job.reference)
     require_parity(parity)
     yield parity
 

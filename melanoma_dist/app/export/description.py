@@ -11,6 +11,7 @@ from typing import Any
 from melanoma_dist.artifacts.decision_rules import LabelRules
 from melanoma_dist.artifacts.run_record import current_environment, read_run_record
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.data.metadata import describe_field
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.train.fold_data import input_format_of
@@ -21,6 +22,10 @@ INPUT_RULE = (
     "RGB bytes of any height and width, upright. First reduce the shorter side to `shorter_side` pixels (Lanczos, "
     "never enlarge) and store as JPEG of quality 92, as predict.py does: the models were trained on such images. "
     "Without this step probabilities differ by some hundredths."
+)
+METADATA_RULE = (
+    "float32 [batch, fields], a column for each field of `metadata` in its order: age in years, of sex and site the "
+    "position of the word, from 0. NaN is unknown. The model scales them itself."
 )
 Description = dict[str, Any]
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -40,6 +45,7 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
         "labels": list(run.labels),
         "headline": run.labels.headline,
         "input": INPUT_RULE,
+        **_metadata(ensemble.metadata_fields),
         "shorter_side": run.image_size,
         "image_size": image_format.size,
         "mean": list(image_format.mean),
@@ -57,6 +63,11 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
         "trained_with": _program(run),
         "exported_with": _own_program(),
     }
+
+
+def _metadata(fields: tuple[str, ...]) -> Description:
+    about: Description = {"metadata": {field: describe_field(field) for field in fields}}
+    return {**about, "metadata_rule": METADATA_RULE} if fields else about
 
 
 def _calibration(run: TrainedRun, label: str) -> dict[str, Any] | None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from melanoma_dist.app.export import standalone
 from melanoma_dist.app.export.description import Description
 from melanoma_dist.app.export.licence import ModelLicence
-from melanoma_dist.app.export.parity import ParityImage
+from melanoma_dist.app.export.parity import Reference
 from melanoma_dist.artifacts.summary import REFINALIZE
 from melanoma_dist.config.export import Format
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.errors import DataError
-from melanoma_dist.inference.ensemble import EnsemblePredictions
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.storage.untrusted import read_text
 
 EXAMPLES = "example"
 _SCRIPTS = {"onnx": "predict_onnx.py", "torch": "predict_torch.py"}
+_SCRIPT_OF_METADATA = "predict_metadata.py"  # of both formats
 _USE = {
     "onnx": """`ensemble.onnx` has all folds, `fold-<i>.onnx` one of them.
 `predict.py` needs onnxruntime, numpy and Pillow:
@@ -56,6 +55,15 @@ trunk = timm.create_model("local-dir:FOLDER/fold-0", pretrained=True)
 ```
 """,
 }
+_METADATA = "The models take metadata of the patient beside the image: {fields}. What is not given is unknown.\n"
+_USE_OF_METADATA = """
+```
+python predict.py {file} IMAGE {example}
+```
+
+A file takes them as its second input, `metadata`: {rule}
+"""
+_EXAMPLES = {"age": "age=55", "sex": "sex=female", "site": 'site="lower extremity"'}
 
 
 def card_of(run: TrainedRun) -> str:
@@ -71,9 +79,23 @@ def write_readme(folder: Path, card: str, chosen: Format, about: Description, li
     """Write README.md: the model card, with the use of the files behind its first lines; for Hugging Face a header."""
     start, mark, rest = card.partition("\n## ")
     pixels = "" if chosen == "hub" else f"Input: {about['input']}\n\n"
-    notes = pixels + f"Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
+    inputs = pixels + _metadata_note(chosen, about)
+    notes = f"{inputs}Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
     text = f"{start}\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{mark}{rest}"
     (folder / "README.md").write_text((_header(about, licence) if chosen == "hub" else "") + text, encoding="utf-8")
+
+
+def _metadata_note(chosen: Format, about: Description) -> str:
+    """Say how to tell the models of the patient; empty for models of the image alone."""
+    fields = about["metadata"]
+    if not fields:
+        return ""
+    note = _METADATA.format(fields=", ".join(fields))
+    if chosen == "hub":
+        return f'{note}`predict` takes them as `about=[{{"age": 55, "sex": "female"}}]`, one for each image.\n\n'
+    example = " ".join(_EXAMPLES[field] for field in fields)
+    file = "ensemble.onnx" if chosen == "onnx" else "ensemble.pt2"
+    return note + _USE_OF_METADATA.format(file=file, example=example, rule=about["metadata_rule"]) + "\n"
 
 
 def tta_note(about: Description) -> str:
@@ -97,26 +119,28 @@ def _header(about: Description, licence: ModelLicence) -> str:
     )
 
 
-def write_examples(folder: Path, images: Sequence[ParityImage], expected: EnsemblePredictions, synthetic: bool) -> None:
+def write_examples(folder: Path, reference: Reference, synthetic: bool) -> None:
     """Write example/expected.jsonl: what `predict` answers; and the images that the program drew.
 
     Images of a data set belong to others: of them the folder has names and probabilities alone, unless ``synthetic``.
     """
     place = folder / EXAMPLES
     place.mkdir()
-    lines = []
-    for row, image in enumerate(images):
+    lines, expected = [], reference.expected
+    for row, image in enumerate(reference.images):
         probability = dict(zip(expected.labels, map(float, expected.probability[row]), strict=True))
         called = dict(zip(expected.labels, map(bool, expected.positive[row]), strict=True))
-        lines.append(json.dumps({"image": f"{EXAMPLES}/{image.name}", "probability": probability, "called": called}))
+        known = {"metadata": dict(image.about)} if reference.fields else {}
+        name = f"{EXAMPLES}/{image.name}"
+        lines.append(json.dumps({"image": name, **known, "probability": probability, "called": called}))
         if image.drawn or synthetic:
             (place / image.name).write_bytes(image.data)
     (place / "expected.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def copy_scripts(folder: Path, chosen: Format) -> None:
+def copy_scripts(folder: Path, chosen: Format, about: Description) -> None:
     """Copy the scripts that predict and verify without this package, where the format has them."""
     if script := _SCRIPTS.get(chosen):
         own = Path(standalone.__file__).parent
-        shutil.copyfile(own / script, folder / "predict.py")
+        shutil.copyfile(own / (_SCRIPT_OF_METADATA if about["metadata"] else script), folder / "predict.py")
         shutil.copyfile(own / "verify.py", folder / "verify.py")

@@ -1,9 +1,9 @@
-"""The exported graph: photographs in, calibrated probabilities and calls out.
+"""The exported graph: photographs and metadata in, calibrated probabilities and calls out.
 
 It repeats in one module what `melanoma_dist.inference.ensemble` does with a decoded photograph: the resize, all
 orientations, the models of the folds, the mean over orientations, calibration, the mean over folds, and the thresholds.
 
-Shapes: B images of H rows and W columns, S pixels a side, T orientations, k folds, L labels.
+Shapes: B images of H rows and W columns, S pixels a side, T orientations, k folds, L labels, F fields of metadata.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from melanoma_dist.input.colour import normalisation
 from melanoma_dist.input.graph import ORIENTATIONS, InputFormat, Orientation
 from melanoma_dist.metrics.calibration import NEAREST, Calibrator, Logistic, Temperature
 
-INPUT = "images"
+INPUT, METADATA = "images", "metadata"
 OUTPUTS = ("probability", "folds", "positive")
 
 
@@ -38,9 +38,14 @@ class ExportedGraph(nn.Module):
         tta: int,
         calibration: Calibration,
         thresholds: Sequence[float],
+        fields: tuple[str, ...] = (),
     ) -> None:
-        """``tta``: orientations to average, 1 to 8. ``thresholds``: calibrated probability of each label's call."""
+        """``tta``: orientations to average, 1 to 8. ``thresholds``: calibrated probability of each label's call.
+
+        ``fields``: metadata that the models take.
+        """
         super().__init__()
+        self.fields = fields
         self.models, self.calibration = nn.ModuleList(models), calibration
         self._side, self._orientations = image_format.size, ORIENTATIONS[:tta]
         colour = torch.from_numpy(normalisation(image_format.mean, image_format.std, 1))[0]
@@ -48,10 +53,17 @@ class ExportedGraph(nn.Module):
         self.register_buffer("offset", colour[:, 3].reshape(1, 3, 1, 1).clone())
         self.register_buffer("thresholds", torch.tensor(thresholds, dtype=torch.float32))
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """RGB bytes [B, H, W, 3] -> probability [B, L], that of each fold [B, k, L], and the calls [B, L]."""
-        prepared = self._prepared(images)
-        folds = torch.stack([self.calibration(self._probability(model, prepared)) for model in self.models], dim=1)
+    def forward(
+        self, images: torch.Tensor, metadata: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """RGB bytes [B, H, W, 3] -> probability [B, L], that of each fold [B, k, L], and the calls [B, L].
+
+        ``metadata`` are codes [B, F] of `melanoma_dist.data.metadata` for models that take them, NaN for unknown.
+        """
+        inputs = [self._prepared(images)]
+        if metadata is not None:
+            inputs.append(metadata.repeat(len(self._orientations), 1))
+        folds = torch.stack([self.calibration(self._probability(model, *inputs)) for model in self.models], dim=1)
         probability = folds.mean(1)
         return probability, folds, probability >= self.thresholds
 
@@ -61,9 +73,9 @@ class ExportedGraph(nn.Module):
         normalised = pixels * self.gain + self.offset
         return torch.cat([_turn(normalised, orientation) for orientation in self._orientations])
 
-    def _probability(self, model: nn.Module, prepared: torch.Tensor) -> torch.Tensor:
-        """[T * B, 3, S, S] -> [B, L], not calibrated."""
-        probability = torch.sigmoid(model(prepared))
+    def _probability(self, model: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+        """[T * B, 3, S, S], and metadata [T * B, F], -> [B, L], not calibrated."""
+        probability = torch.sigmoid(model(*inputs))
         return probability.reshape(len(self._orientations), -1, len(self.thresholds)).mean(0)
 
 

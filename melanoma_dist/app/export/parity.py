@@ -1,7 +1,8 @@
 """Compare what exported files answer with what `predict` answers, from the bytes of image files on.
 
 The images are those of the run's gallery, and drawn ones of sizes that the gallery lacks: larger than the data set's,
-smaller than the models' input, several of one size for a batch, and a long one.
+smaller than the models' input, several of one size for a batch, and a long one. Models that take metadata are told of
+some patients everything, of some a part, and of some nothing.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +22,11 @@ from PIL import Image
 from torch import nn
 
 from melanoma_dist.artifacts.gallery import GALLERY, read_gallery
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.ensemble import EnsemblePredictions
-from melanoma_dist.inference.photographs import Photographs
+from melanoma_dist.inference.photographs import Metadata, Photographs
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.storage.images import MAX_BYTES, open_image
 from melanoma_dist.storage.untrusted import read_bytes
@@ -32,9 +36,15 @@ LARGEST_DIFFERENCE = 1e-3
 Floats = npt.NDArray[np.float32]
 Answers = tuple[Floats, Floats, npt.NDArray[np.bool_]]
 """Of b images: probability [b, L], that of each fold [b, k, L], and the calls [b, L]."""
-Answer = Callable[[npt.NDArray[np.uint8]], Answers]
-"""What a file answers to RGB bytes [b, H, W, 3]."""
+Answer = Callable[..., Answers]
+"""What a file answers to RGB bytes [b, H, W, 3], and to codes [b, F] of metadata where its models take them."""
 _DRAWN = ((1300, 900), (80, 60), (80, 60), (80, 60), (700, 200))  # width and height in pixels
+_PATIENTS: tuple[Metadata, ...] = (
+    {"age": 71, "sex": "male", "site": "lower extremity"},
+    {},
+    {"age": 24, "site": "palms/soles"},
+    {"sex": "female"},
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,20 @@ class ParityImage:
     data: bytes
     drawn: bool
     """Whether this program drew it: then it belongs to no data set."""
+    about: Metadata = field(default_factory=dict)
+    """What the models are told of the patient."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Images, and what `predict` answers for them."""
+
+    images: Sequence[ParityImage]
+    expected: EnsemblePredictions
+    size: int
+    """Pixels to which the data set reduced the shorter side of images."""
+    fields: tuple[str, ...] = ()
+    """Metadata that the models take."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,13 @@ def parity_images(run: TrainedRun) -> list[ParityImage]:
     names = [Path(image.picture).name for kind in gallery.kinds for image in kind.errors] if gallery else []
     files = [run.folder.path / GALLERY / name for name in dict.fromkeys(names)]
     pictures = [ParityImage(file.name, read_bytes(file, MAX_BYTES), False) for file in files if file.is_file()]
-    return pictures + [_drawn(number, size) for number, size in enumerate(_DRAWN)]
+    pictures += [_drawn(number, size) for number, size in enumerate(_DRAWN)]
+    fields = field_names(run.config.model.metadata)
+    return [replace(each, about=_known(about, fields)) for each, about in zip(pictures, cycle(_PATIENTS), strict=False)]
+
+
+def _known(about: Metadata, fields: tuple[str, ...]) -> Metadata:
+    return {name: value for name, value in about.items() if name in fields}
 
 
 def _drawn(number: int, size: tuple[int, int]) -> ParityImage:
@@ -78,28 +108,21 @@ def _drawn(number: int, size: tuple[int, int]) -> ParityImage:
     return ParityImage(f"drawn-{number}.jpg", buffer.getvalue(), True)
 
 
-def compare(
-    name: str, answer: Answer, images: Sequence[ParityImage], expected: EnsemblePredictions, size: int, fold: int | None
-) -> Parity:
-    """Compare a file's answers with the ``expected`` ones, of the ensemble or of one ``fold``.
-
-    ``size``: pixels to which the data set reduced the shorter side of images.
-    """
-    differences, calls = np.empty(len(images), dtype=np.float32), 0
-    for rows, pixels in _batches(images, size):
-        target, answers = _expected(expected, rows, fold), answer(pixels)
+def compare(name: str, answer: Answer, reference: Reference, fold: int | None) -> Parity:
+    """Compare a file's answers with those of `predict`, of the ensemble or of one ``fold``."""
+    differences, calls = np.empty(len(reference.images), dtype=np.float32), 0
+    for rows, inputs in _batches(reference.images, reference):
+        target, answers = _expected(reference.expected, rows, fold), answer(*inputs)
         differences[rows] = _differences(answers, target)
         calls += int((answers[2] != target[2]).sum())
-    return _parity(name, images, differences, calls)
+    return _parity(name, reference.images, differences, calls)
 
 
-def compare_predictions(
-    name: str, answers: EnsemblePredictions, images: Sequence[ParityImage], expected: EnsemblePredictions
-) -> Parity:
-    """Compare the predictions of an ensemble that was loaded from an export with the ``expected`` ones."""
-    rows = list(range(len(images)))
-    target, own = _expected(expected, rows, None), _expected(answers, rows, None)
-    return _parity(name, images, _differences(own, target), int((own[2] != target[2]).sum()))
+def compare_predictions(name: str, answers: EnsemblePredictions, reference: Reference) -> Parity:
+    """Compare the predictions of an ensemble that was loaded from an export with those of `predict`."""
+    rows = list(range(len(reference.images)))
+    target, own = _expected(reference.expected, rows, None), _expected(answers, rows, None)
+    return _parity(name, reference.images, _differences(own, target), int((own[2] != target[2]).sum()))
 
 
 def _differences(answers: Answers, target: Answers) -> Floats:
@@ -113,16 +136,21 @@ def _parity(name: str, images: Sequence[ParityImage], differences: Floats, calls
     return Parity(name, len(images), float(differences[worst]), images[worst].name, calls)
 
 
-def _batches(images: Sequence[ParityImage], size: int) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
-    """Batches of images of one size, as the preparation leaves them: their positions, and pixels [b, H, W, 3]."""
-    prepared = Photographs.prepare([image.data for image in images], size)
+def _batches(images: Sequence[ParityImage], reference: Reference) -> Iterator[tuple[list[int], list[npt.NDArray[Any]]]]:
+    """Batches of images of one size, as the preparation leaves them: their positions, and what a file takes.
+
+    A file takes pixels [b, H, W, 3], and codes [b, F] of metadata where its models do.
+    """
+    prepared = Photographs.prepare([i.data for i in images], reference.size, [i.about for i in images])
+    codes = prepared.metadata(reference.fields)
     by_shape: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
     for at, jpeg in enumerate(prepared.jpegs):
         with open_image(jpeg) as image:
             pixels = np.asarray(image.convert("RGB"))
         by_shape.setdefault(pixels.shape, []).append((at, pixels))
     for group in by_shape.values():
-        yield [at for at, _ in group], np.stack([pixels for _, pixels in group])
+        rows, inputs = [at for at, _ in group], [np.stack([pixels for _, pixels in group])]
+        yield rows, [*inputs, codes[rows]] if reference.fields else inputs
 
 
 def _expected(predictions: EnsemblePredictions, rows: list[int], fold: int | None) -> Answers:
@@ -134,20 +162,18 @@ def _expected(predictions: EnsemblePredictions, rows: list[int], fold: int | Non
     return probability, probability[:, None], probability >= thresholds
 
 
-def rounding_of_predict(
-    graph: nn.Module, parity: Parity, images: Sequence[ParityImage], expected: EnsemblePredictions, size: int,
-    fold: int | None,
-) -> float:  # fmt: skip
+def rounding_of_predict(graph: nn.Module, parity: Parity, reference: Reference, fold: int | None) -> float:
     """How far `predict` itself is from exact arithmetic, the ``graph`` in float64, for the image of a parity.
 
     The largest difference of a probability. A network that amplifies rounding has no reproducible answers.
     """
-    at = next(at for at, image in enumerate(images) if image.name == parity.image)
-    [(_, pixels)] = _batches([images[at]], size)
+    at = next(at for at, image in enumerate(reference.images) if image.name == parity.image)
+    [(_, (pixels, *codes))] = _batches([reference.images[at]], reference)
     with torch.inference_mode():
-        outputs = copy.deepcopy(graph).double()(torch.from_numpy(pixels))
+        exact = copy.deepcopy(graph).double()
+        outputs = exact(torch.from_numpy(pixels), *(torch.from_numpy(each).double() for each in codes))
     probability, folds, calls = (output.numpy() for output in outputs)
-    return float(_differences((probability, folds, calls), _expected(expected, [at], fold))[0])
+    return float(_differences((probability, folds, calls), _expected(reference.expected, [at], fold))[0])
 
 
 def require_parity(parity: Parity, rounding: Callable[[], float] = lambda: 0.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from melanoma_dist.app.export.description import Description
-from melanoma_dist.app.export.graph import INPUT, ExportedGraph
+from melanoma_dist.app.export.graph import INPUT, METADATA, ExportedGraph
 from melanoma_dist.app.export.parity import Answer, Answers
 
 AXES = ("batch", "height", "width")
@@ -23,11 +24,15 @@ _MOST_IMAGES = 4096  # of a batch
 def trace(graph: ExportedGraph) -> ExportedProgram:
     """Trace a graph for any batch and any size of images."""
     # Two images of unequal sides: PyTorch would take a length of 1, or two equal ones, for a constant.
-    example = torch.zeros(2, 70, 90, 3, dtype=torch.uint8)
+    examples = [torch.zeros(2, 70, 90, 3, dtype=torch.uint8)]
     most = (_MOST_IMAGES, _LONGEST, _LONGEST)
     axes = {axis: Dim(name, min=1, max=limit) for axis, (name, limit) in enumerate(zip(AXES, most, strict=True))}
+    shapes: dict[str, Any] = {INPUT: axes}
+    if graph.fields:
+        examples.append(torch.zeros(2, len(graph.fields)))
+        shapes[METADATA] = {0: axes[0]}
     with torch.no_grad():
-        return torch.export.export(graph.eval(), (example,), dynamic_shapes={INPUT: axes})
+        return torch.export.export(graph.eval(), tuple(examples), dynamic_shapes=shapes)
 
 
 def write_torch(graph: ExportedGraph, path: Path, description: Description) -> None:
@@ -39,9 +44,9 @@ def open_torch(path: Path, threads: int) -> Answer:
     """Run a file with PyTorch on the CPU, on as many threads as the process has."""
     module = torch.export.load(path).module()
 
-    def answer(pixels: npt.NDArray[np.uint8]) -> Answers:
+    def answer(*inputs: npt.NDArray[np.generic]) -> Answers:
         with torch.no_grad():
-            probability, folds, positive = (each.numpy() for each in module(torch.from_numpy(pixels)))
+            probability, folds, positive = (each.numpy() for each in module(*map(torch.from_numpy, inputs)))
         return probability, folds, positive
 
     return answer

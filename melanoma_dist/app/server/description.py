@@ -6,7 +6,7 @@ import melanoma_dist
 from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.serve import ServeConfig
-from melanoma_dist.data.tables import OLDEST_YEARS, VOCABULARY
+from melanoma_dist.data.metadata import describe_field
 from melanoma_dist.storage.images import FORMATS, SUFFIXES
 
 PURPOSE = "For research, not a diagnosis."
@@ -46,19 +46,12 @@ def describe_model(predictor: Predictor) -> Description:
             "lesions": data.lesions,
             "years": list(data.years),
         },
-        "metadata": {field: _describe_field(field) for field in predictor.limits.metadata},
+        "metadata": {field: describe_field(field) for field in predictor.limits.metadata},
         "input_side": predictor.limits.side,
         "seen_in_training_is_checked": predictor.checked,
         "out_of_distribution_is_checked": predictor.ensemble.run_features is not None,
         "finished": run.summary.finished,
     }
-
-
-def _describe_field(field: str) -> Description:
-    """What a field of metadata may be. All are optional: what is not sent is unknown."""
-    if field == "age":
-        return {"unit": "years", "low": 0, "high": OLDEST_YEARS}
-    return {"words": list(VOCABULARY[field])}
 
 
 def describe_limits(settings: ServeConfig) -> Description:

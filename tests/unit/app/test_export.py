@@ -173,13 +173,13 @@ def test_files_that_answer_otherwise_are_not_kept(
 
 def test_an_image_of_a_data_set_is_not_passed_on(finished: Path, tmp_path: Path) -> None:
     from melanoma_dist.app.export.documents import write_examples
-    from melanoma_dist.app.export.parity import parity_images
+    from melanoma_dist.app.export.parity import Reference, parity_images
 
     trained = melanoma_dist.load_run(finished)
     images = parity_images(trained)
     assert len(images) > 5, "the run has no gallery"
     expected = trained.ensemble(threads=1).predict([image.data for image in images], 1)
-    write_examples(tmp_path, images, expected, synthetic=False)
+    write_examples(tmp_path, Reference(images, expected, trained.image_size), synthetic=False)
     names = {path.name for path in (tmp_path / "example").iterdir()}
     assert names == {"expected.jsonl", *(f"drawn-{number}.jpg" for number in range(5))}
     rows = (tmp_path / "example/expected.jsonl").read_text().splitlines()

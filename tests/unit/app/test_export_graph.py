@@ -15,6 +15,7 @@ from melanoma_dist.app.export.onnx_file import open_onnx, write_onnx
 from melanoma_dist.app.export.resize import resize_bytes
 from melanoma_dist.app.export.torch_file import open_torch, write_torch
 from melanoma_dist.artifacts.decision_rules import DecisionRules, LabelRules
+from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.errors import DataError
 from melanoma_dist.input.graph import InputFormat
@@ -97,24 +98,33 @@ def test_orientations_are_those_of_the_evaluation_graph() -> None:
         (1, 1, ModelConfig("test_resnet", "none", pooling="gem", hidden=7, head_norm="none")),
         pytest.param(2, 1, ModelConfig("resnet50v2", "none"), marks=pytest.mark.slow),
         pytest.param(3, 8, ModelConfig("test_vit", "none", pooling="avgmax"), marks=pytest.mark.slow),
+        pytest.param(
+            2, 3, ModelConfig("test_resnet", "none", metadata="age,site", fusion="metablock"), marks=pytest.mark.slow
+        ),
     ],
-    ids=["one-label-gem-hidden", "keras", "transformer"],
+    ids=["one-label-gem-hidden", "keras", "transformer", "metadata"],
 )
 def test_any_head_batch_and_image_size_gives_the_same_in_files(
     labels: int, tta: int, config: ModelConfig, tmp_path: Path
 ) -> None:
     models = [build_classifier(config, 64, labels, seed).eval() for seed in (0, 1)]
     own = LABELS[:labels]
-    graph = ExportedGraph(models, FORMAT, tta, Calibration(rules(MEL=Logistic(2.0, 1.0)), own), (0.7,) * labels).eval()
+    for model in models if config.metadata != "none" else []:
+        torch.nn.init.normal_(model.gate.shift.weight)  # 0 in a new model, which then does not depend on metadata
+    fields, calibration = field_names(config.metadata), Calibration(rules(MEL=Logistic(2.0, 1.0)), own)
+    graph = ExportedGraph(models, FORMAT, tta, calibration, (0.7,) * labels, fields).eval()
     write_onnx(graph, tmp_path / "graph.onnx", {"labels": list(own)}, largest=0)
     assert (tmp_path / "graph.onnx.data").stat().st_size > 100_000  # the weights, as of models above 2 GB
     write_torch(graph, tmp_path / "graph.pt2", {"labels": list(own)})
     for answer in (open_onnx(tmp_path / "graph.onnx", 1), open_torch(tmp_path / "graph.pt2", 1)):
         for shape in ((1, 20, 31), (2, 64, 64), (17, 150, 90)):
-            images = pixels(*shape)
+            inputs = [pixels(*shape)]
+            if fields:
+                inputs.append(np.array([[30, 6], [np.nan, np.nan], [80, np.nan]] * 6, dtype=np.float32)[: shape[0]])
             with torch.no_grad():
-                expected = [each.numpy() for each in graph(torch.from_numpy(images))]
-            for own_answer, other in zip(answer(images), expected, strict=True):
+                expected = [each.numpy() for each in graph(*map(torch.from_numpy, inputs))]
+            for own_answer, other in zip(answer(*inputs), expected, strict=True):
                 assert own_answer.shape == other.shape
                 np.testing.assert_allclose(own_answer, other, atol=1e-5)
-            np.testing.assert_allclose(answer(images[:1])[0], answer(images)[0][:1], atol=1e-6)
+            first = answer(*(each[:1] for each in inputs))[0]
+            np.testing.assert_allclose(first, answer(*inputs)[0][:1], atol=1e-6)

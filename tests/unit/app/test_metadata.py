@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
@@ -29,6 +33,9 @@ from melanoma_dist.inference.trained_run import open_trained_run
 
 from ..evaluate.holdout.conftest import trained
 from .conftest import Export, Predict
+from .test_export import alone, packages
+
+__all__ = ["packages"]
 
 FIELDS = ("age", "sex", "site")
 
@@ -175,14 +182,51 @@ def test_the_report_compares_with_and_without_per_source(told_run: Path, told_da
         assert text in page
 
 
-def test_a_run_with_metadata_is_exported_for_hugging_face_and_refused_where_files_have_no_input_for_them(
+def test_a_run_with_metadata_is_exported_for_hugging_face(
     told_run: Path, export: Export, tmp_path: Path, ensemble: Ensemble, data: Dataset
 ) -> None:
     out = tmp_path / "export"
-    for kind in ("onnx", "torch"):
-        text = export(told_run, "--format", kind, "--out", out, code=2)
-        assert "has no input for metadata yet, and the run takes age,sex,site" in text
     export(told_run, "--format", "hub", "--out", out, "--tta", 1)
+    assert 'about=[{"age": 55' in (out / "README.md").read_text()
     files, about = files_of(data, range(3)), [{"age": 70}] * 3
     loaded = melanoma_dist.load_hub(out)
     assert np.abs(loaded.predict(files, about=about).raw - ensemble.predict(files, about=about).raw).max() < 1e-6
+
+
+def test_exported_files_take_metadata_and_answer_as_predict_in_a_python_without_this_package(
+    told_run: Path, export: Export, tmp_path: Path, ensemble: Ensemble, data: Dataset, packages: Path
+) -> None:
+    out = tmp_path / "export"
+    export(told_run, "--out", out, "--tta", 2)
+    text = alone(packages, "verify.py", folder=out)
+    assert float(re.findall(r"largest difference of a probability: (\S+)", text)[0]) < 1e-5
+    session = onnxruntime.InferenceSession(out / "ensemble.onnx")
+    assert [(each.name, each.type, each.shape) for each in session.get_inputs()] == [
+        ("images", "tensor(uint8)", ["batch", "height", "width", 3]), ("metadata", "tensor(float)", ["batch", 3])
+    ]  # fmt: skip
+    about = session.get_modelmeta().custom_metadata_map
+    assert list(json.loads(about["metadata"])) == list(FIELDS)
+    assert "NaN is unknown" in about["metadata_rule"]
+
+    files = files_of(data, range(3))
+    patients: list[dict[str, str]] = [{}, {"age": "80", "sex": "unknown"}, {"sex": "Female", "site": "lower extremity"}]
+    words = [str(w) for file, each in zip(files, patients, strict=True) for w in (file, *map("=".join, each.items()))]
+    text = alone(packages, "predict.py", "ensemble.onnx", *words, folder=out)
+    answers = [json.loads(line)["probability"] for line in text.splitlines()]
+    probability = [[each[label] for label in ensemble.labels] for each in answers]
+    np.testing.assert_allclose(probability, ensemble.predict(files, 2, about=patients).probability, atol=1e-5)
+    without = ensemble.predict(files, 2).probability
+    np.testing.assert_allclose(probability[0], without[0], atol=1e-5)
+    assert np.abs(probability[1:] - without[1:]).max() > 1e-4, "the models do not depend on metadata"
+    for word, message in (("age=121", "an age of 0 to 120 years"), ("sex=x", "one of female, male")):
+        with pytest.raises(AssertionError, match=f"{word}: must be {message}"):
+            alone(packages, "predict.py", "ensemble.onnx", files[0], word, folder=out)
+
+
+@pytest.mark.slow
+def test_programs_of_torch_take_metadata(told_run: Path, export: Export, tmp_path: Path) -> None:
+    export(told_run, "--format", "torch", "--out", tmp_path / "torch", "--tta", 1)
+    command = [sys.executable, "-I", str(tmp_path / "torch/verify.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "largest difference" in done.stdout, done.stderr
+    assert done.returncode == 0
