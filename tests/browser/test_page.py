@@ -267,34 +267,34 @@ def test_fields_tell_the_model_of_the_patient_and_stay_with_the_image(
     page = opened.page
     opened.drop(jpeg(0), jpeg(1))
     opened.answered(2)
-    said = page.locator("#patient")
-    expect(said).to_contain_text("The model was told: age unknown, sex unknown, site unknown.")
+    note = page.locator("#patient")
+    expect(note).to_contain_text("The model was told: age unknown, sex unknown, site unknown.")
     age, sex, site = (page.get_by_label(name) for name in ("Age in years", "Sex", "Site"))
     expect(age).to_have_attribute("placeholder", "unknown")
     assert sex.locator("option").all_inner_texts() == ["unknown", "female", "male"]
     assert site.locator("option").count() == 9
 
     sex.select_option("female")
-    expect(said).to_contain_text("age unknown, sex female, site unknown.")
+    expect(note).to_contain_text("age unknown, sex female, site unknown.")
     age.fill("150")
     age.blur()
     expect(age).to_have_js_property("validity.valid", False)
-    expect(said).to_contain_text("age unknown")  # a wrong age is not sent
+    expect(note).to_contain_text("age unknown")  # a wrong age is not sent
     age.fill("71")
     age.blur()
     site.select_option("palms/soles")
-    expect(said).to_contain_text("age 71, sex female, site palms/soles.")
+    expect(note).to_contain_text("age 71, sex female, site palms/soles.")
     about = {"age": 71, "sex": "female", "site": "palms/soles"}
     predicted = Ensemble.of(trained, one_process(0, 1)).predict([lesion(0)], about=[about])
     expected = predicted.probability[0, predicted.labels.index("MEL")]
     assert float(page.locator(".headline .big").inner_text().rstrip("%")) == pytest.approx(100 * expected, abs=0.06)
 
     page.locator(".thumb", has_text="1.jpg").click()
-    expect(said).to_contain_text("age unknown, sex unknown, site unknown.")
+    expect(note).to_contain_text("age unknown, sex unknown, site unknown.")
     page.locator(".thumb", has_text="0.jpg").click()
     expect(age).to_have_value("71")
     sex.select_option("unknown")
-    expect(said).to_contain_text("age 71, sex unknown, site palms/soles.")
+    expect(note).to_contain_text("age 71, sex unknown, site palms/soles.")
     opened.context.close()
     service.close()
     assert opened.wrong == []

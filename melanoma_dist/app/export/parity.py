@@ -180,16 +180,16 @@ def require_parity(parity: Parity, rounding: Callable[[], float] = lambda: 0.0) 
     """Raise MelanomaDistError unless a file answers as `predict` does. ``rounding``: see `rounding_of_predict`."""
     if parity.difference <= LARGEST_DIFFERENCE:  # NaN is not
         return
-    found = (
+    fault = (
         f"{parity.name}: a probability of {parity.image} differs by {parity.difference:.2g} from that of `predict`, "
         f"more than {LARGEST_DIFFERENCE:g}. No file was kept."
     )
     if (own := rounding()) > LARGEST_DIFFERENCE / 2:
         raise MelanomaDistError(
-            f"{found} The models amplify rounding, and no file can be nearer: `predict` itself differs by {own:.2g} "
+            f"{fault} The models amplify rounding, and no file can be nearer: `predict` itself differs by {own:.2g} "
             "from exact arithmetic (float64) there. Models with random or hardly trained weights do so. Train further."
         )
     raise MelanomaDistError(
-        f"{found} Try another --format, and please report the backbone and the versions of torch and the export "
+        f"{fault} Try another --format, and please report the backbone and the versions of torch and the export "
         "packages."
     )

@@ -70,13 +70,13 @@ def _warning(use: MetadataUse) -> str:
     ]
     if not facts:
         return ""
-    found = f"Facts predict {label_name(use.label)} without any image, AUC: {'; '.join(facts)}. "
+    text = f"Facts predict {label_name(use.label)} without any image, AUC: {'; '.join(facts)}. "
     if not use.fields:
-        return f"{found}A model may recognise them in photographs: look at its metrics within each source and site."
+        return f"{text}A model may recognise them in photographs: look at its metrics within each source and site."
     advice = (
         "A gain over all images may be the source, recognised by its metadata: look at the gain within each source."
     )
-    return found + advice
+    return text + advice
 
 
 def _source(entry: SourceAucs) -> list[Cell]:
