@@ -29,6 +29,8 @@ class EventQueue:
             importlib.import_module(module)
         self._events: list[tuple[int | None, Unit, Event]] = []
         self._pending: dict[int, asyncio.Future[str | None]] = {}
+        self._trials: dict[str, Unit] = {}
+        self._epochs: dict[Unit, asyncio.Queue[tuple[int, Event] | None]] = {}
         self._tickets = 0
         self._stop_requested = False
 
@@ -41,8 +43,27 @@ class EventQueue:
         self._tickets += 1
         future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._pending[self._tickets] = future
-        self._events.append((self._tickets, unit, event))
+        if unit in self._epochs:
+            self._epochs[unit].put_nowait((self._tickets, event))
+        else:
+            self._events.append((self._tickets, unit, event))
         return await future
+
+    async def assign(self, trial_id: str, unit: Unit) -> None:
+        """Note the unit of a trial of Ray Tune. The trial takes its epochs."""
+        self._trials[trial_id], self._epochs[unit] = unit, asyncio.Queue()
+
+    async def unit_of(self, trial_id: str) -> Unit:
+        """The unit of a trial."""
+        return self._trials.pop(trial_id)
+
+    async def next_epoch(self, unit: Unit) -> tuple[int, Event] | None:
+        """Wait for an epoch of a trial's unit: its ticket and event, or None when the unit left."""
+        return await self._epochs[unit].get()
+
+    async def leave(self, unit: Unit) -> None:
+        """Note that a trial's unit left."""
+        self._epochs[unit].put_nowait(None)
 
     async def take_all(self) -> list[tuple[int | None, Unit, Event]]:
         """Remove and return all events. An event that waits for an answer has a ticket, the others have None."""

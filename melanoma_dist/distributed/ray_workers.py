@@ -32,15 +32,49 @@ from melanoma_dist.train.unit import SCRATCH, Unit
 _NODE_LOSS_S = 20.0  # until Ray has noticed that a node is gone, and starts nothing there
 
 
-class RayWorkers:
-    """Runs units in the cluster that this process is connected to."""
+class ClusterWorkers:
+    """What workers in the cluster that this process is connected to share: its capacity, and the events of units."""
 
     def __init__(self, layout: Layout) -> None:
-        """Drivers start at once and load their libraries, as many as leave this command a core of its own."""
         self._layout, self._capacity, self._demand = layout, Capacity(layout), Demand(layout)
         # The queue lives on this node, so that it is not lost with another one.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue = EventQueue.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+
+    def __exit__(self, *_: object) -> None:
+        """Withdraw the demand. Units end with the connection to the cluster."""
+        self._demand.withdraw()
+
+    def capacity(self, running: int) -> int:
+        """See ``Workers``."""
+        if not running and self._capacity.units(waiting=False) == 0:
+            self._demand.expect(1, 0)
+        return self._capacity.units(waiting=not running)
+
+    def pause_s(self, error: BaseException) -> float:
+        """Some time after a loss in a cluster: a unit that starts on a lost node would die too."""
+        return _NODE_LOSS_S if isinstance(error, RayActorError) and len(alive_machines().cores) > 1 else 0.0
+
+    def take_events(self) -> list[tuple[int | None, Unit, Event]]:
+        """See ``Workers``."""
+        events: list[tuple[int | None, Unit, Event]] = ray.get(self._queue.take_all.remote())
+        return events
+
+    def answer(self, ticket: int, answer: str | None) -> None:
+        """See ``Workers``."""
+        self._queue.answer.remote(ticket, answer)
+
+    def request_stop(self) -> None:
+        """See ``Workers``."""
+        self._queue.request_stop.remote()
+
+
+class RayWorkers(ClusterWorkers):
+    """Runs units in driving actors, which stay for the next ones."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Drivers start at once and load their libraries, as many as leave this command a core of its own."""
+        super().__init__(layout)
         self._idle: list[ActorHandle[Any]] = []
         self._drivers: dict[ObjectRef[None], ActorHandle[Any]] = {}
         self._warm(min(self._capacity.units(waiting=False), max(1, sum(alive_machines().cores) - 1)))
@@ -48,15 +82,9 @@ class RayWorkers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Withdraw the demand. The drivers end with the connection to the cluster."""
-        self._demand.withdraw()
-
     def capacity(self, running: int) -> int:
         """See ``Workers``. Idle drivers make room if a lost node reduced it."""
-        if not running and self._capacity.units(waiting=False) == 0:
-            self._demand.expect(1, 0)
-        units = self._capacity.units(waiting=not running)
+        units = super().capacity(running)
         self._keep_idle(units - running)
         return units
 
@@ -92,23 +120,6 @@ class RayWorkers:
         if not self.pause_s(error):
             self._warm(idle + 1)  # this unit most likely starts again
         return error
-
-    def pause_s(self, error: BaseException) -> float:
-        """Some time after a loss in a cluster: a unit that starts on a lost node would die too."""
-        return _NODE_LOSS_S if isinstance(error, RayActorError) and len(alive_machines().cores) > 1 else 0.0
-
-    def take_events(self) -> list[tuple[int | None, Unit, Event]]:
-        """See ``Workers``."""
-        events: list[tuple[int | None, Unit, Event]] = ray.get(self._queue.take_all.remote())
-        return events
-
-    def answer(self, ticket: int, answer: str | None) -> None:
-        """See ``Workers``."""
-        self._queue.answer.remote(ticket, answer)
-
-    def request_stop(self) -> None:
-        """See ``Workers``."""
-        self._queue.request_stop.remote()
 
     def _warm(self, count: int) -> None:
         """Start drivers, which load their libraries before they have a unit."""
@@ -153,11 +164,16 @@ class _Driver:
         warm_up(own_gpu() if layout.gpu else None)
 
     def train(self, unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
-        """Train a unit, here or in a worker group. Raises its error."""
-        if layout.ranks > 1:
-            _fit(unit, layout, queue)
-        else:
-            _train(unit, layout, queue, own_gpu() if layout.gpu else None)
+        """See ``drive``."""
+        drive(unit, layout, queue)
+
+
+def drive(unit: Unit, layout: Layout, queue: ActorHandle[EventQueue]) -> None:
+    """Train a unit, here or in a worker group. Raises its error."""
+    if layout.ranks > 1:
+        _fit(unit, layout, queue)
+    else:
+        _train(unit, layout, queue, own_gpu() if layout.gpu else None)
 
 
 class _RankSettings(TypedDict):

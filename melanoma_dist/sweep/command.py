@@ -32,6 +32,7 @@ from melanoma_dist.signals import mark_saved, mark_started
 from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.experiment import EXPERIMENT
 from melanoma_dist.sweep.journal import Journal, SessionStarted, add_missing_records, replay, timestamp
 from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
@@ -42,8 +43,8 @@ _SAMPLES = 100  # configurations drawn and checked before anything starts
 _MANY = 10_000  # configurations assumed where only the time budget limits them
 
 
-def sweep(settings: SweepConfig) -> None:
-    """Search until the trials or the time budget are spent; resume an interrupted search."""
+def sweep(settings: SweepConfig) -> Path:
+    """Search until the trials or the time budget are spent; resume an interrupted search. Returns its folder."""
     config = settings.run
     if config.mirror is not None:
         raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
@@ -87,6 +88,7 @@ def sweep(settings: SweepConfig) -> None:
             outcome.write_tables()
             raise
         outcome.finalize(finalize)
+    return folder
 
 
 def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
@@ -108,8 +110,11 @@ def _train(
     journal: Journal,
     on_end: Callable[[int], None],
 ) -> None:
+    import ray
+
     from melanoma_dist.distributed.nodes import require_shared
     from melanoma_dist.distributed.units import train_units
+    from melanoma_dist.sweep.tune_workers import TuneWorkers
 
     if journal.records:
         console.info(
@@ -130,7 +135,9 @@ def _train(
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
             source = SweepWorkSource(context, controller, journal, display, deadline, on_end)
-            train_units(source, layout, config.fault_tolerance.grace_s)
+            folder = context.folder / EXPERIMENT
+            workers = TuneWorkers(layout, folder, source.describe) if ray.is_initialized() else None
+            train_units(source, layout, config.fault_tolerance.grace_s, workers)
     if not controller.is_finished():
         spent = "" if budget is None else "The time budget is spent. "
         console.info(f"{spent}{len(controller.running)} units are paused. Re-run the same command to resume.")

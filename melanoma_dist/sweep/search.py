@@ -1,8 +1,7 @@
-"""Ray Tune's searchers and schedulers, called without Tune's own controller. The only module that imports ray.tune.
+"""Ray Tune's searchers and schedulers, called without a tuner, so that they need no cluster.
 
-So they need no cluster. The same objects decide in a new sweep, in a resumed one (which replays its journal into new
-objects, call by call, and so restores their state) and in a simulation. Tune itself loses ASHA's rungs when it restores
-a search.
+The same objects decide in a new sweep, in a resumed one (which replays its journal into new objects, call by call, and
+so restores their state) and in a simulation. Tune itself loses ASHA's rungs when it restores a search.
 """
 
 from __future__ import annotations

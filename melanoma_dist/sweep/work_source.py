@@ -110,6 +110,12 @@ class SweepWorkSource:
             return self._unit(trial, config)
         return None
 
+    def describe(self, unit: Unit) -> dict[str, object]:
+        """A unit as Ray Tune shows it: its run, its fold and its values."""
+        trial = self._units[unit]
+        values = self._controller.values[trial.configuration]
+        return {"name": unit.run.name, "configuration": trial.configuration, "fold": trial.fold, **as_written(values)}
+
     def on_event(self, unit: Unit, event: Event) -> str | None:
         """Show an event. Returns the reason to stop the unit after this epoch, or None."""
         self._display.show(unit.name, event)
