@@ -87,7 +87,7 @@ class Source:
         pass
 
 
-def train(source: Source, experiment: Path) -> None:
+def train(source: Source, experiment: Path, ranks: int) -> None:
     layout = Layout(ranks, 1, False, 1.0, "")
     workers = CountingWorkers(layout, experiment, lambda unit: {"name": unit.run.name, "fold": unit.fold})
     train_units(source, layout, 30.0, workers)
@@ -102,7 +102,7 @@ def cluster() -> Iterator[None]:
     signals.reset()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1400)
 @pytest.mark.usefixtures("cluster")
 def test_units_stop_die_fail_and_pause_as_trials_that_tunes_own_reader_sees(tmp_path: Path) -> None:
     import ray
@@ -110,7 +110,7 @@ def test_units_stop_die_fail_and_pause_as_trials_that_tunes_own_reader_sees(tmp_
 
     experiment = tmp_path / "tune"
     source = Source(tmp_path, ["good", "bad", "dies", "fails"])
-    train(source, experiment)
+    train(source, experiment, ranks=1)
     assert source.epochs == {"good": [1, 2, 3], "bad": [1], "dies": [1, 1, 2, 3], "fails": [1]}
     assert source.ends == {"good": "exit", "bad": "exit", "dies": "exit", "fails": "the loss is not finite"}
     limit = time.monotonic() + 60
@@ -121,7 +121,7 @@ def test_units_stop_die_fail_and_pause_as_trials_that_tunes_own_reader_sees(tmp_
 
     later = Source(tmp_path / "later", ["waits"])
     with pytest.raises(KeyboardInterrupt):
-        train(later, experiment)
+        train(later, experiment, ranks=2)  # the trial of a worker group holds no cores
     assert signals.exit_code() == signals.SAVED
     assert later.ends == {"waits": "paused"}
 
