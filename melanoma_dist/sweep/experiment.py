@@ -17,17 +17,22 @@ STATES = "experiment_state-*.json"
 def merge_sessions(experiment: Path) -> None:
     """Add the trials of earlier commands to the state of the latest one: Tune's tools read that alone.
 
-    Of the trials of one unit, the last one stays. Contents that Tune pickled are copied as they are.
+    Of the trials of one unit, the one that started last stays. Contents that Tune pickled are copied as they are.
     """
-    trials: dict[str, list[str]] = {}
-    states = sorted(experiment.glob(STATES))
-    for path in states:
-        state = json.loads(path.read_text())
-        for trial, metadata in state["trial_data"]:
-            config = json.loads(trial)["config"]
-            unit = f"{config['name']} {config['fold']}"
-            trials.pop(unit, None)
-            trials[unit] = [trial, metadata]
-    if states:
-        state["trial_data"] = list(trials.values())
-        atomic.write_text(states[-1], json.dumps(state))
+    states = {path: json.loads(path.read_text()) for path in sorted(experiment.glob(STATES))}
+    if not states:
+        return
+    trials = [trial for state in states.values() for trial in state["trial_data"]]
+    last = {_unit(trial): trial for trial in sorted(trials, key=_start)}
+    latest, state = states.popitem()
+    atomic.write_text(latest, json.dumps({**state, "trial_data": list(last.values())}))
+
+
+def _unit(trial: list[str]) -> tuple[str, int]:
+    config = json.loads(trial[0])["config"]
+    return config["name"], config["fold"]
+
+
+def _start(trial: list[str]) -> float:
+    """Seconds since 1970; 0 for a trial that never started."""
+    return float(json.loads(trial[1])["start_time"] or 0)
