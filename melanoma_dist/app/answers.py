@@ -5,6 +5,10 @@ MEL_true, ...                         its truth, if the table that names it has 
 ...                                   the other columns of that table
 MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (the mean over the folds), the lowest and
                                       the highest fold, and whether the mean reaches the label's threshold
+region                                what the models saw, if the run sees lesions: "lesion", or "whole" where none was
+                                      found or its outline is doubtful
+lesion_top, lesion_left, lesion_height, lesion_width, lesion_quality
+                                      the lesion's box in shares of the image, and the certainty of its outline, 0 to 1
 metadata                              what the models were told of the patient, if they take metadata
 seen_in_training                      which training image it is or copies, "not checked", or empty
 novelty, out_of_distribution          distance from the training images in units of the limit, and whether it is reached
@@ -34,6 +38,7 @@ from melanoma_dist.storage import atomic
 
 NOT_CHECKED = "not checked"
 """What ``seen_in_training`` says if the run's data set cannot be read."""
+LESION_NUMBERS = ("lesion_top", "lesion_left", "lesion_height", "lesion_width", "lesion_quality")
 _NUMBERS = ("", "_low", "_high")
 _RENAMED = "_input"  # suffix of a user's column whose name is one of ours
 
@@ -42,7 +47,8 @@ def answers_table(scored: Sequence[ScoredImage], limits: Limits, checked: bool) 
     """The answers alone. ``checked``: whether it is known which images the run was trained on."""
     table = pd.DataFrame([answer_row(image, limits, checked) for image in scored])
     booleans = ["out_of_distribution", "too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
-    floats = ["novelty", "blur", *(label + suffix for label in limits.labels for suffix in _NUMBERS)]
+    of_lesions = LESION_NUMBERS if limits.region == "lesion" else ()
+    floats = ["novelty", "blur", *of_lesions, *(label + suffix for label in limits.labels for suffix in _NUMBERS)]
     kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32")
     return table.astype(kinds | dict.fromkeys(("width", "height"), "Int32"))
 
@@ -54,6 +60,7 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
     return {
         "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
         **_label_columns(image, limits.labels),
+        **(_lesion_columns(image) if limits.region == "lesion" else {}),
         **({"metadata": in_words(image.about, limits.metadata)} if limits.metadata else {}),
         "seen_in_training": _training_image(doubts, checked),
         "novelty": doubts.novelty if doubts else np.nan,
@@ -85,6 +92,13 @@ def _label_columns(image: ScoredImage, labels: tuple[str, ...]) -> dict[str, obj
         columns[f"{label}_high"] = scores.folds[:, at].max() if scores else np.nan
         columns[f"{label}_positive"] = bool(scores.positive[at]) if scores else None
     return columns
+
+
+def _lesion_columns(image: ScoredImage) -> dict[str, object]:
+    lesion = None if image.scores is None else image.scores.lesion
+    box = (np.nan,) * 4 if lesion is None or lesion.box is None else lesion.box
+    numbers = zip(LESION_NUMBERS, (*box, lesion.quality if lesion else np.nan), strict=True)
+    return {"region": lesion.region if lesion else "", **dict(numbers)}
 
 
 def with_inputs(answers: pd.DataFrame, images: Sequence[InputImage], truth: Truth) -> pd.DataFrame:

@@ -7,7 +7,6 @@ same batches give the same masks.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -28,6 +27,7 @@ from melanoma_dist.artifacts.lesion_table import (
     write_lesions,
     write_mask,
 )
+from melanoma_dist.artifacts.segmenter_copy import keep_segmenter
 from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
@@ -35,13 +35,12 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.inference.ensemble import one_process
 from melanoma_dist.inference.images import Images
-from melanoma_dist.inference.lesion_masks import LEAST_AREA, largest_region, mask_quality
-from melanoma_dist.inference.segmenter import TrainedSegmenter, open_segmenter
+from melanoma_dist.inference.lesion_masks import LEAST_AREA
+from melanoma_dist.inference.segmenter import TrainedSegmenter, fingerprint, open_segmenter
 from melanoma_dist.signals import mark_started
 from melanoma_dist.storage.journal import Journal
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.train.fold_data import evaluation_batch
-from melanoma_dist.train.mask_predict import mask_at
 from melanoma_dist.train.region import LOW_QUALITY
 
 _JOURNAL = "journal.jsonl"
@@ -70,6 +69,7 @@ def apply(settings: ApplyConfig) -> None:
         if table.record.segmenter != segmenter:
             rule = f"holds the lesions that another segmentation run found ({table.record.run})"
             raise ConfigError.of("out", settings.out, rule, "Name another folder.")
+        keep_segmenter(run.folder.path, settings.out)  # a table of an earlier version has none
         console.info(f"{settings.out} is finished.")
         return _show(table)
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -77,16 +77,11 @@ def apply(settings: ApplyConfig) -> None:
     with lock_file(settings.out / LOCK, busy):
         mark_started()
         rows = _segment(settings, run, dataset, segmenter)
+        keep_segmenter(run.folder.path, settings.out)
         folds = read_folds(run.folder.folds)
         table = write_lesions(settings.out, dataset, rows, folds, run.folder.path.name, segmenter)
         (settings.out / _JOURNAL).unlink()
     _show(table)
-
-
-def fingerprint(run: TrainedSegmenter) -> str:
-    """The sha256 (hex) of all that masks depend on besides the images: weights, threshold, orientations."""
-    weights = [digest for _, digest in sorted(run.weights_sha256.items())]
-    return hashlib.sha256("\n".join([*weights, str(run.threshold), str(run.config.input.tta)]).encode()).hexdigest()
 
 
 def _own_dataset(settings: ApplyConfig, run: TrainedSegmenter) -> Dataset:
@@ -146,13 +141,11 @@ def _rows(
     for share in shares:
         loader = run.loader(Images(dataset, share.rows), size)
         for pixels, batch in loader:
-            probabilities = run.probabilities(pixels, share.fold)[: batch.count]
+            own = images.iloc[share.rows[batch.samples[: batch.count]]]
+            sizes = list(zip(own["width"].tolist(), own["height"].tolist(), strict=True))
             rows = []
-            for at, probability in zip(share.rows[batch.samples[: batch.count]], probabilities, strict=True):
-                name, height, width = images.iloc[at]
-                mask = largest_region(mask_at(probability, height, width, run.threshold))
+            for name, (mask, quality) in zip(own["image_id"], run.masks(pixels, sizes, share.fold), strict=True):
                 write_mask(out, name, mask)
-                quality = mask_quality(probability.cpu().numpy())
                 rows.append(lesion_row(name, share.model, mask, quality, LEAST_AREA))
             journal.add(rows)
             yield from rows

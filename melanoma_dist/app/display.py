@@ -42,6 +42,11 @@ def show_counts(answers: pd.DataFrame, limits: Limits) -> None:
     kinds = {
         "seen in training": int((~predicted["seen_in_training"].isin(["", NOT_CHECKED])).sum()),
         "unlike the training images": int(predicted["out_of_distribution"].sum()),
+        **(
+            {"lesion not found, or doubtful": int((predicted["region"] == "whole").sum())}
+            if "region" in predicted
+            else {}
+        ),
         "too small": int(predicted["too_small"].sum()),
         "blurred": int(predicted["blurred"].sum()),
         "folds disagree": int((predicted["folds_disagree"] != "").sum()),

@@ -10,6 +10,9 @@ import numpy as np
 from melanoma_dist.app.inspection import BLURRED, Reason
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
 from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.region import Region
+from melanoma_dist.inference.lesion_masks import Lesion
+from melanoma_dist.train.region import LOW_QUALITY
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Limits:
     """Pixels of a side of the models' input."""
     metadata: tuple[str, ...] = ()
     """What the models take beside the image."""
+    region: Region = "whole"
+    """What the models see of an image."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Doubts:
     disagree: dict[str, int]
     """Labels that some folds call and others do not, with the number of folds that do."""
     folds: int
+    lesion: Lesion | None = None
+    """None for a run that sees whole images."""
 
     @property
     def too_small(self) -> bool:
@@ -71,6 +78,8 @@ class Doubts:
                 "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is "
                 f"{self.novelty:.2f} times the limit.",
             )
+        if self.lesion is not None and self.lesion.region == "whole":
+            yield _unseen_lesion(self.lesion)
         if self.too_small:
             yield (
                 Reason("too_small", {"shorter_side": self.shorter_side, "side": self.side}),
@@ -92,6 +101,16 @@ def _training_copy(image: KnownImage) -> Reason:
     return Reason("trained_on_copy", {"image": image.image_id, "correlation": image.correlation})
 
 
+def _unseen_lesion(lesion: Lesion) -> tuple[Reason, str]:
+    if lesion.box is None:
+        return Reason("no_lesion"), "No lesion was found: the models see the whole image, unlike in their training."
+    return (
+        Reason("doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
+        f"The outline of the lesion is doubtful (certainty {lesion.quality:.2f}, at least {LOW_QUALITY} is trusted): "
+        "the models see the whole image.",
+    )
+
+
 def find_doubts(image: ScoredImage, scores: Scores, limits: Limits) -> Doubts:
     """The doubts about an image that was predicted."""
     calls = (scores.folds >= np.asarray(limits.thresholds, dtype=np.float32)).sum(axis=0)
@@ -99,4 +118,4 @@ def find_doubts(image: ScoredImage, scores: Scores, limits: Limits) -> Doubts:
     disagree = {label: int(count) for label, count in zip(limits.labels, calls, strict=True) if 0 < count < folds}
     shorter = min(image.photo.source_width, image.photo.source_height)
     blurred = image.blur >= BLURRED
-    return Doubts(image.trained_as, shorter, limits.side, blurred, scores.novelty, disagree, folds)
+    return Doubts(image.trained_as, shorter, limits.side, blurred, scores.novelty, disagree, folds, scores.lesion)

@@ -87,6 +87,6 @@ def _write_picture(photograph: Photographs, explanation: Explanation, path: Path
         picture = image.convert("RGB")
     both = Image.new("RGB", (2 * picture.width, picture.height))
     both.paste(picture, (0, 0))
-    both.paste(overlay(picture, explanation.evidence), (picture.width, 0))
+    both.paste(overlay(picture, explanation.evidence, explanation.window), (picture.width, 0))
     atomic.write_file(path, lambda aside: both.save(aside, "JPEG", quality=90))
     return path.name

@@ -22,6 +22,7 @@ from melanoma_dist import console, signals
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
 from melanoma_dist.data.photo import Photo
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.inference.lesion_masks import Lesion
 from melanoma_dist.storage.images import MAX_BYTES
 from melanoma_dist.storage.journal import Journal
 from melanoma_dist.storage.locks import lock_file
@@ -51,6 +52,7 @@ class _Record:
     trained_as: KnownImage | None
     held_out_as: KnownImage | None
     ends_chunk: bool
+    lesion: Lesion | None = None
 
 
 _RECORD = TypeAdapter(_Record)
@@ -143,6 +145,7 @@ def _record(image: ScoredImage, ends_chunk: bool) -> _Record:
         trained_as=image.trained_as,
         held_out_as=image.held_out_as,
         ends_chunk=ends_chunk,
+        lesion=None if scores is None else scores.lesion,
     )
 
 
@@ -152,7 +155,7 @@ def _scored(record: _Record, path: Path) -> ScoredImage:
     if not record.error:
         folds, probability = (np.array(each, dtype=np.float32) for each in (record.folds, record.probability))
         novelty = math.nan if record.novelty is None else record.novelty
-        scores = Scores(folds, probability, np.array(record.positive), novelty)
+        scores = Scores(folds, probability, np.array(record.positive), novelty, lesion=record.lesion)
     failures = ((path, record.error),) if record.error else ()
     source = None if record.error else path
     photo = Photo(str(path), failures, source, record.sha256, record.width, record.height)

@@ -37,7 +37,7 @@ def predict(settings: PredictConfig) -> None:
     row it ends the command with exit code 1. With ``out``, an interrupted command resumes.
     """
     run = open_trained_run(settings.run)
-    run.require_whole_images("predict")
+    run.require_sight()
     images = collect_images(settings.inputs)
     truth = read_truth(images, run.labels)
     patients = read_patients(images, field_names(run.config.model.metadata))

@@ -15,6 +15,7 @@ from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import UserError
 from melanoma_dist.inference.ensemble import Ensemble, one_process
+from melanoma_dist.inference.segmenter import fingerprint
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.train.fold_data import input_format_of
 
@@ -38,14 +39,18 @@ class Predictor:
         """Load the weights of all folds; see `Ensemble.of`. ``tta``: as many as in the run if None."""
         ensemble = Ensemble.of(run, one_process(gpus, threads))
         thresholds = run.decision_rules.thresholds(run.labels, run.config.threshold)
-        limits = Limits(run.labels, thresholds, input_format_of(ensemble.units[0]).size, ensemble.metadata_fields)
+        side, region = input_format_of(ensemble.units[0]).size, run.config.region.region
+        limits = Limits(run.labels, thresholds, side, ensemble.metadata_fields, region)
+        _ = ensemble.segmenter  # its errors come before the first image
         return cls(run, ensemble, limits, known, tta or run.config.input.tta)
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the weights of all folds and the decision rules: the same models and rules give the same."""
+        """The SHA-256 of the weights of all folds, the decision rules and the segmenter, if the run has one."""
         weights = self.ensemble.weights_sha256
         parts = [*(weights[fold] for fold in sorted(weights)), self.run.summary.files[DECISION_RULES]]
+        if self.ensemble.segmenter is not None:
+            parts.append(fingerprint(self.ensemble.segmenter))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from melanoma_dist.app.inspection import InspectedPhoto
 from melanoma_dist.data.photo import Photo
 from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.lesion_masks import Lesion
 from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Photographs
 
@@ -35,6 +36,8 @@ class Scores:
     """How unlike the training images it is, see `RunFeatures.novelty`; NaN for a run without features."""
     nearest: tuple[tuple[str, float], ...] = ()
     """Ids of the most similar training images with their similarity; empty unless asked for, or without features."""
+    lesion: Lesion | None = None
+    """Where the lesion is and what the models see; None for a run that sees whole images."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ def _predict(
     predictions = ensemble.predict(photographs, tta, batch_size, features=True)
     folds = predictions.calibrated.transpose(1, 0, 2)
     novelty, nearest = _compare(ensemble.run_features, predictions.features, len(photos), neighbours)
-    columns = (folds, predictions.probability, predictions.positive, novelty, nearest)
+    lesions: Sequence[Lesion | None] = predictions.lesions or [None] * len(photos)
+    columns = (folds, predictions.probability, predictions.positive, novelty, nearest, lesions)
     return [Scores(*each) for each in zip(*columns, strict=True)]
 
 

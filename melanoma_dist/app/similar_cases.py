@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from melanoma_dist.data.download.catalogue import official_files
 from melanoma_dist.data.labels import known_labels
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions
+from melanoma_dist.inference.ensemble import Ensemble
+from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
 
 _SHOWN = 3
 _CHALLENGES = ("2017", "2018", "2019")

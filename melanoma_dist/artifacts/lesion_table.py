@@ -115,6 +115,11 @@ def lesion_row(image_id: str, model: str, mask: Mask, quality: float, least_area
     return row | box | {"touches_border": any(edge.any() for edge in edges), "detected": True}
 
 
+def as_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `lesion_row` with the columns and types of the table: numbers are rounded as in its file."""
+    return rows[list(COLUMNS)].astype(_DTYPES)
+
+
 def encode(mask: Mask) -> bytes:
     """A mask, bool [h, w], as PNG of 1 bit per pixel."""
     buffer = io.BytesIO()
@@ -142,7 +147,7 @@ def write_lesions(
     ``rows`` has ``COLUMNS``, one row per image of the data set; ``folds`` are those of the segmentation run, None for
     true masks. Raises DataError, and writes no record, for a table that `read_lesions` would refuse.
     """
-    rows = rows.sort_values("image_id", ignore_index=True)[list(COLUMNS)].astype(_DTYPES)
+    rows = as_table(rows.sort_values("image_id", ignore_index=True))
     _check_rows(folder / TABLE, dataset, rows)
     require([out_of_fold_check(dataset.manifest, rows, folds)])
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from melanoma_dist.artifacts.run_record import (
     read_run_record,
     write_run_record,
 )
+from melanoma_dist.artifacts.segmenter_copy import bring_segmenter
 from melanoma_dist.config.places import DECISION_RULES, SUMMARY
 from melanoma_dist.config.run import RunConfig, nested
 from melanoma_dist.config.sweep import SweepConfig
@@ -115,10 +116,12 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
             _refuse_other_folds(folder, folds)
             if not folder.finished():
                 refuse_other_environment(folder.record, config.fault_tolerance.accept_changes)
+            _bring_segmenter(config, folder)
             return
         for _, place in trainings(config, folder):
             place.mkdir(exist_ok=True)
             write_table(place / folder.folds.name, folds)
+        _bring_segmenter(config, folder)
         atomic.write_text(folder.path / "config.yaml", yaml.safe_dump(nested(config), sort_keys=False))
         write_run_record(folder.record, RunRecord(folder.identity, current_environment(), now()))
     except OSError as error:
@@ -126,10 +129,15 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
         raise ConfigError.of("runs", config.runs, rule, "Name a folder that can be.") from error
 
 
+def _bring_segmenter(config: RunConfig, folder: RunFolder) -> None:
+    if config.region.region == "lesion" and config.region.lesions is not None:
+        bring_segmenter(Path(config.region.lesions), folder.path)
+
+
 def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
     """Everything the result of a run depends on: its configuration, data, lesions and weights."""
     identity: Identity = {**config.identity(), "data": dataset.fingerprint}
-    if config.region.lesions is not None:
+    if config.region.region == "lesion" and config.region.lesions is not None:
         identity["lesions"] = read_lesions(Path(config.region.lesions), dataset).record.fingerprint
     if file := config.model.weights_file():
         try:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
@@ -28,11 +26,15 @@ from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError, DataError, TrainingError
+from melanoma_dist.inference.ensemble_predictions import Array, EnsemblePredictions
 from melanoma_dist.inference.fold_weights import load_fold_weights
 from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.lesion_finder import find_lesions, open_own_segmenter
+from melanoma_dist.inference.lesion_masks import Lesion
 from melanoma_dist.inference.neighbours import RunFeatures
 from melanoma_dist.inference.photographs import Metadata, Photograph, Photographs
-from melanoma_dist.inference.trained_run import NO_PHOTOGRAPHS, TrainedRun, open_trained_run
+from melanoma_dist.inference.segmenter import TrainedSegmenter
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.region import Windows
@@ -44,47 +46,6 @@ from melanoma_dist.train.predict import Outputs, collect, mean_of_views, probabi
 from melanoma_dist.train.region import load_regions
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class EnsemblePredictions:
-    """What an ensemble predicts for n images."""
-
-    image_ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    raw: Array
-    """[k, n, L] probabilities of each fold, not calibrated."""
-    calibrated: Array
-    """[k, n, L] probabilities of each fold, calibrated by the run's decision rules."""
-    thresholds: tuple[float, ...]
-    """[L] of calibrated probabilities: each label's point of Youden."""
-    features: tuple[Array, ...] = ()
-    """Of each fold: coordinates [n, d] of the images in its feature space; empty unless asked for."""
-
-    @property
-    def probability(self) -> Array:
-        """[n, L] calibrated probabilities: the mean over the folds."""
-        return _mean_over_folds(self.calibrated)
-
-    @property
-    def raw_mean(self) -> Array:
-        """[n, L] the mean over the folds of what is not calibrated."""
-        return _mean_over_folds(self.raw)
-
-    @property
-    def positive(self) -> npt.NDArray[np.bool_]:
-        """[n, L] Whether an image reaches the threshold of a label."""
-        return self.probability >= np.asarray(self.thresholds, dtype=np.float32)
-
-    def table(self) -> pd.DataFrame:
-        """A row per image: ``image_id``, each label's probability, and ``<label>_positive`` at its threshold."""
-        table = pd.DataFrame({"image_id": self.image_ids})
-        for column, label in enumerate(self.labels):
-            table[label] = self.probability[:, column]
-            table[f"{label}_positive"] = self.positive[:, column]
-        return table
 
 
 class Ensemble:
@@ -147,6 +108,7 @@ class Ensemble:
 
     def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
         """Batches of images as the models take them; validation's batch size where ``batch_size`` is None."""
+        images = self.located(images)  # once: `windows` would do it again
         samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
         codes = images.metadata(self.metadata_fields) if self.metadata_fields else None
         samples = replace(samples, windows=self.windows(images), metadata=codes)
@@ -155,14 +117,34 @@ class Ensemble:
     def windows(self, images: Images | Photographs) -> Windows | None:
         """The part that the models see of each image [n]; None where they see whole images.
 
-        Raises ConfigError for photographs, whose lesions are not known, and DataError for another table of lesions.
+        The lesions of photographs and of another data set are looked for. Raises DataError for another table of lesions
+        than that of the training.
         """
         if self._config.region.region == "whole":
             return None
+        images = self.located(images)
         if isinstance(images, Photographs):
-            raise ConfigError(NO_PHOTOGRAPHS)
+            return _windows(images.lesions)
+        if images.dataset.fingerprint != self.units[0].fingerprint and self.segmenter is not None:
+            return _windows(find_lesions(self.segmenter, images, self._config.region.region_margin))
         regions = load_regions(self._config, images.dataset, self._lesions)
         return None if regions is None else regions.windows[images.rows]
+
+    def located(self, images: Images | Photographs) -> Images | Photographs:
+        """Photographs with their lesions, for a run that sees lesions; everything else as it is.
+
+        Raises as `lesion_finder.open_own_segmenter` does.
+        """
+        if isinstance(images, Images) or images.lesions or self.segmenter is None:
+            return images
+        return replace(images, lesions=find_lesions(self.segmenter, images, self._config.region.region_margin))
+
+    @cached_property
+    def segmenter(self) -> TrainedSegmenter | None:
+        """What finds the lesions of photographs; None for a run that sees whole images."""
+        if self._lesions is None:
+            return None
+        return open_own_segmenter(self.units[0].run, self._lesions, self.world)
 
     @cached_property
     def run_features(self) -> RunFeatures | None:
@@ -199,12 +181,14 @@ class Ensemble:
             chosen = Photographs.prepare(chosen, self._image_size, about)
         elif about is not None:
             raise ConfigError("predict: `about` is for photographs. Images of a data set have metadata of their own.")
+        chosen = self.located(chosen)
         loader, count = self.loader(chosen, batch_size), len(chosen.rows)
         spaces = self.run_features.spaces if features and self.run_features else ()
         raw, coordinates = self._outputs(loader, count, tta, self._batch(batch_size), spaces)
         calibrated = np.stack([self.rules.calibrate_array(fold, self.labels) for fold in raw])
         thresholds = self.rules.thresholds(self.labels, self._config.threshold)
-        return EnsemblePredictions(chosen.image_ids, self.labels, raw, calibrated, thresholds, coordinates)
+        lesions = chosen.lesions if isinstance(chosen, Photographs) else ()
+        return EnsemblePredictions(chosen.image_ids, self.labels, raw, calibrated, thresholds, coordinates, lesions)
 
     def _batch(self, batch_size: int | None) -> int:
         return batch_size or evaluation_batch(self._config)
@@ -275,8 +259,9 @@ class _SideBySide(nn.Module):
         return outputs
 
 
-def _mean_over_folds(probability: Array) -> Array:
-    return np.asarray(np.mean(probability, axis=0, dtype=np.float64), dtype=np.float32)
+def _windows(lesions: Sequence[Lesion]) -> Windows:
+    boxes = np.array([lesion.window for lesion in lesions], dtype=np.float32)
+    return Windows(boxes[:, :2], boxes[:, 2:])
 
 
 def _load_model(unit: Unit) -> Classifier:

@@ -10,7 +10,7 @@ Shapes: b images of a batch, S pixels a side, h rows and w columns of a map, k f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.lesion_masks import WHOLE, Box
 from melanoma_dist.inference.photographs import Photographs
 from melanoma_dist.inference.saliency import NO_FEATURE_MAP, ONE_POSITION, grad_cam
 from melanoma_dist.train.predict import inputs_of
@@ -52,6 +53,8 @@ class Explanation:
     """The median of that for the same shape in eight other places."""
     trust: float = np.nan
     """The share of these places where the fall is smaller, 0 to 1. A map that points at random has 0.5 on average."""
+    window: Box = WHOLE
+    """The part of the image that the evidence covers: what the models see."""
 
     @property
     def sentence(self) -> str:
@@ -91,11 +94,19 @@ class Explanation:
 def explain(ensemble: Ensemble, images: Images | Photographs, label: str) -> list[Explanation]:
     """Explain the ensemble's answers for a label, an explanation per image, in order."""
     column = ensemble.labels.index(label)
+    images = ensemble.located(images)
+    windows = ensemble.windows(images)
     explanations: list[Explanation] = []
     for pixels, batch in ensemble.loader(images, min(len(images.rows), 16)):
         metadata = [each[: batch.count] for each in inputs_of(pixels, batch)[1:]]
         explanations += _explain(ensemble, pixels[: batch.count], column, *metadata)
-    return explanations
+    if windows is None:
+        return explanations
+    boxes = np.concatenate([windows.anchor, windows.extent], axis=1).tolist()
+    return [
+        replace(each, window=(top, left, height, width))
+        for each, (top, left, height, width) in zip(explanations, boxes, strict=True)
+    ]
 
 
 def _explain(
@@ -141,8 +152,23 @@ def _probability(ensemble: Ensemble, pixels: torch.Tensor, column: int, metadata
         return torch.stack(answers).mean(0).cpu()
 
 
-def overlay(picture: Image.Image, evidence: Array) -> Image.Image:
-    """Lay the evidence [h, w] over a picture. The model sees the whole image, resized to a square."""
+def overlay(picture: Image.Image, evidence: Array, window: Box = WHOLE) -> Image.Image:
+    """Lay the evidence [h, w] over the part of a picture that the models see, resized to a square."""
+    left, upper, right, lower = in_pixels(window, picture.size)
+    part = _overlay(picture.crop((left, upper, right, lower)), evidence)
+    whole = picture.copy()
+    whole.paste(part, (left, upper))
+    return whole
+
+
+def in_pixels(window: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The left, upper, right and lower edge of a window in a picture of ``size`` (width, height), at least a pixel."""
+    (top, left, height, width), (across, down) = window, size
+    x, y = min(round(left * across), across - 1), min(round(top * down), down - 1)
+    return x, y, max(x + 1, round((left + width) * across)), max(y + 1, round((top + height) * down))
+
+
+def _overlay(picture: Image.Image, evidence: Array) -> Image.Image:
     grey = Image.fromarray((255 * evidence).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     share = np.asarray(grey, dtype=np.float32) / 255
     heat = Image.fromarray((255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8))

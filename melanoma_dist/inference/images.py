@@ -52,6 +52,11 @@ class Images:
         return ShardReader(self.dataset)
 
     @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each, pixels, [n]."""
+        return tuple(zip(self.table["width"].tolist(), self.table["height"].tolist(), strict=True))
+
+    @property
     def largest(self) -> tuple[int, int]:
         """Largest width and height among them, pixels."""
         return int(self.table["width"].max()), int(self.table["height"].max())
@@ -86,13 +91,16 @@ class Selection:
     kind: Literal["holdout", "data"]
     images: Images
     unlabelled: int
-    """Images left out, as none of the labels is known for them."""
+    """Images left out, as none of the labels, or no mask, is known for them."""
     related: Mapping[str, str] = field(default_factory=dict)
     """Images left out, as the run was trained on them or related ones: id to reason."""
 
 
 def select_holdout(dataset: Dataset, name: str, labels: tuple[str, ...]) -> Selection:
-    """Select the images of a holdout with any known label. Raises ConfigError, with the names, for another name."""
+    """Select the images of a holdout with any known label; without ``labels``, those with a lesion mask.
+
+    Raises ConfigError, with the names, for another name.
+    """
     manifest = dataset.manifest
     available = holdouts(manifest)
     if name not in available:
@@ -106,7 +114,10 @@ def select_holdout(dataset: Dataset, name: str, labels: tuple[str, ...]) -> Sele
 
 
 def select_all(dataset: Dataset, source: str, labels: tuple[str, ...]) -> Selection:
-    """Select all images of a data set with any known label; ``source`` is its name. Raises DataError for none."""
+    """Select all images of a data set with any known label; without ``labels``, those with a lesion mask.
+
+    ``source`` is the name of the data set. Raises DataError for none.
+    """
     name = source.rstrip("/").rpartition("/")[2] if is_remote(source) else dataset.folder.resolve().name
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".-")
     return _known(dataset, np.ones(len(dataset.manifest), dtype=bool), name or "data", "data", labels)
@@ -141,10 +152,13 @@ def absent_labels(images: Images, labels: tuple[str, ...]) -> dict[str, str]:
 def _known(
     dataset: Dataset, mask: Bools, name: str, kind: Literal["holdout", "data"], labels: tuple[str, ...]
 ) -> Selection:
-    known = ~np.isnan(targets(dataset.manifest, labels)).all(axis=1)
+    if labels:
+        known = ~np.isnan(targets(dataset.manifest, labels)).all(axis=1)
+    else:
+        known = (dataset.manifest["mask_offset"] >= 0).to_numpy()
     if not (mask & known).any():
-        raise DataError(
-            f"--{kind} {name}: none of the run's labels ({', '.join(labels)}) is known for any of its "
-            f"{int(mask.sum())} images, so they cannot evaluate it."
-        )
+        what = f"of the run's labels ({', '.join(labels)}) is known for any" if labels else "has a lesion mask"
+        images = f"of its {int(mask.sum())} images"
+        rule = f"none {what} {images}" if labels else f"none {images} {what}"
+        raise DataError(f"--{kind} {name}: {rule}, so they cannot evaluate the run.")
     return Selection(name, kind, Images.of(dataset, mask & known), int((mask & ~known).sum()))

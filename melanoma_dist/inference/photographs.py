@@ -13,6 +13,7 @@ from PIL import Image
 from melanoma_dist.data.metadata import parse_code, unknown_codes
 from melanoma_dist.data.photo import Photo, describe_failure, prepare_bytes, prepare_image
 from melanoma_dist.errors import ConfigError, DataError
+from melanoma_dist.inference.lesion_masks import Lesion
 from melanoma_dist.storage.images import FORMATS, MAX_BYTES
 from melanoma_dist.storage.untrusted import read_bytes
 
@@ -28,10 +29,12 @@ class Photographs:
 
     image_ids: tuple[str, ...]
     jpegs: tuple[bytes, ...]
-    largest: tuple[int, int]
-    """Largest width and height among them, pixels."""
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of each, pixels."""
     about: tuple[Metadata, ...] = ()
     """What is known of each patient; empty if nothing is known of any."""
+    lesions: tuple[Lesion, ...] = ()
+    """Where each shows its lesion; empty unless they were looked for."""
 
     @classmethod
     def prepare(
@@ -55,15 +58,20 @@ class Photographs:
             sizes.append(pixels.size)
         if about is not None and len(about) != len(photographs):
             raise ConfigError(f"predict: metadata of {len(about)} patients for {len(photographs)} images.")
-        width, height = np.max(sizes, axis=0)
-        return cls(tuple(names), tuple(jpegs), (int(width), int(height)), tuple(about or ()))
+        return cls(tuple(names), tuple(jpegs), tuple(sizes), tuple(about or ()))
 
     @classmethod
     def of(cls, photos: Sequence[Photo], about: Sequence[Metadata] = ()) -> Photographs:
         """Photographs that `prepare_photo` has prepared, at least one."""
-        largest = max(photo.width for photo in photos), max(photo.height for photo in photos)
         ids = tuple(photo.image_id for photo in photos)
-        return cls(ids, tuple(photo.jpeg for photo in photos if photo.jpeg is not None), largest, tuple(about))
+        sizes = tuple((photo.width, photo.height) for photo in photos)
+        return cls(ids, tuple(photo.jpeg for photo in photos if photo.jpeg is not None), sizes, tuple(about))
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Largest width and height among them, pixels."""
+        width, height = np.max(self.sizes, axis=0)
+        return int(width), int(height)
 
     @property
     def store(self) -> Photographs:

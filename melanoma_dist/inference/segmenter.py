@@ -8,6 +8,8 @@ Shapes: b images of a batch, S pixels a side of the network's input.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,15 +24,18 @@ from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.data.folds import read_folds
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.inference.fold_weights import load_fold_weights
 from melanoma_dist.inference.images import Images
+from melanoma_dist.inference.lesion_masks import Mask, largest_region, mask_quality
 from melanoma_dist.inference.photographs import Photographs
+from melanoma_dist.inference.trained_run import dataset_of, trained_images
 from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.segmenter import Segmenter, build_segmenter
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
-from melanoma_dist.train.mask_predict import mask_probabilities
+from melanoma_dist.train.mask_predict import mask_at, mask_probabilities
 from melanoma_dist.train.predict import autocast, to_device, uses_amp
 from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
@@ -49,6 +54,24 @@ class TrainedSegmenter:
     def fingerprint(self) -> str:
         """Of the data set that it was trained on."""
         return str(self.folder.identity["data"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was trained on images that the program drew."""
+        return self.summary.synthetic
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """None: a mask has no label."""
+        return ()
+
+    def dataset(self, moved_to: str | None) -> Dataset:
+        """The data set that it was trained on; see `TrainedRun.dataset`."""
+        return dataset_of(self.folder, self.config, moved_to)
+
+    def trained(self, dataset: Dataset) -> Images:
+        """The images that its folds were trained on; see `TrainedRun.trained`."""
+        return trained_images(self.folder, dataset)
 
     @property
     def threshold(self) -> float:
@@ -76,7 +99,7 @@ class TrainedSegmenter:
     def models(self) -> list[Segmenter]:
         """The model of each fold, on the device. Raises DataError for weights that are corrupt or of another fold."""
         _ = self.weights_sha256
-        return [to_device(_load(unit), self.world, self.config.hardware).eval() for unit in self.units]
+        return [to_device(load_fold(unit), self.world, self.config.hardware).eval() for unit in self.units]
 
     def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
         """Batches of images as the models take them; ``batch_size`` of one rank."""
@@ -95,6 +118,23 @@ class TrainedSegmenter:
         with torch.inference_mode(), autocast(uses_amp(self.world, self.config.hardware)):
             return torch.stack([mask_probabilities(model, images, orientations) for model in models]).mean(0)
 
+    def masks(
+        self, images: torch.Tensor, sizes: Sequence[tuple[int, int]], fold: int | None = None
+    ) -> Iterator[tuple[Mask, float]]:
+        """Yield the mask [h, w] of each image, one region without holes, and its quality.
+
+        ``sizes``: width and height of the first images of the batch, as they are stored; the rest of it is padding.
+        """
+        for probability, (width, height) in zip(self.probabilities(images, fold), sizes, strict=False):
+            mask = largest_region(mask_at(probability, height, width, self.threshold))
+            yield mask, mask_quality(probability.cpu().numpy())
+
+
+def fingerprint(run: TrainedSegmenter) -> str:
+    """The sha256 (hex) of all that masks depend on besides the images: weights, threshold, orientations."""
+    weights = [digest for _, digest in sorted(run.weights_sha256.items())]
+    return hashlib.sha256("\n".join([*weights, str(run.threshold), str(run.config.input.tta)]).encode()).hexdigest()
+
 
 def open_segmenter(path: Path, world: World | None = None) -> TrainedSegmenter:
     """Open a segmentation run. Raises ConfigError or DataError unless it is one, whole and finished."""
@@ -110,7 +150,8 @@ def open_segmenter(path: Path, world: World | None = None) -> TrainedSegmenter:
     return TrainedSegmenter(folder, config, read_mask_summary(path), world or World())
 
 
-def _load(unit: Unit) -> Segmenter:
+def load_fold(unit: Unit) -> Segmenter:
+    """The model of one fold, on the CPU. Raises DataError for weights that are corrupt or of another fold."""
     model = build_segmenter(unit.config.model, input_format_of(unit).size, unit.config.seed, weights="none")
     load_fold_weights(model, unit, {"task": "segmentation"})
     return model

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from melanoma_dist.inference.ensemble import Ensemble
 
 _OUTSIDE = ("data", "lesions", "model.weights")  # of an identity: hashes, which are not in a configuration
-NO_PHOTOGRAPHS = (
-    "the run sees lesions (--region lesion), and new photographs are not segmented yet. Evaluate it on a holdout of "
-    "its own data set, or train with --region whole."
-)
 
 
 @dataclass(frozen=True)
@@ -87,37 +83,47 @@ class TrainedRun:
         lesions = self.folder.identity.get("lesions")
         return None if lesions is None else str(lesions)
 
-    def require_whole_images(self, command: str) -> None:
-        """Raise ConfigError for a run that sees lesions: the command has photographs without known lesions."""
-        if self.config.region.region != "whole":
-            raise ConfigError(f"{command} {self.folder.path}: {NO_PHOTOGRAPHS}")
+    def require_sight(self) -> None:
+        """Raise ConfigError for a run that sees lesions and holds no segmenter to find them in photographs."""
+        if self.lesions is not None:
+            from melanoma_dist.inference.lesion_finder import require_segmenter  # PyTorch takes seconds to import
+
+            require_segmenter(self.folder.path)
 
     def dataset(self, moved_to: str | None) -> Dataset:
         """The data set that it was trained on. Raises DataError for one that cannot be read or is another now."""
-        name = moved_to or self.config.data.data or ""
-        try:
-            dataset = open_dataset(name)
-        except UserError as error:
-            remedy = "" if moved_to else " If the run's data set was moved, --dataset says where it is."
-            raise DataError(
-                f"The data set that {self.folder.path} was trained on cannot be read: {error}{remedy}"
-            ) from error
-        if dataset.fingerprint != self.fingerprint:
-            raise DataError(
-                f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, but {self.folder.path} was trained on "
-                f"{self.fingerprint[:12]}. Give the data set that it was trained on with --dataset: it shows which "
-                "images the run has seen."
-            )
-        return dataset
+        return dataset_of(self.folder, self.config, moved_to)
 
     def trained(self, dataset: Dataset) -> Images:
         """The images that its folds were trained on, all of them. Raises DataError where ``dataset`` lacks one."""
-        folds = read_folds(self.folder.folds)
-        ids = folds["image_id"].tolist() if "image_id" in folds else []
-        known = dataset.manifest["image_id"].isin(ids).to_numpy()
-        if int(known.sum()) != len(ids) or not len(ids):
-            raise DataError(f"{self.folder.folds}: names images that the run's data set does not have: it was changed.")
-        return Images.of(dataset, known)
+        return trained_images(self.folder, dataset)
+
+
+def dataset_of(folder: RunFolder, config: RunConfig, moved_to: str | None) -> Dataset:
+    """The data set that a run was trained on, or what has ``moved_to`` another place; see `TrainedRun.dataset`."""
+    fingerprint = str(folder.identity["data"])
+    try:
+        dataset = open_dataset(moved_to or config.data.data or "")
+    except UserError as error:
+        remedy = "" if moved_to else " If the run's data set was moved, --dataset says where it is."
+        raise DataError(f"The data set that {folder.path} was trained on cannot be read: {error}{remedy}") from error
+    if dataset.fingerprint != fingerprint:
+        raise DataError(
+            f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, but {folder.path} was trained on "
+            f"{fingerprint[:12]}. Give the data set that it was trained on with --dataset: it shows which images the "
+            "run has seen."
+        )
+    return dataset
+
+
+def trained_images(folder: RunFolder, dataset: Dataset) -> Images:
+    """The images in the folds of a run; see `TrainedRun.trained`."""
+    folds = read_folds(folder.folds)
+    ids = folds["image_id"].tolist() if "image_id" in folds else []
+    known = dataset.manifest["image_id"].isin(ids).to_numpy()
+    if int(known.sum()) != len(ids) or not len(ids):
+        raise DataError(f"{folder.folds}: names images that the run's data set does not have: it was changed.")
+    return Images.of(dataset, known)
 
 
 def open_trained_run(path: Path) -> TrainedRun:

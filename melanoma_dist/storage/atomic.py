@@ -2,6 +2,7 @@
 
     one file     write aside, fsync; rename; fsync the folder around it
     a folder     write the files aside, fsync and hash them; write the manifest last, fsync; rename; fsync the parent
+    a tree       write it aside, fsync; rename; fsync the parent
 
 Whatever has its final name is therefore complete and on the disk. The next write removes what an interrupted one left
 aside. Nothing is ordered by time, because clocks may go backwards.
@@ -78,6 +79,27 @@ def write_folder(folder: Path, write: Write) -> None:
         raise
     _fsync_folder(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def write_tree(folder: Path, write: Write) -> None:
+    """Create a folder with folders inside: ``write`` gets an empty folder and fills it.
+
+    Raises what ``write`` raises, and OSError; then there is no such folder.
+    """
+    aside = _hidden(folder, _ASIDE)
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir()
+        write(aside)
+        for place, _, files in os.walk(aside):
+            for name in files:
+                _fsync(Path(place, name))
+            _fsync_folder(Path(place))
+        os.rename(aside, folder)
+    except Exception:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _fsync_folder(folder.parent)
 
 
 def remove_folder(folder: Path) -> None:

@@ -35,7 +35,8 @@ from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.config.weights import is_keras
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError, MelanomaDistError
-from melanoma_dist.inference.ensemble import Ensemble, EnsemblePredictions, one_process
+from melanoma_dist.inference.ensemble import Ensemble, one_process
+from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.train.fold_data import input_format_of
 
@@ -71,7 +72,12 @@ def export(settings: ExportConfig) -> None:
 
 def _prepare(settings: ExportConfig) -> _Export:
     run = open_trained_run(settings.run)
-    run.require_whole_images("export")
+    if run.lesions is not None:
+        raise ConfigError(
+            f"export {settings.run}: the run sees lesions (--region lesion), and an exported file takes an image as it "
+            "is: it holds no segmenter. Use `predict`, `serve` or the run's ensemble in Python, or train with "
+            "--region whole."
+        )
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")

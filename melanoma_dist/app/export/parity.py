@@ -25,7 +25,7 @@ from melanoma_dist.artifacts.gallery import GALLERY, read_gallery
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.data.lesion import draw_lesion, photograph
 from melanoma_dist.errors import MelanomaDistError
-from melanoma_dist.inference.ensemble import EnsemblePredictions
+from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
 from melanoma_dist.inference.photographs import Metadata, Photographs
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.storage.images import MAX_BYTES, open_image

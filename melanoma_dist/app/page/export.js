@@ -3,7 +3,7 @@ import { drawEvidence } from "./viewer.js";
 import { failure, showResult } from "./result.js";
 import { element, refusalOf, text } from "./text.js";
 
-const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours", "doubt_codes", "error_code"]);
+const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours", "doubt_codes", "error_code", "lesion"]);
 const PAPER_WIDTH = 340; // pixels of the scale on paper
 
 export function csv(items) {
@@ -54,8 +54,8 @@ export function layOutPaper(items, model) {
 function sheet(item, model) {
   const pictures = element("div", { class: "sheet-pictures" });
   if (item.url) pictures.append(element("img", { src: item.url, alt: "" }));
-  const map = item.evidence?.[model.headline]?.grid;
-  if (item.url && map) pictures.append(withEvidence(item.url, map));
+  const map = item.evidence?.[model.headline];
+  if (item.url && map?.grid) pictures.append(withEvidence(item.url, map));
   const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(unanswered(item));
   const cases = result.querySelector(".neighbours");
   if (cases) pictures.append(cases);
@@ -72,7 +72,7 @@ function sheet(item, model) {
 
 function withEvidence(url, map) {
   const canvas = element("canvas");
-  drawEvidence(canvas, map);
+  drawEvidence(canvas, map.grid, map.window);
   return element("div", { class: "sheet-map" }, element("img", { src: url, alt: "" }), canvas);
 }
 

@@ -116,9 +116,12 @@ function connect() {
   });
   byId("thumbs").addEventListener("keydown", thumbKey);
   byId("viewer").addEventListener("keydown", (event) => {
-    if (event.key === "e" && event.target === byId("viewer") && !event.ctrlKey) toggleEvidence();
+    if (event.target !== byId("viewer") || event.ctrlKey) return;
+    if (event.key === "e") toggleEvidence();
+    if (event.key === "l") byId("show-lesion").click();
   });
   byId("strength").addEventListener("input", showEvidence);
+  byId("show-lesion").addEventListener("change", showLesion);
   byId("evidence-label").addEventListener("change", () => {
     if (byId("strength").value === "0") byId("strength").value = 60;
     showEvidence();
@@ -256,7 +259,16 @@ function showDetail(force) {
   const cases = matchMedia("(min-width: 1081px)").matches ? byId("result").querySelector(".neighbours") : null;
   byId("beside").replaceChildren(...(cases ? [cases] : []));
   fetchPictures();
+  showLesion();
   showEvidence();
+}
+
+function showLesion() {
+  const lesion = session.selected?.answer?.lesion;
+  byId("lesion").hidden = !lesion;
+  if (!lesion) return viewer.showLesion(null);
+  viewer.showLesion(byId("show-lesion").checked ? lesion : null);
+  byId("lesion-note").textContent = text(lesion.region === "lesion" ? "lesionSeen" : "lesionUnseen");
 }
 
 function result(item) {
@@ -300,7 +312,7 @@ async function showEvidence() {
   if (item !== session.selected || label !== byId("evidence-label").value) return;
   byId("evidence-note").textContent = map.note;
   byId("evidence-note").classList.toggle("doubtful", map.trust != null && map.trust < 0.75);
-  if (map.grid) viewer.showEvidence(map.grid, Number(byId("strength").value) / 100);
+  if (map.grid) viewer.showEvidence(map.grid, map.window, Number(byId("strength").value) / 100);
   else viewer.hideEvidence();
 }
 

@@ -1,5 +1,5 @@
-// The picture: zoom, movement, and the map of evidence over it.
-import { percent } from "./text.js";
+// The picture: zoom, movement, and over it the outline of the lesion and the map of evidence.
+import { percent, svg } from "./text.js";
 
 const MOST = 8;
 const STEP = 1.4;
@@ -12,6 +12,7 @@ export class Viewer {
     this.stage = document.getElementById("stage");
     this.picture = document.getElementById("picture");
     this.overlay = document.getElementById("overlay");
+    this.outline = document.getElementById("outline");
     this.level = document.getElementById("zoom-level");
     this.scale = 1;
     this.left = this.top = 0;
@@ -36,7 +37,7 @@ export class Viewer {
     const { naturalWidth: width, naturalHeight: height } = this.picture;
     if (!width) return;
     const scale = Math.min(this.box.clientWidth / width, (innerHeight * 0.62) / height);
-    for (const each of [this.picture, this.overlay]) {
+    for (const each of [this.picture, this.overlay, this.outline]) {
       each.style.width = `${Math.round(width * scale)}px`;
       each.style.height = `${Math.round(height * scale)}px`;
     }
@@ -94,6 +95,7 @@ export class Viewer {
   show(url, alt) {
     this.reset();
     this.hideEvidence();
+    this.showLesion(null);
     document.getElementById("no-picture").hidden = Boolean(url);
     this.picture.hidden = !url;
     if (url) this.picture.src = url;
@@ -101,8 +103,19 @@ export class Viewer {
     this.picture.alt = alt;
   }
 
-  showEvidence(grid, strength) {
-    drawEvidence(this.overlay, grid);
+  // The outline of a lesion, and the window that the models see where that is not the whole picture.
+  showLesion(lesion) {
+    const shapes = [];
+    if (lesion?.outline.length) shapes.push(svg("polygon", { class: "lesion", points: lesion.outline.map(String).join(" ") }));
+    if (lesion?.region === "lesion") {
+      const { left, top, width, height } = lesion.window;
+      shapes.push(svg("rect", { class: "window", x: left, y: top, width, height }));
+    }
+    this.outline.replaceChildren(...shapes);
+  }
+
+  showEvidence(grid, window, strength) {
+    drawEvidence(this.overlay, grid, window);
     this.overlay.style.opacity = strength;
   }
 
@@ -111,8 +124,8 @@ export class Viewer {
   }
 }
 
-// Draws a grid of numbers of 0 to 1 over the whole canvas: interpolated, coloured, and transparent where there is none.
-export function drawEvidence(canvas, grid) {
+// Draws a grid of numbers of 0 to 1 over the window that it covers: interpolated, coloured, and transparent elsewhere.
+export function drawEvidence(canvas, grid, { top, left, height, width }) {
   const rows = grid.length;
   const columns = grid[0].length;
   canvas.width = canvas.height = FINE;
@@ -120,7 +133,9 @@ export function drawEvidence(canvas, grid) {
   const pixels = context.createImageData(FINE, FINE);
   for (let y = 0; y < FINE; y++)
     for (let x = 0; x < FINE; x++) {
-      const value = between(grid, ((y + 0.5) / FINE) * rows - 0.5, ((x + 0.5) / FINE) * columns - 0.5);
+      const [down, across] = [((y + 0.5) / FINE - top) / height, ((x + 0.5) / FINE - left) / width];
+      if (down < 0 || down > 1 || across < 0 || across > 1) continue;
+      const value = between(grid, down * rows - 0.5, across * columns - 0.5);
       pixels.data.set([...colour(value), 255 * Math.min(1, value * 1.4)], 4 * (y * FINE + x));
     }
   context.putImageData(pixels, 0, 0);

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 import melanoma_dist
 from melanoma_dist.app.server.description import PURPOSE
+from melanoma_dist.app.server.lesions import shares
 from melanoma_dist.app.server.page_files import page_files
 from melanoma_dist.app.server.problems import Problem, answer_problem, answer_unexpected
 from melanoma_dist.app.server.security import Gate, host_names
@@ -54,8 +55,9 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """Predict the images of a form.
 
         The answer has `purpose`, `model` (run, fingerprint, decision rules) and `images`: one object per file, in
-        order, with the columns of `predict` and `folds`, the calibrated probability of each fold per label. An image
-        that cannot be read has its `error` and no numbers.
+        order, with the columns of `predict` and `folds`, the calibrated probability of each fold per label. Of a model
+        that sees lesions, `lesion` has the lesion's `box` and `outline`, and the `window` that was seen. An image that
+        cannot be read has its `error` and no numbers.
         """
         return JSONResponse(await service.predict(request, preview))
 
@@ -65,8 +67,9 @@ def _add_answers(app: FastAPI, service: Service) -> None:
     ) -> Response:
         """Find where in an image the folds see evidence for a label.
 
-        The answer has `grid`: rows of numbers of 0 to 1 that cover the upright image, or null; `trust` in it, 0 to 1;
-        and both in words in `note`, for programs in `note_code`. With `Accept: image/png` it is a grey picture instead.
+        The answer has `grid`: rows of numbers of 0 to 1 that cover the `window` of the upright image, or null; `trust`
+        in it, 0 to 1; and both in words in `note`, for programs in `note_code`. With `Accept: image/png` it is a grey
+        picture instead.
         """
         photo, evidence = await service.explain(request, label)
         if "image/png" in request.headers.get("accept", "") and evidence.grid is not None:
@@ -74,7 +77,8 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         grid = None if evidence.grid is None else evidence.grid.astype(np.float64).round(4).tolist()
         return JSONResponse(
             {"model": service.model, "label": label, "sha256": photo.photo.source_sha256, "grid": grid,
-             "trust": evidence.trust, "note": evidence.note, "note_code": asdict(evidence.reason)}
+             "window": shares(evidence.window), "trust": evidence.trust, "note": evidence.note,
+             "note_code": asdict(evidence.reason)}
         )  # fmt: skip
 
 

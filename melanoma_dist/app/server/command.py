@@ -40,7 +40,7 @@ def serve(settings: ServeConfig) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold images
     access = choose_token(settings)
     run = open_trained_run(settings.run)
-    run.require_whole_images("serve")
+    run.require_sight()
     listener = _listen(settings)
     if settings.replicas > 1:
         _serve_replicas(run, settings, listener, access)

@@ -7,6 +7,7 @@ from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.metadata import describe_field
+from melanoma_dist.inference.segmenter import fingerprint
 from melanoma_dist.storage.images import FORMATS, SUFFIXES
 
 PURPOSE = "For research, not a diagnosis."
@@ -47,11 +48,21 @@ def describe_model(predictor: Predictor) -> Description:
             "years": list(data.years),
         },
         "metadata": {field: describe_field(field) for field in predictor.limits.metadata},
+        "region": _describe_region(predictor),
         "input_side": predictor.limits.side,
         "seen_in_training_is_checked": predictor.checked,
         "out_of_distribution_is_checked": predictor.ensemble.run_features is not None,
         "finished": run.summary.finished,
     }
+
+
+def _describe_region(predictor: Predictor) -> Description:
+    """What the models see of an image."""
+    region, segmenter = predictor.run.config.region, predictor.ensemble.segmenter
+    if segmenter is None:
+        return {"region": "whole"}
+    about = {"encoder": segmenter.config.model.backbone, "fingerprint": fingerprint(segmenter)}
+    return {"region": "lesion", "margin": region.region_margin, "segmenter": about}
 
 
 def describe_limits(settings: ServeConfig) -> Description:

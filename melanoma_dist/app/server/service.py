@@ -31,6 +31,7 @@ from melanoma_dist.app.server.description import PURPOSE, describe_limits, descr
 from melanoma_dist.app.server.engine import Engine, share_heap
 from melanoma_dist.app.server.evidence import Evidence, find_evidence
 from melanoma_dist.app.server.examples import choose_examples, headline_threshold
+from melanoma_dist.app.server.lesions import describe_lesion
 from melanoma_dist.app.server.limits import Occupancy, Share
 from melanoma_dist.app.server.measurements import Measurements
 from melanoma_dist.app.server.problems import Problem
@@ -155,6 +156,7 @@ class Service:
             "error_code": asdict(photo.error) if photo.error else None,
             "folds": {},
             "neighbours": [],
+            "lesion": describe_lesion(image.scores.lesion) if image.scores else None,
         }
         if image.scores is not None:
             row["folds"] = {label: image.scores.folds[:, at].tolist() for at, label in enumerate(limits.labels)}

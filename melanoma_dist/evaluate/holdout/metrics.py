@@ -18,7 +18,7 @@ from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.evaluate.assessment import assess
 from melanoma_dist.evaluate.decision_rules import decision_curve, truth_and_probability
-from melanoma_dist.inference.ensemble import EnsemblePredictions
+from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
 from melanoma_dist.inference.images import Images, absent_labels
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.metrics.calibration import quality

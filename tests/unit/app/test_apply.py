@@ -11,59 +11,25 @@ import pytest
 
 from melanoma_dist.app import apply as command
 from melanoma_dist.artifacts.lesion_table import RECORD, out_of_fold_check, read_lesions
-from melanoma_dist.artifacts.run_folder import locate_run, open_run
 from melanoma_dist.config.apply import ApplyConfig
-from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.data.manifest import Dataset
-from melanoma_dist.data.prepare import Request, prepare
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.evaluate.masks.finalize import finalize_masks
 from melanoma_dist.inference.lesion_masks import largest_region
 from melanoma_dist.inference.segmenter import open_segmenter
-from melanoma_dist.tasks.run_task import run_task
-from melanoma_dist.train.loop import train_unit
-from melanoma_dist.train.unit import Unit
 from melanoma_dist.world import World
 
-from ..data.conftest import Raw, write_mask
 from ..samples import small_dataset
-
-FOLDS = 2
+from ..segmenters import masked_dataset, segmenter_run
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """24 images, of which 16 have masks; images 10 and 11 show one lesion, and 11 has no mask."""
-    place = tmp_path_factory.mktemp("data")
-    raw = Raw(place / "raw")
-    for number in range(24):
-        raw.image_2017(number, "MEL" if number % 2 else "NV", size=(64, 48))
-        if number % 3 and number != 11:
-            name = f"ISIC_{number:07d}_segmentation.png"
-            write_mask(raw.folder / "2017/ISIC-2017_Training_Part1_GroundTruth" / name, (64, 48))
-    return prepare(Request(raw.folder, ("2017",), size=64, synthetic=True, holdout=0.2), place / "prepared")
+    return masked_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> Path:
-    """A finished segmentation run of two folds, trained in this process for an epoch."""
-    default = SegmentConfig()
-    config = replace(
-        default,
-        name="segmenter", runs=tmp_path_factory.mktemp("runs"),
-        data=replace(default.data, data=str(data.folder), folds=FOLDS),
-        input=replace(default.input, image_size=64, batch_size=4, tta=1),
-        model=replace(default.model, backbone="test_resnet", weights="none"),
-        schedule=replace(default.schedule, epochs=1),
-        hardware=replace(default.hardware, gpus=0),
-    )  # fmt: skip
-    folds = run_task(config).make_folds(data.manifest, config)
-    folder = locate_run(config, data)
-    open_run(folder, config, folds)
-    for fold in range(FOLDS):
-        train_unit(Unit(config, fold, str(data.folder), data.fingerprint, folder.path), World(), lambda event: None)
-    finalize_masks(config, data, folds, folder, 1.0)
-    return folder.path
+    return segmenter_run(tmp_path_factory.mktemp("runs"), data)
 
 
 def settings(run: Path, out: Path, **values: object) -> ApplyConfig:

@@ -13,6 +13,7 @@ from melanoma_dist.app.inspection import BLURRED, inspect_bytes, measure_blur
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
 from melanoma_dist.config.label_sets import LabelSet
 from melanoma_dist.data.photo import Photo
+from melanoma_dist.inference.lesion_masks import WHOLE, Lesion
 
 LIMITS = Limits(LabelSet(("MEL", "NV")), (0.5, 0.25), 224)
 
@@ -51,6 +52,24 @@ def test_every_doubt_is_a_sentence() -> None:
 
 def test_what_is_not_known_to_be_unlike_the_training_images_is_no_doubt() -> None:
     assert find_doubts(scored(300, 300), scores((0.9, 0.1), novelty=np.nan), LIMITS).sentences == []
+
+
+@pytest.mark.parametrize(
+    ("lesion", "code", "sentence"),
+    [
+        (Lesion("whole", None, 0.001, 0.99, WHOLE, ()), "no_lesion", "No lesion was found: the models see the whole"),
+        (
+            Lesion("whole", (0.1, 0.1, 0.5, 0.5), 0.2, 0.66, WHOLE, ((0.1, 0.1),)),
+            "doubtful_lesion",
+            "The outline of the lesion is doubtful (certainty 0.66, at least 0.8 is trusted)",
+        ),
+    ],
+)
+def test_a_lesion_that_is_not_found_or_doubtful_is_a_doubt(lesion: Lesion, code: str, sentence: str) -> None:
+    each = np.array([[0.9, 0.1]], dtype=np.float32)
+    doubts = find_doubts(scored(300, 300), Scores(each, each[0], each[0] > 0, 0.5, lesion=lesion), LIMITS)
+    assert [reason.code for reason in doubts.reasons] == [code]
+    assert doubts.sentences[0].startswith(sentence)
 
 
 @pytest.mark.parametrize("size", [(300, 400), (100, 80)])

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
 from scipy.stats import entropy
 
-from melanoma_dist.inference.lesion_masks import largest_region, mask_quality
+from melanoma_dist.inference.lesion_masks import largest_region, mask_quality, outline
 
 
 def test_the_largest_region_is_kept_and_filled() -> None:
@@ -44,3 +46,23 @@ def test_quality_is_one_minus_scipys_entropy(probability: np.ndarray) -> None:
 def test_certain_pixels_have_quality_one_and_doubtful_ones_zero() -> None:
     assert mask_quality(np.array([[0.0, 1.0]])) == 1
     assert mask_quality(np.full((3, 3), 0.5)) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_filled_outline_is_its_mask(seed: int) -> None:
+    height, width = 180, 240
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), 15)
+    mask = largest_region(noise > 0)
+    points = outline(mask)
+    drawing = Image.new("1", (width, height))
+    ImageDraw.Draw(drawing).polygon([(x * width - 0.5, y * height - 0.5) for x, y in points], fill=1, outline=1)
+    drawn = np.asarray(drawing)
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.96
+    assert len(points) < 400
+
+
+def test_an_outline_of_everything_is_the_frame_and_of_nothing_is_empty() -> None:
+    frame = np.array(outline(np.ones((30, 40), dtype=bool)))
+    assert set(frame.min(axis=0)) == {0.0}
+    assert set(frame.max(axis=0)) == {1.0}
+    assert outline(np.zeros((30, 40), dtype=bool)) == ()
