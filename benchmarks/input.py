@@ -103,7 +103,7 @@ def main() -> None:
     console.info(_conditions(photos, settings))
     for policy in settings.policies:
         ways = list(_ways(photos, _POLICIES[policy], settings))
-        _report(policy, _time_in_turns(ways, settings.rounds))
+        _report(policy, time_in_turns(ways, settings.rounds))
 
 
 def _native(count: int) -> list[bytes]:
@@ -179,7 +179,7 @@ def _graph(
     return run
 
 
-def _time_in_turns(ways: list[Way], rounds: int) -> dict[str, Timing]:
+def time_in_turns(ways: list[Way], rounds: int) -> dict[str, Timing]:
     """Time the ways in turns, after one warm-up round. Each round starts with another way."""
     timings = {way.name: Timing() for way in ways}
     for turn in range(rounds + 1):

@@ -52,7 +52,8 @@ def torchvision(
     photos: list[bytes], policy: Policy, square: InputFormat, batch_size: int, count: int, tensors: bool, workers: int
 ) -> Run:
     """torchvision's transforms (v2) on PIL images or on tensors, in worker processes or in this one."""
-    steps = [*([v2.ToImage()] if tensors else []), *_augment(policy, square.size), *_to_float(tensors, square)]
+    move, colour = augmentations(policy, square.size)
+    steps = [*([v2.ToImage()] if tensors else []), *move, *colour, *_to_float(tensors, square)]
     # Spawned, because DALI's threads would not survive a fork; persistent, so that their start is not timed.
     context, persistent = ("spawn", True) if workers else (None, False)
     loader = DataLoader(
@@ -62,7 +63,8 @@ def torchvision(
     return lambda: sum(len(batch) for batch in loader)
 
 
-def _augment(policy: Policy, size: int) -> list[v2.Transform]:
+def augmentations(policy: Policy, size: int) -> tuple[list[v2.Transform], list[v2.Transform]]:
+    """The transforms of a policy that move pixels, and those of colour."""
     ratio = (_PHOTO_ASPECT / policy.aspect, _PHOTO_ASPECT * policy.aspect)
     side = _side(policy, size)
     steps: list[v2.Transform] = [v2.RandomResizedCrop(side, scale=(policy.area, 1.0), ratio=ratio, antialias=True)]
@@ -71,9 +73,9 @@ def _augment(policy: Policy, size: int) -> list[v2.Transform]:
     if policy.rotation:
         turn = v2.RandomRotation(policy.rotation, v2.InterpolationMode.BILINEAR)
         steps += [turn, v2.CenterCrop(size)]
-    if policy.brightness:
-        steps += [v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue / 360)]
-    return steps
+    if not policy.brightness:
+        return steps, []
+    return steps, [v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue / 360)]
 
 
 def _to_float(tensors: bool, square: InputFormat) -> list[v2.Transform]:

@@ -5,7 +5,7 @@
 Cost: the time budget; the search pays from about 100 configurations on. Reason: varying one field after the other
 misses interactions (a larger input needs another rate, another backbone another head). The winner's metrics are
 optimistic on the folds that chose it, the more so the more configurations are tried: keep a holdout (`data prepare
---holdout 0.1`).
+--holdout 0.1`). What a classifier sees of an image (`region.py`) is not varied here: it needs a table of lesions.
 """
 
 from ray import tune

@@ -78,7 +78,8 @@ class Outcome:
                 self._show_in_tensorboard(number, ledger)
         best, runner_up = best_two(entries)
         if best is not None:
-            values = nested(with_values(self._context.config, {**best.values, "name": None}))
+            unread = {"region.lesions": None} if best.values.get("region.region") == "whole" else {}
+            values = nested(with_values(self._context.config, {**best.values, **unread, "name": None}))
             atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
         conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
         write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)

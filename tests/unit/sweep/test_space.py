@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.space import Space, check_space, read_space
@@ -112,13 +114,22 @@ def test_conditions_may_depend_on_conditions_and_on_fixed_fields(tmp_path: Path)
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_spaces_of_this_repository_are_valid(path: Path) -> None:
     space = read_space(path)
-    check_space(space, RunConfig())
+    region = RegionConfig("lesion", lesions="lesions") if path.stem == "region" else RegionConfig()
+    check_space(space, replace(RunConfig(), region=region))
     text = path.read_text()
     assert f"--space tune_spaces/{path.name}" in text.partition('"""')[2].partition('"""')[0]
 
 
+def test_a_space_of_regions_needs_a_table_of_lesions_and_a_margin_only_of_lesions() -> None:
+    space = read_space(next(path for path in SPACES if path.stem == "region"))
+    with pytest.raises(ConfigError, match=r"region\.region: --region lesion: needs the table"):
+        check_space(space, RunConfig())
+    values = {"region.region": "whole", "region.region_margin": 0.1}
+    assert space.active(RunConfig(), values) == {"region.region": "whole"}
+
+
 def test_there_are_spaces() -> None:
-    assert {path.stem for path in SPACES} == {"augmentation", "backbones", "full", "head", "optimizer"}
+    assert {path.stem for path in SPACES} == {"augmentation", "backbones", "full", "head", "optimizer", "region"}
 
 
 @pytest.mark.parametrize(
