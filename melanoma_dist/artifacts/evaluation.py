@@ -15,9 +15,10 @@ from melanoma_dist.artifacts.assessment import Assessment
 from melanoma_dist.artifacts.records import read_record, require_keys, write_record
 from melanoma_dist.artifacts.run_record import Environment
 from melanoma_dist.artifacts.summary import require_assessed
+from melanoma_dist.config.run import Task
 from melanoma_dist.metrics.calibration import CalibrationQuality
 from melanoma_dist.metrics.classification import Metrics
-from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.metrics.intervals import Interval, Undefined
 from melanoma_dist.metrics.operating_points import DecisionCurve, EvaluatedPoint
 from melanoma_dist.metrics.subgroups import Subgroup
 
@@ -82,6 +83,18 @@ class EvaluationResults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskResults:
+    """The scores of a segmenter's masks."""
+
+    scores: dict[str, Interval | Undefined]
+    """Mean of each score over images, with intervals over lesions; and the share of failures."""
+    files: dict[str, str]
+    """The sha256 of the table of scores, by file name."""
+    finished: str
+    environment: Environment
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
     """One evaluation."""
 
@@ -110,6 +123,9 @@ class EvaluationRecord:
     """Images left out because the run was trained on them or on related ones: id to reason."""
     results: EvaluationResults | None = None
     """None until it is finished, and where an earlier version wrote the record."""
+    task: Task = "classification"
+    masks: MaskResults | None = None
+    """The results of a segmenter; None until it is finished."""
     schema: int = field(default=SCHEMA)
 
     @property
@@ -175,4 +191,4 @@ def _upgrade(tree: dict[str, Any]) -> dict[str, Any]:
     return {"seen_before": evaluated, "labels_absent": {}, **logged, "earlier": earlier}
 
 
-_LOGGED = set(EvaluationRecord.__dataclass_fields__) - {"results"}
+_LOGGED = set(EvaluationRecord.__dataclass_fields__) - {"results", "masks"}

@@ -167,6 +167,14 @@ def _flag(path: str, name: str, value: object, known: Collection[str]) -> Iterat
         yield from (f"--{name.replace('_', '-')}", str(value))
 
 
+def is_segmenter(run: Path) -> bool:
+    """Whether a folder is the run of a segmenter. False for anything that is no whole run: who opens it says so."""
+    try:
+        return saved_config(run / "config.yaml").task == "segmentation"
+    except ConfigError:
+        return False
+
+
 def saved_config(path: Path) -> RunConfig:
     """Read the config.yaml of a run. Raises ConfigError for any other file.
 

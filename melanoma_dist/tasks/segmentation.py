@@ -76,4 +76,4 @@ class SegmentationRuns:
         for note in summary.incidents:
             console.info(f"note: {note}")
         console.info(conclusion(summary))
-        return {}
+        return {"report": folder.report} if folder.report.is_file() else {}  # runs of earlier versions have none

@@ -5,6 +5,9 @@ Shapes: b images, S pixels a side of the network's input, h and w pixels of an i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import astuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from melanoma_dist.input.graph import ORIENTATIONS, Orientation
+from melanoma_dist.metrics.segmentation import METRICS, Mask, score_mask
 
 
 def mask_probabilities(model: nn.Module, images: torch.Tensor, tta: int = 1) -> torch.Tensor:
@@ -33,6 +37,18 @@ def mask_at(probability: torch.Tensor, height: int, width: int, threshold: float
     )
     mask: npt.NDArray[np.bool_] = (resized[0, 0] >= threshold).cpu().numpy()
     return mask
+
+
+def score_masks(probabilities: torch.Tensor, truths: Sequence[Mask], threshold: float) -> npt.NDArray[np.float64]:
+    """Score the first masks of a batch of probabilities [b, S, S], each at the size of its true mask [h, w].
+
+    Returns float64 [n, len(METRICS)], in the order of METRICS.
+    """
+    scores = np.zeros((len(truths), len(METRICS)))
+    for at, (probability, truth) in enumerate(zip(probabilities.cpu(), truths, strict=False)):
+        height, width = truth.shape
+        scores[at] = astuple(score_mask(truth, mask_at(probability, height, width, threshold)))
+    return scores
 
 
 def _oriented(images: torch.Tensor, view: Orientation) -> torch.Tensor:

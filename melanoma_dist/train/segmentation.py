@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -24,14 +23,14 @@ from melanoma_dist.config.segment import MaskLossConfig
 from melanoma_dist.input.loader import EvaluationLoader, TrainingBatch, split_mask
 from melanoma_dist.input.samples import MaskedSamples, Samples
 from melanoma_dist.input.stream import EvaluationBatch
-from melanoma_dist.metrics.segmentation import METRICS, boundary, overlap, score_mask
+from melanoma_dist.metrics.segmentation import METRICS, boundary, overlap
 from melanoma_dist.models.segmenter import Segmenter, build_segmenter
 from melanoma_dist.storage import atomic
 from melanoma_dist.train.clock import Clock
 from melanoma_dist.train.events import Finishing, Note, Report
 from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loaders, validation_batch
 from melanoma_dist.train.mask_loss import MaskLoss
-from melanoma_dist.train.mask_predict import mask_at, mask_probabilities
+from melanoma_dist.train.mask_predict import mask_probabilities, score_masks
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.task import Validation
@@ -157,13 +156,10 @@ class SegmentationTask:
         """The scores of a batch's images, float64 [b, len(METRICS)], in the order of METRICS."""
         images, batch = pair
         config = self._unit.config
-        probabilities = mask_probabilities(model, images, config.input.tta).cpu()
+        probabilities = mask_probabilities(model, images, config.input.tta)
+        truths = [self._samples.lesion(int(sample)) for sample in batch.samples[: batch.count]]
         scores = np.zeros((len(images), len(METRICS)))
-        for position, sample in enumerate(batch.samples[: batch.count]):
-            truth = self._samples.lesion(int(sample))
-            height, width = truth.shape
-            predicted = mask_at(probabilities[position], height, width, config.threshold)
-            scores[position] = astuple(score_mask(truth, predicted))
+        scores[: len(truths)] = score_masks(probabilities, truths, config.threshold)
         return torch.from_numpy(scores)
 
     def write_result(self, weights: Path, scores: Predictions) -> None:

@@ -12,6 +12,7 @@ from melanoma_dist import console
 from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
+from melanoma_dist.config.saved import is_segmenter
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.comparison.conclusions import conclusions, limits
@@ -28,18 +29,25 @@ _LONGEST = 150  # characters of a folder's name; file systems take 255 bytes
 
 def compare(settings: CompareConfig) -> None:
     """Compare finished runs, write ``comparison.json`` and ``comparison.html``, and show the results."""
+    segmenters = [is_segmenter(run) for run in settings.runs]
+    if any(segmenters) and not all(segmenters):
+        raise ConfigError("compare: some runs are of classifiers and some of segmenters. Name runs of one kind.")
+    if any(segmenters):
+        from melanoma_dist.evaluate.masks.comparison import compare_masks
+
+        return compare_masks(settings)
     if settings.holdout is None:
         runs = read_out_of_fold_runs(settings.runs)
     else:
         runs = read_holdout_runs(settings.runs, settings.holdout)
     out = settings.out or default_folder(settings.runs, settings.holdout)
-    _create(out)
+    create_folder(out)
     comparison = describe(runs, settings.holdout)
     try:
         write_record(out / "comparison.json", comparison)
         write_page(comparison, out / "comparison.html")
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise unwritable(out, error) from error
     _show(comparison, out)
 
 
@@ -97,7 +105,7 @@ def _record(run: ComparedRun, metrics: RunMetrics) -> RunRecord:
     )
 
 
-def _create(out: Path) -> None:
+def create_folder(out: Path) -> None:
     """Create the folder before minutes of work. Raises ConfigError if that fails, or it is the folder of a run."""
     if (out / "record.json").exists():
         raise ConfigError.of("out", out, "is the folder of a run or a sweep", "Name another folder.")
@@ -106,10 +114,11 @@ def _create(out: Path) -> None:
         if not os.access(out, os.W_OK):
             raise PermissionError("Permission denied")
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise unwritable(out, error) from error
 
 
-def _unwritable(out: Path, error: OSError) -> ConfigError:
+def unwritable(out: Path, error: OSError) -> ConfigError:
+    """The error for a folder that a comparison cannot be written into."""
     return ConfigError.of("out", out, f"cannot be written ({error.strerror or error})", "Name a writable folder.")
 
 

@@ -16,7 +16,7 @@ from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.comparison.consistency import require_recorded_metrics
 from melanoma_dist.evaluate.comparison.runs import (
     ComparedRun,
-    names,
+    names_of,
     read_summaries,
     read_table,
     require_same_labels,
@@ -43,7 +43,7 @@ def read_holdout_runs(folders: Sequence[Path], holdout: str) -> list[ComparedRun
     _require_same_tta(folders, [record for _, record, _ in evaluations])
     runs = []
     for folder, name, summary, (path, record, results) in zip(
-        folders, names(folders, summaries), summaries, evaluations, strict=True
+        folders, names_of(folders, summaries), summaries, evaluations, strict=True
     ):
         predictions = path / "predictions.parquet"
         table = read_table(predictions, record.labels, _AGAIN)

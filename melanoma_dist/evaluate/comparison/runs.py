@@ -66,7 +66,7 @@ def read_out_of_fold_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     for folder, other, summary in zip(folders[1:], folds[1:], summaries[1:], strict=True):
         _require_same_folds((folders[0], folder), (folds[0], other), (summaries[0], summary))
     runs = []
-    for folder, name, summary, own_folds in zip(folders, names(folders, summaries), summaries, folds, strict=True):
+    for folder, name, summary, own_folds in zip(folders, names_of(folders, summaries), summaries, folds, strict=True):
         table = read_table(RunFolder(folder, {}).predictions, summary.labels, REFINALIZE)
         if not table[_KEYS].astype(str).equals(own_folds[_KEYS].astype(str)):
             raise DataError(f"{folder}: the predictions and the folds are not of the same images. {REFINALIZE}")
@@ -115,14 +115,19 @@ def _require_recorded(run: RunFolder, table: pd.DataFrame, summary: RunSummary) 
     check_untouched(run.summary, summary.files, run.hashed, REFINALIZE)
 
 
-def names(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> list[str]:
+def names(folders: Sequence[Path], backbones: Sequence[str]) -> list[str]:
     """A unique name for each run: backbone, folder's name or whole path, the first of them that is unique."""
     choices = (
-        [summary.backbone for summary in summaries],
+        list(backbones),
         [folder.resolve().name for folder in folders],
         [str(folder) for folder in folders],
     )
     return next((choice for choice in choices if len(set(choice)) == len(choice)), choices[-1])
+
+
+def names_of(folders: Sequence[Path], summaries: Sequence[RunSummary]) -> list[str]:
+    """A unique name for each run of a classifier."""
+    return names(folders, [summary.backbone for summary in summaries])
 
 
 def read_table(path: Path, labels: tuple[str, ...], remedy: str) -> pd.DataFrame:

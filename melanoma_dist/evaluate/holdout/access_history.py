@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from melanoma_dist.artifacts.evaluation import EVALUATION, EarlierEvaluation, EvaluationRecord, read_evaluation
+from melanoma_dist.config.run import Task
 from melanoma_dist.data.manifest import write_table
 from melanoma_dist.errors import DataError
 from melanoma_dist.inference.images import Bools, Images
@@ -53,13 +54,16 @@ class AccessHistory:
     """How many of the images appear in any existing record."""
 
 
-def read_history(run: Path, images: Images) -> AccessHistory:
+def read_history(run: Path, images: Images, task: Task = "classification") -> AccessHistory:
     """Find every earlier evaluation on any of the images by a run in the same folder, finished or not.
+
+    Evaluations of the other task do not count: a segmenter is compared with masks, a classifier with diagnoses.
 
     Deleted records are found by the records that name them, and by gaps in the numbers of ``run``. Their images are not
     known, so they count. Raises DataError for a record that cannot be read.
     """
-    stored = read_evaluations(run.parent.glob(f"*/{EVALUATIONS}/*/{EVALUATION}"))
+    every = read_evaluations(run.parent.glob(f"*/{EVALUATIONS}/*/{EVALUATION}"))
+    stored = [each for each in every if each.record.task == task]
     masks = [(each, seen_in(each, images)) for each in stored]
     same = [(each, evaluated) for each, evaluated in masks if evaluated.any()]
     earlier = [EarlierEvaluation(*each.key, images=int(evaluated.sum())) for each, evaluated in same]

@@ -14,6 +14,7 @@ from melanoma_dist.artifacts.evaluation import (
     EvaluatedData,
     EvaluationRecord,
     EvaluationResults,
+    MaskResults,
     write_evaluation,
 )
 from melanoma_dist.artifacts.run_record import now
@@ -26,6 +27,7 @@ from melanoma_dist.evaluate.holdout.access_history import (
     write_images,
 )
 from melanoma_dist.inference.images import Selection, absent_labels
+from melanoma_dist.inference.segmenter import TrainedSegmenter
 from melanoma_dist.inference.trained_run import TrainedRun
 from melanoma_dist.metrics.lesions import lesions_of
 
@@ -47,14 +49,19 @@ class Evaluation:
         """Predictions of each fold, not calibrated."""
         return self.path / "folds.parquet"
 
-    def finish(self, results: EvaluationResults) -> EvaluationRecord:
+    def finish(self, results: EvaluationResults | MaskResults) -> EvaluationRecord:
         """Add the results to the record. Returns the whole record."""
-        record = replace(self.record, results=results)
+        if isinstance(results, MaskResults):
+            record = replace(self.record, masks=results)
+        else:
+            record = replace(self.record, results=results)
         write_evaluation(self.path, record)
         return record
 
 
-def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict[int, str]) -> Evaluation:
+def log_evaluation(
+    run: TrainedRun | TrainedSegmenter, selection: Selection, tta: int, models: dict[int, str]
+) -> Evaluation:
     """Log that an evaluation starts. ``models`` has the hash of each fold's weights.
 
     Writes what identifies each image beside the record. Raises DataError where an earlier record cannot be read, and
@@ -63,7 +70,7 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
     path = run.folder.path.resolve()
     _refuse_other_models(path, models)
     images = selection.images
-    history = read_history(path, images)
+    history = read_history(path, images, run.config.task)
     record = EvaluationRecord(
         number=history.number,
         name=selection.name,
@@ -82,8 +89,9 @@ def log_evaluation(run: TrainedRun, selection: Selection, tta: int, models: dict
         earlier=history.earlier,
         seen_before=history.seen_before,
         labels=tuple(run.labels),
-        labels_absent=absent_labels(images, run.labels),
+        labels_absent=absent_labels(images, run.labels) if run.labels else {},
         excluded=dict(selection.related),
+        task=run.config.task,
     )
     folder = path / EVALUATIONS / f"{history.number:03d}-{selection.name}"
     folder.mkdir()

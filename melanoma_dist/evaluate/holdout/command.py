@@ -13,6 +13,8 @@ from melanoma_dist.artifacts.integrity import hashes_of
 from melanoma_dist.artifacts.predictions import write_predictions
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.config.evaluate import EvaluateConfig
+from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.saved import is_segmenter
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.groups import groups_in_words
 from melanoma_dist.errors import ConfigError
@@ -35,17 +37,21 @@ def evaluate(settings: EvaluateConfig) -> None:
 
     Everything is checked first. Every evaluation is logged before any image is scored.
     """
+    if is_segmenter(settings.run):
+        from melanoma_dist.evaluate.masks.evaluate import evaluate_masks
+
+        return evaluate_masks(settings)
     run = open_trained_run(settings.run)
     selection = _select(settings, run)
     selection.images.check_bytes()
     ensemble = Ensemble.of(run, one_process(settings.gpus, settings.decode_threads))
     tta = settings.tta or run.config.input.tta
-    _introduce(run, selection, tta)
-    with _exclusive(run.folder):
+    introduce(run.folder, run.config, selection, tta, "none of the run's labels is known for them")
+    with exclusive(run.folder):
         evaluation = log_evaluation(run, selection, tta, ensemble.weights_sha256)
         if exclusion := evaluation.record.exclusion:
             console.info(exclusion)
-        _say_earlier(evaluation.record)
+        say_earlier(evaluation.record)
         tables = prediction_tables(selection.images, ensemble.predict(selection.images, tta, settings.batch_size))
         write_predictions(tables.ensemble, evaluation.predictions)
         write_predictions(pd.concat(tables.raw, ignore_index=True), evaluation.folds)
@@ -64,31 +70,33 @@ def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:
     """Select the images of --holdout or --data, and prove them unseen or leave the others out."""
     own = run.dataset(settings.dataset)
     if settings.data is not None:
-        if run.lesions is not None:
-            rule = "the run sees lesions (--region lesion), and its table of lesions is about its own data set alone"
-            raise ConfigError.of("data", settings.data, rule, "Prepare these images with that data set, as a holdout.")
+        run.require_sight()  # a table of lesions is about its own data set alone
         selection = select_all(open_dataset(settings.data), settings.data, run.labels)
     else:
         selection = select_holdout(own, settings.holdout or "", run.labels)
     return exclude_related(selection, training_images(run, own), settings.exclude_seen)
 
 
-def _introduce(run: TrainedRun, selection: Selection, tta: int) -> None:
-    table, config = selection.images.table, run.config
+def introduce(folder: RunFolder, config: RunConfig, selection: Selection, tta: int, unlabelled: str) -> None:
+    """Print which models are evaluated on which images, and what was checked.
+
+    ``unlabelled``: why some images are left out, in words.
+    """
+    table = selection.images.table
     console.info(
-        f"{run.folder.path}: {config.data.folds} folds of {config.model.backbone} on {selection.name}: {len(table)} "
+        f"{folder.path}: {config.data.folds} folds of {config.model.backbone} on {selection.name}: {len(table)} "
         f"images of {table['group'].nunique()} {groups_in_words(table)}"
         + (f", {tta} orientations of each" if tta > 1 else "")
     )
     if selection.unlabelled:
-        console.info(f"{selection.unlabelled} images are left out: none of the run's labels is known for them.")
+        console.info(f"{selection.unlabelled} images are left out: {unlabelled}.")
     weights = config.model.weights
     if weights not in ("imagenet", "none") and not Path(weights).exists():
         console.info(f"not checked: what the run's start weights were trained on, for {weights} is gone.")
     console.info("checked: none of these images, of their lesions, patients or known copies was trained on")
 
 
-def _exclusive(folder: RunFolder) -> AbstractContextManager[None]:
+def exclusive(folder: RunFolder) -> AbstractContextManager[None]:
     """Lock the evaluations of a run."""
     place = folder.path / EVALUATIONS
     try:
@@ -101,7 +109,8 @@ def _exclusive(folder: RunFolder) -> AbstractContextManager[None]:
     )
 
 
-def _say_earlier(record: EvaluationRecord) -> None:
+def say_earlier(record: EvaluationRecord) -> None:
+    """Print which evaluation on these images it is."""
     if not record.earlier:
         console.info(
             "No record in this folder of runs has an earlier evaluation on any of these images; evaluations elsewhere "

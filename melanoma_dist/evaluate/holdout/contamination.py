@@ -12,13 +12,16 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from melanoma_dist.artifacts.evaluation import examples
+from melanoma_dist.artifacts.run_folder import RunFolder
+from melanoma_dist.artifacts.segmenter_copy import SEGMENTER
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.data.duplicates import near_duplicates
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import ConfigError, DataError, UserError
 from melanoma_dist.inference.images import Images, Selection
-from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.inference.segmenter import TrainedSegmenter
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run, trained_images
 from melanoma_dist.storage.images import open_image
 
 _SHARED = {
@@ -72,12 +75,20 @@ def exclude_related(selection: Selection, trained: Sequence[Images], exclude: bo
     return replace(selection, images=Images(images.dataset, unseen), related=related)
 
 
-def training_images(run: TrainedRun, own: Dataset) -> list[Images]:
-    """The images that a run was trained on, and those that its start weights were if another run's model is the start.
+def training_images(run: TrainedRun | TrainedSegmenter, own: Dataset) -> list[Images]:
+    """The images that a run was trained on, those of its segmenter, and those of its start weights from another run.
 
     ``own`` is the run's data set. Raises ConfigError if the images of the other run cannot be known.
     """
-    return [run.trained(own), *images_of_weights(run.config.model)]
+    return [run.trained(own), *_seen_by_segmenter(run, own), *images_of_weights(run.config.model)]
+
+
+def _seen_by_segmenter(run: TrainedRun | TrainedSegmenter, own: Dataset) -> list[Images]:
+    """The images that the segmenter of a run that sees lesions was trained on, which may have no label."""
+    place = run.folder.path / SEGMENTER
+    if not place.is_dir():
+        return []
+    return [trained_images(RunFolder(place, {}), own)]
 
 
 def images_of_weights(model: ModelConfig) -> list[Images]:

@@ -14,19 +14,11 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.evaluate.finalize import fold_trainings, trained_data
 from melanoma_dist.evaluate.incidents import incidents
-from melanoma_dist.evaluate.summary import number, out_of_fold, with_interval
-from melanoma_dist.metrics.intervals import Interval
+from melanoma_dist.evaluate.masks.gallery import write_mask_gallery
+from melanoma_dist.evaluate.masks.report import write_mask_report
+from melanoma_dist.evaluate.masks.scores import SHOWN, in_words
+from melanoma_dist.evaluate.summary import number, out_of_fold
 from melanoma_dist.metrics.segmentation import FAILURES, METRICS, MaskScores, mean_scores
-
-_SHOWN = {
-    "jaccard": "Jaccard",
-    "dice": "Dice",
-    "thresholded_jaccard": "thresholded Jaccard (0.65)",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "boundary_distance": "boundary distance (share of the diagonal)",
-    FAILURES: "share of images below 0.65",
-}
 
 
 def finalize_masks(
@@ -59,6 +51,8 @@ def finalize_masks(
         finished=now(),
         files=hashes_of(folder.predictions),
     )
+    write_mask_gallery(config, dataset, folder, table)
+    write_mask_report(folder.path, summary)
     write_mask_summary(folder.path, summary)
     return summary
 
@@ -72,18 +66,16 @@ def _by_fold(table: pd.DataFrame) -> dict[int, dict[str, float]]:
 def score_rows(summary: MaskSummary) -> list[list[str]]:
     """The table of the terminal: a row per score, with its interval and its range over the folds."""
     rows = []
-    for name, title in _SHOWN.items():
-        score, folds = summary.out_of_fold[name], [each[name] for each in summary.folds.values()]
-        text = with_interval(score, 3) if isinstance(score, Interval) else score.reason
-        rows.append([title, text, f"{number(min(folds), 3)} to {number(max(folds), 3)}"])
+    for name, title in SHOWN.items():
+        folds = [each[name] for each in summary.folds.values()]
+        rows.append([title, in_words(summary.out_of_fold[name]), f"{number(min(folds), 3)} to {number(max(folds), 3)}"])
     return rows
 
 
 def conclusion(summary: MaskSummary) -> str:
     """What the run found, in one sentence."""
-    score, on = summary.out_of_fold["jaccard"], " synthetic" if summary.synthetic else ""
-    text = with_interval(score, 3) if isinstance(score, Interval) else f"undefined: {score.reason}"
+    on = " synthetic" if summary.synthetic else ""
     return (
-        f"Mean Jaccard {text} over {summary.data.images}{on} images in {len(summary.folds)} folds, each segmented by "
-        "the model that did not train on it."
+        f"Mean Jaccard {in_words(summary.out_of_fold['jaccard'])} over {summary.data.images}{on} images in "
+        f"{len(summary.folds)} folds, each segmented by the model that did not train on it."
     )

@@ -115,7 +115,7 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
         for at, (image_id, probability) in enumerate(zip(rows["image_id"], rows[label], strict=True)):
             speaks = "against" if missed[at] else "for"
             row = int(album.rows(pd.Series([image_id]))[0])
-            picture, name = album.small(row), _file_name(image_id, row)
+            picture, name = album.small(row), file_name(image_id, row)
             evidence = None if maps is None else maps[at]
             blank = evidence is not None and not evidence.any()
             saliency = None if evidence is None or blank else album.save(overlay(picture, evidence), f"{name}-saliency")
@@ -133,7 +133,7 @@ def _with_pictures(ensemble: Ensemble, album: _Album, errors: pd.DataFrame) -> I
             )
 
 
-def _file_name(image_id: str, row: int) -> str:
+def file_name(image_id: str, row: int) -> str:
     """A name for the pictures of an image: its id, or its row where an id has spaces, dots or other scripts."""
     return image_id if re.fullmatch(r"[\w-]+", image_id, re.ASCII) else f"row-{row}"
 

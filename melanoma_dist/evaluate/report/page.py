@@ -214,14 +214,15 @@ def _gallery(results: RunResults) -> Gallery | None:
     folder = results.folder / GALLERY
 
     def inline(image: GalleryImage) -> GalleryImage:
-        saliency = None if image.saliency is None else _uri(folder, image.saliency)
-        return replace(image, picture=_uri(folder, image.picture), saliency=saliency)
+        saliency = None if image.saliency is None else data_uri(folder, image.saliency)
+        return replace(image, picture=data_uri(folder, image.picture), saliency=saliency)
 
     kinds = [replace(kind, errors=tuple(map(inline, kind.errors))) for kind in results.gallery.kinds]
     return replace(results.gallery, kinds=tuple(kinds))
 
 
-def _uri(folder: Path, name: str) -> str:
+def data_uri(folder: Path, name: str) -> str:
+    """A picture of a gallery as a data URI. Raises DataError for a file that is no picture in it."""
     # A name with a folder in it would put any file of this machine into a page that is passed on.
     if not _PICTURE.fullmatch(name):
         raise DataError(f"{folder}: {name!r} is not the name of a picture in it. {_REWRITE}")
