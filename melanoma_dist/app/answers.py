@@ -8,7 +8,8 @@ MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (th
 region                                what the models saw, if the run sees lesions: "lesion", or "whole" where none was
                                       found or its outline is doubtful
 lesion_top, lesion_left, lesion_height, lesion_width, lesion_quality
-                                      the lesion's box in shares of the image, and the certainty of its outline, 0 to 1
+                                      the lesion's box in shares of the image, and the Jaccard index to expect
+                                      of its outline
 metadata                              what the models were told of the patient, if they take metadata
 seen_in_training                      which training image it is or copies, "not checked", or empty
 novelty, out_of_distribution          distance from the training images in units of the limit, and whether it is reached

@@ -106,8 +106,8 @@ def _unseen_lesion(lesion: Lesion) -> tuple[Reason, str]:
         return Reason("no_lesion"), "No lesion was found: the models see the whole image, unlike in their training."
     return (
         Reason("doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
-        f"The outline of the lesion is doubtful (certainty {lesion.quality:.2f}, at least {LOW_QUALITY} is trusted): "
-        "the models see the whole image.",
+        f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
+        "trusted): the models see the whole image.",
     )
 
 

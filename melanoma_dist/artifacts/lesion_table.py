@@ -12,7 +12,7 @@ The columns of the table:
     top, left, height, width    float32  the lesion's box in shares of the image; 0, 0, 1, 1 where none was detected
     area                        float32  share of the image's pixels in the mask
     touches_border              bool     whether the mask reaches the edge of the image
-    quality                     float32  0 to 1: one minus the mean entropy of the mask's pixels, in bits
+    quality                     float32  0 to 1: the Jaccard index to expect of the mask
     detected                    bool     whether the mask is large enough to be a lesion
     mask_crc32                  int64    of the PNG's bytes
 """

@@ -127,7 +127,7 @@ class TrainedSegmenter:
         """
         for probability, (width, height) in zip(self.probabilities(images, fold), sizes, strict=False):
             mask = largest_region(mask_at(probability, height, width, self.threshold))
-            yield mask, mask_quality(probability.cpu().numpy())
+            yield mask, mask_quality(probability.cpu().numpy(), self.threshold)
 
 
 def fingerprint(run: TrainedSegmenter) -> str:

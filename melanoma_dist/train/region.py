@@ -16,8 +16,11 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
 from melanoma_dist.input.region import Windows, windows_around
 
-LOW_QUALITY = 0.8
-"""Quality of a mask below which its box is not trusted, and the image is seen whole."""
+LOW_QUALITY = 0.7
+"""Quality of a mask below which its box is not trusted, and the image is seen whole.
+
+Below it lay 9 % of the masks of a small U-Net on ISIC 2018; three quarters of them had a Jaccard index below 0.65.
+"""
 
 
 @dataclass(frozen=True)

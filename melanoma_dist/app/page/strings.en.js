@@ -115,7 +115,7 @@ export default {
       "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is {novelty} times the limit.",
     no_lesion: "No lesion was found: the models see the whole image, unlike in their training.",
     doubtful_lesion:
-      "The outline of the lesion is doubtful (certainty {quality}, at least {least} is trusted): the models see the whole image.",
+      "The outline of the lesion is doubtful (expected agreement {quality}, at least {least} is trusted): the models see the whole image.",
     too_small: "Too small: its shorter side has {shorter_side} pixels, the models see {side}.",
     blurred: "Blurred: it shows less detail than the models can see.",
     folds_disagree: "The folds disagree: {calls}.",

@@ -61,7 +61,7 @@ def test_what_is_not_known_to_be_unlike_the_training_images_is_no_doubt() -> Non
         (
             Lesion("whole", (0.1, 0.1, 0.5, 0.5), 0.2, 0.66, WHOLE, ((0.1, 0.1),)),
             "doubtful_lesion",
-            "The outline of the lesion is doubtful (certainty 0.66, at least 0.8 is trusted)",
+            "The outline of the lesion is doubtful (expected agreement 0.66, at least 0.7 is trusted)",
         ),
     ],
 )

@@ -1,15 +1,12 @@
-"""One lesion from a mask of several regions, and the certainty of its pixels."""
+"""One lesion from a mask of several regions, and how far to trust it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
-from scipy.stats import entropy
+from sklearn.metrics import jaccard_score
 
 from melanoma_dist.inference.lesion_masks import largest_region, mask_quality, outline
 
@@ -35,17 +32,27 @@ def test_full_and_empty_masks_stay(value: bool) -> None:
     np.testing.assert_array_equal(largest_region(mask), mask)
 
 
-@settings(max_examples=50, deadline=None)
-@given(arrays(np.float32, (4, 6), elements=st.floats(0, 1, width=32)))
-def test_quality_is_one_minus_scipys_entropy(probability: np.ndarray) -> None:
-    both = np.stack([probability, 1 - probability]).astype(np.float64)
-    expected = 1 - entropy(both, base=2, axis=0).mean()
-    assert mask_quality(probability) == pytest.approx(expected, abs=1e-6)
+def test_quality_is_the_jaccard_index_of_masks_drawn_from_the_probabilities() -> None:
+    """Scored by scikit-learn. In a large mask the ratio of expectations is the expectation of the ratio."""
+    rng = np.random.default_rng(0)
+    probability = gaussian_filter(rng.random((96, 96)), 12)
+    probability = np.clip((probability - probability.mean()) / probability.std() / 4 + 0.5, 0, 1)
+    mask = largest_region(probability >= 0.6)
+    assert 500 < mask.sum() < 5000
+    drawn = [jaccard_score((rng.random(mask.shape) < probability).ravel(), mask.ravel()) for _ in range(50)]
+    assert mask_quality(probability, 0.6) == pytest.approx(np.mean(drawn), abs=2e-3)
 
 
-def test_certain_pixels_have_quality_one_and_doubtful_ones_zero() -> None:
-    assert mask_quality(np.array([[0.0, 1.0]])) == 1
-    assert mask_quality(np.full((3, 3), 0.5)) == 0
+def test_certain_masks_have_quality_one_and_no_mask_has_zero() -> None:
+    assert mask_quality(np.array([[0.0, 1.0]]), 0.5) == 1
+    assert mask_quality(np.full((3, 3), 0.2), 0.5) == 0
+    assert mask_quality(np.full((3, 3), 0.6), 0.5) == pytest.approx(0.6)
+
+
+def test_a_second_region_lowers_the_quality() -> None:
+    two = np.zeros((9, 9))
+    two[1:5, 1:5], two[7:9, 7:9] = 1, 1
+    assert mask_quality(two, 0.5) == pytest.approx(16 / 20)
 
 
 @pytest.mark.parametrize("seed", range(4))
