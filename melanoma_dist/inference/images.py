@@ -160,5 +160,5 @@ def _known(
         what = f"of the run's labels ({', '.join(labels)}) is known for any" if labels else "has a lesion mask"
         images = f"of its {int(mask.sum())} images"
         rule = f"none {what} {images}" if labels else f"none {images} {what}"
-        raise DataError(f"--{kind} {name}: {rule}, so they cannot evaluate the run.")
+        raise DataError(f"--{kind} {name}: {rule}, so they cannot evaluate it.")
     return Selection(name, kind, Images.of(dataset, mask & known), int((mask & ~known).sum()))
