@@ -104,28 +104,6 @@ def test_a_power_cut_at_any_call_leaves_no_folder_or_a_complete_one(tmp_path: Pa
     assert set(states) == {None, "new"}
 
 
-def create_tree(place: Path) -> None:
-    def write(folder: Path) -> None:
-        (folder / "inner").mkdir()
-        writer("new")(folder / "inner")
-
-    atomic.write_tree(place / "tree", write)
-
-
-def test_a_power_cut_at_any_call_leaves_no_tree_or_a_complete_one(tmp_path: Path) -> None:
-    states = []
-    for place, disk, number in every_call(tmp_path, create_tree, Path.mkdir):
-        with disk.failing(number, PowerCut()), pytest.raises(PowerCut):
-            create_tree(place)
-        disk.lose_unflushed()
-        states.append((place / "tree").exists())
-        if not states[-1]:
-            create_tree(place)
-        assert [path.name for path in place.iterdir()] == ["tree"]
-        assert [(place / "tree/inner" / name).read_text() for name in "ab"] == ["new a", "new b"]
-    assert set(states) == {False, True}
-
-
 def test_a_power_cut_at_any_call_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     states = []
     for place, disk, number in every_call(tmp_path, replace_file, prepare_file):
