@@ -12,7 +12,7 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 
 Scheduler = Literal["asha", "hyperband", "median", "none"]
-Searcher = Literal["random", "grid", "optuna"]
+Searcher = Literal["random", "grid", "optuna", "hyperopt", "nevergrad"]
 FoldRace = Literal["forgiving", "aggressive", "none"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -30,7 +30,8 @@ class SweepConfig:
     time_budget: str | None = None
     """Time budget: 90m, 8h, 2d. After it no fold starts, and running folds pause after their epoch."""
     searcher: Searcher = "random"
-    """random, grid (all combinations of a space of choices) or optuna (TPE, guided by the fold means)."""
+    """random, grid (all combinations of a space of choices), or one guided by the fold means: optuna, and hyperopt
+    or nevergrad if that package is installed."""
     scheduler: Scheduler = "asha"
     """Early stopping within a first fold: asha, hyperband (ASHA with several grace periods), median or none."""
     grace_epochs: int = 3

@@ -6,11 +6,9 @@ so restores their state) and in a simulation. Tune itself loses ASHA's rungs whe
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,11 +20,11 @@ from ray.tune.search.variant_generator import generate_variants
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.tune_searcher import DRAWS, Deduplicator, TuneSearcher
 
 if TYPE_CHECKING:  # the space needs ``boundary_values``
     from melanoma_dist.sweep.space import Space, Values
 
-_DRAWS = 200  # after so many duplicates in a row, the space counts as exhausted
 _BRACKETS = 3  # of HyperBand
 _METRIC = {"time_attr": "epoch", "metric": "auc", "mode": "max"}
 
@@ -44,15 +42,15 @@ class Searcher(Protocol):
 def build_searcher(settings: SweepConfig, space: Space, seed: int) -> Searcher:
     """The configured searcher. Raises ConfigError for a space that it cannot search."""
     sources = {"random": _random, "grid": _grid}
-    if settings.searcher == "optuna":
-        return _OptunaSearcher(settings.run, space, seed)
-    return _SequenceSearcher(settings.run, space, sources[settings.searcher](space, seed))
+    if settings.searcher in sources:
+        return _SequenceSearcher(settings.run, space, sources[settings.searcher](space, seed))
+    return TuneSearcher(settings.searcher, settings.run, space, seed)
 
 
 def grid_size(config: RunConfig, space: Space) -> int:
     """The number of combinations of a space of choices. Raises ConfigError for one with ranges."""
     if space.only_if:  # combinations that differ in inactive fields alone count once
-        distinct = _Deduplicator(config, space)
+        distinct = Deduplicator(config, space)
         return sum(distinct.take(values) is not None for values in _grid(space, 0))
     return math.prod(len(domain["grid_search"]) for domain in _choices(space).values() if isinstance(domain, dict))
 
@@ -156,79 +154,17 @@ class _SequenceSearcher:
     """Suggests each distinct configuration of a sequence once, and learns nothing."""
 
     def __init__(self, config: RunConfig, space: Space, source: Iterator[Values]) -> None:
-        self._distinct = _Deduplicator(config, space)
+        self._distinct = Deduplicator(config, space)
         self._source = source
 
     def suggest(self) -> Values | None:
-        for _, values in zip(range(_DRAWS), self._source, strict=False):
+        for _, values in zip(range(DRAWS), self._source, strict=False):
             if (active := self._distinct.take(values)) is not None:
                 return active
         return None
 
     def report(self, configuration: int, auc: float | None) -> None:
         """Ignore the result."""
-
-
-class _OptunaSearcher:
-    """Optuna's tree-structured Parzen estimator through Ray Tune's adapter."""
-
-    def __init__(self, config: RunConfig, space: Space, seed: int) -> None:
-        for key, domain in space.domains.items():
-            if isinstance(domain, Function | dict):
-                raise space.error(
-                    key, "cannot be searched by optuna, which supports choices and ranges only. Use ONLY_IF"
-                )
-            if isinstance(domain, Float | Integer) and isinstance(domain.sampler, Quantized):
-                raise space.error(key, "has steps, which optuna ignores; use a range without steps, or tune.choice")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray warns that it converts the space
-            logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
-            import optuna
-            from ray.tune.search.optuna import OptunaSearch
-
-            optuna.logging.set_verbosity(optuna.logging.ERROR)
-            varied = {
-                key: value for key, value in space.domains.items() if isinstance(value, Categorical | Float | Integer)
-            }
-            if not varied:
-                raise space.error("SPACE", "has no field that varies, so optuna has nothing to search")
-            self._fixed = {key: value for key, value in space.domains.items() if key not in varied}
-            self._search = OptunaSearch(varied, metric="auc", mode="max", seed=seed)
-        self._distinct = _Deduplicator(config, space)
-        self._names: list[str] = []  # the adapter's name of each configuration
-        self._draws = 0
-
-    def suggest(self) -> Values | None:
-        for _ in range(_DRAWS):
-            name = str(self._draws)
-            self._draws += 1
-            if (active := self._distinct.take({**self._search.suggest(name), **self._fixed})) is not None:
-                self._names.append(name)
-                return active
-            self._search.on_trial_complete(name, error=True)
-        return None
-
-    def report(self, configuration: int, auc: float | None) -> None:
-        result = None if auc is None else {"auc": auc, "training_iteration": 1}
-        self._search.on_trial_complete(self._names[configuration], result, error=auc is None)
-
-
-class _Deduplicator:
-    """Passes each set of active values once."""
-
-    def __init__(self, config: RunConfig, space: Space) -> None:
-        self._config, self._space = config, space
-        self._passed: set[tuple[tuple[str, object], ...]] = set()
-
-    def take(self, values: Mapping[str, object]) -> Values | None:
-        """The active values, as plain Python values; None for a duplicate."""
-        plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
-        active = self._space.active(self._config, plain)
-        key = tuple(sorted(active.items()))
-        if key in self._passed:
-            return None
-        self._passed.add(key)
-        return active
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,10 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray", ("distributed.", "sweep.", "app.server.replicas")),
         ("ray.serve", ("app.server.replicas",)),
         ("ray.train", ("distributed.ray_workers",)),
-        ("ray.tune", ("sweep.results", "sweep.search", "sweep.tune_workers", "sweep.unit_trial")),
+        (
+            "ray.tune",
+            ("sweep.results", "sweep.search", "sweep.tune_searcher", "sweep.tune_workers", "sweep.unit_trial"),
+        ),
         ("nvidia", ("input.gpu_decoder", "input.graph")),
         ("timm", ("models.", "train.optimizer", "train.moving_average")),
         ("segmentation_models_pytorch", ("models.segmenter",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ from .test_space import space_of
 
 GRID = 'SPACE = {"model.pooling": tune.choice(["avg", "max"]), "model.hidden": tune.grid_search([0, 64, 128])}'
 RANGES = 'SPACE = {"optimizer.lr": tune.loguniform(1e-5, 1e-1), "model.pooling": tune.choice(["avg", "max"])}'
+LEARNERS = [
+    pytest.param(
+        kind, marks=pytest.mark.skipif(importlib.util.find_spec(kind) is None, reason=f"{kind} is not installed")
+    )
+    for kind in ("optuna", "hyperopt", "nevergrad")
+]
 
 
 def searcher(folder: Path, body: str, kind: str, seed: int = 0) -> Searcher:
@@ -30,7 +37,7 @@ def suggestions(source: Searcher, count: int) -> list[dict[str, Any]]:
     return [values for values in draws if values is not None]
 
 
-@pytest.mark.parametrize("kind", ["random", "optuna"])
+@pytest.mark.parametrize("kind", ["random", *LEARNERS])
 def test_a_seed_gives_the_same_configurations_and_another_seed_others(kind: str, tmp_path: Path) -> None:
     first, again, other = (suggestions(searcher(tmp_path, RANGES, kind, seed), 5) for seed in (1, 1, 2))
     assert first == again
@@ -49,7 +56,7 @@ def test_a_grid_is_every_combination_once_in_an_order_drawn_from_the_seed(tmp_pa
     assert grid_size(RunConfig(), space_of(tmp_path, GRID)) == 6
 
 
-@pytest.mark.parametrize("kind", ["random", "optuna"])
+@pytest.mark.parametrize("kind", ["random", *LEARNERS])
 def test_no_configuration_comes_twice_and_an_exhausted_space_ends(kind: str, tmp_path: Path) -> None:
     body = 'SPACE = {"model.pooling": tune.choice(["avg", "max", "gem"])}'
     source = searcher(tmp_path, body, kind)
@@ -83,20 +90,32 @@ def test_a_searcher_refuses_what_it_cannot_search(tmp_path: Path) -> None:
         searcher(tmp_path, GRID, "optuna")
 
 
-def test_optuna_learns_from_reports(tmp_path: Path) -> None:
-    """AUC falls with the distance from lr 1e-3: optuna gets nearer to it than a random search."""
-    distances = {}
-    for kind in ("random", "optuna"):
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_searcher_learns_from_reports_and_replays_exactly(learner: str, tmp_path: Path) -> None:
+    """AUC falls with the distance from lr 1e-3: it gets nearer to it than a random search."""
+    distances: dict[str, float] = {}
+    values_by_call: list[list[object]] = []
+    for kind in ("random", learner, learner):
         source = searcher(tmp_path, RANGES, kind)
-        tried = []
+        tried, all_values = [], []
         for number in range(40):
+            np.random.random(7)  # others draw from the global generators too
             values = source.suggest()
             assert values is not None
             distance = abs(np.log10(values["optimizer.lr"]) + 3)
             source.report(number, 0.9 - 0.1 * distance)
             tried.append(distance)
+            all_values.append(values)
         distances[kind] = float(np.median(tried[-15:]))
-    assert distances["optuna"] < 0.5 * distances["random"]
+        values_by_call.append(all_values)
+    assert distances[learner] < 0.5 * distances["random"]
+    assert values_by_call[1] == values_by_call[2]
+
+
+def test_a_searcher_whose_package_is_not_installed_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"--searcher hyperopt: the package hyperopt is not installed.*pip install"):
+        searcher(tmp_path, RANGES, "hyperopt")
 
 
 def stopper(scheduler: str, epochs: int = 9, **values: Any) -> Stopper:
