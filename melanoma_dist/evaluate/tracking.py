@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,11 @@ class RunTracker:
         self._send(lambda tracker: tracker.close(report))
         self._tracker = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent arrives: not closed, not failed, and the user wants a tracker."""
+        return self._tracker is not None
+
     def _send(self, action: Callable[[Tracker], None]) -> None:
         if self._tracker is None:
             return
@@ -78,59 +84,74 @@ def check_tracker(config: RunConfig) -> None:
 
 
 @contextmanager
-def open_tracker(config: RunConfig, folder: RunFolder) -> Iterator[RunTracker]:
+def open_tracker(config: RunConfig, folder: RunFolder, sweep: str | None = None) -> Iterator[RunTracker]:
     """Open the tracker's run of a run folder, and close it at the end of the block."""
-    tracker = RunTracker(_open(config, folder))
+    tracker = track_run(config, folder, sweep)
     try:
         yield tracker
     finally:
         tracker.close()
 
 
-def _open(config: RunConfig, folder: RunFolder) -> Tracker | None:
+def track_run(config: RunConfig, folder: RunFolder, sweep: str | None = None) -> RunTracker:
+    """Open the tracker's run of a run folder. ``sweep``: the name of the sweep that it belongs to."""
+    return RunTracker(_open(config, folder, sweep))
+
+
+def _open(config: RunConfig, folder: RunFolder, sweep: str | None) -> Tracker | None:
     if config.track == "none":
         return None
     started = read_run_record(folder.record).started
     key = hashlib.sha256(f"{folder.path.resolve()} {started}".encode()).hexdigest()[:16]
     try:
-        return _KINDS[config.track](folder.path.name, key, folder.identity)
+        return _KINDS[config.track](folder.path.name, key, folder.identity, sweep)
     except Exception as error:  # each tracker's library has classes of its own
         console.info(f"note: {config.track} cannot be used ({_brief(error)}). The run continues without it.")
         return None
 
 
 class _MLflow:
-    """A run of MLflow, where ``MLFLOW_TRACKING_URI`` says."""
+    """A run of MLflow, where ``MLFLOW_TRACKING_URI`` says. By its client: the runs of a sweep are open side by side."""
 
-    def __init__(self, name: str, key: str, parameters: Identity) -> None:
+    def __init__(self, name: str, key: str, parameters: Identity, sweep: str | None) -> None:
         import mlflow
+        from mlflow.entities import Param
+        from mlflow.tracking.context.registry import resolve_tags
 
-        self._mlflow: Any = mlflow
-        mlflow.set_experiment(_PROJECT)
-        earlier = mlflow.search_runs(filter_string=f"tags.folder_key = '{key}'", output_format="list")
+        self._client: Any = mlflow.MlflowClient()
+        experiment = mlflow.set_experiment(_PROJECT).experiment_id
+        earlier = self._client.search_runs([experiment], f"tags.folder_key = '{key}'")
         if earlier:
-            mlflow.start_run(run_id=earlier[0].info.run_id)
-        else:
-            mlflow.start_run(run_name=name, tags={"folder_key": key})
-            mlflow.log_params(dict(parameters))
+            self._run = earlier[0].info.run_id
+            self._client.update_run(self._run, "RUNNING")
+            return
+        tags = resolve_tags({"folder_key": key, **({"sweep": sweep} if sweep else {})})
+        self._run = self._client.create_run(experiment, tags=tags, run_name=name).info.run_id
+        self._client.log_batch(self._run, params=[Param(each, str(value)) for each, value in parameters.items()])
 
     def log(self, values: Mapping[str, float], epoch: int | None) -> None:
-        self._mlflow.log_metrics(dict(values), step=epoch)
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self._run, [Metric(each, value, now, epoch or 0) for each, value in values.items()])
 
     def close(self, report: Path | None) -> None:
         if report is not None:
-            self._mlflow.set_tag("report", str(report))
-        self._mlflow.end_run("FINISHED" if report is not None else "KILLED")
+            self._client.set_tag(self._run, "report", str(report))
+        self._client.set_terminated(self._run, "FINISHED" if report is not None else "KILLED")
 
 
 class _WandB:
     """A run of Weights & Biases."""
 
-    def __init__(self, name: str, key: str, parameters: Identity) -> None:
+    def __init__(self, name: str, key: str, parameters: Identity, sweep: str | None) -> None:
         import wandb
 
-        config = dict(parameters)
-        self._run: Any = wandb.init(project=_PROJECT, id=key, name=name, config=config, resume="allow")
+        # Runs of a sweep are open side by side, so each is one of its own.
+        self._run: Any = wandb.init(
+            project=_PROJECT, id=key, name=name, config=dict(parameters), resume="allow", group=sweep,
+            reinit="create_new",
+        )  # fmt: skip
         self._run.define_metric("*", step_metric="epoch")
 
     def log(self, values: Mapping[str, float], epoch: int | None) -> None:
@@ -145,7 +166,7 @@ class _WandB:
         self._run.finish(0 if report is not None else 1)
 
 
-_KINDS: dict[str, Callable[[str, str, Identity], Tracker]] = {"mlflow": _MLflow, "wandb": _WandB}
+_KINDS: dict[str, Callable[[str, str, Identity, str | None], Tracker]] = {"mlflow": _MLflow, "wandb": _WandB}
 
 
 def _results(summary: RunSummary) -> dict[str, float]:

@@ -48,9 +48,11 @@ def sweep(settings: SweepConfig) -> Path:
     config = settings.run
     if config.mirror is not None:
         raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
-    if config.track != "none":
-        raise ConfigError.of("track", config.track, "a sweep is not tracked", "Leave the flag out.")
     settings.require_complete()
+    if config.track != "none":
+        from melanoma_dist.evaluate.tracking import check_tracker
+
+        check_tracker(config)
     space = read_space(settings.space)
     check_space(space, config)
     trials = _trials(settings, space)

@@ -10,11 +10,13 @@ import yaml
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run
+from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
 from melanoma_dist.evaluate.report.tensorboard import write_hyperparameters
+from melanoma_dist.evaluate.tracking import open_tracker
 from melanoma_dist.metrics.cross_validation import Comparison, compare
 from melanoma_dist.pages import numbers
 from melanoma_dist.storage import atomic
@@ -32,7 +34,7 @@ OPTIMISTIC = (
 _WRITING_SHARE = 0.05  # of the command's time, at most, while units train
 _SHOWN = 15  # rows of the leaderboard in the terminal
 
-FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], object]
+FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], RunSummary]
 """Writes the results of a finished run: ``evaluate.finalize.finalize``."""
 
 
@@ -74,7 +76,9 @@ class Outcome:
             if self._controller.racing.is_complete(number):
                 config, run = self._run(number)
                 if not run.finished():  # like any other run: out-of-fold predictions, metrics, report
-                    finalize_run(config, self._context.dataset, self._context.folds, run, 0.0)
+                    summary = finalize_run(config, self._context.dataset, self._context.folds, run, 0.0)
+                    with open_tracker(config, run, self._context.folder.name) as tracker:
+                        tracker.finish(summary, run.report)
                 self._show_in_tensorboard(number, ledger)
         best, runner_up = best_two(entries)
         if best is not None:

@@ -32,6 +32,7 @@ from melanoma_dist.sweep.journal import (
 )
 from melanoma_dist.sweep.racing import FoldTrial
 from melanoma_dist.sweep.space import Space, Values
+from melanoma_dist.sweep.tracking import SweepTracker
 from melanoma_dist.train.events import EpochDone, Event, Paused
 from melanoma_dist.train.unit import Unit
 
@@ -83,6 +84,7 @@ class SweepWorkSource:
         """
         self._context, self._controller, self._journal, self._display = context, controller, journal, display
         self._deadline, self._on_end = deadline, on_end
+        self._tracker = SweepTracker(context.folder.name)
         self._interrupted = list(controller.running)
         self._units: dict[Unit, FoldTrial] = {}
         self._paused: set[Unit] = set()  # units that saved and left on request
@@ -121,12 +123,16 @@ class SweepWorkSource:
         self._display.show(unit.name, event)
         if isinstance(event, Paused):
             self._paused.add(unit)
-        return self._record_epoch(self._units[unit], unit.name, event) if isinstance(event, EpochDone) else None
+        if not isinstance(event, EpochDone):
+            return None
+        self._tracker.log_epoch(unit, event)
+        return self._record_epoch(self._units[unit], unit.name, event)
 
     def on_exit(self, unit: Unit, seconds: float) -> None:
         """Record that a unit released its devices: finished, stopped or paused."""
         trial = self._units.pop(unit)
         self._display.remove(unit.name)
+        self._tracker.exit(unit)
         if trial not in self._controller.running:
             state = "stopped"
         else:
@@ -145,6 +151,7 @@ class SweepWorkSource:
         if isinstance(error, DataError | StorageError | ResumeError):
             raise error
         self._display.remove(unit.name)
+        self._tracker.exit(unit)
         self._fail(self._units.pop(unit), seconds, error)
         remove_checkpoints(unit.config, unit.folder)
 
@@ -181,6 +188,7 @@ class SweepWorkSource:
         place = folder.path.resolve()
         unit = Unit(config, trial.fold, source, context.dataset.fingerprint, place, reports_to_scheduler=True)
         self._units[unit] = trial
+        self._tracker.start(unit, folder)
         return unit
 
     def _stop_reason(self, trial: FoldTrial) -> str | None:
