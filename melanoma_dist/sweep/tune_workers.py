@@ -42,6 +42,7 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, prints nothing: the terminal belongs to the command's display
 }
 _IDLE_S = 0.25
+_NEXT_S = 2.0
 _END_S = 30.0
 _EPOCH = [field.name for field in fields(EpochDone)]
 
@@ -61,6 +62,8 @@ class TuneWorkers(ClusterWorkers):
         self._answers: dict[int, Future[str | None]] = {}  # by ticket
         self._ended: dict[Unit, BaseException | None] = {}
         self._wake = threading.Event()
+        self._engine_acted = threading.Event()
+        self._stopping = False
         self._failure: BaseException = RuntimeError("Ray Tune ended")
         self.closing = False
         self.stop_reasons: dict[str, str] = {}
@@ -75,7 +78,7 @@ class TuneWorkers(ClusterWorkers):
         """End the tuner. Units that still run are not waited for."""
         super().__exit__()
         self.closing = True
-        for answer in self._answers.values():
+        for answer in list(self._answers.values()):
             answer.set_result(None)
         for unit in list(self._units.values()):
             self._queue.leave.remote(unit)
@@ -88,10 +91,12 @@ class TuneWorkers(ClusterWorkers):
     def expect(self, units: int) -> None:
         """See ``Workers``."""
         self._demand.expect(units, self._capacity.units(waiting=False))
+        self._engine_acted.set()
 
     def start(self, unit: Unit) -> Unit:
         """See ``Workers``."""
         self._starts.put(unit)
+        self._engine_acted.set()
         return unit
 
     def wait(self, jobs: list[Unit], timeout_s: float) -> list[Unit]:
@@ -119,6 +124,11 @@ class TuneWorkers(ClusterWorkers):
     def answer(self, ticket: int, answer: str | None) -> None:
         """See ``Workers``."""
         self._answers.pop(ticket).set_result(answer)
+
+    def request_stop(self) -> None:
+        """See ``Workers``."""
+        self._stopping = True
+        super().request_stop()
 
     def _restart(self) -> None:
         """Start another tuner after a failure, for example if a node is lost with a process that Tune kept for reuse.
@@ -159,11 +169,17 @@ class TuneWorkers(ClusterWorkers):
         self._queue.answer.remote(ticket, reason)
 
     def end(self, trial_id: str, error: BaseException | None) -> None:
-        """Tell the engine that a unit left or died."""
+        """Tell the engine that a unit left or died. Waits for the engine to start the next one.
+
+        Tune keeps one idle process, and ends others whose next trial does not follow at once.
+        """
         unit = self._units.pop(trial_id, None)
         if unit is not None:
+            self._engine_acted.clear()
             self._ended[unit] = error
             self._wake.set()
+            if error is None and not self._stopping and not self.closing:
+                self._engine_acted.wait(_NEXT_S)
 
     def _new_thread(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="Ray Tune", daemon=True)

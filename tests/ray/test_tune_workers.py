@@ -34,6 +34,11 @@ class CountingTrial(UnitTrial):
     def train_unit(self) -> None:
         unit, report = self._unit, Reporter(self._unit, self._events)
         died = unit.run / "died"
+        if "pair" in unit.run.name:
+            (unit.run / "runs").touch()
+            pair = f"{unit.run.name[:-1]}{'b' if unit.run.name.endswith('a') else 'a'}"
+            while not (unit.run.parent / pair / "runs").exists():
+                time.sleep(0.02)
         for epoch in range(1, EPOCHS + 1):
             if epoch == 2 and "dies" in unit.run.name and not died.exists():
                 died.touch()
@@ -87,8 +92,8 @@ class Source:
         pass
 
 
-def train(source: Source, experiment: Path, ranks: int) -> None:
-    layout = Layout(ranks, 1, False, 1.0, "")
+def train(source: Source, experiment: Path, ranks: int, side_by_side: int = 1) -> None:
+    layout = Layout(ranks, side_by_side, False, 1.0, "")
     workers = CountingWorkers(layout, experiment, lambda unit: {"name": unit.run.name, "fold": unit.fold})
     train_units(source, layout, 30.0, workers)
 
@@ -100,6 +105,17 @@ def cluster() -> Iterator[None]:
     with joined(HardwareConfig(gpus=0, ranks_per_unit=2)):  # needs Ray
         yield
     signals.reset()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("cluster")
+def test_two_units_that_end_together_leave_their_processes_to_the_next_two(tmp_path: Path) -> None:
+    experiment = tmp_path / "tune"
+    names = [f"pair-{number}-{letter}" for number in range(3) for letter in "ab"]
+    train(Source(tmp_path, names), experiment, ranks=1, side_by_side=2)
+    trials = tune.ExperimentAnalysis(str(experiment)).trials
+    assert len(trials) == 6
+    assert len({trial.last_result["pid"] for trial in trials}) == 2
 
 
 @pytest.mark.timeout(1400)
