@@ -92,6 +92,27 @@ def test_orientations_are_those_of_the_evaluation_graph() -> None:
     assert positive[0].tolist() == (probability[0] >= 0.5).tolist()
 
 
+class Sure(torch.nn.Module):
+    """A model whose logits, by the colours of a corner, are 9 to 19: float32 has few probabilities there."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 14 + 2 * images[:, :, 0, 0]
+
+
+def test_probabilities_near_1_are_calibrated_in_files_as_in_predict(tmp_path: Path) -> None:
+    images = pixels(500, 64, 64)
+    logits = 14 + 2 * (images[:, 0, 0] / np.float32(255) - np.float32(FORMAT.mean)) / np.float32(FORMAT.std)
+    raw = torch.sigmoid(torch.from_numpy(logits.astype(np.float32)))
+    hardly_trained = rules(**dict.fromkeys(LABELS, Logistic(0.12, -1.6)))
+    expected = hardly_trained.calibrate_array(raw.numpy(), LABELS)
+    assert np.ptp(expected) > 0.1
+    graph = ExportedGraph([Sure()], FORMAT, 1, Calibration(hardly_trained, LABELS), (0.5, 0.5, 0.5)).eval()
+    write_onnx(graph, tmp_path / "graph.onnx", {})
+    difference = np.abs(open_onnx(tmp_path / "graph.onnx", 1)(images)[0] - expected)
+    # The last bit of a logit may decide between two neighbours near 1, which seldom are the same number.
+    assert (difference > 1e-4).mean() < 0.01
+
+
 @pytest.mark.parametrize(
     ("labels", "tta", "config"),
     [
