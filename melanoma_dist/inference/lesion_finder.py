@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from melanoma_dist.artifacts.lesion_table import BOX, ENSEMBLE, LesionRecord, as_table, lesion_row
+from melanoma_dist.artifacts.lesion_table import BOX, ENSEMBLE, SCHEMA, LesionRecord, as_table, lesion_row
 from melanoma_dist.artifacts.lesion_table import RECORD as LESIONS
 from melanoma_dist.artifacts.records import read_record
 from melanoma_dist.artifacts.segmenter_copy import SEGMENTER
@@ -36,7 +36,7 @@ def open_own_segmenter(run: Path, lesions: str, world: World) -> TrainedSegmente
     """
     folder = run / SEGMENTER
     require_segmenter(run)
-    record = read_record(folder / LESIONS, LesionRecord, _AGAIN, (1,))
+    record = read_record(folder / LESIONS, LesionRecord, _AGAIN, (SCHEMA,))
     if record.fingerprint != lesions:
         raise DataError(f"{folder}: belongs to another run, trained with other lesions. {_AGAIN}")
     segmenter = open_segmenter(folder, world)
