@@ -63,6 +63,11 @@ def read_epochs(fold: Path) -> list[EpochRecord]:
     return epochs
 
 
+def has_epochs(fold: Path) -> bool:
+    """Whether a fold's folder has a file of epochs."""
+    return (fold / _FILE).is_file()
+
+
 def _read_line(line: str) -> EpochRecord:
     from pydantic import ValidationError
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from melanoma_dist.artifacts.run_folder import RunFolder, refuse_another, trainings
 from melanoma_dist.artifacts.run_record import parse_run_record
@@ -45,6 +45,8 @@ class MirrorPart:
     url: str
     root: Path
     fold: int | None = None
+    record: ClassVar[str] = _RECORD
+    """The file with the identity of a part that is no fold."""
 
     def includes(self, path: str) -> bool:
         """Whether a file, by its path below the root, belongs to this part."""
@@ -114,11 +116,12 @@ def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, log: Log
     if not parts:
         return
     url = parts[0].url
-    copies = _retry(url, lambda: _open_copies(parts, log))
+    copies = retry(url, lambda: _open_copies(parts, log))
     for part, copy, generation in copies:
-        if part.fold is None and _RECORD in generation.files:
+        if part.fold is None and part.record in generation.files:
             try:
-                identity = parse_run_record(Path(part.url) / _RECORD, copy.read_file(generation, _RECORD)).identity
+                content = copy.read_file(generation, part.record)
+                identity = parse_run_record(Path(part.url) / part.record, content).identity
             except (CorruptCopy, DataError):
                 continue  # the record will be written again
             refuse_another(Path(part.url), identity, run.identity)
@@ -126,7 +129,7 @@ def restore(run: RunFolder, parts: list[MirrorPart], busy: ConfigError, log: Log
     if ahead:
         run.path.mkdir(parents=True, exist_ok=True)
         with lock_file(run.path / LOCK, busy):
-            _retry(url, lambda: _restore_parts(ahead, log))
+            retry(url, lambda: _restore_parts(ahead, log))
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def keep_mirrored(parts: list[MirrorPart], log: Log) -> Iterator[None]:
     if not parts:
         yield
         return
-    _retry(parts[0].url, parts[0].copy(log).update)
+    retry(parts[0].url, parts[0].copy(log).update)
     yield
     uploaders = [part.uploader(log) for part in parts]
     until = time.monotonic() + _LAST_WAIT_S
@@ -164,7 +167,7 @@ def _restore_parts(ahead: list[_PartCopy], log: Log) -> None:
         log(f"the mirror's {path} is corrupt and was left out; the run resumes from the intact files")
 
 
-def _retry(url: str, action: Callable[[], T]) -> T:
+def retry(url: str, action: Callable[[], T]) -> T:
     """Use the mirror, with a few retries. Raises ConfigError."""
     failures = 0
     while True:

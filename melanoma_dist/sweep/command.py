@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import digest_of, identity_of, refuse_another, refuse_other_environment
+from melanoma_dist.artifacts.run_folder import (
+    RunFolder,
+    digest_of,
+    identity_of,
+    locate_run,
+    refuse_another,
+    refuse_other_environment,
+)
 from melanoma_dist.artifacts.run_record import (
     Identity,
     RunRecord,
@@ -26,6 +33,8 @@ from melanoma_dist.display import Display
 from melanoma_dist.distributed.plan import Layout, Machines, capacity
 from melanoma_dist.distributed.preflight import ModelSize, check_room
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.mirror.run_mirror import MirrorPart, mirror_parts, restore
+from melanoma_dist.mirror.sweep_mirror import keep_sweep_mirrored, sweep_part
 from melanoma_dist.models.names import check_name
 from melanoma_dist.run import check_machine, introduce_data, open_data, plan, plan_folds, start_ray
 from melanoma_dist.signals import mark_saved, mark_started
@@ -46,8 +55,6 @@ _MANY = 10_000  # configurations assumed where only the time budget limits them
 def sweep(settings: SweepConfig) -> Path:
     """Search until the trials or the time budget are spent; resume an interrupted search. Returns its folder."""
     config = settings.run
-    if config.mirror is not None:
-        raise ConfigError.of("mirror", config.mirror, "a sweep is not mirrored", "Leave the flag out.")
     settings.require_complete()
     if config.track != "none":
         from melanoma_dist.evaluate.tracking import check_tracker
@@ -66,12 +73,14 @@ def sweep(settings: SweepConfig) -> Path:
     build_searcher(settings, space, config.seed).suggest()  # refuses what it cannot search before anything is written
     check_machine(config, trials or _MANY)
     _check_room(config, space, folder)
+    busy = ConfigError.of("name", folder.name, f"another command works on {folder}", "Wait for it.")
+    copies = sweep_part(config.mirror, folder)
+    restore(RunFolder(folder, identity), copies, busy, console.info)
     _open(folder, identity, settings, space)
     mark_started()
     limit = "no limit but the time" if trials is None else f"at most {trials} configurations"
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
-    busy = ConfigError.of("name", folder.name, f"another command works on {folder}", "Wait for it.")
     with lock_file(folder / LOCK, busy):
         # Imported after all cheap checks: PyTorch takes seconds to load.
         from melanoma_dist.evaluate.finalize import finalize
@@ -84,13 +93,37 @@ def sweep(settings: SweepConfig) -> Path:
         add_missing_records(journal, controller)
         controller.trials = trials  # replay set those of earlier commands
         outcome = Outcome(context, controller, journal)
-        try:
-            _train(settings, context, controller, journal, outcome.update)
-        except KeyboardInterrupt:
-            outcome.write_tables()
-            raise
-        outcome.finalize(finalize)
+        _restore_folds(context, controller, busy)
+
+        def folds_of_runs() -> list[MirrorPart]:
+            return [part for _, _, parts in _mirrored_runs(context, controller) for part in parts]
+
+        with keep_sweep_mirrored(copies, folds_of_runs, console.info) as update_mirror:
+            try:
+                _train(settings, context, controller, journal, outcome.update, update_mirror)
+            except KeyboardInterrupt:
+                outcome.write_tables()
+                raise
+            outcome.finalize(finalize)
     return folder
+
+
+def _mirrored_runs(context: SweepContext, controller: Controller) -> Iterator[tuple[int, RunFolder, list[MirrorPart]]]:
+    """The number and the folder of each configuration, and the parts of its folds; nothing without a mirror."""
+    for number, values in enumerate(controller.values if context.config.mirror else ()):
+        try:
+            config = context.configured(number, values)
+        except ConfigError:  # its values do not fit together: it has no folder
+            continue
+        run = locate_run(config, context.dataset)
+        yield number, run, mirror_parts(config, run)[1:]
+
+
+def _restore_folds(context: SweepContext, controller: Controller, busy: ConfigError) -> None:
+    """Restore the folds of configurations that race or are complete. The others are in the journal."""
+    for number, run, parts in _mirrored_runs(context, controller):
+        if controller.racing.states[number].stop_reason is None:
+            restore(run, parts, busy, console.info)
 
 
 def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
@@ -111,6 +144,7 @@ def _train(
     controller: Controller,
     journal: Journal,
     on_end: Callable[[int], None],
+    on_change: Callable[[], None],
 ) -> None:
     import ray
 
@@ -136,7 +170,7 @@ def _train(
         journal.write(_session(layout, controller.trials))
         with Display() as display:
             deadline = None if budget is None else time.monotonic() + budget
-            source = SweepWorkSource(context, controller, journal, display, deadline, on_end)
+            source = SweepWorkSource(context, controller, journal, display, deadline, on_end, on_change)
             folder = context.folder / EXPERIMENT
             workers = TuneWorkers(layout, folder, source.describe) if ray.is_initialized() else None
             train_units(source, layout, config.fault_tolerance.grace_s, workers)

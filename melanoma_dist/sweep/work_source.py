@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from melanoma_dist.artifacts.epochs import has_epochs, read_epochs
 from melanoma_dist.artifacts.run_folder import locate_run, open_run, remove_checkpoints
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, MelanomaDistError, ResumeError, StorageError
+from melanoma_dist.mirror.run_mirror import fold_url
+from melanoma_dist.mirror.sweep_mirror import runs_url
 from melanoma_dist.run import check_batch
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.journal import (
@@ -53,9 +56,15 @@ class SweepContext:
 
     def configured(self, number: int, values: Values) -> RunConfig:
         """A configuration as a run below the sweep's folder. Raises ConfigError for values that do not fit together."""
-        config = with_values(self.config, {**values, "name": self.name(number, values), "runs": self.folder})
+        place = {"name": self.name(number, values), "runs": self.folder, "mirror": self.mirror}
+        config = with_values(self.config, {**values, **place})
         check_batch(config, self.folds)
         return config
+
+    @property
+    def mirror(self) -> str | None:
+        """The URL below which its runs are mirrored; None without a mirror."""
+        return runs_url(self.config.mirror, self.folder)
 
     def name(self, number: int, values: Values) -> str:
         """The name of a configuration's run: its number and as many of its values as fit, safe for file systems."""
@@ -77,13 +86,15 @@ class SweepWorkSource:
         display: Display,
         deadline: float | None,
         on_end: Callable[[int], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """``deadline``: by the monotonic clock. ``on_end`` receives the configuration of each unit that ended.
 
+        ``on_change`` is called when a unit started or ended.
         Units that run according to the journal are restarted first.
         """
         self._context, self._controller, self._journal, self._display = context, controller, journal, display
-        self._deadline, self._on_end = deadline, on_end
+        self._deadline, self._on_end, self._on_change = deadline, on_end, on_change
         self._tracker = SweepTracker(context.folder.name)
         self._interrupted = list(controller.running)
         self._units: dict[Unit, FoldTrial] = {}
@@ -109,7 +120,12 @@ class SweepWorkSource:
             except ConfigError as error:  # each value is valid, but not all together
                 self._fail(trial, 0.0, error)
                 continue
-            return self._unit(trial, config)
+            unit = self._unit(trial, config)
+            self._on_change()
+            if self._stops_at_known_epoch(trial, unit):
+                self.on_exit(unit, 0.0)
+                continue
+            return unit
         return None
 
     def describe(self, unit: Unit) -> dict[str, object]:
@@ -145,6 +161,7 @@ class SweepWorkSource:
         if state != "paused":
             remove_checkpoints(unit.config, unit.folder)
             self._on_end(trial.configuration)
+        self._on_change()
 
     def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
         """Fail the configuration of a unit that cannot be trained. Raises errors of the environment (data, disk)."""
@@ -154,6 +171,7 @@ class SweepWorkSource:
         self._tracker.exit(unit)
         self._fail(self._units.pop(unit), seconds, error)
         remove_checkpoints(unit.config, unit.folder)
+        self._on_change()
 
     def on_idle(self) -> None:
         """Redraw."""
@@ -174,6 +192,15 @@ class SweepWorkSource:
             return reason
         return _OUT_OF_TIME if self._is_late() else None
 
+    def _stops_at_known_epoch(self, trial: FoldTrial, unit: Unit) -> bool:
+        """Record the epochs of a fold that the journal does not have: from a mirror, the journal may be the older one.
+
+        Returns whether the sweep stops the unit after one of them.
+        """
+        records = read_epochs(unit.folder) if has_epochs(unit.folder) else []
+        events = (EpochDone.of(unit.fold, unit.config.schedule.epochs, record) for record in records)
+        return any(self._record_epoch(trial, unit.name, event) not in (None, _OUT_OF_TIME) for event in events)
+
     def _fail(self, trial: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
         self._journal.write(UnitFailed(timestamp(), *trial, str(error), round(seconds, 3)))
         self._controller.fail(trial, str(error))
@@ -186,7 +213,9 @@ class SweepWorkSource:
         open_run(folder, config, context.folds)
         source = resolve_source(config.data.data, context.dataset.folder)
         place = folder.path.resolve()
-        unit = Unit(config, trial.fold, source, context.dataset.fingerprint, place, reports_to_scheduler=True)
+        mirror = fold_url(config, folder, folder.path, trial.fold)
+        fingerprint = context.dataset.fingerprint
+        unit = Unit(config, trial.fold, source, fingerprint, place, reports_to_scheduler=True, mirror=mirror)
         self._units[unit] = trial
         self._tracker.start(unit, folder)
         return unit

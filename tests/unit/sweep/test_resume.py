@@ -26,7 +26,7 @@ def test_other_code_is_refused_before_it_fails_a_configuration(tmp_path: Path, m
     journal: Any = SimpleNamespace(records=[])
     monkeypatch.setattr(cluster, "joined", lambda *_: pytest.fail("it trains"))
     with pytest.raises(ConfigError, match=r"started with other code or libraries \(code: other then.*--accept-changes"):
-        command._train(settings, context, controller, journal, lambda: None)
+        command._train(settings, context, controller, journal, lambda: None, lambda: None)
 
 
 @pytest.mark.parametrize(
