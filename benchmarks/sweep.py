@@ -39,8 +39,11 @@ _POLICIES: dict[str, dict[str, Any]] = {
     "none": {"scheduler": "none", "fold_race": "none"},
     "ASHA alone": {"scheduler": "asha", "fold_race": "none"},
     "racing alone": {"scheduler": "none", "fold_race": "forgiving"},
-    "both": {"scheduler": "asha", "fold_race": "forgiving"},
-    "both, aggressive": {"scheduler": "asha", "fold_race": "aggressive"},
+    "ASHA and racing": {"scheduler": "asha", "fold_race": "forgiving"},
+    "ASHA (1 in 3) and racing": {"scheduler": "asha", "fold_race": "forgiving", "reduction_factor": 3.0},
+    "halving and racing": {"scheduler": "halving", "fold_race": "forgiving"},
+    "halving (1 in 3) and racing": {"scheduler": "halving", "fold_race": "forgiving", "reduction_factor": 3.0},
+    "halving and racing, aggressive": {"scheduler": "halving", "fold_race": "aggressive"},
 }
 _SPACE = """from ray import tune
 SPACE = {{

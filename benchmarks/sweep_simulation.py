@@ -11,6 +11,7 @@ import numpy as np
 from melanoma_dist.config.run import ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper
 from melanoma_dist.train.schedule import Progress
@@ -73,23 +74,29 @@ class _InOrder:
 def simulate_sweep(curves: Curves, settings: SweepConfig, slots: int) -> SimulatedSweep:
     """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
     schedule, folds = settings.run.schedule, len(curves.auc[0])
-    controller = Controller(_InOrder(), Stopper(settings), FoldRacing(folds, settings.fold_race), len(curves.auc))
+    racing = FoldRacing(folds, settings.fold_race)
+    controller = Controller(_InOrder(), Stopper(settings), Halving.of(settings), racing, len(curves.auc))
     running: list[tuple[float, int, FoldTrial, int, Progress]] = []  # a heap by the end of the epoch
+    resumed: dict[FoldTrial, tuple[int, Progress]] = {}  # where first folds that wait continue
     now = spent = 0.0
     started = 0
     while True:
         while len(running) < slots and (trial := controller.next()) is not None:
             started += 1
-            heapq.heappush(running, (now + _seconds(curves, trial), started, trial, 0, Progress()))
+            epoch, progress = resumed.get(trial, (0, Progress()))
+            heapq.heappush(running, (now + _seconds(curves, trial), started, trial, epoch, progress))
         if not running:
             break
         now, number, trial, epoch, progress = heapq.heappop(running)
         spent += _seconds(curves, trial)
         progress = progress.after(epoch, curves.auc[trial.configuration][trial.fold][epoch], schedule)
         stop = controller.report_epoch(trial, epoch + 1, progress.best)
-        if stop is None and progress.reason_to_stop(schedule) is None:
+        if stop is not None:
+            resumed[trial] = epoch + 1, progress
+            controller.release(trial)
+        elif progress.reason_to_stop(schedule) is None:
             heapq.heappush(running, (now + _seconds(curves, trial), number, trial, epoch + 1, progress))
-        elif stop is None:
+        else:
             controller.finish(trial)
     full = [[_whole(curves, FoldTrial(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
     means = [statistics.fmean(auc for auc, _ in units) for units in full]

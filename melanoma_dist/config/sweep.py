@@ -11,7 +11,7 @@ from melanoma_dist.config.rules import at_least, check, expand_home, optional_be
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
 
-Scheduler = Literal["asha", "hyperband", "median", "none"]
+Scheduler = Literal["halving", "asha", "hyperband", "median", "none"]
 Searcher = Literal["random", "grid", "optuna", "hyperopt", "nevergrad"]
 FoldRace = Literal["forgiving", "aggressive", "none"]
 
@@ -32,12 +32,13 @@ class SweepConfig:
     searcher: Searcher = "random"
     """random, grid (all combinations of a space of choices), or one guided by the fold means: optuna, and hyperopt
     or nevergrad if that package is installed."""
-    scheduler: Scheduler = "asha"
-    """Early stopping within a first fold: asha, hyperband (ASHA with several grace periods), median or none."""
+    scheduler: Scheduler = "halving"
+    """Early stopping within a first fold. halving: wait, and continue the best. Ray Tune's stop for good: asha,
+    hyperband (ASHA with several grace periods), median. Or none."""
     grace_epochs: int = 3
     """Epochs of a configuration before the scheduler may stop it, at least 1."""
-    reduction_factor: float = 3.0
-    """Reduction factor of ASHA, above 1: at each rung, 1 in this many configurations continues."""
+    reduction_factor: float = 4.0
+    """Reduction factor of halving, asha and hyperband, above 1: at each rung, 1 in this many continues."""
     fold_race: FoldRace = "forgiving"
     """Early stopping between folds. forgiving: drop a configuration if its mean is no better than the best one's worst
     fold. aggressive: if its mean is no better than the best one's mean (unreliable). none: never."""

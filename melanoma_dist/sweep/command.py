@@ -42,6 +42,7 @@ from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.experiment import EXPERIMENT
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import Journal, SessionStarted, add_missing_records, replay, timestamp
 from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
@@ -88,7 +89,8 @@ def sweep(settings: SweepConfig) -> Path:
 
         journal = Journal(folder / "journal.jsonl")
         racing = FoldRacing(config.data.folds, settings.fold_race)
-        controller = Controller(build_searcher(settings, space, config.seed), Stopper(settings), racing, trials)
+        searcher = build_searcher(settings, space, config.seed)
+        controller = Controller(searcher, Stopper(settings), Halving.of(settings), racing, trials)
         replay(journal.records, controller, folder / "journal.jsonl")
         add_missing_records(journal, controller)
         controller.trials = trials  # replay set those of earlier commands

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.racing import Drop, FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Searcher, Stopper
 from melanoma_dist.sweep.space import Values
@@ -22,24 +23,38 @@ class UnitProgress:
     best_auc: float = float("nan")
 
 
+@dataclass(frozen=True)
+class Wait:
+    """A first fold that waits at a rung of ``Halving``."""
+
+    progress: UnitProgress
+    reason: str
+
+
 class Controller:
     """The state of a sweep."""
 
-    def __init__(self, searcher: Searcher, stopper: Stopper, racing: FoldRacing, trials: int | None) -> None:
-        """``trials``: configurations to try; None for as many as the searcher has."""
-        self._searcher, self._stopper, self.racing = searcher, stopper, racing
+    def __init__(
+        self, searcher: Searcher, stopper: Stopper, halving: Halving | None, racing: FoldRacing, trials: int | None
+    ) -> None:
+        """``halving``: None for a scheduler of Ray Tune. ``trials``: configurations to try; None for no limit."""
+        self._searcher, self._stopper, self._halving, self.racing = searcher, stopper, halving, racing
         self.trials = trials
         self._exhausted = False
         self.values: list[Values] = []
         """The values of each configuration, by dotted field."""
         self.running: dict[FoldTrial, UnitProgress] = {}
         """Units that were started and are not finished."""
+        self.waiting: dict[int, Wait] = {}
+        """First folds that wait at a rung, by configuration."""
 
     def next(self) -> FoldTrial | None:
         """The unit to start, or None: nothing until another unit finishes."""
-        trial = self.racing.next(self.running) or self._new() or self.racing.next_remaining(self.running)
+        trial = self.racing.next(self.running) or self._resume(last=False) or self._new()
+        trial = trial or self.racing.next_remaining(self.running) or self._resume(last=True)
         if trial is not None:
-            self.running[trial] = UnitProgress()
+            wait = self.waiting.pop(trial.configuration, None)
+            self.running[trial] = UnitProgress() if wait is None else wait.progress
         return trial
 
     def report_epoch(self, trial: FoldTrial, epoch: int, best_auc: float) -> str | None:
@@ -50,19 +65,33 @@ class Controller:
         progress.epoch, progress.best_auc = epoch, best_auc
         reason = self.racing.states[trial.configuration].stop_reason
         if reason is None and trial.fold == 0:
-            reason = self._stopper.report(trial.configuration, epoch, best_auc)
-            if reason is not None:
-                self.racing.stop(trial.configuration, reason)
-                self._searcher.report(trial.configuration, best_auc)
+            reason = self._report_first_fold(trial.configuration, progress)
         if reason is not None:
             del self.running[trial]
         return reason
+
+    def release(self, trial: FoldTrial) -> None:
+        """Record that a unit left its devices before its end. A first fold that waits may continue from now on."""
+        wait = self.waiting.get(trial.configuration)
+        if self._halving is not None and wait is not None:
+            self._halving.release(trial.configuration, wait.progress.epoch)
+
+    def reason_to_leave(self, trial: FoldTrial) -> str | None:
+        """Why a unit shall not train now: its configuration was stopped, or it waits."""
+        wait = self.waiting.get(trial.configuration)
+        return self.racing.states[trial.configuration].stop_reason if wait is None else wait.reason
+
+    def likeliest_to_continue(self) -> list[int]:
+        """The configurations that wait, the likeliest first."""
+        return [] if self._halving is None else self._halving.waiting()
 
     def finish(self, trial: FoldTrial) -> list[Drop]:
         """Record that a unit trained to its end. Returns the configurations that its AUC makes lose."""
         progress, state = self.running.pop(trial), self.racing.states[trial.configuration]
         if trial.fold == 0:
             self._stopper.finish(trial.configuration, progress.epoch, progress.best_auc)
+            if self._halving is not None:
+                self._halving.finish(trial.configuration, progress.epoch, progress.best_auc)
         is_reported = state.stop_reason is not None  # dropped during its last epoch
         drops = self.racing.finish(trial, progress.best_auc)
         for drop in drops:
@@ -76,6 +105,7 @@ class Controller:
     def fail(self, trial: FoldTrial, reason: str) -> None:
         """Record that a unit failed for good, and with it its configuration."""
         self.running.pop(trial, None)
+        self.waiting.pop(trial.configuration, None)
         if self.racing.states[trial.configuration].stop_reason is None:
             self.racing.stop(trial.configuration, f"failed: {reason}")
             self._searcher.report(trial.configuration, None)
@@ -83,7 +113,30 @@ class Controller:
     def is_finished(self) -> bool:
         """Whether nothing runs and nothing is left to start, as far as is known without asking the searcher."""
         remaining = self.racing.next(()) or self.racing.next_remaining(())
-        return not self.running and self._all_started() and remaining is None
+        waiting = None if self._halving is None else self._halving.candidate(last=True)
+        return not self.running and self._all_started() and remaining is None and waiting is None
+
+    def _report_first_fold(self, configuration: int, progress: UnitProgress) -> str | None:
+        reason = self._stopper.report(configuration, progress.epoch, progress.best_auc)
+        if reason is not None:
+            self.racing.stop(configuration, reason)
+        elif self._halving is not None:
+            reason = self._halving.report(configuration, progress.epoch, progress.best_auc)
+            if reason is not None:
+                self.waiting[configuration] = Wait(progress, reason)
+        if reason is not None:
+            self._searcher.report(configuration, progress.best_auc)
+        return reason
+
+    def _resume(self, *, last: bool) -> FoldTrial | None:
+        """The waiting first fold to continue. The ``last`` ones wait until no first fold trains."""
+        if self._halving is None or (last and any(trial.fold == 0 for trial in self.running)):
+            return None
+        configuration = self._halving.candidate(last=last)
+        if configuration is None:
+            return None
+        self._halving.resume(configuration)
+        return FoldTrial(configuration, 0)
 
     def _all_started(self) -> bool:
         return self._exhausted or (self.trials is not None and len(self.values) >= self.trials)

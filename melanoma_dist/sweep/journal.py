@@ -69,7 +69,7 @@ class SessionStarted(_Record):
 
 @dataclass(frozen=True)
 class UnitStarted(_UnitRecord):
-    """A unit starts; a first fold with the values of its configuration, as ``as_written`` gives them."""
+    """A unit starts, or continues after a pause; a first fold with its values, as ``as_written`` gives them."""
 
     values: Values | None = None
     what: Literal["start"] = "start"
@@ -103,8 +103,17 @@ class UnitStopped(_UnitRecord):
 
 
 @dataclass(frozen=True)
+class UnitWaits(_UnitRecord):
+    """A first fold waits after an epoch, until its configuration is among the best."""
+
+    epoch: int
+    why: str
+    what: Literal["wait"] = "wait"
+
+
+@dataclass(frozen=True)
 class UnitEnded(_UnitRecord):
-    """A unit released its devices, which it had held for ``seconds``: finished, stopped or paused."""
+    """A unit released its devices, which it had held for ``seconds``: finished, stopped, paused or waiting."""
 
     state: str
     seconds: float
@@ -129,7 +138,7 @@ class ConfigDropped(_Record):
     what: Literal["drop"] = "drop"
 
 
-UnitRecord = UnitStarted | UnitRestarted | EpochFinished | UnitStopped | UnitEnded | UnitFailed
+UnitRecord = UnitStarted | UnitRestarted | EpochFinished | UnitStopped | UnitWaits | UnitEnded | UnitFailed
 Record = SessionStarted | UnitRecord | ConfigDropped
 
 
@@ -221,8 +230,12 @@ def _replay(record: Record, controller: Controller) -> bool:
             controller.finish(record.trial)
         case UnitEnded(state="stopped"):
             controller.running.pop(record.trial, None)
+        case UnitEnded(state="waiting"):
+            controller.release(record.trial)
         case UnitFailed():
             controller.fail(record.trial, record.why)
+        case UnitWaits():
+            return controller.reason_to_leave(record.trial) == record.why
         case UnitStopped() | ConfigDropped():
             return controller.racing.states[record.configuration].stop_reason == record.why
     return True
@@ -244,7 +257,13 @@ def add_missing_records(journal: Journal, controller: Controller) -> None:
                 epoch = open_units[FoldTrial(number, 0)].epoch
                 journal.write(UnitStopped(timestamp(), number, 0, epoch, state.stop_reason))
     for trial, unit in open_units.items():
-        if controller.racing.states[trial.configuration].stop_reason is not None:
+        if trial.configuration in controller.waiting:
+            if not unit.is_waiting:
+                why = controller.waiting[trial.configuration].reason
+                journal.write(UnitWaits(timestamp(), *trial, unit.epoch, why))
+            journal.write(UnitEnded(timestamp(), *trial, "waiting", round(unit.latest - unit.start, 3)))
+            controller.release(trial)
+        elif controller.racing.states[trial.configuration].stop_reason is not None:
             journal.write(UnitEnded(timestamp(), *trial, "stopped", round(unit.latest - unit.start, 3)))
     for trial in list(controller.running):  # paused units too
         if controller.racing.states[trial.configuration].stop_reason is not None:
@@ -258,6 +277,7 @@ class _OpenUnit:
     start: float
     latest: float
     epoch: int = 0
+    is_waiting: bool = False
 
 
 def _open_units(records: Sequence[Record]) -> dict[FoldTrial, _OpenUnit]:
@@ -268,6 +288,8 @@ def _open_units(records: Sequence[Record]) -> dict[FoldTrial, _OpenUnit]:
                 units[record.trial] = _OpenUnit(record.time, record.time)
             case EpochFinished():
                 units[record.trial].latest, units[record.trial].epoch = record.time, record.epoch
+            case UnitWaits():
+                units[record.trial].is_waiting = True
             case UnitEnded() | UnitFailed():
                 units.pop(record.trial, None)
     return units

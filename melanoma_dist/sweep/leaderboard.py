@@ -10,9 +10,10 @@ import pandas as pd
 
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.ledger import Ledger
+from melanoma_dist.sweep.racing import FoldTrial
 from melanoma_dist.sweep.space import Values
 
-State = Literal["complete", "unfinished", "failed", "dropped", "stopped"]
+State = Literal["complete", "unfinished", "failed", "dropped", "stopped", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Entry:
     epochs: int
     device_hours: float
     why: str
-    """Why it was stopped, dropped or failed."""
+    """Why it was stopped or dropped, waits or failed."""
     values: Values
 
 
@@ -80,7 +81,7 @@ def _entry(number: int, controller: Controller, ledger: Ledger, name: str) -> En
         worst_fold_auc=min(state.aucs.values(), default=None),
         epochs=sum(unit.epochs for unit in units),
         device_hours=sum(unit.device_seconds for unit in units) / 3600,
-        why=state.stop_reason or "",
+        why=controller.reason_to_leave(FoldTrial(number, 0)) or "",
         values=controller.values[number],
     )
 
@@ -90,7 +91,7 @@ def _state(number: int, controller: Controller) -> State:
     if controller.racing.is_complete(number):
         return "complete"
     if state.stop_reason is None:
-        return "unfinished"
+        return "waiting" if number in controller.waiting else "unfinished"
     if state.stop_reason.startswith("failed: "):
         return "failed"
     return "dropped" if state.aucs else "stopped"

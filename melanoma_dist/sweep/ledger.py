@@ -22,6 +22,7 @@ from melanoma_dist.sweep.journal import (
     UnitRestarted,
     UnitStarted,
     UnitStopped,
+    UnitWaits,
 )
 from melanoma_dist.sweep.racing import FoldTrial
 
@@ -69,11 +70,12 @@ def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
                 devices = record.per_unit
             case UnitStarted() | UnitRestarted():
                 unit.allocations.append(Allocation(record.time, devices))
+                unit.why = ""
             case EpochFinished():
                 unit.epoch_seconds.append(record.seconds)
                 unit.best_auc = record.best_auc
                 unit.allocations[-1].seconds = record.time - unit.allocations[-1].start
-            case UnitStopped():
+            case UnitStopped() | UnitWaits():
                 unit.why = record.why
             case UnitEnded():
                 unit.state, unit.allocations[-1].seconds = record.state, record.seconds
@@ -161,7 +163,8 @@ def _full_costs(units: Collection[UnitCost], configurations: Mapping[int, list[U
     if not finished:
         return {}
     epochs = sum(len(unit.epoch_seconds) for unit in finished) / len(finished)
-    overhead = sum(max(0.0, unit.seconds - sum(unit.epoch_seconds)) for unit in finished) / len(finished)
+    starts = sum(len(unit.allocations) for unit in finished)
+    overhead = sum(max(0.0, unit.seconds - sum(unit.epoch_seconds)) for unit in finished) / starts
     costs = {}
     for number, all_folds in sorted(configurations.items()):
         siblings = [unit for unit in all_folds if unit.epoch_seconds]

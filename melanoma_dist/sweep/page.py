@@ -22,7 +22,7 @@ from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space
 from melanoma_dist.sweep.work_source import SweepContext
 
-_AUC = "Mean AUC over the finished folds, or the best of a stopped first fold"
+_AUC = "Mean AUC over the finished folds, or the best of an unfinished first fold"
 
 
 def write_page(

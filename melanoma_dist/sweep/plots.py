@@ -16,7 +16,7 @@ from melanoma_dist.sweep.leaderboard import Entry
 from melanoma_dist.sweep.ledger import Milestone
 from melanoma_dist.sweep.search import Scale
 
-_COLOURS = {"complete": BLUE, "dropped": ORANGE, "stopped": GREY, "failed": RED}
+_COLOURS = {"complete": BLUE, "dropped": ORANGE, "stopped": GREY, "waiting": GREY, "failed": RED}
 _UNFINISHED = "#cccccc"
 _INACTIVE = -0.14  # below an axis of parallel coordinates, which spans 0 to 1
 

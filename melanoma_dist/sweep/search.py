@@ -36,7 +36,10 @@ class Searcher(Protocol):
         """The values of a new configuration, by dotted field; None when the space is exhausted."""
 
     def report(self, configuration: int, auc: float | None) -> None:
-        """Report the mean AUC of a configuration, numbered from 0 in the order of suggestion; None if it failed."""
+        """Report the mean AUC of a configuration, numbered from 0 in the order of suggestion; None if it failed.
+
+        One that waits in its first fold is reported with the AUC there, and again if it is trained to its end.
+        """
 
 
 def build_searcher(settings: SweepConfig, space: Space, seed: int) -> Searcher:
@@ -221,7 +224,7 @@ def _report(scheduler: TrialScheduler, configuration: int, epoch: int, auc: floa
 
 def _scheduler(settings: SweepConfig) -> TrialScheduler | None:
     epochs, grace = settings.run.schedule.epochs, settings.grace_epochs
-    if settings.scheduler == "none":
+    if settings.scheduler in ("none", "halving"):
         return None
     if settings.scheduler == "median":
         return MedianStoppingRule(**_METRIC, grace_period=grace)

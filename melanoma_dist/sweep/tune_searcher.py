@@ -62,6 +62,9 @@ class TuneSearcher:
             self._search = _build_nevergrad(varied, seed) if name == "nevergrad" else _build(name, varied, seed)
         self._distinct = Deduplicator(config, space)
         self._names: list[str] = []  # Ray's name of each configuration
+        self._points: list[Values] = []  # what the library suggested for it
+        self._reported: set[int] = set()
+        self._learns_twice = name == "optuna"  # no other adapter takes a second result of a configuration
         self._draws = 0
 
     def suggest(self) -> Values | None:
@@ -77,14 +80,19 @@ class TuneSearcher:
                 values = self._search.suggest(name)
             if (active := self._distinct.take({**values, **self._fixed})) is not None:
                 self._names.append(name)
+                self._points.append(values)
                 return active
             self._search.on_trial_complete(name, error=True)
         return None
 
     def report(self, configuration: int, auc: float | None) -> None:
         """See ``Searcher``."""
-        result = None if auc is None else {"auc": auc, "training_iteration": 1}
-        self._search.on_trial_complete(self._names[configuration], result, error=auc is None)
+        if configuration not in self._reported:
+            self._reported.add(configuration)
+            result = None if auc is None else {"auc": auc, "training_iteration": 1}
+            self._search.on_trial_complete(self._names[configuration], result, error=auc is None)
+        elif auc is not None and self._learns_twice:
+            self._search.add_evaluated_point(self._points[configuration], auc)
 
 
 def _varied(name: str, space: Space) -> dict[str, Domain]:

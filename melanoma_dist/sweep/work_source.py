@@ -30,6 +30,7 @@ from melanoma_dist.sweep.journal import (
     UnitRestarted,
     UnitStarted,
     UnitStopped,
+    UnitWaits,
     as_written,
     timestamp,
 )
@@ -41,6 +42,7 @@ from melanoma_dist.train.unit import Unit
 
 _LONGEST_NAME = 60
 _APPEARS_S = 10.0  # a network file system may show a file late
+_KEPT = 8  # paused folds with checkpoints, which are large
 _OUT_OF_TIME = "the time budget is spent"
 
 
@@ -99,6 +101,7 @@ class SweepWorkSource:
         self._interrupted = list(controller.running)
         self._units: dict[Unit, FoldTrial] = {}
         self._paused: set[Unit] = set()  # units that saved and left on request
+        self._kept = set(controller.waiting)  # configurations whose first fold paused, and has its checkpoints
 
     def next_unit(self) -> Unit | None:
         """The unit to start now."""
@@ -107,12 +110,13 @@ class SweepWorkSource:
             trial = self._interrupted.pop(0) if is_restart else self._controller.next()
             if trial is None:
                 return None
-            if self._stop_reason(trial) is not None:  # dropped while it waited
+            if self._controller.reason_to_leave(trial) is not None:  # dropped while it waited
                 del self._controller.running[trial]
                 continue
             if is_restart:
                 self._journal.write(UnitRestarted(timestamp(), *trial))
             else:
+                self._kept.discard(trial.configuration)
                 values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
                 self._journal.write(UnitStarted(timestamp(), *trial, values))
             try:
@@ -145,22 +149,24 @@ class SweepWorkSource:
         return self._record_epoch(self._units[unit], unit.name, event)
 
     def on_exit(self, unit: Unit, seconds: float) -> None:
-        """Record that a unit released its devices: finished, stopped or paused."""
+        """Record that a unit released its devices: finished, stopped, paused by a signal, or waiting at a rung."""
         trial = self._units.pop(unit)
         self._display.remove(unit.name)
         self._tracker.exit(unit)
-        if trial not in self._controller.running:
-            state = "stopped"
-        else:
-            state = "finished" if unit not in self._paused and self._is_finished(unit) else "paused"
+        state = self._state(trial, unit)
         self._journal.write(UnitEnded(timestamp(), *trial, state, round(seconds, 3)))
         if state == "finished":
             for drop in self._controller.finish(trial):
                 self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
                 self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
-        if state != "paused":
+        if state == "waiting":
+            self._controller.release(trial)
+            self._kept.add(trial.configuration)
+        elif state != "paused":
             remove_checkpoints(unit.config, unit.folder)
+        if state != "paused":
             self._on_end(trial.configuration)
+        self._forget_waiting()
         self._on_change()
 
     def on_failure(self, unit: Unit, seconds: float, error: MelanomaDistError) -> None:
@@ -171,6 +177,7 @@ class SweepWorkSource:
         self._tracker.exit(unit)
         self._fail(self._units.pop(unit), seconds, error)
         remove_checkpoints(unit.config, unit.folder)
+        self._forget_waiting()
         self._on_change()
 
     def on_idle(self) -> None:
@@ -179,16 +186,17 @@ class SweepWorkSource:
 
     def _record_epoch(self, trial: FoldTrial, title: str, event: EpochDone) -> str | None:
         progress = self._controller.running.get(trial)
-        if progress is None:  # it was stopped, and died before it left
-            return self._stop_reason(trial)
+        if progress is None:  # it was stopped or waits, and died before it left
+            return self._controller.reason_to_leave(trial)
         if event.epoch > progress.epoch:
             self._journal.write(
                 EpochFinished(timestamp(), *trial, event.epoch, event.score, event.best_score, event.seconds)
             )
         reason = self._controller.report_epoch(trial, event.epoch, event.best_score)
         if reason is not None:
-            self._journal.write(UnitStopped(timestamp(), *trial, event.epoch, reason))
-            self._display.print_line(f"{title} stopped: {reason}")
+            waits = trial.configuration in self._controller.waiting
+            self._journal.write((UnitWaits if waits else UnitStopped)(timestamp(), *trial, event.epoch, reason))
+            self._display.print_line(f"{title} {'waits' if waits else 'stopped'}: {reason}")
             return reason
         return _OUT_OF_TIME if self._is_late() else None
 
@@ -220,8 +228,21 @@ class SweepWorkSource:
         self._tracker.start(unit, folder)
         return unit
 
-    def _stop_reason(self, trial: FoldTrial) -> str | None:
-        return self._controller.racing.states[trial.configuration].stop_reason
+    def _state(self, trial: FoldTrial, unit: Unit) -> str:
+        if trial in self._controller.running:
+            return "finished" if unit not in self._paused and self._is_finished(unit) else "paused"
+        return "waiting" if trial.configuration in self._controller.waiting else "stopped"
+
+    def _forget_waiting(self) -> None:
+        """Remove checkpoints of first folds that wait, but for those likeliest to continue.
+
+        A fold without a checkpoint trains again from its start, to the same bytes.
+        """
+        likeliest = () if self._controller.is_finished() else self._controller.likeliest_to_continue()[:_KEPT]
+        for number in self._kept - set(likeliest):
+            config = self._context.configured(number, self._controller.values[number])
+            remove_checkpoints(config, locate_run(config, self._context.dataset).path / "fold-0")
+            self._kept.remove(number)
 
     def _is_finished(self, unit: Unit) -> bool:
         """Whether its predictions exist."""

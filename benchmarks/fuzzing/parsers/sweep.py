@@ -7,6 +7,7 @@ from pathlib import Path
 from fuzzing.parsers import Parser
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import (
     ConfigDropped,
     EpochFinished,
@@ -32,7 +33,7 @@ class _Values:
 
 
 def _controller() -> Controller:
-    return Controller(_Values(), Stopper(SweepConfig()), FoldRacing(2, "forgiving"), 3)
+    return Controller(_Values(), Stopper(SweepConfig()), Halving.of(SweepConfig()), FoldRacing(2, "forgiving"), 3)
 
 
 def _write_sweep(folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import (
     ConfigDropped,
     EpochFinished,
@@ -19,6 +20,7 @@ from melanoma_dist.sweep.journal import (
     UnitEnded,
     UnitStarted,
     UnitStopped,
+    UnitWaits,
     timestamp,
 )
 from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
@@ -40,7 +42,7 @@ def controller_of(settings: SweepConfig, folder: Path, trials: int | None = 8) -
     space = folder / "space.py"
     space.write_text(_SPACE)
     searcher = build_searcher(settings, read_space(space), seed=0)
-    return Controller(searcher, Stopper(settings), FoldRacing(FOLDS, settings.fold_race), trials)
+    return Controller(searcher, Stopper(settings), Halving.of(settings), FoldRacing(FOLDS, settings.fold_race), trials)
 
 
 def auc_of(values: dict[str, Any], fold: int, epoch: int) -> float:
@@ -55,35 +57,44 @@ def play(
 ) -> None:
     """Train one epoch of each running unit at every tick, until nothing is left. Units that run already continue."""
     best = {trial: progress.best_auc for trial, progress in controller.running.items()}
+    first = {trial: progress.epoch for trial, progress in controller.running.items()}
     while True:
         while len(controller.running) < side_by_side and (trial := controller.next()) is not None:
             values = controller.values[trial.configuration] if trial.fold == 0 else None
             journal.write(UnitStarted(timestamp(), *trial, values))
-            best[trial] = float("-inf")
+            first[trial] = controller.running[trial].epoch
+            best[trial] = controller.running[trial].best_auc if first[trial] else float("-inf")
         if not controller.running:
             return
         for trial in list(controller.running):
-            _epoch(controller, journal, trial, best)
+            _epoch(controller, journal, trial, best, first[trial])
         on_tick()
 
 
-def _epoch(controller: Controller, journal: Journal, trial: FoldTrial, best: dict[FoldTrial, float]) -> None:
+def _epoch(
+    controller: Controller, journal: Journal, trial: FoldTrial, best: dict[FoldTrial, float], first: int
+) -> None:
+    """``first``: the epochs that the unit had when it started, or continued."""
     epoch = controller.running[trial].epoch + 1
     if epoch > EPOCHS:  # a kill came before the record of its end
-        _finish(controller, journal, trial)
+        _finish(controller, journal, trial, first)
         return
     auc = auc_of(controller.values[trial.configuration], trial.fold, epoch)
     best[trial] = max(auc, best[trial]) if best[trial] == best[trial] else auc
     journal.write(EpochFinished(timestamp(), *trial, epoch, auc, best[trial], seconds=1.0))
     reason = controller.report_epoch(trial, epoch, best[trial])
-    if reason is not None:
+    if trial.configuration in controller.waiting:
+        journal.write(UnitWaits(timestamp(), *trial, epoch, str(reason)))
+        journal.write(UnitEnded(timestamp(), *trial, "waiting", seconds=epoch - first + 0.5))
+        controller.release(trial)
+    elif reason is not None:
         journal.write(UnitStopped(timestamp(), *trial, epoch, reason))
         journal.write(UnitEnded(timestamp(), *trial, "stopped", seconds=epoch + 0.5))
     elif epoch == EPOCHS:
-        _finish(controller, journal, trial)
+        _finish(controller, journal, trial, first)
 
 
-def _finish(controller: Controller, journal: Journal, trial: FoldTrial) -> None:
-    journal.write(UnitEnded(timestamp(), *trial, "finished", seconds=EPOCHS + 0.5))
+def _finish(controller: Controller, journal: Journal, trial: FoldTrial, first: int) -> None:
+    journal.write(UnitEnded(timestamp(), *trial, "finished", seconds=EPOCHS - first + 0.5))
     for drop in controller.finish(trial):
         journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))

@@ -20,6 +20,7 @@ from melanoma_dist.sweep.journal import (
     SessionStarted,
     UnitStarted,
     UnitStopped,
+    UnitWaits,
     add_missing_records,
     as_written,
     read_journal,
@@ -47,7 +48,7 @@ def whole(folder: Path, side_by_side: int, **settings: Any) -> list[Record]:
     return journal.records
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "median", "none"])
+@pytest.mark.parametrize("scheduler", ["halving", "asha", "hyperband", "median", "none"])
 @pytest.mark.parametrize("searcher", ["random", "optuna"])
 def test_a_journal_cut_off_after_any_line_leads_to_the_same_decisions(
     scheduler: str, searcher: str, tmp_path: Path
@@ -111,7 +112,7 @@ def test_with_two_units_at_a_time_a_sweep_resumes_after_any_tick_with_the_same_d
 def test_an_edited_journal_is_refused(tmp_path: Path) -> None:
     records = whole(tmp_path / "whole", 1)
     path = tmp_path / "whole" / "journal.jsonl"
-    position = next(number for number, record in enumerate(records) if isinstance(record, UnitStopped))
+    position = next(number for number, record in enumerate(records) if isinstance(record, UnitStopped | UnitWaits))
     lines = path.read_text().splitlines()
     better = json.loads(lines[position - 1])
     better["best_auc"] = 0.99

@@ -98,5 +98,5 @@ def test_a_folder_with_other_files_is_left_alone(
     (folder / "notes.txt").write_text("mine")
     assert "holds other files" in message_of(capfd, *good, "--name", "mine")
     write_run_record(folder / "sweep.json", RunRecord({"scheduler": "median"}, current_environment(), "2026-01-01"))
-    assert "scheduler: 'median' there, 'asha' now" in message_of(capfd, *good, "--name", "mine")
+    assert "scheduler: 'median' there, 'halving' now" in message_of(capfd, *good, "--name", "mine")
     assert (folder / "notes.txt").read_text() == "mine"

@@ -120,7 +120,7 @@ def test_a_searcher_whose_package_is_not_installed_names_it(tmp_path: Path, monk
 
 def stopper(scheduler: str, epochs: int = 9, **values: Any) -> Stopper:
     run = RunConfig(schedule=ScheduleConfig(epochs=epochs))
-    return Stopper(SweepConfig(scheduler=scheduler, run=run, **values))  # type: ignore[arg-type]
+    return Stopper(SweepConfig(scheduler=scheduler, run=run, **{"reduction_factor": 3.0, **values}))  # type: ignore[arg-type]
 
 
 def stops(stopping: Stopper, curves: list[list[float]]) -> list[int | None]:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.config.sweep import Scheduler, SweepConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageError, TrainingError
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed, add_missing_records, replay
 from melanoma_dist.sweep.ledger import make_ledger
 from melanoma_dist.sweep.racing import FoldRacing
@@ -34,10 +35,10 @@ SPACE = 'SPACE = {"optimizer.lr": tune.choice([0.1, 0.2, 0.3, 0.4]), "schedule.w
 class Setting:
     """A sweep in a folder, for several commands one after the other."""
 
-    def __init__(self, dataset: Dataset, folder: Path, space: str = SPACE) -> None:
+    def __init__(self, dataset: Dataset, folder: Path, space: str = SPACE, scheduler: Scheduler = "asha") -> None:
         self.folder = folder
         config = tiny(folds=FOLDS, epochs=EPOCHS, labels="isic2019")
-        self.settings = SweepConfig(run=config, grace_epochs=1, trials=4)
+        self.settings = SweepConfig(run=config, grace_epochs=1, trials=4, scheduler=scheduler, reduction_factor=3)
         self.space = space_of(folder, space)
         folds = make_folds(dataset.manifest, LABEL_SETS["isic2019"], FOLDS, 0)
         self.context = SweepContext(config, dataset, folds, folder, self.space)
@@ -47,7 +48,9 @@ class Setting:
         """Do what a command does before it trains."""
         self.journal = Journal(self.folder / "journal.jsonl")
         searcher = build_searcher(self.settings, self.space, 0)
-        self.controller = Controller(searcher, Stopper(self.settings), FoldRacing(FOLDS, "forgiving"), 4)
+        self.controller = Controller(
+            searcher, Stopper(self.settings), Halving.of(self.settings), FoldRacing(FOLDS, "forgiving"), 4
+        )
         replay(self.journal.records, self.controller, self.folder / "journal.jsonl")
         add_missing_records(self.journal, self.controller)
         return SweepWorkSource(
