@@ -1,11 +1,12 @@
 """Measure what early stopping saves in a sweep, and what it loses.
 
-    python benchmarks/sweep.py --sections simulate
+    python benchmarks/sweep.py --sections simulate scale
     python benchmarks/sweep.py --sections real replay --data DATA --weights tf_efficientnet_lite0.safetensors
 
-simulate: 200 synthetic sweeps under five stopping policies, decided by the code that decides real sweeps. real: one
-sweep of 12 configurations on ISIC 2017 by the command itself, first in full and then with early stopping; its curves go
-to benchmarks/sweep-curves.json. replay: the decisions on the recorded curves in other orders.
+simulate: 200 synthetic sweeps under several stopping policies, decided by the code that decides real sweeps. scale:
+what the decisions of one sweep of 1,000 configurations on 256 GPUs cost the command, and a resumption. real:
+one sweep of 12 configurations on ISIC 2017 by the command itself, first in full and then with early stopping; its
+curves go to benchmarks/sweep-curves.json. replay: the decisions on the recorded curves in other orders.
 
 Cost is the time in which units hold their devices, as a share of the time that all folds of all configurations take
 (each with patience). Regret is the mean AUC over all folds of the best configuration less that of the chosen one.
@@ -14,7 +15,10 @@ Cost is the time in which units hold their devices, as a share of the time that 
 from __future__ import annotations
 
 import json
+import resource
 import statistics
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +29,15 @@ import pandas as pd
 import tyro
 from conditions import commit, launch, machine, run_benchmark
 from scipy.stats import bootstrap
-from sweep_simulation import Curves, SimulatedSweep, simulate_sweep, synthetic_curves
+from sweep_simulation import Curves, SimulatedSweep, simulate_sweep, simulated_controller, synthetic_curves
 
 from melanoma_dist import console
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.sweep.journal import EpochFinished, read_journal
+from melanoma_dist.sweep.journal import EpochFinished, Record, SessionStarted, read_journal
+from melanoma_dist.sweep.journal import replay as replay_journal
+from melanoma_dist.sweep.ledger import make_ledger
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"
@@ -65,7 +71,7 @@ SPACE = {{
 class Settings:
     """Sections to run, and their settings."""
 
-    sections: tuple[Literal["simulate", "real", "replay"], ...] = ("simulate",)
+    sections: tuple[Literal["simulate", "scale", "real", "replay"], ...] = ("simulate",)
     """What to measure."""
     data: Path | None = None
     """Prepared data set of ISIC 2017, for real."""
@@ -93,7 +99,7 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     console.info(f"{machine()}; commit {commit()}")
     for section in settings.sections:
-        {"simulate": simulate, "real": real, "replay": replay}[section](settings)
+        {"simulate": simulate, "scale": scale, "real": real, "replay": replay}[section](settings)
 
 
 def simulate(settings: Settings) -> None:
@@ -107,6 +113,41 @@ def simulate(settings: Settings) -> None:
     _show(
         f"{settings.sweeps} simulated sweeps: 24 configurations, 5 folds, 30 epochs, {settings.slots} at a time",
         results,
+    )
+
+
+def scale(settings: Settings) -> None:
+    """Time the decisions of a large sweep, the reading of its journal, and the tables."""
+    configurations, folds, epochs, slots = 1_000, 5, 30, 256
+    config = RunConfig(data=DataConfig(folds=folds), schedule=ScheduleConfig(epochs=epochs))
+    curves = synthetic_curves(np.random.default_rng(settings.seed), configurations, folds, epochs)
+    sweep = SweepConfig(run=config, trials=configurations)
+    records: list[Record] = [SessionStarted(0.0, configurations, "GPU", 1.0, 1, 1.0, slots)]
+    rows, start = [], time.process_time()
+
+    def lap(what: str) -> None:
+        nonlocal start
+        rows.append([what, f"{time.process_time() - start:.2f}"])
+        start = time.process_time()
+
+    simulate_sweep(curves, sweep, slots, records.append)
+    lap(f"all decisions of {len(records)} records")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        lines = (json.dumps({"what": record.what, **asdict(record)}) + "\n" for record in records)
+        path.write_text("".join(lines))
+        start = time.process_time()
+        read = read_journal(path)
+        lap(f"reading a journal of {path.stat().st_size / 1e6:.1f} MB")
+        replay_journal(read, simulated_controller(curves, sweep), path)
+        lap("the same decisions once more")
+    make_ledger(records, folds)
+    lap("the ledger")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    console.table(
+        f"{configurations} configurations, {folds} folds, {slots} at a time; {memory:.0f} MB of memory in all",
+        ["work", "CPU-seconds"],
+        rows,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,15 @@ from melanoma_dist.config.run import ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.halving import Halving
+from melanoma_dist.sweep.journal import (
+    ConfigDropped,
+    EpochFinished,
+    Record,
+    UnitEnded,
+    UnitStarted,
+    UnitStopped,
+    UnitWaits,
+)
 from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper
 from melanoma_dist.train.schedule import Progress
@@ -71,11 +81,21 @@ class _InOrder:
         """Ignore the result."""
 
 
-def simulate_sweep(curves: Curves, settings: SweepConfig, slots: int) -> SimulatedSweep:
-    """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch."""
+def simulated_controller(curves: Curves, settings: SweepConfig) -> Controller:
+    """The controller of a sweep over curves."""
+    racing = FoldRacing(len(curves.auc[0]), settings.fold_race)
+    return Controller(_InOrder(), Stopper(settings), Halving.of(settings), racing, len(curves.auc))
+
+
+def simulate_sweep(
+    curves: Curves, settings: SweepConfig, slots: int, record: Callable[[Record], None] = lambda record: None
+) -> SimulatedSweep:
+    """Run a sweep over curves: ``slots`` units at a time, each taking its time for every epoch.
+
+    ``record`` takes what a real sweep would write to its journal.
+    """
     schedule, folds = settings.run.schedule, len(curves.auc[0])
-    racing = FoldRacing(folds, settings.fold_race)
-    controller = Controller(_InOrder(), Stopper(settings), Halving.of(settings), racing, len(curves.auc))
+    controller = simulated_controller(curves, settings)
     running: list[tuple[float, int, FoldTrial, int, Progress]] = []  # a heap by the end of the epoch
     resumed: dict[FoldTrial, tuple[int, Progress]] = {}  # where first folds that wait continue
     now = spent = 0.0
@@ -83,21 +103,30 @@ def simulate_sweep(curves: Curves, settings: SweepConfig, slots: int) -> Simulat
     while True:
         while len(running) < slots and (trial := controller.next()) is not None:
             started += 1
+            values = controller.values[trial.configuration] if trial.fold == 0 else None
+            record(UnitStarted(now, *trial, values))
             epoch, progress = resumed.get(trial, (0, Progress()))
             heapq.heappush(running, (now + _seconds(curves, trial), started, trial, epoch, progress))
         if not running:
             break
         now, number, trial, epoch, progress = heapq.heappop(running)
         spent += _seconds(curves, trial)
-        progress = progress.after(epoch, curves.auc[trial.configuration][trial.fold][epoch], schedule)
+        auc, seconds = curves.auc[trial.configuration][trial.fold][epoch], _seconds(curves, trial)
+        progress = progress.after(epoch, auc, schedule)
+        record(EpochFinished(now, *trial, epoch + 1, auc, progress.best, seconds))
         stop = controller.report_epoch(trial, epoch + 1, progress.best)
         if stop is not None:
+            waits = trial.configuration in controller.waiting
+            record((UnitWaits if waits else UnitStopped)(now, *trial, epoch + 1, stop))
+            record(UnitEnded(now, *trial, "waiting" if waits else "stopped", seconds))
             resumed[trial] = epoch + 1, progress
             controller.release(trial)
         elif progress.reason_to_stop(schedule) is None:
             heapq.heappush(running, (now + _seconds(curves, trial), number, trial, epoch + 1, progress))
         else:
-            controller.finish(trial)
+            record(UnitEnded(now, *trial, "finished", seconds))
+            for drop in controller.finish(trial):
+                record(ConfigDropped(now, drop.configuration, drop.reason))
     full = [[_whole(curves, FoldTrial(c, fold), schedule) for fold in range(folds)] for c in range(len(curves.auc))]
     means = [statistics.fmean(auc for auc, _ in units) for units in full]
     chosen = controller.racing.incumbent()
