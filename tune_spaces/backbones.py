@@ -2,9 +2,9 @@
 
     python launch.py sweep --space tune_spaces/backbones.py --searcher grid --data DATA --gpus 8
 
-Cost: 18 configurations, which are 90 trainings over 5 folds without early stopping. Early stopping cuts that to
-about a seventh (simulated: benchmarks/RESULTS.md). Reason: backbones differ less than splits do, and the newer ones cost
-a fraction of the four. Check the interval between the first two of the leaderboard before you trust the winner.
+Cost: 18 configurations, which are 90 trainings over 5 folds without early stopping. Early stopping cuts that to about a
+seventh (simulated: benchmarks/RESULTS.md). Reason: backbones differ less than splits do, and the newer ones cost a
+fraction of the four. Check the interval between the first two of the leaderboard before you trust the winner.
 
 resnet152v2 is Keras's: its published weights need the extra `keras`.
 """
