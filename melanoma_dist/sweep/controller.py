@@ -129,14 +129,17 @@ class Controller:
         return reason
 
     def _resume(self, *, last: bool) -> FoldTrial | None:
-        """The waiting first fold to continue. The ``last`` ones wait until no first fold trains."""
-        if self._halving is None or (last and any(trial.fold == 0 for trial in self.running)):
+        """The waiting first fold to continue; ``last``: as soon as no other trains or still leaves its devices."""
+        if self._halving is None or (last and self._has_busy_first_fold()):
             return None
         configuration = self._halving.candidate(last=last)
         if configuration is None:
             return None
         self._halving.resume(configuration)
         return FoldTrial(configuration, 0)
+
+    def _has_busy_first_fold(self) -> bool:
+        return any(trial.fold == 0 for trial in self.running) or len(self.waiting) > len(self.likeliest_to_continue())
 
     def _all_started(self) -> bool:
         return self._exhausted or (self.trials is not None and len(self.values) >= self.trials)

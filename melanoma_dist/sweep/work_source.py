@@ -42,7 +42,7 @@ from melanoma_dist.train.unit import Unit
 
 _LONGEST_NAME = 60
 _APPEARS_S = 10.0  # a network file system may show a file late
-_KEPT = 8  # paused folds with checkpoints, which are large
+_MOST_SAVED = 8  # paused folds with checkpoints, which are large
 _OUT_OF_TIME = "the time budget is spent"
 
 
@@ -101,7 +101,7 @@ class SweepWorkSource:
         self._interrupted = list(controller.running)
         self._units: dict[Unit, FoldTrial] = {}
         self._paused: set[Unit] = set()  # units that saved and left on request
-        self._kept = set(controller.waiting)  # configurations whose first fold paused, and has its checkpoints
+        self._saved = set(controller.waiting)  # configurations whose first fold paused, and has its checkpoints
 
     def next_unit(self) -> Unit | None:
         """The unit to start now."""
@@ -116,7 +116,7 @@ class SweepWorkSource:
             if is_restart:
                 self._journal.write(UnitRestarted(timestamp(), *trial))
             else:
-                self._kept.discard(trial.configuration)
+                self._saved.discard(trial.configuration)
                 values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
                 self._journal.write(UnitStarted(timestamp(), *trial, values))
             try:
@@ -161,7 +161,7 @@ class SweepWorkSource:
                 self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
         if state == "waiting":
             self._controller.release(trial)
-            self._kept.add(trial.configuration)
+            self._saved.add(trial.configuration)
         elif state != "paused":
             remove_checkpoints(unit.config, unit.folder)
         if state != "paused":
@@ -238,11 +238,11 @@ class SweepWorkSource:
 
         A fold without a checkpoint trains again from its start, to the same bytes.
         """
-        likeliest = () if self._controller.is_finished() else self._controller.likeliest_to_continue()[:_KEPT]
-        for number in self._kept - set(likeliest):
+        likeliest = () if self._controller.is_finished() else self._controller.likeliest_to_continue()[:_MOST_SAVED]
+        for number in self._saved - set(likeliest):
             config = self._context.configured(number, self._controller.values[number])
             remove_checkpoints(config, locate_run(config, self._context.dataset).path / "fold-0")
-            self._kept.remove(number)
+            self._saved.remove(number)
 
     def _is_finished(self, unit: Unit) -> bool:
         """Whether its predictions exist."""

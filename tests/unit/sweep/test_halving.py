@@ -13,7 +13,7 @@ from melanoma_dist.sweep.leaderboard import leaderboard
 from melanoma_dist.sweep.ledger import make_ledger
 from melanoma_dist.sweep.racing import FoldTrial
 from tests.unit.sweep.player import EPOCHS, FOLDS, controller_of, play, settings_of
-from tests.unit.sweep.test_work_source import Setting, train
+from tests.unit.sweep.test_work_source import Setting, epoch_done, train
 
 
 def test_a_first_fold_waits_until_it_is_among_the_best_1_in_4_so_far() -> None:
@@ -90,10 +90,24 @@ def test_a_first_fold_that_waits_leaves_its_devices_and_continues_from_its_check
     assert {record.what for record in setting.journal.records} == {"start", "epoch", "wait", "end", "drop"}
 
 
+def test_the_best_continues_though_it_leaves_its_devices_last(dataset: Dataset, tmp_path: Path) -> None:
+    setting = Setting(dataset, tmp_path, scheduler="halving")
+    setting.trials = 2
+    source = setting.start()
+    units = [source.next_unit(), source.next_unit()]
+    best, other = sorted((unit for unit in units if unit), key=lambda unit: -unit.config.optimizer.lr)
+    for unit in (best, other):
+        assert source.on_event(unit, epoch_done(unit, 1)) is not None
+    source.on_exit(other, 1.0)
+    assert source.next_unit() is None
+    source.on_exit(best, 1.0)
+    assert source.next_unit() == best
+
+
 def test_a_later_command_continues_one_that_waits_though_its_checkpoint_is_gone(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("melanoma_dist.sweep.work_source._KEPT", 0)
+    monkeypatch.setattr("melanoma_dist.sweep.work_source._MOST_SAVED", 0)
     setting = Setting(dataset, tmp_path, scheduler="halving")
     source = setting.start()
     for _ in range(3):

@@ -43,13 +43,14 @@ class Setting:
         folds = make_folds(dataset.manifest, LABEL_SETS["isic2019"], FOLDS, 0)
         self.context = SweepContext(config, dataset, folds, folder, self.space)
         self.ended: list[int] = []
+        self.trials = 4
 
     def start(self, deadline: float | None = None) -> SweepWorkSource:
         """Do what a command does before it trains."""
         self.journal = Journal(self.folder / "journal.jsonl")
         searcher = build_searcher(self.settings, self.space, 0)
         self.controller = Controller(
-            searcher, Stopper(self.settings), Halving.of(self.settings), FoldRacing(FOLDS, "forgiving"), 4
+            searcher, Stopper(self.settings), Halving.of(self.settings), FoldRacing(FOLDS, "forgiving"), self.trials
         )
         replay(self.journal.records, self.controller, self.folder / "journal.jsonl")
         add_missing_records(self.journal, self.controller)
