@@ -43,7 +43,7 @@ from melanoma_dist.storage.images import open_image
 from melanoma_dist.storage.parquet import read_parquet
 from melanoma_dist.storage.untrusted import read_bytes
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD, TABLE, FOLDS, MASKS = "lesions.json", "lesions.parquet", "folds.parquet", "masks"
 TRUTH, ENSEMBLE, NO_MODEL = "truth", "ensemble", "none"
 AGAIN = "Copy the folder again, or write another one with `segment apply RUN --data DATA --out DIR`."

@@ -130,7 +130,7 @@ def test_an_unfinished_folder_says_so(dataset: Dataset, written: LesionTable, tm
 def test_another_version_is_refused(dataset: Dataset, written: LesionTable) -> None:
     record = json.loads((written.folder / "lesions.json").read_text()) | {"schema": 99}
     (written.folder / "lesions.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="has schema 99, must be 1"):
+    with pytest.raises(UserError, match="has schema 99, must be 2"):
         read_lesions(written.folder, dataset)
 
 
