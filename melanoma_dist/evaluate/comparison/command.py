@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from melanoma_dist import console
+from melanoma_dist.artifacts.mask_comparison import SegmenterComparison
 from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
@@ -43,12 +44,17 @@ def compare(settings: CompareConfig) -> None:
     out = settings.out or default_folder(settings.runs, settings.holdout)
     create_folder(out)
     comparison = describe(runs, settings.holdout)
+    write_results(out, comparison, lambda page: write_page(comparison, page))
+    _show(comparison, out)
+
+
+def write_results(out: Path, comparison: Comparison | SegmenterComparison, write_page: Callable[[Path], None]) -> None:
+    """Write ``comparison.json`` and ``comparison.html``. Raises ConfigError where they cannot be written."""
     try:
         write_record(out / "comparison.json", comparison)
-        write_page(comparison, out / "comparison.html")
+        write_page(out / "comparison.html")
     except OSError as error:
-        raise unwritable(out, error) from error
-    _show(comparison, out)
+        raise _unwritable(out, error) from error
 
 
 def default_folder(runs: Sequence[Path], holdout: str | None) -> Path:
@@ -114,10 +120,10 @@ def create_folder(out: Path) -> None:
         if not os.access(out, os.W_OK):
             raise PermissionError("Permission denied")
     except OSError as error:
-        raise unwritable(out, error) from error
+        raise _unwritable(out, error) from error
 
 
-def unwritable(out: Path, error: OSError) -> ConfigError:
+def _unwritable(out: Path, error: OSError) -> ConfigError:
     """The error for a folder that a comparison cannot be written into."""
     return ConfigError.of("out", out, f"cannot be written ({error.strerror or error})", "Name a writable folder.")
 

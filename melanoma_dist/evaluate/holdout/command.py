@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.groups import groups_in_words
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.holdout.access_history import EVALUATIONS
-from melanoma_dist.evaluate.holdout.access_log import log_evaluation
+from melanoma_dist.evaluate.holdout.access_log import Evaluation, log_evaluation
 from melanoma_dist.evaluate.holdout.contamination import exclude_related, training_images
 from melanoma_dist.evaluate.holdout.display import show
 from melanoma_dist.evaluate.holdout.metrics import compute_results, prediction_tables
@@ -28,6 +29,7 @@ from melanoma_dist.evaluate.report.page import write_report
 from melanoma_dist.evaluate.report.run_results import with_files
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.images import Selection, select_all, select_holdout
+from melanoma_dist.inference.segmenter import TrainedSegmenter
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.storage.locks import LOCK, lock_file
 
@@ -46,12 +48,8 @@ def evaluate(settings: EvaluateConfig) -> None:
     selection.images.check_bytes()
     ensemble = Ensemble.of(run, one_process(settings.gpus, settings.decode_threads))
     tta = settings.tta or run.config.input.tta
-    introduce(run.folder, run.config, selection, tta, "none of the run's labels is known for them")
-    with exclusive(run.folder):
-        evaluation = log_evaluation(run, selection, tta, ensemble.weights_sha256)
-        if exclusion := evaluation.record.exclusion:
-            console.info(exclusion)
-        say_earlier(evaluation.record)
+    unlabelled = "none of the run's labels is known for them"
+    with started(run, selection, tta, ensemble.weights_sha256, unlabelled) as evaluation:
         tables = prediction_tables(selection.images, ensemble.predict(selection.images, tta, settings.batch_size))
         write_predictions(tables.ensemble, evaluation.predictions)
         write_predictions(pd.concat(tables.raw, ignore_index=True), evaluation.folds)
@@ -77,11 +75,25 @@ def _select(settings: EvaluateConfig, run: TrainedRun) -> Selection:
     return exclude_related(selection, training_images(run, own), settings.exclude_seen)
 
 
-def introduce(folder: RunFolder, config: RunConfig, selection: Selection, tta: int, unlabelled: str) -> None:
-    """Print which models are evaluated on which images, and what was checked.
+@contextmanager
+def started(
+    run: TrainedRun | TrainedSegmenter, selection: Selection, tta: int, models: dict[int, str], unlabelled: str
+) -> Iterator[Evaluation]:
+    """Say what is evaluated and log it; no other command evaluates the run meanwhile.
 
-    ``unlabelled``: why some images are left out, in words.
+    ``models``: hash of each fold's weights. ``unlabelled``: why some images are left out, in words.
     """
+    _introduce(run.folder, run.config, selection, tta, unlabelled)
+    with _exclusive(run.folder):
+        evaluation = log_evaluation(run, selection, tta, models)
+        if exclusion := evaluation.record.exclusion:
+            console.info(exclusion)
+        _say_earlier(evaluation.record)
+        yield evaluation
+
+
+def _introduce(folder: RunFolder, config: RunConfig, selection: Selection, tta: int, unlabelled: str) -> None:
+    """Print which models are evaluated on which images, and what was checked."""
     table = selection.images.table
     console.info(
         f"{folder.path}: {config.data.folds} folds of {config.model.backbone} on {selection.name}: {len(table)} "
@@ -96,7 +108,7 @@ def introduce(folder: RunFolder, config: RunConfig, selection: Selection, tta: i
     console.info("checked: none of these images, of their lesions, patients or known copies was trained on")
 
 
-def exclusive(folder: RunFolder) -> AbstractContextManager[None]:
+def _exclusive(folder: RunFolder) -> AbstractContextManager[None]:
     """Lock the evaluations of a run."""
     place = folder.path / EVALUATIONS
     try:
@@ -109,7 +121,7 @@ def exclusive(folder: RunFolder) -> AbstractContextManager[None]:
     )
 
 
-def say_earlier(record: EvaluationRecord) -> None:
+def _say_earlier(record: EvaluationRecord) -> None:
     """Print which evaluation on these images it is."""
     if not record.earlier:
         console.info(

@@ -13,11 +13,10 @@ import pandas as pd
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.mask_comparison import ComparedSegmenter, Scores, SegmenterComparison, SegmenterPair
-from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.comparison.command import create_folder, default_folder, unwritable
+from melanoma_dist.evaluate.comparison.command import create_folder, default_folder, write_results
 from melanoma_dist.evaluate.comparison.consistency import same_models
 from melanoma_dist.evaluate.comparison.paired import LEVEL, SIGNIFICANT, resamples_for
 from melanoma_dist.evaluate.masks.compared import ScoredRun, read_scored_runs
@@ -43,11 +42,7 @@ def compare_masks(settings: CompareConfig) -> None:
     out = settings.out or default_folder(settings.runs, settings.holdout)
     create_folder(out)
     comparison = describe(runs, settings.holdout)
-    try:
-        write_record(out / "comparison.json", comparison)
-        atomic.write_text(out / "comparison.html", _page(comparison))
-    except OSError as error:
-        raise unwritable(out, error) from error
+    write_results(out, comparison, lambda page: atomic.write_text(page, _page(comparison)))
     for table in _tables(comparison):
         console.table(*table)
     for line in comparison.conclusions:

@@ -16,8 +16,7 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.data.masks import decode_mask
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.evaluate.holdout.access_log import log_evaluation
-from melanoma_dist.evaluate.holdout.command import exclusive, introduce, say_earlier
+from melanoma_dist.evaluate.holdout.command import started
 from melanoma_dist.evaluate.holdout.contamination import exclude_related, training_images
 from melanoma_dist.evaluate.holdout.metrics import ENSEMBLE
 from melanoma_dist.evaluate.masks.report import write_mask_report
@@ -42,12 +41,7 @@ def evaluate_masks(settings: EvaluateConfig) -> None:
     selection.images.check_bytes()
     _ = run.models
     tta = settings.tta or run.config.input.tta
-    introduce(run.folder, run.config, selection, tta, "they have no lesion mask")
-    with exclusive(run.folder):
-        evaluation = log_evaluation(run, selection, tta, run.weights_sha256)
-        if exclusion := evaluation.record.exclusion:
-            console.info(exclusion)
-        say_earlier(evaluation.record)
+    with started(run, selection, tta, run.weights_sha256, "they have no lesion mask") as evaluation:
         table = score_images(run, selection.images, tta, settings.batch_size)
         write_predictions(table, evaluation.predictions)
         record = evaluation.finish(_results(table, hashes_of(evaluation.predictions)))
