@@ -63,8 +63,8 @@ def test_every_page_extends_the_base_and_refuses_missing_contents(template: Path
         render(str(template))
 
 
-def test_there_are_four_pages() -> None:
-    assert len(TEMPLATES) == 4
+def test_there_are_five_pages() -> None:
+    assert len(TEMPLATES) == 5
 
 
 def test_the_stylesheet_has_a_dark_palette_with_every_colour_of_the_light_one() -> None:
