@@ -65,7 +65,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.wrong.append("a dialog"), dialog.dismiss()))
         self.page.on("request", lambda request: self._check(request.url, address))
-        self.page.goto(address)
+        self.page.goto(address, wait_until="networkidle")  # the page takes images once it knows the model
 
     def _check(self, url: str, address: str) -> None:
         if not url.startswith((address.rstrip("/"), "blob:", "data:")):

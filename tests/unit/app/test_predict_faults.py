@@ -117,7 +117,8 @@ def test_a_killed_command_resumes_to_the_same_bytes(
     command = [sys.executable, str(ROOT / "launch.py"), "predict", *map(str, words), "--gpus", "0", "-j", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     part = tmp_path / "out.csv.part"
-    while process.poll() is None and not (part.exists() and part.read_bytes().count(b'"ends_chunk": true')):
+    # The first chunk counts once it is flushed, which the file does not show: a second one follows it.
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b'"ends_chunk": true') >= 2):
         time.sleep(0.005)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
