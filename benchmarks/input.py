@@ -166,7 +166,11 @@ def _graph(
         drawn = stream.parameters(policy, 0, 0, start, batch_size)
         return training_input([encoded[i % len(encoded)] for i in range(start, start + batch_size)], drawn, square)
 
-    graph = Graph(feed, square, batch_size, threads, rotate=policy.rotation > 0)
+    return passes(Graph(feed, square, batch_size, threads, rotate=policy.rotation > 0))
+
+
+def passes(graph: Graph) -> Run:
+    """Each call makes one pass over the images of a graph, and returns how many they are."""
     started = False
 
     def run() -> int:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import tyro
 from conditions import commit, machine, run_benchmark
-from input import Way, time_in_turns
+from input import Way, passes, time_in_turns
 from input_others import Run, augmentations
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -129,17 +129,7 @@ def _graph(pairs: list[Pair], policy: Policy, square: InputFormat, batch_size: i
         both = ([image for image, _ in chosen], [mask for _, mask in chosen] if masks else None)
         return training_input(both[0], drawn, square, both[1])
 
-    graph = Graph(feed, square, batch_size, 1, rotate=policy.rotation > 0, masks=masks)
-    started = False
-
-    def run() -> int:
-        nonlocal started
-        if started:
-            graph.restart()
-        started = True
-        return sum(len(images) for images in graph)
-
-    return run
+    return passes(Graph(feed, square, batch_size, 1, rotate=policy.rotation > 0, masks=masks))
 
 
 class Pairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):

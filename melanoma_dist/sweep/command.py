@@ -88,12 +88,7 @@ def sweep(settings: SweepConfig) -> Path:
         from melanoma_dist.sweep.outcome import Outcome
 
         journal = Journal(folder / "journal.jsonl")
-        racing = FoldRacing(config.data.folds, settings.fold_race)
-        searcher = build_searcher(settings, space, config.seed)
-        controller = Controller(searcher, Stopper(settings), Halving.of(settings), racing, trials)
-        replay(journal.records, controller, folder / "journal.jsonl")
-        add_missing_records(journal, controller)
-        controller.trials = trials  # replay set those of earlier commands
+        controller = _controller_after(journal, settings, context, trials)
         outcome = Outcome(context, controller, journal)
         _restore_folds(context, controller, busy)
 
@@ -108,6 +103,17 @@ def sweep(settings: SweepConfig) -> Path:
                 raise
             outcome.finalize(finalize)
     return folder
+
+
+def _controller_after(journal: Journal, settings: SweepConfig, context: SweepContext, trials: int | None) -> Controller:
+    """The controller where the journal ends. Records that a kill kept from the journal are added to it."""
+    racing = FoldRacing(settings.run.data.folds, settings.fold_race)
+    searcher = build_searcher(settings, context.space, settings.run.seed)
+    controller = Controller(searcher, Stopper(settings), Halving.of(settings), racing, trials)
+    replay(journal.records, controller, context.folder / "journal.jsonl")
+    add_missing_records(journal, controller)
+    controller.trials = trials  # replay set those of earlier commands
+    return controller
 
 
 def _mirrored_runs(context: SweepContext, controller: Controller) -> Iterator[tuple[int, RunFolder, list[MirrorPart]]]:

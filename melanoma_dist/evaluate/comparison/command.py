@@ -141,6 +141,11 @@ def _show(comparison: Comparison, out: Path) -> None:
         console.table(*table)
     if comparison.synthetic:
         console.info(SYNTHETIC)
+    show_conclusions(comparison, out)
+
+
+def show_conclusions(comparison: Comparison | SegmenterComparison, out: Path) -> None:
+    """Print what a comparison shows, what it does not, and where its files are."""
     for line in comparison.conclusions:
         console.info(line)
     console.info("What this does not say:")

@@ -16,7 +16,12 @@ from melanoma_dist.artifacts.mask_comparison import ComparedSegmenter, Scores, S
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.comparison.command import create_folder, default_folder, write_results
+from melanoma_dist.evaluate.comparison.command import (
+    create_folder,
+    default_folder,
+    show_conclusions,
+    write_results,
+)
 from melanoma_dist.evaluate.comparison.consistency import same_models
 from melanoma_dist.evaluate.comparison.paired import LEVEL, SIGNIFICANT, resamples_for
 from melanoma_dist.evaluate.masks.compared import ScoredRun, read_scored_runs
@@ -45,12 +50,7 @@ def compare_masks(settings: CompareConfig) -> None:
     write_results(out, comparison, lambda page: atomic.write_text(page, _page(comparison)))
     for table in _tables(comparison):
         console.table(*table)
-    for line in comparison.conclusions:
-        console.info(line)
-    console.info("What this does not say:")
-    for line in comparison.limits:
-        console.info(f"- {line}")
-    console.places({"page": out / "comparison.html", "metrics": out / "comparison.json"})
+    show_conclusions(comparison, out)
 
 
 def describe(runs: Sequence[ScoredRun], holdout: str | None = None) -> SegmenterComparison:
