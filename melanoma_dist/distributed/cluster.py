@@ -97,6 +97,7 @@ def _private(environment: dict[str, str], needed: bool) -> Iterator[None]:
     make_own_token()
     private: dict[str, object] = {"address": "local", "include_dashboard": False, "object_store_memory": _STORE}
     with own_folder() as folder:
+        before, started = _children(), set[psutil.Process]()
         try:
             try:
                 _start(folder, _PAUSES if needed else (), num_cpus=cores(), **private, **_OPTIONS)
@@ -104,9 +105,11 @@ def _private(environment: dict[str, str], needed: bool) -> Iterator[None]:
                 if needed:
                     raise
                 console.info(f"{error} One CPU rank needs no cluster: the folds train without Ray.")
+            finally:
+                started = _children() - before
             yield
         finally:
-            _leave(private=True)
+            _leave(started)
 
 
 @contextmanager
@@ -116,7 +119,7 @@ def _shared(address: str, environment: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        _leave(private=False)
+        _leave(None)
 
 
 def _start(folder: Path, pauses: tuple[int, ...], **options: object) -> None:
@@ -125,12 +128,13 @@ def _start(folder: Path, pauses: tuple[int, ...], **options: object) -> None:
     Every try has its own place in ``folder``, because the one before may remove its files late.
     """
     for pause in (*pauses, None):
+        before = _children()
         try:
             with patience():
                 _init(_temp_dir=tempfile.mkdtemp(dir=folder), **options)
             return
         except Exception as error:  # Ray raises no specific class here
-            _leave(private=True)  # stops processes that would block the next try
+            _leave(_children() - before)  # stops processes that would block the next try
             if pause is None:
                 raise ClusterError(f"Ray did not start on this machine: {error} {busy()}".strip()) from error
             console.info(f"Ray did not start ({error}). {busy()} The next try is in {pause} s.")
@@ -188,12 +192,21 @@ def _is_open(address: str) -> bool:
     return True
 
 
-def _leave(private: bool) -> None:
-    """Leave the cluster. Stops a private one with all its processes, even if a signal arrives meanwhile."""
+def _children() -> set[psutil.Process]:
+    """The processes that this one started and that still run."""
+    return set(psutil.Process().children())
+
+
+def _leave(started: set[psutil.Process] | None) -> None:
+    """Leave the cluster. Stops a private one with all its processes, even if a signal arrives meanwhile.
+
+    ``started``: the processes of a private cluster, None for another one. This process may have other children: those
+    of a notebook, or Python's tracker of shared memory.
+    """
     before = stop_requested()
     with defer_interrupt():
-        started = psutil.Process().children(recursive=True) if private else []
-        if private and (node := ray._private.worker._global_node) is not None:
+        processes = [] if started is None else _families(started)
+        if started is not None and (node := ray._private.worker._global_node) is not None:
             # Ray would send SIGTERM to one process after the other and wait a second for each: they ignore it.
             kill = node.kill_all_processes
             node.kill_all_processes = lambda **_: kill(check_alive=False)
@@ -201,9 +214,18 @@ def _leave(private: bool) -> None:
             ray.shutdown()
         finally:
             install_handlers()  # Ray restored the default of SIGTERM, which would end this process at once
-            _end(started)
+            _end(processes)
     if stop_requested() and not before:
         raise KeyboardInterrupt
+
+
+def _families(processes: set[psutil.Process]) -> list[psutil.Process]:
+    """The processes and all that they started."""
+    families = list(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            families += process.children(recursive=True)
+    return families
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import ROOT
 
 PRIVATE = """
-import json, os
+import json, os, subprocess, warnings
+from multiprocessing import resource_tracker
 from pathlib import Path
 import ray
 from melanoma_dist.config.hardware import HardwareConfig
@@ -29,7 +30,9 @@ def package():
 def environment():
     return {key: value for key, value in os.environ.items() if key.startswith("RAY_")}
 
+resource_tracker.ensure_running()
 with joined(HardwareConfig(gpus=0)) as machines:
+    other = subprocess.Popen(["sleep", "60"])
     here = ray._private.worker._global_node
     folder = Path(here.temp_dir).parent
     print(json.dumps({
@@ -42,6 +45,10 @@ with joined(HardwareConfig(gpus=0)) as machines:
     }), flush=True)
     input()
     assert ray.get(environment.remote())
+assert other.poll() is None
+other.kill()
+warnings.simplefilter("error")  # the tracker warns when it has to start again
+resource_tracker.ensure_running()
 """
 COMMAND = [sys.executable, "-c", PRIVATE]
 
