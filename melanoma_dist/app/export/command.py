@@ -28,7 +28,7 @@ from melanoma_dist.app.export.parity import (
     compare_predictions,
     parity_images,
     require_parity,
-    rounding_of_predict,
+    rounding_of,
 )
 from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_torch
 from melanoma_dist.config.export import ExportConfig
@@ -128,7 +128,7 @@ def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
             _try(write, job, graph, path, {**job.about, "folds": len(members), "file": name})
             answer = load(path, job.ensemble.world.threads)
             parity = compare(path.name, answer, job.reference, fold)
-        require_parity(parity, partial(rounding_of_predict, graph, parity, job.reference, fold))
+        require_parity(parity, partial(rounding_of, graph, answer, parity, job.reference, fold))
         yield parity
 
 

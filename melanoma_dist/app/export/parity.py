@@ -86,6 +86,14 @@ class Parity:
     """Calls that differ: probabilities so near to a threshold that rounding decides."""
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How far two answers for an image are from exact arithmetic: the largest difference of a probability of each."""
+
+    predict: float
+    file: float
+
+
 def parity_images(run: TrainedRun) -> list[ParityImage]:
     """The images of the run's gallery that are there, and drawn ones."""
     gallery = read_gallery(run.folder.path)
@@ -162,10 +170,10 @@ def _expected(predictions: EnsemblePredictions, rows: list[int], fold: int | Non
     return probability, probability[:, None], probability >= thresholds
 
 
-def rounding_of_predict(graph: nn.Module, parity: Parity, reference: Reference, fold: int | None) -> float:
-    """How far `predict` itself is from exact arithmetic, the ``graph`` in float64, for the image of a parity.
+def rounding_of(graph: nn.Module, answer: Answer, parity: Parity, reference: Reference, fold: int | None) -> Rounding:
+    """Compare `predict` and a file with the ``graph`` in float64, for the image of a parity.
 
-    The largest difference of a probability. A network that amplifies rounding has no reproducible answers.
+    A network that amplifies rounding has no reproducible answers, whichever program computes them.
     """
     at = next(at for at, image in enumerate(reference.images) if image.name == parity.image)
     [(_, (pixels, *codes))] = _batches([reference.images[at]], reference)
@@ -173,23 +181,25 @@ def rounding_of_predict(graph: nn.Module, parity: Parity, reference: Reference, 
         exact = copy.deepcopy(graph).double()
         outputs = exact(torch.from_numpy(pixels), *(torch.from_numpy(each).double() for each in codes))
     probability, folds, calls = (output.numpy() for output in outputs)
-    return float(_differences((probability, folds, calls), _expected(reference.expected, [at], fold))[0])
+    target = probability, folds, calls
+    own, other = _expected(reference.expected, [at], fold), answer(pixels, *codes)
+    return Rounding(float(_differences(own, target)[0]), float(_differences(other, target)[0]))
 
 
-def require_parity(parity: Parity, rounding: Callable[[], float] = lambda: 0.0) -> None:
-    """Raise MelanomaDistError unless a file answers as `predict` does. ``rounding``: see `rounding_of_predict`."""
+def require_parity(parity: Parity, rounding: Callable[[], Rounding] | None = None) -> None:
+    """Raise MelanomaDistError unless a file answers as `predict` does. ``rounding``: see `rounding_of`."""
     if parity.difference <= LARGEST_DIFFERENCE:  # NaN is not
         return
-    fault = (
+    text = (
         f"{parity.name}: a probability of {parity.image} differs by {parity.difference:.2g} from that of `predict`, "
         f"more than {LARGEST_DIFFERENCE:g}. No file was kept."
     )
-    if (own := rounding()) > LARGEST_DIFFERENCE / 2:
-        raise MelanomaDistError(
-            f"{fault} The models amplify rounding, and no file can be nearer: `predict` itself differs by {own:.2g} "
-            "from exact arithmetic (float64) there. Models with random or hardly trained weights do so. Train further."
-        )
+    report = "try another --format, and please report the backbone and the versions of torch and the export packages."
+    if rounding is None:
+        raise MelanomaDistError(f"{text} {report.capitalize()}")
+    exact = rounding()
     raise MelanomaDistError(
-        f"{fault} Try another --format, and please report the backbone and the versions of torch and the export "
-        "packages."
+        f"{text} From exact arithmetic (float64), `predict` differs by {exact.predict:.2g} there, and the file by "
+        f"{exact.file:.2g}. If both are far, the models amplify rounding, as random or hardly trained weights do: "
+        f"train further. If the file alone is, {report}"
     )
