@@ -5,7 +5,7 @@
 
 LESIONS is the side table that `segment apply` wrote for DATA. It is a flag and not part of a space, because a table
 belongs to one data set; so `full.py`, which must run without one, does not vary the region. To search both, add
-these entries to a copy of it.
+these entries to a copy of it, or `"region.mask": tune.choice(["none", "channel"])` for the mask beside the image.
 
 Cost: 4 configurations. Reason: studies disagree on whether the lesion alone serves a classifier better; the size of the
 lesion in the image is information that a box takes away.

@@ -7,6 +7,8 @@ MEL, MEL_low, MEL_high, MEL_positive  for each label: calibrated probability (th
                                       the highest fold, and whether the mean reaches the label's threshold
 region                                what the models saw, if the run sees lesions: "lesion", or "whole" where none was
                                       found or its outline is doubtful
+mask                                  the mask that the models saw, if they take masks: "lesion", or "empty" where no
+                                      lesion was found or its outline is doubtful
 lesion_top, lesion_left, lesion_height, lesion_width, lesion_quality
                                       the lesion's box in shares of the image, and the Jaccard index to expect
                                       of its outline
@@ -48,7 +50,7 @@ def answers_table(scored: Sequence[ScoredImage], limits: Limits, checked: bool) 
     """The answers alone. ``checked``: whether it is known which images the run was trained on."""
     table = pd.DataFrame([answer_row(image, limits, checked) for image in scored])
     booleans = ["out_of_distribution", "too_small", "blurred", *(f"{label}_positive" for label in limits.labels)]
-    of_lesions = LESION_NUMBERS if limits.region == "lesion" else ()
+    of_lesions = LESION_NUMBERS if limits.sight.needs_lesions else ()
     floats = ["novelty", "blur", *of_lesions, *(label + suffix for label in limits.labels for suffix in _NUMBERS)]
     kinds = dict.fromkeys(booleans, "boolean") | dict.fromkeys(floats, "float32")
     return table.astype(kinds | dict.fromkeys(("width", "height"), "Int32"))
@@ -61,7 +63,7 @@ def answer_row(image: ScoredImage, limits: Limits, checked: bool) -> dict[str, o
     return {
         "image": console.printable(photo.image_id),  # a file's name may hold bytes that are no text
         **_label_columns(image, limits.labels),
-        **(_lesion_columns(image) if limits.region == "lesion" else {}),
+        **(_lesion_columns(image, limits) if limits.sight.needs_lesions else {}),
         **({"metadata": in_words(image.about, limits.metadata)} if limits.metadata else {}),
         "seen_in_training": _training_image(doubts, checked),
         "novelty": doubts.novelty if doubts else np.nan,
@@ -95,11 +97,12 @@ def _label_columns(image: ScoredImage, labels: tuple[str, ...]) -> dict[str, obj
     return columns
 
 
-def _lesion_columns(image: ScoredImage) -> dict[str, object]:
+def _lesion_columns(image: ScoredImage, limits: Limits) -> dict[str, object]:
     lesion = None if image.scores is None else image.scores.lesion
     box = (np.nan,) * 4 if lesion is None or lesion.box is None else lesion.box
     numbers = zip(LESION_NUMBERS, (*box, lesion.quality if lesion else np.nan), strict=True)
-    return {"region": lesion.region if lesion else "", **dict(numbers)}
+    mask = {"mask": lesion.mask if lesion else ""} if limits.sight.mask == "channel" else {}
+    return {"region": lesion.region if lesion else "", **mask, **dict(numbers)}
 
 
 def with_inputs(answers: pd.DataFrame, images: Sequence[InputImage], truth: Truth) -> pd.DataFrame:

@@ -31,6 +31,12 @@ def _row(row: dict[Any, Any], labels: LabelSet) -> list[str]:
     return [row["image"], f"{row[headline]:.3f} ({folds})", " ".join(called) or "none", row["doubts"]]
 
 
+def _untrusted(predicted: pd.DataFrame) -> int:
+    """How many images have no lesion whose outline is trusted."""
+    empty = predicted["mask"] == "empty" if "mask" in predicted else predicted["region"] == "whole"
+    return int(empty.sum())
+
+
 def show_counts(answers: pd.DataFrame, limits: Limits) -> None:
     """Print how many images have the headline label, from which probability, and how many are doubtful and why."""
     predicted = answers[answers["error"] == ""]
@@ -42,11 +48,7 @@ def show_counts(answers: pd.DataFrame, limits: Limits) -> None:
     kinds = {
         "seen in training": int((~predicted["seen_in_training"].isin(["", NOT_CHECKED])).sum()),
         "unlike the training images": int(predicted["out_of_distribution"].sum()),
-        **(
-            {"lesion not found, or doubtful": int((predicted["region"] == "whole").sum())}
-            if "region" in predicted
-            else {}
-        ),
+        **({"lesion not found, or doubtful": _untrusted(predicted)} if limits.sight.needs_lesions else {}),
         "too small": int(predicted["too_small"].sum()),
         "blurred": int(predicted["blurred"].sum()),
         "folds disagree": int((predicted["folds_disagree"] != "").sum()),

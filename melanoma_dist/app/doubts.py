@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from melanoma_dist.app.inspection import BLURRED, Reason
 from melanoma_dist.app.scoring import KnownImage, ScoredImage, Scores
 from melanoma_dist.config.label_sets import LabelSet
-from melanoma_dist.config.region import Region
+from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.inference.lesion_masks import Lesion
 from melanoma_dist.train.region import LOW_QUALITY
 
@@ -26,7 +26,7 @@ class Limits:
     """Pixels of a side of the models' input."""
     metadata: tuple[str, ...] = ()
     """What the models take beside the image."""
-    region: Region = "whole"
+    sight: RegionConfig = field(default_factory=RegionConfig)
     """What the models see of an image."""
 
 
@@ -78,8 +78,8 @@ class Doubts:
                 "Unlike the training images, perhaps no dermoscopic photograph: its distance from them is "
                 f"{self.novelty:.2f} times the limit.",
             )
-        if self.lesion is not None and self.lesion.region == "whole":
-            yield _unseen_lesion(self.lesion)
+        if self.lesion is not None and not self.lesion.trusted:
+            yield _unseen_lesion(self.lesion) if self.lesion.mask == "none" else _unseen_mask(self.lesion)
         if self.too_small:
             yield (
                 Reason("too_small", {"shorter_side": self.shorter_side, "side": self.side}),
@@ -108,6 +108,16 @@ def _unseen_lesion(lesion: Lesion) -> tuple[Reason, str]:
         Reason("doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
         f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
         "trusted): the models see the whole image.",
+    )
+
+
+def _unseen_mask(lesion: Lesion) -> tuple[Reason, str]:
+    if lesion.box is None:
+        return Reason("no_mask"), "No lesion was found: the models see the whole image with an empty mask."
+    return (
+        Reason("doubtful_mask", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
+        f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
+        "trusted): the models see the whole image with an empty mask.",
     )
 
 

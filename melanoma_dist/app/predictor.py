@@ -39,8 +39,8 @@ class Predictor:
         """Load the weights of all folds; see `Ensemble.of`. ``tta``: as many as in the run if None."""
         ensemble = Ensemble.of(run, one_process(gpus, threads))
         thresholds = run.decision_rules.thresholds(run.labels, run.config.threshold)
-        side, region = input_format_of(ensemble.units[0]).size, run.config.region.region
-        limits = Limits(run.labels, thresholds, side, ensemble.metadata_fields, region)
+        side = input_format_of(ensemble.units[0]).size
+        limits = Limits(run.labels, thresholds, side, ensemble.metadata_fields, run.config.region)
         _ = ensemble.segmenter  # its errors come before the first image
         return cls(run, ensemble, limits, known, tta or run.config.input.tta)
 

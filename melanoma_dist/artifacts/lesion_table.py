@@ -85,18 +85,32 @@ class LesionTable:
     record: LesionRecord
     rows: pd.DataFrame
 
-    def mask(self, row: int) -> Mask:
-        """The mask of a row, bool [height, width]. Raises DataError unless its file is the one that was written."""
-        image_id = str(self.rows["image_id"].iloc[row])
-        path = mask_path(self.folder, image_id)
+    def png(self, row: int) -> bytes:
+        """The file of a row's mask. Raises DataError unless it is the one that was written."""
+        path = self._path(row)
         try:
             content = read_bytes(path)
             if crc32(content) != int(self.rows["mask_crc32"].iloc[row]):
                 raise ValueError("its bytes are not those that were written")
+        except (OSError, ValueError) as error:
+            raise self._error(path, error) from error
+        return content
+
+    def mask(self, row: int) -> Mask:
+        """The mask of a row, bool [height, width]. Raises DataError unless its file is the one that was written."""
+        content = self.png(row)
+        try:
             with open_image(content) as image:
                 return np.asarray(image.convert("1"))
         except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: the mask cannot be used ({error}). {AGAIN}") from error
+            raise self._error(self._path(row), error) from error
+
+    def _path(self, row: int) -> Path:
+        return mask_path(self.folder, str(self.rows["image_id"].iloc[row]))
+
+    @staticmethod
+    def _error(path: Path, error: Exception) -> DataError:
+        return DataError(f"{path}: the mask cannot be used ({error}). {AGAIN}")
 
 
 def lesion_row(image_id: str, model: str, mask: Mask, quality: float, least_area: float) -> dict[str, Any]:

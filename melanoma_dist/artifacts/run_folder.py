@@ -130,14 +130,14 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
 
 
 def _bring_segmenter(config: RunConfig, folder: RunFolder) -> None:
-    if config.region.region == "lesion" and config.region.lesions is not None:
+    if config.region.needs_lesions and config.region.lesions is not None:
         bring_segmenter(Path(config.region.lesions), folder.path)
 
 
 def identity_of(config: RunConfig, dataset: Dataset) -> Identity:
     """Everything the result of a run depends on: its configuration, data, lesions and weights."""
     identity: Identity = {**config.identity(), "data": dataset.fingerprint}
-    if config.region.region == "lesion" and config.region.lesions is not None:
+    if config.region.needs_lesions and config.region.lesions is not None:
         identity["lesions"] = read_lesions(Path(config.region.lesions), dataset).record.fingerprint
     if file := config.model.weights_file():
         try:

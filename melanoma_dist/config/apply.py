@@ -13,7 +13,9 @@ from melanoma_dist.config.rules import at_least, check, check_url, expand_home, 
 
 @dataclass(frozen=True)
 class ApplyConfig:
-    """Segment every image of a data set with a finished segmentation run, for `--region lesion` of a classifier.
+    """Segment every image of a data set with a finished segmentation run.
+
+    The masks are for `--region lesion` and `--mask channel` of a classifier.
 
     No image is segmented by a model that was trained on it, or on another image of its group. Re-running the command
     segments only what is missing.

@@ -2,13 +2,13 @@
 
 Validation, evaluation and new photographs share one preprocessing: the evaluation graph of `melanoma_dist.input`.
 
-Shapes: n images, k folds, L labels, b images of a batch, S pixels a side.
+Shapes: n images, k folds, L labels, b images of a batch, S pixels a side, C channels (3, or 4 with a mask).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -38,7 +38,7 @@ from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.input.graph import ORIENTATIONS
 from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.region import Windows
-from melanoma_dist.input.samples import Samples
+from melanoma_dist.input.samples import MaskFiles, Samples
 from melanoma_dist.models.classifier import Classifier, build_classifier
 from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.fold_data import evaluation_batch, input_format_of
@@ -102,16 +102,17 @@ class Ensemble:
 
     @cached_property
     def model(self) -> _SideBySide:
-        """All folds side by side, on the ensemble's device: images [b, 3, S, S] to logits [b, k * L]."""
+        """All folds side by side, on the ensemble's device: images [b, C, S, S] to logits [b, k * L]."""
         models = _SideBySide([self.fold_model(unit.fold) for unit in self.units])
         return to_device(models, self.world, self._config.hardware).eval()
 
     def loader(self, images: Images | Photographs, batch_size: int | None = None) -> EvaluationLoader:
         """Batches of images as the models take them; validation's batch size where ``batch_size`` is None."""
-        images = self.located(images)  # once: `windows` would do it again
+        images = self.located(images)
         samples = Samples(images.store, images.rows, images.truth(self.labels), images.largest)
         codes = images.metadata(self.metadata_fields) if self.metadata_fields else None
-        samples = replace(samples, windows=self.windows(images), metadata=codes)
+        windows, masks = self._sight(images)
+        samples = replace(samples, windows=windows, metadata=codes, seen_masks=masks)
         return EvaluationLoader(samples, input_format_of(self.units[0]), self._batch(batch_size), self.world)
 
     def windows(self, images: Images | Photographs) -> Windows | None:
@@ -120,15 +121,28 @@ class Ensemble:
         The lesions of photographs and of another data set are looked for. Raises DataError for another table of lesions
         than that of the training.
         """
-        if self._config.region.region == "whole":
-            return None
-        images = self.located(images)
+        return None if self._config.region.region == "whole" else self._sight(self.located(images))[0]
+
+    def _sight(self, images: Images | Photographs) -> tuple[Windows | None, MaskFiles | None]:
+        """The part that the models see of each image [n], and the masks of the rows of the images' store.
+
+        ``images`` are located.
+        """
+        sight = self._config.region
+        if not sight.needs_lesions:
+            return None, None
+        windowed, masked = sight.region == "lesion", sight.mask == "channel"
         if isinstance(images, Photographs):
-            return _windows(images.lesions)
+            return _windows(images.lesions) if windowed else None, images if masked else None
         if images.dataset.fingerprint != self.units[0].fingerprint and self.segmenter is not None:
-            return _windows(find_lesions(self.segmenter, images, self._config.region.region_margin))
+            findings = find_lesions(self.segmenter, images, sight)
+            windows = _windows([each.lesion for each in findings]) if windowed else None
+            files = {int(row): each.png for row, each in zip(images.rows, findings, strict=True)}
+            return windows, _MasksInMemory(files) if masked else None
         regions = load_regions(self._config, images.dataset, self._lesions)
-        return None if regions is None else regions.windows[images.rows]
+        if regions is None:
+            return None, None
+        return None if regions.windows is None else regions.windows[images.rows], regions.masks
 
     def located(self, images: Images | Photographs) -> Images | Photographs:
         """Photographs with their lesions, for a run that sees lesions; everything else as it is.
@@ -137,14 +151,15 @@ class Ensemble:
         """
         if isinstance(images, Images) or images.lesions or self.segmenter is None:
             return images
-        return replace(images, lesions=find_lesions(self.segmenter, images, self._config.region.region_margin))
+        lesions, masks = zip(*find_lesions(self.segmenter, images, self._config.region), strict=True)
+        return replace(images, lesions=lesions, masks=masks if self._config.region.mask == "channel" else ())
 
     @cached_property
     def segmenter(self) -> TrainedSegmenter | None:
         """What finds the lesions of photographs; None for a run that sees whole images."""
         if self._lesions is None:
             return None
-        return open_own_segmenter(self.units[0].run, self._lesions, self.world)
+        return open_own_segmenter(self.units[0].run, self._lesions, self._config.region, self.world)
 
     @cached_property
     def run_features(self) -> RunFeatures | None:
@@ -238,7 +253,7 @@ class _SideBySide(nn.Module):
         self.models: Sequence[Classifier] = nn.ModuleList(models)  # type: ignore[assignment]
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """[b, 3, S, S], and metadata [b, F], -> [b, k * L]."""
+        """[b, C, S, S], and metadata [b, F], -> [b, k * L]."""
         return torch.cat([model(*inputs).float() for model in self.models], dim=1)
 
     def with_coordinates(self, spaces: Sequence[FeatureSpace]) -> Outputs:
@@ -259,6 +274,17 @@ class _SideBySide(nn.Module):
         return outputs
 
 
+class _MasksInMemory:
+    """PNG files by row."""
+
+    def __init__(self, files: Mapping[int, bytes]) -> None:
+        self._files = files
+
+    def png(self, row: int) -> bytes:
+        """The mask of a row as PNG bytes."""
+        return self._files[row]
+
+
 def _windows(lesions: Sequence[Lesion]) -> Windows:
     boxes = np.array([lesion.window for lesion in lesions], dtype=np.float32)
     return Windows(boxes[:, :2], boxes[:, 2:])
@@ -266,8 +292,7 @@ def _windows(lesions: Sequence[Lesion]) -> Windows:
 
 def _load_model(unit: Unit) -> Classifier:
     labels = unit.config.data.label_set()
-    model = build_classifier(
-        unit.config.model, input_format_of(unit).size, len(labels), unit.config.seed, weights="none"
-    )
+    size, seed, channels = input_format_of(unit).size, unit.config.seed, unit.config.region.channels
+    model = build_classifier(unit.config.model, size, len(labels), seed, "none", channels)
     load_fold_weights(model, unit, {"labels": ",".join(labels)})
     return model

@@ -139,6 +139,7 @@ def _falls(
     marked = full >= limit
     sigma = side * _BLUR
     blurred = gaussian_blur(pixels, [2 * round(2 * sigma) + 1] * 2, [sigma, sigma])
+    blurred[:, 3:] = pixels[:, 3:]  # the photograph alone: a mask stays
     before = _probability(ensemble, pixels, column, metadata)
     places = [marked] + [marked.roll((side * row // 3, side * col // 3), (2, 3)) for row, col in _SHIFTS]
     after = [_probability(ensemble, torch.where(place, blurred, pixels), column, metadata) for place in places]

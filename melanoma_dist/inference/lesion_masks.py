@@ -6,7 +6,7 @@ Shapes: h and w pixels of an image, S pixels a side of a network's input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ LEAST_AREA = 0.005
 """Share of the image below which a mask is no lesion."""
 _TOLERANCE = 0.0012  # of an outline, in shares of the diagonal: a pixel of an image of 512 x 680
 
+MaskSeen = Literal["none", "lesion", "empty"]
+"""The mask that a classifier sees: none, if it takes none; an empty one where no mask is trusted."""
 Box = tuple[float, float, float, float]
 """Top, left, height and width, in shares of the image."""
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -33,7 +35,7 @@ class Lesion:
     """Where a photograph shows its lesion, and what a classifier sees of the photograph."""
 
     region: Region
-    """``whole`` where no lesion was found or its mask is doubtful."""
+    """``whole`` where no lesion was found or its mask is doubtful, and for a classifier of whole images."""
     box: Box | None
     """None where no lesion was found."""
     area: float
@@ -44,6 +46,12 @@ class Lesion:
     """What the classifier sees."""
     outline: Outline
     """Of the mask; empty where no lesion was found."""
+    mask: MaskSeen = "none"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a lesion was found, by a mask that is not doubtful."""
+        return "lesion" in (self.region, self.mask)
 
 
 def largest_region(mask: Mask) -> Mask:

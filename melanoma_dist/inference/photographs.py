@@ -35,6 +35,8 @@ class Photographs:
     """What is known of each patient; empty if nothing is known of any."""
     lesions: tuple[Lesion, ...] = ()
     """Where each shows its lesion; empty unless they were looked for."""
+    masks: tuple[bytes, ...] = ()
+    """PNG of the mask that a model sees beside each; empty unless it takes masks."""
 
     @classmethod
     def prepare(
@@ -93,6 +95,10 @@ class Photographs:
             return unknown_codes(len(self.jpegs), fields)
         codes = [[parse_code(field, str(each.get(field, ""))) for field in fields] for each in self.about]
         return np.array(codes, dtype=np.float32)
+
+    def png(self, row: int) -> bytes:
+        """The mask of a row as PNG bytes."""
+        return self.masks[row]
 
     def jpeg(self, row: int) -> npt.NDArray[np.uint8]:
         """The encoded image of a row, uint8 [bytes]."""

@@ -88,7 +88,7 @@ class TrainedRun:
         if self.lesions is not None:
             from melanoma_dist.inference.lesion_finder import require_segmenter  # PyTorch takes seconds to import
 
-            require_segmenter(self.folder.path)
+            require_segmenter(self.folder.path, self.config.region)
 
     def dataset(self, moved_to: str | None) -> Dataset:
         """The data set that it was trained on. Raises DataError for one that cannot be read or is another now."""

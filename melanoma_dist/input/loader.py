@@ -31,7 +31,7 @@ from melanoma_dist.world import World
 class TrainingBatch:
     """A rank's share of one global batch."""
 
-    images: torch.Tensor  # [b, 3, S, S] float32
+    images: torch.Tensor  # [b, 3, S, S] float32; 4 channels for a model that sees masks
     targets: torch.Tensor  # [b, L] float32, NaN unknown; or masks [b, 1, S, S], 0 to 1
     samples: Indices  # [b] which of the samples
     known: int  # known labels, or masks, in the whole global batch: what the loss is divided by
@@ -77,7 +77,7 @@ class TrainingLoader:
             batch = self._order[step * self._batch_size : (step + 1) * self._batch_size]  # of all ranks
             share = batch[self._share]
             truth, known = self._on_device(self._samples.truth(share)), ~np.isnan(self._samples.truth(batch))
-            if self._samples.has_masks:
+            if self._samples.learns_masks:
                 images, masks = split_mask(images)
                 truth = masks * truth[:, :, None, None]  # NaN where the sample is corrupt
             metadata = None if codes is None else self._on_device(codes[share])

@@ -20,6 +20,13 @@ from melanoma_dist.input.stream import Floats, Indices
 from melanoma_dist.storage.images import open_image
 
 
+class MaskFiles(Protocol):
+    """Maps rows to the masks that a model sees beside their images."""
+
+    def png(self, row: int) -> bytes:
+        """The mask of a row as PNG bytes, as large as its image. Raises DataError for corrupt bytes."""
+
+
 class ImageStore(Protocol):
     """Maps rows to JPEG bytes: the shards of a data set, or photographs in memory."""
 
@@ -38,15 +45,17 @@ class Samples:
     rows: Indices  # [n] rows of the manifest
     targets: npt.NDArray[np.float32]  # [n, L] 1, 0 or NaN (unknown)
     largest: tuple[int, int]  # largest width and height among them
-    has_masks: ClassVar[bool] = False
+    learns_masks: ClassVar[bool] = False  # whether masks are the truth
     corrupt: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # samples not to train on
     windows: Windows | None = None  # [n] parts to see; None: whole images
     metadata: Floats | None = None  # [n, F] codes of `data.metadata`, for a model that takes them
+    seen_masks: MaskFiles | None = None  # of all rows, for a model that sees masks
 
     @classmethod
     def of_rows(
         cls, shards: ImageStore, manifest: pd.DataFrame, rows: Indices, labels: tuple[str, ...],
         corrupt: Collection[str] = (), windows: Windows | None = None, fields: tuple[str, ...] = (),
+        seen_masks: MaskFiles | None = None,
     ) -> Self:  # fmt: skip
         """Build from ``rows`` of a manifest. ``corrupt`` holds ids of images not to train on.
 
@@ -57,7 +66,12 @@ class Samples:
         excluded = np.flatnonzero(images["image_id"].isin(list(corrupt)))
         chosen = None if windows is None else windows[rows]
         metadata = metadata_codes(images, fields) if fields else None
-        return cls(shards, rows, cls._known(images, labels), largest, excluded, chosen, metadata)
+        return cls(shards, rows, cls._known(images, labels), largest, excluded, chosen, metadata, seen_masks)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether each image comes with a mask as its fourth channel."""
+        return self.learns_masks or self.seen_masks is not None
 
     @classmethod
     def _known(cls, images: pd.DataFrame, labels: tuple[str, ...]) -> npt.NDArray[np.float32]:
@@ -72,8 +86,11 @@ class Samples:
         return None if self.windows is None else self.windows[self._substitutes[samples]]
 
     def masks(self, samples: Indices) -> list[npt.NDArray[np.uint8]] | None:
-        """Return the mask files of samples, if the task learns masks; for a corrupt sample, the mask of another."""
-        return None
+        """Return the mask files of samples, if there are any; for a corrupt sample, the mask of another."""
+        if self.seen_masks is None:
+            return None
+        rows = self.rows[self._substitutes[samples]]
+        return [np.frombuffer(self.seen_masks.png(int(row)), dtype=np.uint8) for row in rows]
 
     def truth(self, samples: Indices) -> npt.NDArray[np.float32]:
         """Return targets [b, L] of samples. They are unknown for a corrupt one: it has no weight in the loss."""
@@ -126,7 +143,7 @@ class MaskedSamples(Samples):
     """Images with lesion masks. ``targets`` [n, 1] are 1: each mask is known."""
 
     shards: MaskStore
-    has_masks: ClassVar[bool] = True
+    learns_masks: ClassVar[bool] = True
 
     def masks(self, samples: Indices) -> list[npt.NDArray[np.uint8]]:
         """Return the mask files of samples; for a corrupt sample, the mask of another."""

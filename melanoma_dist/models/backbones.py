@@ -109,11 +109,11 @@ def build_trunk(config: ModelConfig, image_size: int) -> nn.Module:
     return trunk
 
 
-def features_of(trunk: nn.Module, image_size: int) -> torch.Tensor:
+def features_of(trunk: nn.Module, image_size: int, channels: int = 3) -> torch.Tensor:
     """Run a trunk once on a black image. Raises one of `UNFIT` if it cannot take the size."""
     training = trunk.training
     trunk.eval()
-    features = cast(Any, trunk).forward_features(torch.zeros(1, 3, image_size, image_size))
+    features = cast(Any, trunk).forward_features(torch.zeros(1, channels, image_size, image_size))
     trunk.train(training)
     return cast(torch.Tensor, features)
 

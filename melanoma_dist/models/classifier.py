@@ -3,7 +3,8 @@
 The loss and the prediction apply the sigmoid. A model with metadata (``models.metadata``) also takes age, sex and site,
 each of which may be unknown.
 
-Shapes: B images, S pixels a side, N positions of the trunk's feature map, C its channels, L labels, F fields.
+Shapes: B images of 3 channels (written so below) or of 4 with a mask, S pixels a side, N positions of the trunk's
+feature map, C its channels, L labels, F fields.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.models.backbones import UNFIT, TrunkModel, build_trunk, features_of, leaves_of, unfit_size
+from melanoma_dist.models.mask_channel import with_mask_channel
 from melanoma_dist.models.metadata import Concatenation, Gate, MetadataBranch
 
 _GEM_POWER = 3.0
@@ -42,9 +44,11 @@ class Classifier(TrunkModel):
     Metadata that are None are unknown.
     """
 
-    def __init__(self, trunk: nn.Module, image_size: int, labels: int, config: ModelConfig) -> None:
+    def __init__(
+        self, trunk: nn.Module, image_size: int, labels: int, config: ModelConfig, input_channels: int = 3
+    ) -> None:
         try:
-            channels, channels_first = _feature_layout(trunk, image_size)
+            channels, channels_first = _feature_layout(trunk, image_size, input_channels)
         except UNFIT as error:
             raise unfit_size(config.backbone, image_size, error) from error
         super().__init__(trunk, config.freezes_trunk_norms())
@@ -135,24 +139,27 @@ class Classifier(TrunkModel):
 
 
 def build_classifier(
-    config: ModelConfig, image_size: int, labels: int, seed: int, weights: str | None = None
+    config: ModelConfig, image_size: int, labels: int, seed: int, weights: str | None = None, channels: int = 3
 ) -> Classifier:
     """Build a classifier whose random parts depend on ``seed`` alone. ``weights`` replaces the configured ones.
 
-    Raises ConfigError for an unknown backbone, weights that do not fit, or an image size the backbone cannot take.
+    ``channels``: of its input, 4 with a mask. Raises ConfigError for an unknown backbone, weights that do not fit, an
+    image size that the backbone cannot take, and a backbone that cannot take a mask.
     """
     torch.manual_seed(seed)
     trunk = build_trunk(replace(config, weights=weights or config.weights), image_size)
+    if channels > 3:
+        trunk = with_mask_channel(trunk, config.backbone, image_size)
     torch.manual_seed(seed)  # the head does not depend on how many numbers the trunk drew
-    return Classifier(trunk, image_size, labels, config)
+    return Classifier(trunk, image_size, labels, config, channels)
 
 
-def _feature_layout(trunk: nn.Module, image_size: int) -> tuple[int, bool]:
+def _feature_layout(trunk: nn.Module, image_size: int, input_channels: int) -> tuple[int, bool]:
     """Run the trunk once: return the channels of its features, and whether channels come before positions.
 
     Parameters that no feature depends on (of a layer behind the features) stop requiring gradients.
     """
-    features = features_of(trunk, image_size)
+    features = features_of(trunk, image_size, input_channels)
     used = leaves_of(features)
     for parameter in trunk.parameters():
         parameter.requires_grad_(parameter in used)

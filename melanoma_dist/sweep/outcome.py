@@ -82,8 +82,9 @@ class Outcome:
                 self._show_in_tensorboard(number, ledger)
         best, runner_up = best_two(entries)
         if best is not None:
-            unread = {"region.lesions": None} if best.values.get("region.region") == "whole" else {}
-            values = nested(with_values(self._context.config, {**best.values, **unread, "name": None}))
+            chosen = with_values(self._context.config, {**best.values, "name": None})
+            unread = {} if chosen.region.needs_lesions else {"region.lesions": None}
+            values = nested(with_values(chosen, unread))
             atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
         conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
         write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)

@@ -23,7 +23,7 @@ from melanoma_dist.sweep.search import boundary_values
 Values = dict[str, object]
 """The values of a configuration, by dotted field."""
 
-_SECTIONS = ("input.", "model.", "loss.", "optimizer.", "schedule.", "region.region")
+_SECTIONS = ("input.", "model.", "loss.", "optimizer.", "schedule.", "region.region", "region.mask")
 _FIXED = {"schedule.epochs": "configurations are compared at equal epochs of equally long schedules"}
 
 

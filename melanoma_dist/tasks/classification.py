@@ -51,7 +51,8 @@ class ClassificationRuns:
         from melanoma_dist.models.classifier import build_classifier
 
         size = config.input.image_size or published_input(config.model.backbone).size
-        return build_classifier(config.model, size, len(config.data.label_set()), config.seed)
+        labels = len(config.data.label_set())
+        return build_classifier(config.model, size, labels, config.seed, channels=config.region.channels)
 
     def finalize(
         self, config: RunConfig, dataset: Dataset, folds: pd.DataFrame, folder: RunFolder, seconds: float

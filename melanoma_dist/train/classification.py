@@ -37,6 +37,8 @@ from melanoma_dist.world import World
 if TYPE_CHECKING:
     from melanoma_dist.metrics.validation import ValidationMetrics
 
+MASK_RULE = "fourth channel, 0 (skin, or no trusted mask) to 1 (lesion)"
+"""What the weights of a model that sees masks say of them."""
 _EXAMPLES_PER_CLASS = 4
 _TILE, _CAPTION = 192, 16  # pixels
 
@@ -65,7 +67,7 @@ class ClassificationTask:
     def build_model(self, weights: str | None) -> Classifier:
         """Build the classifier at the input size of the unit."""
         config, size = self._unit.config, input_format_of(self._unit).size
-        return build_classifier(config.model, size, len(self._labels), config.seed, weights)
+        return build_classifier(config.model, size, len(self._labels), config.seed, weights, config.region.channels)
 
     def build_loss(self) -> MaskedLoss:
         """Build the loss, balanced by the labels of the training images."""
@@ -136,6 +138,7 @@ class ClassificationTask:
             "fold": str(self._unit.fold),
             "epoch": str(epoch + 1),
             "data": self._unit.fingerprint,
+            **({"mask": MASK_RULE} if self._unit.config.region.mask == "channel" else {}),
         }
 
     def finish(self, train_step: TrainStep, weights: Path) -> Callable[[], None]:

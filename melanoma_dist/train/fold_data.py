@@ -87,11 +87,12 @@ def load_fold_data(unit: Unit, note: Callable[[str], None], corrupt: Collection[
     every = pd.Index(manifest["image_id"]).get_indexer(folds.index)
     regions = load_regions(unit.config, dataset)
     windows = None if regions is None else regions.windows
+    masks = None if regions is None else regions.masks
     return FoldData(
         manifest,
-        training=kind.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows, fields),
-        validation=kind.of_rows(shards, manifest, np.flatnonzero(own), labels, windows=windows, fields=fields),
-        run_images=kind.of_rows(shards, manifest, every, labels, corrupt, windows),
+        training=kind.of_rows(shards, manifest, np.flatnonzero(others), labels, corrupt, windows, fields, masks),
+        validation=kind.of_rows(shards, manifest, np.flatnonzero(own), labels, (), windows, fields, masks),
+        run_images=kind.of_rows(shards, manifest, every, labels, corrupt, windows, seen_masks=masks),
     )
 
 

@@ -74,9 +74,9 @@ def _prepare(settings: ExportConfig) -> _Export:
     run = open_trained_run(settings.run)
     if run.lesions is not None:
         raise ConfigError(
-            f"export {settings.run}: the run sees lesions (--region lesion), and an exported file takes an image as it "
-            "is: it holds no segmenter. Use `predict`, `serve` or the run's ensemble in Python, or train with "
-            "--region whole."
+            f"export {settings.run}: the run sees lesions ({run.config.region.flags}), and an exported file takes an "
+            "image as it is: it holds no segmenter. Use `predict`, `serve` or the run's ensemble in Python, or train "
+            "with --region whole --mask none."
         )
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"

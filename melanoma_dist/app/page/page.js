@@ -268,7 +268,12 @@ function showLesion() {
   byId("lesion").hidden = !lesion;
   if (!lesion) return viewer.showLesion(null);
   viewer.showLesion(byId("show-lesion").checked ? lesion : null);
-  byId("lesion-note").textContent = text(lesion.region === "lesion" ? "lesionSeen" : "lesionUnseen");
+  byId("lesion-note").textContent = lesionNote(lesion);
+}
+
+function lesionNote(lesion) {
+  if (lesion.region === "lesion") return text("lesionSeen");
+  return { none: text("lesionUnseen"), lesion: text("lesionMask"), empty: text("lesionMaskEmpty") }[lesion.mask];
 }
 
 function result(item) {

@@ -47,6 +47,8 @@ export default {
   lesion: "Outline of the lesion",
   lesionSeen: "The model sees the part of the image within the dashed lines.",
   lesionUnseen: "The model sees the whole image.",
+  lesionMask: "The model sees the whole image and this outline.",
+  lesionMaskEmpty: "The model sees the whole image without this outline.",
   evidence: "Evidence for",
   strength: "Strength",
   evidenceHint: "Move the slider to see which parts of the image the answer rests on.",
@@ -116,6 +118,9 @@ export default {
     no_lesion: "No lesion was found: the models see the whole image, unlike in their training.",
     doubtful_lesion:
       "The outline of the lesion is doubtful (expected agreement {quality}, at least {least} is trusted): the models see the whole image.",
+    no_mask: "No lesion was found: the models see the whole image with an empty mask.",
+    doubtful_mask:
+      "The outline of the lesion is doubtful (expected agreement {quality}, at least {least} is trusted): the models see the whole image with an empty mask.",
     too_small: "Too small: its shorter side has {shorter_side} pixels, the models see {side}.",
     blurred: "Blurred: it shows less detail than the models can see.",
     folds_disagree: "The folds disagree: {calls}.",

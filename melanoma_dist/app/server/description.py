@@ -60,9 +60,10 @@ def _describe_region(predictor: Predictor) -> Description:
     """What the models see of an image."""
     region, segmenter = predictor.run.config.region, predictor.ensemble.segmenter
     if segmenter is None:
-        return {"region": "whole"}
+        return {"region": "whole", "mask": "none"}
     about = {"encoder": segmenter.config.model.backbone, "fingerprint": fingerprint(segmenter)}
-    return {"region": "lesion", "margin": region.region_margin, "segmenter": about}
+    margin = {"margin": region.region_margin} if region.region == "lesion" else {}
+    return {"region": region.region, "mask": region.mask, **margin, "segmenter": about}
 
 
 def describe_limits(settings: ServeConfig) -> Description:

@@ -13,6 +13,7 @@ def describe_lesion(lesion: Lesion | None) -> dict[str, object] | None:
         return None
     return {
         "region": lesion.region,
+        "mask": lesion.mask,
         "box": None if lesion.box is None else shares(lesion.box),
         "window": shares(lesion.window),
         "area": lesion.area,

@@ -102,7 +102,7 @@ def test_every_error_of_an_image_has_a_text() -> None:
 
 def test_every_doubt_has_a_text() -> None:
     codes, known = codes_of_doubts(), texts("doubts")
-    assert len(codes) == 8
+    assert len(codes) == 10
     assert codes.keys() == known.keys()
     assert not {code: extra for code, text in known.items() if (extra := placeholders(text) - codes[code])}
 

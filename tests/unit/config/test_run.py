@@ -25,7 +25,7 @@ FLAGS = [
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "fusion", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "headline", "hidden", "image_size", "keep_checkpoints",
     "labels", "layer_decay", "lesions", "loss",
-    "lr", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "metadata", "min_gain",
+    "lr", "mask", "max_corrupt_images", "max_preemptions", "max_restarts", "max_skipped_steps", "metadata", "min_gain",
     "mirror", "name",
     "optimizer", "patience", "plateau_factor", "plateau_patience", "pooling", "ranks_per_unit", "region",
     "region_margin", "repeats", "runs",

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from melanoma_dist.artifacts.lesion_table import encode
+from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.input.graph import ORIENTATIONS, evaluation_input, training_input
-from melanoma_dist.input.loader import split_mask
+from melanoma_dist.input.loader import EvaluationLoader, TrainingLoader, split_mask
 from melanoma_dist.input.stream import POLICIES, parameters
+from melanoma_dist.world import World
 
+from ..samples import FRAME as SMALL
+from ..samples import all_samples
 from .test_graph import FRAME, ONE_LEVEL, UNIT, all_of, drawn, jpeg, picture, reference
 
 Encoded = npt.NDArray[np.uint8]
@@ -93,3 +100,49 @@ def test_every_orientation_turns_the_mask_with_its_image() -> None:
         expected = upright.flip(axes)
         expected = expected.transpose(2, 3) if view.exchanged else expected
         assert torch.allclose(turned, expected, atol=2 / 255 / 0.2)
+
+
+class Quarters:
+    """A lesion in a quarter of each image of a data set, which depends on its row; an empty mask in every fourth."""
+
+    def __init__(self, manifest: pd.DataFrame) -> None:
+        self._sizes = manifest[["height", "width"]].to_numpy()
+
+    def mask(self, row: int) -> npt.NDArray[np.bool_]:
+        height, width = self._sizes[row]
+        mask = np.zeros((height, width), dtype=bool)
+        if row % 4:
+            top, left = (row % 2) * height // 2, (row // 2 % 2) * width // 2
+            mask[top : top + height // 2, left : left + width // 2] = True
+        return mask
+
+    def png(self, row: int) -> bytes:
+        return encode(self.mask(row))
+
+
+def test_loaders_show_the_mask_of_each_image_beside_its_pixels(dataset: Dataset) -> None:
+    masks, plain = Quarters(dataset.manifest), all_samples(dataset)
+    samples = replace(plain, seen_masks=masks, corrupt=np.array([3]))
+    n = len(samples.rows)
+    assert not samples.learns_masks
+    (batch,) = (images.clone() for images, _ in EvaluationLoader(samples, SMALL, n, World()))
+    (images,) = (images.clone() for images, _ in EvaluationLoader(plain, SMALL, n, World()))
+    sound = np.arange(n) != 3
+    assert torch.equal(batch[sound, :3], images[sound])
+    for row in range(n):
+        mask = Image.fromarray(masks.mask(4 if row == 3 else row)).convert("L")
+        expected = np.asarray(mask.resize((SMALL.size, SMALL.size), Image.Resampling.BILINEAR)) / 255
+        np.testing.assert_allclose(batch[row, 3], expected, atol=1.01 / 255)
+        assert bool(batch[row, 3].any()) == bool((4 if row == 3 else row) % 4)
+    for training in TrainingLoader(samples, SMALL, 8, "none", False, 5, World()).epoch(0):
+        assert training.targets.shape == (8, plain.targets.shape[1])
+        assert (training.images - batch[training.samples]).abs().max() < 1e-5
+
+
+def test_ranks_together_see_the_same_masks(dataset: Dataset) -> None:
+    samples = replace(all_samples(dataset), seen_masks=Quarters(dataset.manifest))
+    alone = [each.images.clone() for each in TrainingLoader(samples, SMALL, 8, "light", True, 5, World()).epoch(1)]
+    ranks = [TrainingLoader(samples, SMALL, 8, "light", True, 5, World(rank, 2)) for rank in range(2)]
+    for step, shares in enumerate(zip(*(loader.epoch(1) for loader in ranks), strict=True)):
+        for rank, share in enumerate(shares):
+            assert torch.equal(share.images, alone[step][rank::2])
