@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -84,7 +85,8 @@ def logit_interval(estimate: float, half: float) -> tuple[float, float] | None:
     if estimate <= 0 or estimate >= 1:
         return None
     centre, half = math.log(estimate / (1 - estimate)), half / (estimate * (1 - estimate))
-    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+    low, high = expit([centre - half, centre + half]).tolist()
+    return low, high
 
 
 def tail(level: float, groups: int) -> float:

@@ -15,7 +15,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return samples.small_dataset(tmp_path_factory.mktemp("small"), images=48).folder
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _end_the_ranks() -> Iterator[None]:
     yield
     harness.stop()

@@ -80,6 +80,8 @@ def _serve(pipe: Connection) -> None:
     import torch
     import torch.distributed as dist
 
+    from melanoma_dist.train.device import release
+
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FutureWarning)
     pipe.send("ready")
@@ -93,4 +95,5 @@ def _serve(pipe: Connection) -> None:
             traceback.print_exc()
             result = error
         dist.destroy_process_group()
+        release(None)  # idle threads of the graphs would slow all later tests
         pipe.send(result)

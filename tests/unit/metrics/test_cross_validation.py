@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import t as student
@@ -28,6 +28,7 @@ def test_the_interval_over_folds_is_wider_than_that_of_independent_values() -> N
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@example([0.0, 0.0, 5e-324, 5e-324, 5e-324])
 def test_the_interval_of_a_metric_never_leaves_the_scale(values: list[float]) -> None:
     spread = fold_spread(values)
     assert spread.folds == len(values)
