@@ -248,7 +248,7 @@ def _record(full: Path, settings: Settings) -> None:
     seconds: dict[tuple[int, int], list[float]] = {}
     for record in read_journal(full / "journal.jsonl"):
         if isinstance(record, EpochFinished):
-            auc.setdefault(record.trial, []).append(round(record.auc, 6))
+            auc.setdefault(record.trial, []).append(round(record.score, 6))
             seconds.setdefault(record.trial, []).append(record.seconds)
     configurations, folds = (1 + max(key[axis] for key in auc) for axis in (0, 1))
     curves = Curves(

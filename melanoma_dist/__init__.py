@@ -41,7 +41,9 @@ def load_hub(folder: str | Path, gpus: int | None = 0, threads: int | None = Non
 
 
 def run_sweep(settings: SweepConfig) -> ResultGrid:
-    """Search configurations as ``launch.py sweep`` does. Returns what `load_sweep` does.
+    """Search configurations as ``launch.py sweep`` does, or ``segment sweep`` for a SegmentSweepConfig.
+
+    Returns what `load_sweep` does.
 
     Raises ConfigError for wrong settings, and TrainingError if every configuration failed.
     """
@@ -53,7 +55,8 @@ def run_sweep(settings: SweepConfig) -> ResultGrid:
 def load_sweep(path: str | Path) -> ResultGrid:
     """Open the folder of a sweep as Ray Tune's results: one for each unit, a fold of a configuration.
 
-    The metric is ``best_score``, the best validation AUC. ``leaderboard.csv`` compares configurations over folds.
+    The metric is ``best_score``, the best validation AUC, or Jaccard index of a segmenter. ``leaderboard.csv`` compares
+    configurations over folds.
     Tune's files are unpickled, which can execute code: open only folders that you or your cluster wrote.
 
     Raises ConfigError for a folder without an experiment of Ray Tune: of another kind, or of a sweep without Ray.

@@ -26,7 +26,7 @@ from melanoma_dist.config.rules import check_together
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.config.serve import ServeConfig, check_files
-from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.config.sweep import SegmentSweepConfig, SweepConfig
 from melanoma_dist.config.weights import FetchConfig
 from melanoma_dist.data.commands import COMMANDS
 from melanoma_dist.errors import ConfigError, MelanomaDistError
@@ -39,6 +39,7 @@ _USAGE = """Train a backbone over k folds and report its out-of-fold predictions
     {0} --config run.yaml [--lr 3e-4 ...]         train with a saved configuration; flags override it
     {0} sweep --space FILE --trials 24            search configurations, with early stopping
     {0} segment --encoder resnet34 --gpus 8       train a U-Net that segments lesions
+    {0} segment sweep --space FILE --trials 24    search configurations of a segmenter
     {0} segment apply RUN --out DIR               segment all images of its data set, for --region lesion
     {0} evaluate RUN --holdout 2017-test          evaluate a run on images that no fold has seen
     {0} compare RUN RUN [RUN ...]                 compare finished runs, with confidence intervals
@@ -124,6 +125,8 @@ def _train(arguments: list[str], kind: type[RunConfig] = RunConfig, command: str
 
 
 def _segment(arguments: list[str]) -> None:
+    if arguments[:1] == ["sweep"]:
+        return _sweep(arguments[1:], SegmentSweepConfig, "segment sweep")
     if arguments[:1] != ["apply"]:
         return _train(arguments, SegmentConfig, "segment")
     settings = parse(ApplyConfig, arguments[1:], "segment apply", markers=POSITIONAL)
@@ -133,8 +136,8 @@ def _segment(arguments: list[str]) -> None:
     apply(settings)
 
 
-def _sweep(arguments: list[str]) -> None:
-    settings = parse_with_file(SweepConfig, arguments, "sweep", required="--space FILE")
+def _sweep(arguments: list[str], kind: type[SweepConfig] = SweepConfig, command: str = "sweep") -> None:
+    settings = parse_with_file(kind, arguments, command, required="--space FILE")
     from melanoma_dist.config.places import check_data, check_writable
     from melanoma_dist.distributed.preflight import check_gpus_here, settle_flags
 

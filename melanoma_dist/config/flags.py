@@ -12,7 +12,6 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from melanoma_dist import console
-from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import with_file
 
 Config = TypeVar("Config")
@@ -29,7 +28,7 @@ def parse_with_file(
     help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
     flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
     extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
-    run_config: type[RunConfig] = config if issubclass(config, RunConfig) else RunConfig
+    run_config = type(getattr(config(), "run", config()))  # of a sweep, what it searches
     parsed: Any = parse(
         extended, with_file(arguments, run_config), command, description or inspect.getdoc(config), required=required
     )

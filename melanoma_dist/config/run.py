@@ -19,7 +19,7 @@ from tyro.conf import Suppress, arg
 
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.label_sets import LabelSet, default_headline, label_set
+from melanoma_dist.config.label_sets import LabelSet, default_headline, label_name, label_set
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
@@ -216,6 +216,16 @@ class RunConfig:
         check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
         most = self.schedule.epochs
         check(self.optimizer, "freeze_epochs", self.optimizer.freeze_epochs <= most, f"must not exceed --epochs {most}")
+
+    @property
+    def score_name(self) -> str:
+        """Name of the validation score that chooses epochs and configurations. The higher the better."""
+        return "AUC"
+
+    @property
+    def score_in_words(self) -> str:
+        """The score, and of what."""
+        return f"{label_name(self.data.label_set().headline)} {self.score_name}"
 
     def identity(self) -> dict[str, Value]:
         """The dotted fields that a result depends on, with their values. Names of runs and resuming rely on it."""

@@ -127,8 +127,11 @@ def _without_fixed(tree: Mapping[str, object], defaults: RunConfig) -> dict[str,
     expected = defaults.task
     task = tree.get("task", expected)
     if task != expected:
-        command = "`segment`" if expected == "classification" else "the command without a name"
-        raise ConfigError.of("config", task, f"is the configuration of another task than {expected}", f"Use {command}.")
+        segmenters = "`segment`, or `segment sweep`"
+        commands = segmenters if expected == "classification" else "the command without a name, or `sweep`"
+        raise ConfigError.of(
+            "config", task, f"is the configuration of another task than {expected}", f"Use {commands}."
+        )
     return {
         name: {key: each for key, each in value.items() if not _is_fixed(getattr(defaults, name), key, each)}
         if isinstance(value, Mapping) and is_dataclass(getattr(defaults, name, None))

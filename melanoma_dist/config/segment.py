@@ -134,3 +134,13 @@ class SegmentConfig(RunConfig):
     loss: MaskLossConfig = field(default_factory=MaskLossConfig)
     optimizer: MaskOptimizerConfig = field(default_factory=MaskOptimizerConfig)
     schedule: MaskScheduleConfig = field(default_factory=MaskScheduleConfig)
+
+    @property
+    def score_name(self) -> str:
+        """See ``RunConfig``: the mean over the validation images."""
+        return "Jaccard"
+
+    @property
+    def score_in_words(self) -> str:
+        """See ``RunConfig``."""
+        return f"mean {self.score_name}"

@@ -9,6 +9,7 @@ from typing import Literal
 
 from melanoma_dist.config.rules import at_least, check, expand_home, optional_between
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 
 Scheduler = Literal["halving", "asha", "hyperband", "median", "none"]
@@ -23,7 +24,7 @@ class SweepConfig:
     """Search configurations over the folds of one data set, and stop the clearly worse ones early."""
 
     space: Path | None = None
-    """Python file with the search space, such as tune_spaces/backbones.py.
+    """Python file with the search space, such as those in tune_spaces.
     It is executed: trust it like any program."""
     trials: int | None = None
     """Configurations to try, 1 to 100000. Default: the whole grid with --searcher grid, no limit with --time-budget."""
@@ -69,7 +70,7 @@ class SweepConfig:
         """Raise ConfigError if the space is missing, or nothing would end the search."""
         missing = []
         if self.space is None:
-            missing.append("--space: name a file with a search space, such as tune_spaces/backbones.py.")
+            missing.append("--space: name a file with a search space, such as those in tune_spaces.")
         elif not self.space.is_file():
             missing.append(f"--space {self.space}: cannot be read (No such file or directory).")
         if self.searcher != "grid" and self.trials is None and self.time_budget is None:
@@ -81,3 +82,10 @@ class SweepConfig:
         """The fields that decide about configurations. A sweep resumes only with the same ones."""
         names = ("searcher", "scheduler", "grace_epochs", "reduction_factor", "fold_race")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class SegmentSweepConfig(SweepConfig):
+    """Search configurations of a segmenter over the folds of one data set, and stop the clearly worse ones early."""
+
+    run: SegmentConfig = field(default_factory=SegmentConfig)

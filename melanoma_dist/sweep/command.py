@@ -48,6 +48,7 @@ from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
+from melanoma_dist.tasks.run_task import run_task
 
 _SAMPLES = 100  # configurations drawn and checked before anything starts
 _MANY = 10_000  # configurations assumed where only the time budget limits them
@@ -84,7 +85,6 @@ def sweep(settings: SweepConfig) -> Path:
     introduce_data(config, dataset, folds)
     with lock_file(folder / LOCK, busy):
         # Imported after all cheap checks: PyTorch takes seconds to load.
-        from melanoma_dist.evaluate.finalize import finalize
         from melanoma_dist.sweep.outcome import Outcome
 
         journal = Journal(folder / "journal.jsonl")
@@ -101,13 +101,13 @@ def sweep(settings: SweepConfig) -> Path:
             except KeyboardInterrupt:
                 outcome.write_tables()
                 raise
-            outcome.finalize(finalize)
+            outcome.finalize(run_task(config).finalize)
     return folder
 
 
 def _controller_after(journal: Journal, settings: SweepConfig, context: SweepContext, trials: int | None) -> Controller:
     """The controller where the journal ends. Records that a kill kept from the journal are added to it."""
-    racing = FoldRacing(settings.run.data.folds, settings.fold_race)
+    racing = FoldRacing(settings.run.data.folds, settings.fold_race, settings.run.score_name)
     searcher = build_searcher(settings, context.space, settings.run.seed)
     controller = Controller(searcher, Stopper(settings), Halving.of(settings), racing, trials)
     replay(journal.records, controller, context.folder / "journal.jsonl")
@@ -138,11 +138,7 @@ def _check_room(config: RunConfig, space: Space, folder: Path) -> None:
     """Raise ConfigError unless one configuration fits; where backbones vary, its size is unknown and not checked."""
     if "model.backbone" in space.domains:
         return
-    from melanoma_dist.models.backbones import published_input
-    from melanoma_dist.models.classifier import build_classifier
-
-    size = config.input.image_size or published_input(config.model.backbone).size
-    model = build_classifier(config.model, size, len(config.data.label_set()), config.seed, "none")
+    model = run_task(config).build_model(with_values(config, {"model.weights": "none"}))
     check_room(config, ModelSize.of(model), folder)
 
 

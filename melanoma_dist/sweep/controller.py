@@ -20,7 +20,7 @@ class UnitProgress:
     """The last epoch (from 1) that a running unit reported."""
 
     epoch: int = 0
-    best_auc: float = float("nan")
+    best_score: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Controller:
             self.running[trial] = UnitProgress() if wait is None else wait.progress
         return trial
 
-    def report_epoch(self, trial: FoldTrial, epoch: int, best_auc: float) -> str | None:
+    def report_epoch(self, trial: FoldTrial, epoch: int, best_score: float) -> str | None:
         """Record a finished epoch (from 1) of a unit. Returns the reason to stop the unit there, or None."""
         progress = self.running.get(trial)
         if progress is None or epoch <= progress.epoch:  # a restarted unit reports epochs again
             return None
-        progress.epoch, progress.best_auc = epoch, best_auc
+        progress.epoch, progress.best_score = epoch, best_score
         reason = self.racing.states[trial.configuration].stop_reason
         if reason is None and trial.fold == 0:
             reason = self._report_first_fold(trial.configuration, progress)
@@ -86,14 +86,14 @@ class Controller:
         return [] if self._halving is None else self._halving.waiting()
 
     def finish(self, trial: FoldTrial) -> list[Drop]:
-        """Record that a unit trained to its end. Returns the configurations that its AUC makes lose."""
+        """Record that a unit trained to its end. Returns the configurations that its score makes lose."""
         progress, state = self.running.pop(trial), self.racing.states[trial.configuration]
         if trial.fold == 0:
-            self._stopper.finish(trial.configuration, progress.epoch, progress.best_auc)
+            self._stopper.finish(trial.configuration, progress.epoch, progress.best_score)
             if self._halving is not None:
-                self._halving.finish(trial.configuration, progress.epoch, progress.best_auc)
+                self._halving.finish(trial.configuration, progress.epoch, progress.best_score)
         is_reported = state.stop_reason is not None  # dropped during its last epoch
-        drops = self.racing.finish(trial, progress.best_auc)
+        drops = self.racing.finish(trial, progress.best_score)
         for drop in drops:
             self._searcher.report(drop.configuration, self.racing.states[drop.configuration].mean)
         if self.racing.is_complete(trial.configuration):
@@ -117,15 +117,15 @@ class Controller:
         return not self.running and self._all_started() and remaining is None and waiting is None
 
     def _report_first_fold(self, configuration: int, progress: UnitProgress) -> str | None:
-        reason = self._stopper.report(configuration, progress.epoch, progress.best_auc)
+        reason = self._stopper.report(configuration, progress.epoch, progress.best_score)
         if reason is not None:
             self.racing.stop(configuration, reason)
         elif self._halving is not None:
-            reason = self._halving.report(configuration, progress.epoch, progress.best_auc)
+            reason = self._halving.report(configuration, progress.epoch, progress.best_score)
             if reason is not None:
                 self.waiting[configuration] = Wait(progress, reason)
         if reason is not None:
-            self._searcher.report(configuration, progress.best_auc)
+            self._searcher.report(configuration, progress.best_score)
         return reason
 
     def _resume(self, *, last: bool) -> FoldTrial | None:

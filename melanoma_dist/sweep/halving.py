@@ -14,23 +14,23 @@ from dataclasses import dataclass, field
 from melanoma_dist.config.sweep import SweepConfig
 
 _SURVIVORS = 3
-"""Configurations that continue beyond each rung at least, once nothing else is left to train. The AUC of one fold after
-a few epochs is noisy: with one, simulated sweeps chose a worse configuration twice as often."""
+"""Configurations that continue beyond each rung at least, once nothing else is left to train. The score of one fold
+after a few epochs is noisy: with one, simulated sweeps chose a worse configuration twice as often."""
 
 
 @dataclass
 class _Rung:
     ranking: list[tuple[float, int]] = field(default_factory=list)
-    """(-AUC, configuration) of all that reached it, the best first."""
+    """(-score, configuration) of all that reached it, the best first."""
     continued: set[int] = field(default_factory=set)
 
 
 class Halving:
     """The rungs of a sweep."""
 
-    def __init__(self, epochs: int, grace_epochs: int, factor: float) -> None:
-        """Rungs lie at ``grace_epochs``, times ``factor`` each, below ``epochs``."""
-        self._factor = factor
+    def __init__(self, epochs: int, grace_epochs: int, factor: float, score: str = "AUC") -> None:
+        """Rungs lie at ``grace_epochs``, times ``factor`` each, below ``epochs``. Reasons name the ``score``."""
+        self._factor, self._score = factor, score
         self._rungs: dict[int, _Rung] = {}
         rung = float(grace_epochs)
         while int(rung) < epochs:
@@ -43,29 +43,31 @@ class Halving:
         """That of a sweep; None for another scheduler."""
         if settings.scheduler != "halving":
             return None
-        return cls(settings.run.schedule.epochs, settings.grace_epochs, settings.reduction_factor)
+        run = settings.run
+        return cls(run.schedule.epochs, settings.grace_epochs, settings.reduction_factor, run.score_name)
 
-    def report(self, configuration: int, epoch: int, best_auc: float) -> str | None:
+    def report(self, configuration: int, epoch: int, best_score: float) -> str | None:
         """Report a finished epoch (from 1) of a first fold. Returns the reason to wait there, or None."""
         rung = self._rungs.get(epoch)
         if rung is None:
             return None
-        insort(rung.ranking, (-best_auc, configuration))
+        insort(rung.ranking, (-best_score, configuration))
         if configuration in self._best(rung):
             rung.continued.add(configuration)
             return None
         epochs = f"{epoch} epoch{'' if epoch == 1 else 's'}"
-        return f"halving: best AUC {best_auc:.4f} after {epochs} is not among the best 1 in {self._factor:g} so far"
+        best = f"best {self._score} {best_score:.4f}"
+        return f"halving: {best} after {epochs} is not among the best 1 in {self._factor:g} so far"
 
     def release(self, configuration: int, epoch: int) -> None:
         """Note that a waiting first fold has left its devices, so that it may continue."""
         self._waiting[configuration] = epoch
 
-    def finish(self, configuration: int, epoch: int, best_auc: float) -> None:
-        """Finish a first fold that patience or its last epoch ended: its best AUC stands for the remaining rungs."""
+    def finish(self, configuration: int, epoch: int, best_score: float) -> None:
+        """Finish a first fold that patience or its last epoch ended: its best score stands for the remaining rungs."""
         for at, rung in self._rungs.items():
             if at > epoch:
-                insort(rung.ranking, (-best_auc, configuration))
+                insort(rung.ranking, (-best_score, configuration))
                 rung.continued.add(configuration)
 
     def candidate(self, *, last: bool) -> int | None:

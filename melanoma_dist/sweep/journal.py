@@ -87,8 +87,8 @@ class EpochFinished(_UnitRecord):
     """A unit finished an epoch (from 1), which took ``seconds``."""
 
     epoch: int
-    auc: float
-    best_auc: float
+    score: float
+    best_score: float
     seconds: float
     what: Literal["epoch"] = "epoch"
 
@@ -186,7 +186,9 @@ def read_journal(path: Path) -> list[Record]:
             elif isinstance(record, UnitRecord) and record.trial not in started:
                 raise ValueError(f"{record.trial} was not started")
         except ValueError as error:
-            raise DataError(f"{path}: line {number} is corrupt. Restore the file, or choose another --name.") from error
+            raise DataError(
+                f"{path}: line {number} is corrupt, or of another version. Restore the file, or choose another --name."
+            ) from error
         records.append(record)
     return records
 
@@ -225,7 +227,7 @@ def _replay(record: Record, controller: Controller) -> bool:
                 return False
             return record.values in (None, as_written(controller.values[record.configuration]))
         case EpochFinished():
-            controller.report_epoch(record.trial, record.epoch, record.best_auc)
+            controller.report_epoch(record.trial, record.epoch, record.best_score)
         case UnitEnded(state="finished"):
             controller.finish(record.trial)
         case UnitEnded(state="stopped"):
@@ -251,7 +253,7 @@ def add_missing_records(journal: Journal, controller: Controller) -> None:
     open_units = _open_units(journal.records)
     for number, state in enumerate(controller.racing.states):
         if state.stop_reason is not None and number not in recorded:
-            if state.aucs:
+            if state.scores:
                 journal.write(ConfigDropped(timestamp(), number, state.stop_reason))
             else:
                 epoch = open_units[FoldTrial(number, 0)].epoch

@@ -1,4 +1,4 @@
-"""The cost of a sweep, from its journal: device-seconds of each unit, what stopping saved, and the cost of each AUC.
+"""The cost of a sweep, from its journal: device-seconds of each unit, what stopping saved, and the cost of each score.
 
 A device is a GPU (or the share of one that a unit holds), or a CPU core. A unit costs its devices from its start until
 it releases them, whether it trains or not.
@@ -6,6 +6,7 @@ it releases them, whether it trains or not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -43,7 +44,7 @@ class UnitCost:
     trial: FoldTrial
     allocations: list[Allocation] = field(default_factory=list)
     epoch_seconds: list[float] = field(default_factory=list)
-    best_auc: float | None = None
+    best_score: float | None = None
     state: str = "unfinished"
     why: str = ""
 
@@ -73,7 +74,7 @@ def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
                 unit.why = ""
             case EpochFinished():
                 unit.epoch_seconds.append(record.seconds)
-                unit.best_auc = record.best_auc
+                unit.best_score = record.best_score
                 unit.allocations[-1].seconds = record.time - unit.allocations[-1].start
             case UnitStopped() | UnitWaits():
                 unit.why = record.why
@@ -93,7 +94,7 @@ class LedgerRow:
     state: str
     why: str
     epochs: int
-    best_auc: float | None
+    best_score: float | None
     started: float
     """Seconds since 1970."""
     seconds: float
@@ -127,9 +128,15 @@ class Ledger:
             rows.setdefault(row.configuration, []).append(row)
         return rows
 
-    def table(self) -> pd.DataFrame:
-        """The content of ``ledger.parquet``: a row per unit, the fields of ``LedgerRow``."""
-        return pd.DataFrame(self.units, columns=[field.name for field in fields(LedgerRow)])
+    def table(self, score: str) -> pd.DataFrame:
+        """The content of ``ledger.parquet``: a row per unit, the fields of ``LedgerRow``, which name the score."""
+        table = pd.DataFrame(self.units, columns=[field.name for field in fields(LedgerRow)])
+        return with_score_names(table, score)
+
+
+def with_score_names(table: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Name the columns of scores as people know the score: ``best_auc``, ``best_jaccard``."""
+    return table.rename(columns=lambda name: re.sub(r"_score$", f"_{score.lower()}", name))
 
 
 def make_ledger(records: Sequence[Record], folds: int) -> Ledger:
@@ -180,22 +187,22 @@ def _row(unit: UnitCost, siblings: list[UnitCost], full: float | None, folds: in
     if full is not None and unit is max(siblings, key=lambda other: other.trial.fold):
         saved = round(max(0.0, full * folds - sum(other.device_seconds for other in siblings)), 3)
     return LedgerRow(
-        *unit.trial, unit.state, unit.why, len(unit.epoch_seconds), unit.best_auc, unit.allocations[0].start,
+        *unit.trial, unit.state, unit.why, len(unit.epoch_seconds), unit.best_score, unit.allocations[0].start,
         round(unit.seconds, 3), round(unit.device_seconds, 3), saved,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """A new best AUC, and the device-seconds spent by then."""
+    """A new best score, and the device-seconds spent by then."""
 
     device_seconds: float
-    auc: float
+    score: float
     configuration: int
 
 
 def milestones(records: Sequence[Record], folds: int) -> tuple[list[Milestone], list[Milestone]]:
-    """Each new best AUC of a first fold, and each new best mean over all folds: two lists, in order of cost."""
+    """Each new best score of a first fold, and each new best mean over all folds: two lists, in order of cost."""
     units = unit_costs(records)
     first: list[Milestone] = []
     complete: list[Milestone] = []
@@ -203,21 +210,21 @@ def milestones(records: Sequence[Record], folds: int) -> tuple[list[Milestone], 
     finished: dict[int, list[float]] = {}
     for record in records:
         if isinstance(record, EpochFinished):
-            latest[record.trial] = record.best_auc
+            latest[record.trial] = record.best_score
             if record.fold == 0:
-                _add_milestone(first, record.best_auc, record.configuration, units, record.time)
+                _add_milestone(first, record.best_score, record.configuration, units, record.time)
         elif isinstance(record, UnitEnded) and record.state == "finished":
-            aucs = finished.setdefault(record.configuration, [])
-            aucs.append(latest[record.trial])
-            if len(aucs) == folds:
-                _add_milestone(complete, sum(aucs) / folds, record.configuration, units, record.time)
+            scores = finished.setdefault(record.configuration, [])
+            scores.append(latest[record.trial])
+            if len(scores) == folds:
+                _add_milestone(complete, sum(scores) / folds, record.configuration, units, record.time)
     return first, complete
 
 
 def _add_milestone(
-    earlier: list[Milestone], auc: float, configuration: int, units: dict[FoldTrial, UnitCost], moment: float
+    earlier: list[Milestone], score: float, configuration: int, units: dict[FoldTrial, UnitCost], moment: float
 ) -> None:
-    if not earlier or auc > earlier[-1].auc:
+    if not earlier or score > earlier[-1].score:
         allocations = (allocation for unit in units.values() for allocation in unit.allocations)
         spent = sum(min(max(0.0, moment - each.start), each.seconds) * each.devices for each in allocations)
-        earlier.append(Milestone(spent, auc, configuration))
+        earlier.append(Milestone(spent, score, configuration))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run
-from melanoma_dist.artifacts.summary import RunSummary
-from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
@@ -34,8 +33,8 @@ OPTIMISTIC = (
 _WRITING_SHARE = 0.05  # of the command's time, at most, while units train
 _SHOWN = 15  # rows of the leaderboard in the terminal
 
-FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], RunSummary]
-"""Writes the results of a finished run: ``evaluate.finalize.finalize``."""
+FinalizeRun = Callable[[RunConfig, Dataset, pd.DataFrame, RunFolder, float], Any]
+"""Writes the results of a finished run: ``RunTask.finalize``."""
 
 
 class Outcome:
@@ -59,8 +58,9 @@ class Outcome:
     def write_tables(self) -> None:
         """Write the tables and what else ``update`` left."""
         start, folder, ledger = time.monotonic(), self._context.folder, self._ledger()
-        write_table(folder / "ledger.parquet", ledger.table())
-        atomic.write_file(folder / "leaderboard.csv", as_table(self._leaderboard(ledger)).to_csv)
+        write_table(folder / "ledger.parquet", ledger.table(self._context.config.score_name))
+        table = as_table(self._leaderboard(ledger), self._context.config.score_name)
+        atomic.write_file(folder / "leaderboard.csv", table.to_csv)
         for number in sorted(self._changed):
             self._show_in_tensorboard(number, ledger)
         self._changed.clear()
@@ -88,7 +88,7 @@ class Outcome:
             atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
         conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
         write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)
-        _show_leaderboard(entries, ledger.device, self._context.config.data.label_set().headline)
+        _show_leaderboard(entries, ledger.device, self._context.config)
         for line in (*conclusions, cost):
             console.info(line)
         folder = self._context.folder
@@ -96,7 +96,8 @@ class Outcome:
         places = {title: folder / name for title, name in files.items()}
         console.places({**places, "curves": f"tensorboard --logdir {folder}"})
         if best is not None:
-            console.info(f"train the best with all folds: {console.program()} --config {folder / 'best.yaml'}")
+            program = console.program() + (" segment" if self._context.config.task == "segmentation" else "")
+            console.info(f"train the best with all folds: {program} --config {folder / 'best.yaml'}")
         elif entries and all(entry.state == "failed" for entry in entries):
             raise TrainingError(f"Every configuration failed; {folder / 'leaderboard.csv'} has the reasons.")
 
@@ -110,12 +111,13 @@ class Outcome:
     def _conclusions(self, best: Entry | None, runner_up: Entry | None) -> list[str]:
         if best is None:
             return ["No configuration has finished all its folds yet: there is no best one."]
-        lines = [f"best: {best.name}, mean AUC {best.mean_auc:.4f} ± {best.sd_auc:.4f} over {best.folds} folds"]
+        mean = f"mean {self._context.config.score_name} {best.mean_score:.4f} ± {best.sd_score:.4f}"
+        lines = [f"best: {best.name}, {mean} over {best.folds} folds"]
         if runner_up is None:
             lines.append("No other configuration finished all folds, so the lead over the next one is unknown.")
         else:
             states = self._controller.racing.states
-            comparison = compare(states[best.configuration].aucs, states[runner_up.configuration].aucs)
+            comparison = compare(states[best.configuration].scores, states[runner_up.configuration].scores)
             lines.append(_lead(runner_up.name, comparison))
         return [*lines, OPTIMISTIC]
 
@@ -124,12 +126,13 @@ class Outcome:
         return config, locate_run(config, self._context.dataset)
 
     def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
-        """Write a row of the hyperparameter view: searched values, AUC and cost of a configuration."""
+        """Write a row of the hyperparameter view: searched values, score and cost of a configuration."""
         state, units = self._controller.racing.states[number], ledger.of(number)
+        score = self._context.config.score_name.lower()
         metrics = {
-            "hparam/auc_mean_over_folds": state.mean if state.aucs else None,
-            "hparam/auc_first_fold": next((unit.best_auc for unit in units if unit.fold == 0), None),
-            "hparam/folds_finished": float(len(state.aucs)),
+            f"hparam/{score}_mean_over_folds": state.mean if state.scores else None,
+            f"hparam/{score}_first_fold": next((unit.best_score for unit in units if unit.fold == 0), None),
+            "hparam/folds_finished": float(len(state.scores)),
             "hparam/device_hours": sum(unit.device_seconds for unit in units) / 3600,
         }
         try:
@@ -159,14 +162,16 @@ def _lead(name: str, comparison: Comparison) -> str:
     return f"WARNING: the folds cannot separate it from the next, {name} ({interval})."
 
 
-def _show_leaderboard(entries: list[Entry], device: str, label: str) -> None:
-    header = ["configuration", "state", "folds", "mean AUC", "sd", "epochs", f"{device}-hours"]
+def _show_leaderboard(entries: list[Entry], device: str, config: RunConfig) -> None:
+    header = ["configuration", "state", "folds", f"mean {config.score_name}", "sd", "epochs", f"{device}-hours"]
     rows = [
-        [entry.name, entry.state, entry.folds, *(numbers.number(auc, 4) for auc in (entry.mean_auc, entry.sd_auc)),
+        [entry.name, entry.state, entry.folds,
+         *(numbers.number(score, 4) for score in (entry.mean_score, entry.sd_score)),
          entry.epochs, f"{entry.device_hours:.3f}"]
         for entry in entries[:_SHOWN]
     ]  # fmt: skip
-    console.table(f"Leaderboard: {label_name(label)} AUC over the folds ({len(entries)} configurations)", header, rows)
+    title = f"Leaderboard: {config.score_in_words} over the folds ({len(entries)} configurations)"
+    console.table(title, header, rows)
     for entry in entries:
         if entry.state == "failed":
             console.info(f"{entry.name} {entry.why}")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import UNDEFINED, number
@@ -22,8 +21,6 @@ from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space
 from melanoma_dist.sweep.work_source import SweepContext
 
-_AUC = "Mean AUC over the finished folds, or the best of an unfinished first fold"
-
 
 def write_page(
     context: SweepContext,
@@ -38,7 +35,7 @@ def write_page(
     fields = _fields(entries, keys, context.space)
     shares = importances(entries, fields)
     first, complete = milestones(records, context.config.data.folds)
-    metric = f"{label_name(context.config.data.label_set().headline)} AUC"
+    metric, score = context.config.score_in_words, context.config.score_name
     text = render(
         "sweep/page.html.j2",
         name=context.folder.name,
@@ -47,11 +44,14 @@ def write_page(
         cost=cost,
         folds=context.config.data.folds,
         metric=metric,
-        leaderboard=_leaderboard(entries, keys, ledger.device),
-        plots=_plots(records, ledger, entries, _field_plots(entries, fields, shares), first, complete, metric),
+        score=score,
+        leaderboard=_leaderboard(entries, keys, ledger.device, score),
+        plots=_plots(
+            records, ledger, entries, _field_plots(entries, fields, shares, score), first, complete, metric, score
+        ),
         no_importance=shares.reason if isinstance(shares, Undefined) else "",
-        milestones=_milestones(first, complete, ledger.device),
-        ledger=_ledger(ledger),
+        milestones=_milestones(first, complete, ledger.device, score),
+        ledger=_ledger(ledger, score),
         space=(context.folder / "space.py").read_text(),
         record=(context.folder / "sweep.json").read_text(),
     )
@@ -60,19 +60,19 @@ def write_page(
 
 def _plots(
     records: Sequence[Record], ledger: Ledger, entries: list[Entry], of_fields: Iterable[tuple[str, str, Figure]],
-    first: list[Milestone], complete: list[Milestone], metric: str,
+    first: list[Milestone], complete: list[Milestone], metric: str, score: str,
 ) -> list[PageFigure]:  # fmt: skip
     if not entries:
         return []
     figures = [
         (
-            "AUC against cost",
+            f"{score} against cost",
             f"The best {metric} so far against the cost spent by then.",
             plots.cost_plot(first, complete, ledger.spent, ledger.device, metric),
         ),
         (
             "First folds",
-            "The best AUC so far of every first fold, by epoch.",
+            f"The best {score} so far of every first fold, by epoch.",
             plots.curves_plot(records, entries, metric),
         ),
         *of_fields,
@@ -81,21 +81,23 @@ def _plots(
 
 
 def _field_plots(
-    entries: list[Entry], fields: Mapping[str, Scale], shares: dict[str, float] | Undefined
+    entries: list[Entry], fields: Mapping[str, Scale], shares: dict[str, float] | Undefined, score: str
 ) -> Iterator[tuple[str, str, Figure]]:
     """Yield title, caption and figure of each plot of the searched fields."""
-    if not fields or all(entry.mean_auc is None for entry in entries):
+    if not fields or all(entry.mean_score is None for entry in entries):
         return
-    yield "Effect of each hyperparameter", f"{_AUC} against each searched field.", plots.effects_plot(entries, fields)
+    measure = f"Mean {score} over the finished folds, or the best of an unfinished first fold"
+    effects = plots.effects_plot(entries, fields, score)
+    yield "Effect of each hyperparameter", f"{measure} against each searched field.", effects
     if not isinstance(shares, Undefined):
         caption = (
-            f"fANOVA (Optuna): share of the variance of the AUC that a field explains. {_AUC}; so early stopping adds "
-            "to the differences. Fields that only some configurations set are left out. Few configurations give a "
-            "rough picture."
+            f"fANOVA (Optuna): share of the variance of the {score} that a field explains. {measure}; so early "
+            "stopping adds to the differences. Fields that only some configurations set are left out. Few "
+            "configurations give a rough picture."
         )
-        yield "Importance of each hyperparameter", caption, plots.importance_plot(shares)
-    caption = f"A line is a configuration, the darker the higher its AUC. {_AUC}. Below an axis: not active."
-    yield "Parallel coordinates", caption, plots.parallel_plot(entries, fields)
+        yield "Importance of each hyperparameter", caption, plots.importance_plot(shares, score)
+    caption = f"A line is a configuration, the darker the higher its {score}. {measure}. Below an axis: not active."
+    yield "Parallel coordinates", caption, plots.parallel_plot(entries, fields, score)
 
 
 def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Scale]:
@@ -110,12 +112,12 @@ def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Sc
     return fields
 
 
-def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
+def _leaderboard(entries: list[Entry], keys: list[str], device: str, score: str) -> Table:
     header = [
         "",
         "state",
         "folds",
-        "mean AUC",
+        f"mean {score}",
         "sd",
         "worst fold",
         *map(_breakable, keys),
@@ -126,7 +128,7 @@ def _leaderboard(entries: list[Entry], keys: list[str], device: str) -> Table:
     rows = [
         [
             *map(plain, (f"c{entry.configuration:03d}", entry.state, entry.folds)),
-            *(Cell(number(auc, 4)) for auc in (entry.mean_auc, entry.sd_auc, entry.worst_fold_auc)),
+            *(Cell(number(score, 4)) for score in (entry.mean_score, entry.sd_score, entry.worst_fold_score)),
             *(_value(entry.values.get(key)) for key in keys),
             *map(_value, (entry.epochs, entry.device_hours)),
             plain(entry.why, "text"),
@@ -141,21 +143,21 @@ def _breakable(key: str) -> str:
     return key.replace(".", ".\u200b").replace("_", "_\u200b")
 
 
-def _milestones(first: list[Milestone], complete: list[Milestone], device: str) -> Table:
+def _milestones(first: list[Milestone], complete: list[Milestone], device: str, score: str) -> Table:
     rows = [
-        [plain(measured_on), Cell(number(point.auc, 4)), Cell(number(point.device_seconds / 3600)),
+        [plain(measured_on), Cell(number(point.score, 4)), Cell(number(point.device_seconds / 3600)),
          plain(f"c{point.configuration:03d}")]
         for measured_on, line in (("first fold", first), ("mean over folds", complete))
         for point in line
     ]  # fmt: skip
-    return Table("New best AUCs", ["measured on", "AUC", f"{device}-hours", "configuration"], rows)
+    return Table(f"Each new best {score}", ["measured on", score, f"{device}-hours", "configuration"], rows)
 
 
-def _ledger(ledger: Ledger) -> Table:
-    header = ["configuration", "fold", "state", "epochs", "best AUC", "seconds", "device seconds"]
+def _ledger(ledger: Ledger, score: str) -> Table:
+    header = ["configuration", "fold", "state", "epochs", f"best {score}", "seconds", "device seconds"]
     rows = [
         [
-            *(_value(value) for value in (unit.configuration, unit.fold, unit.state, unit.epochs, unit.best_auc)),
+            *(_value(value) for value in (unit.configuration, unit.fold, unit.state, unit.epochs, unit.best_score)),
             *(_value(value) for value in (unit.seconds, unit.device_seconds, unit.saved_device_seconds)),
             plain(unit.why, "text"),
         ]

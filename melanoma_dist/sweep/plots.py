@@ -1,4 +1,4 @@
-"""Draw a sweep: its AUC against cost and epochs, the effect of each field, importances, parallel coordinates."""
+"""Draw a sweep: its score against cost and epochs, the effect of each field, importances, parallel coordinates."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INACTIVE = -0.14  # below an axis of parallel coordinates, which spans 0 to 1
 
 
 def cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, device: str, metric: str) -> Figure:
-    """Plot the best AUC so far, of a first fold and of a mean over all folds, against the device-hours spent."""
+    """Plot the best score so far, of a first fold and of a mean over all folds, against the device-hours spent."""
     figure, axes = plot(6.4, 3.4)
     for line, label, colour in ((first, "best first fold", GREY), (complete, "best mean over folds", BLUE)):
         if line:
-            hours, aucs = [point.device_seconds / 3600 for point in line], [point.auc for point in line]
-            axes.step([*hours, spent / 3600], [*aucs, aucs[-1]], where="post", label=label, color=colour)
-            axes.plot(hours, aucs, ".", color=colour)
+            hours, scores = [point.device_seconds / 3600 for point in line], [point.score for point in line]
+            axes.step([*hours, spent / 3600], [*scores, scores[-1]], where="post", label=label, color=colour)
+            axes.plot(hours, scores, ".", color=colour)
     axes.set_xlabel(f"{device}-hours spent")
     axes.set_ylabel(metric)
     if first or complete:
@@ -37,18 +37,18 @@ def cost_plot(first: list[Milestone], complete: list[Milestone], spent: float, d
 
 
 def curves_plot(records: Sequence[Record], entries: list[Entry], metric: str) -> Figure:
-    """Plot the best AUC so far of every first fold by epoch, coloured by the state of its configuration."""
+    """Plot the best score so far of every first fold by epoch, coloured by the state of its configuration."""
     figure, axes = plot(6.4, 3.4)
     curves: dict[int, tuple[list[int], list[float]]] = {}
     for record in records:
         if isinstance(record, EpochFinished) and record.fold == 0:
-            epochs, aucs = curves.setdefault(record.configuration, ([], []))
+            epochs, scores = curves.setdefault(record.configuration, ([], []))
             epochs.append(record.epoch)
-            aucs.append(record.best_auc)
+            scores.append(record.best_score)
     states = {entry.configuration: entry.state for entry in entries}
-    for configuration, (epochs, aucs) in curves.items():
+    for configuration, (epochs, scores) in curves.items():
         colour = _COLOURS.get(states[configuration], _UNFINISHED)
-        axes.plot(epochs, aucs, color=colour, linewidth=1, marker=".", markersize=3)
+        axes.plot(epochs, scores, color=colour, linewidth=1, marker=".", markersize=3)
     for state, colour in _COLOURS.items():
         if state in states.values():
             axes.plot([], [], color=colour, label=state)
@@ -60,21 +60,21 @@ def curves_plot(records: Sequence[Record], entries: list[Entry], metric: str) ->
     return figure
 
 
-def effects_plot(entries: list[Entry], scales: Mapping[str, Scale]) -> Figure:
-    """Plot the mean AUC of every configuration against each of its values."""
+def effects_plot(entries: list[Entry], scales: Mapping[str, Scale], score: str) -> Figure:
+    """Plot the mean score of every configuration against each of its values."""
     columns = min(3, len(scales))
     rows = -(-len(scales) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.6 * rows), layout="constrained")
     for at, (key, scale) in enumerate(scales.items()):
         axes = figure.add_subplot(rows, columns, at + 1)
         style(axes)
-        plotted = [entry for entry in entries if key in entry.values and entry.mean_auc is not None]
+        plotted = [entry for entry in entries if key in entry.values and entry.mean_score is not None]
         colours = [_COLOURS.get(entry.state, _UNFINISHED) for entry in plotted]
         positions = [scale.position(entry.values[key]) for entry in plotted]
-        axes.scatter(positions, [entry.mean_auc or 0.0 for entry in plotted], c=colours, s=18)
+        axes.scatter(positions, [entry.mean_score or 0.0 for entry in plotted], c=colours, s=18)
         _scale_axis(axes, scale)
         axes.set_xlabel(key)
-        axes.set_ylabel("mean AUC" if at % columns == 0 else "")
+        axes.set_ylabel(f"mean {score}" if at % columns == 0 else "")
     return figure
 
 
@@ -86,32 +86,34 @@ def _scale_axis(axes: Axes, scale: Scale) -> None:
         axes.set_xscale("log")
 
 
-def importance_plot(importances: Mapping[str, float]) -> Figure:
+def importance_plot(importances: Mapping[str, float], score: str) -> Figure:
     """Plot the importance of each field as a bar, the largest on top."""
     figure, axes = plot(6.4, 0.8 + 0.3 * len(importances))
     axes.barh(range(len(importances)), list(importances.values()), color=BLUE)
     axes.set_yticks(range(len(importances)), list(importances))
     axes.invert_yaxis()
-    axes.set_xlabel("share of the variance of the AUC")
+    axes.set_xlabel(f"share of the variance of the {score}")
     return figure
 
 
-def parallel_plot(entries: list[Entry], scales: Mapping[str, Scale]) -> Figure:
-    """Plot each configuration as a line through its values, the darker the higher its AUC; the last axis is the AUC."""
-    scored = sorted((entry for entry in entries if entry.mean_auc is not None), key=lambda entry: entry.mean_auc or 0.0)
-    aucs = [entry.mean_auc or 0.0 for entry in scored]
-    spread = (max(aucs) - min(aucs)) or 1.0
+def parallel_plot(entries: list[Entry], scales: Mapping[str, Scale], name: str) -> Figure:
+    """Plot each configuration as a line through its values and its score ``name``, the darker the higher its score."""
+    scored = sorted(
+        (entry for entry in entries if entry.mean_score is not None), key=lambda entry: entry.mean_score or 0.0
+    )
+    scores = [entry.mean_score or 0.0 for entry in scored]
+    spread = (max(scores) - min(scores)) or 1.0
     figure = Figure(figsize=(max(6.4, 1.05 * (len(scales) + 1)), 3.8), layout="constrained")
     axes = figure.add_subplot()
-    for entry, auc in zip(scored, aucs, strict=True):
-        height = (auc - min(aucs)) / spread
+    for entry, score in zip(scored, scores, strict=True):
+        height = (score - min(scores)) / spread
         heights = [_height(entry, key, scale) for key, scale in scales.items()]
         colour = colormaps["viridis_r"](height)
         axes.plot([*heights, height], color=colour, linewidth=2.4 if entry is scored[-1] else 1, alpha=0.85)
     for at, scale in enumerate(scales.values()):
         _parallel_axis(axes, at, _ticks(scale))
-    _parallel_axis(axes, len(scales), [(0, f"{min(aucs):.3f}"), (1, f"{max(aucs):.3f}")])
-    names = [*(key.replace(".", ".\n") for key in scales), "mean AUC"]
+    _parallel_axis(axes, len(scales), [(0, f"{min(scores):.3f}"), (1, f"{max(scores):.3f}")])
+    names = [*(key.replace(".", ".\n") for key in scales), f"mean {name}"]
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.35, len(names) - 0.35)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the space needs ``boundary_values``
     from melanoma_dist.sweep.space import Space, Values
 
 _BRACKETS = 3  # of HyperBand
-_METRIC = {"time_attr": "epoch", "metric": "auc", "mode": "max"}
+_METRIC = {"time_attr": "epoch", "metric": "score", "mode": "max"}
 
 
 class Searcher(Protocol):
@@ -35,10 +35,10 @@ class Searcher(Protocol):
     def suggest(self) -> Values | None:
         """The values of a new configuration, by dotted field; None when the space is exhausted."""
 
-    def report(self, configuration: int, auc: float | None) -> None:
-        """Report the mean AUC of a configuration, numbered from 0 in the order of suggestion; None if it failed.
+    def report(self, configuration: int, score: float | None) -> None:
+        """Report the mean score of a configuration, numbered from 0 in the order of suggestion; None if it failed.
 
-        One that waits in its first fold is reported with the AUC there, and again if it is trained to its end.
+        One that waits in its first fold is reported with the score there, and again if it is trained to its end.
         """
 
 
@@ -166,7 +166,7 @@ class _SequenceSearcher:
                 return active
         return None
 
-    def report(self, configuration: int, auc: float | None) -> None:
+    def report(self, configuration: int, score: float | None) -> None:
         """Ignore the result."""
 
 
@@ -199,26 +199,26 @@ class Stopper:
             np.random.seed((self._seed + configuration) % 2**32)
             self._scheduler.on_trial_add(_NoOtherTrials(), _Trial(str(configuration)))
 
-    def report(self, configuration: int, epoch: int, best_auc: float) -> str | None:
+    def report(self, configuration: int, epoch: int, best_score: float) -> str | None:
         """Report a finished epoch (from 1). Returns the reason to stop the configuration there, or None."""
         if self._scheduler is None or epoch >= self._epochs:
             return None
-        if _report(self._scheduler, configuration, epoch, best_auc) != TrialScheduler.STOP:
+        if _report(self._scheduler, configuration, epoch, best_score) != TrialScheduler.STOP:
             return None
         factor, name = self._settings.reduction_factor, self._settings.scheduler
         rule = "below the median of the others" if name == "median" else f"not among the best 1 in {factor:g} so far"
         epochs = f"{epoch} epoch{'' if epoch == 1 else 's'}"
-        return f"{name}: best AUC {best_auc:.4f} after {epochs} is {rule}"
+        return f"{name}: best {self._settings.run.score_name} {best_score:.4f} after {epochs} is {rule}"
 
-    def finish(self, configuration: int, epoch: int, best_auc: float) -> None:
-        """Finish a first fold that patience or its last epoch ended: its best AUC stands for the remaining epochs."""
+    def finish(self, configuration: int, epoch: int, best_score: float) -> None:
+        """Finish a first fold that patience or its last epoch ended: its best score stands for the remaining epochs."""
         if self._scheduler is not None:
             for later in range(epoch + 1, self._epochs):
-                _report(self._scheduler, configuration, later, best_auc)
+                _report(self._scheduler, configuration, later, best_score)
 
 
-def _report(scheduler: TrialScheduler, configuration: int, epoch: int, auc: float) -> str:
-    result = {"epoch": epoch, "auc": auc, "training_iteration": epoch}
+def _report(scheduler: TrialScheduler, configuration: int, epoch: int, score: float) -> str:
+    result = {"epoch": epoch, "score": score, "training_iteration": epoch}
     return str(scheduler.on_trial_result(_NoOtherTrials(), _Trial(str(configuration)), result))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from melanoma_dist.config.rules import field_type, has_type, type_in_words
+from melanoma_dist.config.rules import field_type, has_type, suppressed, type_in_words
 from melanoma_dist.config.run import RunConfig, dotted, with_values
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.sweep.search import boundary_values
@@ -56,7 +56,7 @@ class Space:
 def read_space(path: Path | None) -> Space:
     """Execute a space file. Raises ConfigError if it fails or does not define ``SPACE``."""
     if path is None:
-        raise ConfigError("--space: name a file with a search space, such as tune_spaces/backbones.py.")
+        raise ConfigError("--space: name a file with a search space, such as those in tune_spaces.")
     try:
         content = path.read_bytes()
         names = runpy.run_path(str(path))
@@ -75,7 +75,7 @@ def read_space(path: Path | None) -> Space:
 
 def check_space(space: Space, config: RunConfig) -> None:
     """Raise ConfigError unless every key is a field that may vary, and the field allows its whole domain."""
-    known = {key: value for key, value in dotted(config).items() if key.startswith(_SECTIONS) and key not in _FIXED}
+    known = _known(config)
     for key in space.domains:
         if key in _FIXED:
             raise space.error(key, f"may not vary: {_FIXED[key]}")
@@ -86,6 +86,16 @@ def check_space(space: Space, config: RunConfig) -> None:
             check_value(space, config, key, value)
     for key in space.only_if:
         _check_conditions(space, config, key, known)
+
+
+def _known(config: RunConfig) -> dict[str, object]:
+    """The fields that may vary. Those that are no flags of the command may not."""
+    allowed = {key: value for key, value in dotted(config).items() if key.startswith(_SECTIONS) and key not in _FIXED}
+    return {key: value for key, value in allowed.items() if not _is_suppressed(config, *key.split("."))}
+
+
+def _is_suppressed(config: RunConfig, section: str, name: str) -> bool:
+    return section in suppressed(type(config)) or name in suppressed(type(getattr(config, section)))
 
 
 def _are_conditions(only_if: object) -> bool:

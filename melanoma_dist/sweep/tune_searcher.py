@@ -46,7 +46,7 @@ class Deduplicator:
 
 
 class TuneSearcher:
-    """A searcher of Ray Tune that learns from the mean AUC of configurations."""
+    """A searcher of Ray Tune that learns from the mean score of configurations."""
 
     def __init__(self, name: str, config: RunConfig, space: Space, seed: int) -> None:
         """Raises ConfigError for a library that is not installed, or a space that it cannot search."""
@@ -85,14 +85,14 @@ class TuneSearcher:
             self._search.on_trial_complete(name, error=True)
         return None
 
-    def report(self, configuration: int, auc: float | None) -> None:
+    def report(self, configuration: int, score: float | None) -> None:
         """See ``Searcher``."""
         if configuration not in self._reported:
             self._reported.add(configuration)
-            result = None if auc is None else {"auc": auc, "training_iteration": 1}
-            self._search.on_trial_complete(self._names[configuration], result, error=auc is None)
-        elif auc is not None and self._learns_twice:
-            self._search.add_evaluated_point(self._points[configuration], auc)
+            result = None if score is None else {"score": score, "training_iteration": 1}
+            self._search.on_trial_complete(self._names[configuration], result, error=score is None)
+        elif score is not None and self._learns_twice:
+            self._search.add_evaluated_point(self._points[configuration], score)
 
 
 def _varied(name: str, space: Space) -> dict[str, Domain]:
@@ -114,8 +114,8 @@ def _build(name: str, varied: dict[str, Domain], seed: int) -> Any:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Each takes the names of the arguments that it knows.
-    search = tune.create_searcher(name, metric="auc", mode="max", seed=seed, random_state_seed=seed)
-    search.set_search_properties("auc", "max", varied)
+    search = tune.create_searcher(name, metric="score", mode="max", seed=seed, random_state_seed=seed)
+    search.set_search_properties("score", "max", varied)
     return search
 
 
@@ -126,4 +126,4 @@ def _build_nevergrad(varied: dict[str, Domain], seed: int) -> Any:
 
     space = NevergradSearch.convert_search_space(varied)
     space.random_state = np.random.RandomState(seed)
-    return NevergradSearch(optimizer=nevergrad.optimizers.OnePlusOne, space=space, metric="auc", mode="max")
+    return NevergradSearch(optimizer=nevergrad.optimizers.OnePlusOne, space=space, metric="score", mode="max")

@@ -44,7 +44,16 @@ def test_help_and_messages_name_the_program_as_it_was_called(
     called: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [called])
-    for command in ([], ["sweep"], ["evaluate"], ["compare"], ["predict"], ["data"], ["data", "audit"]):
+    for command in (
+        [],
+        ["sweep"],
+        ["segment", "sweep"],
+        ["evaluate"],
+        ["compare"],
+        ["predict"],
+        ["data"],
+        ["data", "audit"],
+    ):
         with pytest.raises(SystemExit) as stop:
             sys.exit(main([*command, "--help"]))
         assert stop.value.code == 0
@@ -76,19 +85,20 @@ def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "sweep", "evaluate", "compare", "predict", "data download", "data prepare", "data audit"],
+    ["", "sweep", "segment sweep", "evaluate", "compare", "predict", "data download", "data prepare", "data audit"],
 )
 def test_help_shows_no_type_of_python(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(capsys, *command.split())
     assert "{None}" not in text
     assert not re.search(r"\w+Config\b", text)
-    assert ("--config FILE" in text) == (command in ("", "sweep"))
+    assert ("--config FILE" in text) == (command in ("", "sweep", "segment sweep"))
 
 
 @pytest.mark.parametrize(
     ("command", "usage"),
     [
         ("sweep", "--space FILE [OPTIONS]"),
+        ("segment sweep", "--space FILE [OPTIONS]"),
         ("data prepare", "--years YEAR [YEAR ...] | --source FILE | --table FILE [OPTIONS]"),
         ("data download", "--years YEAR [YEAR ...] [OPTIONS]"),
     ],
@@ -167,6 +177,7 @@ def test_several_mistakes_are_told_at_once(capsys: pytest.CaptureFixture[str]) -
         "--data demo --runs launch.py",
         "sweep --data demo --space nowhere.py --trials 2",
         "sweep --data nowhere --space tune_spaces/head.py --trials 2",
+        "segment sweep --data nowhere --space tune_spaces/segmentation.py --trials 2",
         "evaluate nowhere --holdout holdout",
         "compare nowhere elsewhere",
         "predict nowhere nothing.jpg",

@@ -56,14 +56,14 @@ def play(
     controller: Controller, journal: Journal, side_by_side: int, on_tick: Callable[[], None] = lambda: None
 ) -> None:
     """Train one epoch of each running unit at every tick, until nothing is left. Units that run already continue."""
-    best = {trial: progress.best_auc for trial, progress in controller.running.items()}
+    best = {trial: progress.best_score for trial, progress in controller.running.items()}
     first = {trial: progress.epoch for trial, progress in controller.running.items()}
     while True:
         while len(controller.running) < side_by_side and (trial := controller.next()) is not None:
             values = controller.values[trial.configuration] if trial.fold == 0 else None
             journal.write(UnitStarted(timestamp(), *trial, values))
             first[trial] = controller.running[trial].epoch
-            best[trial] = controller.running[trial].best_auc if first[trial] else float("-inf")
+            best[trial] = controller.running[trial].best_score if first[trial] else float("-inf")
         if not controller.running:
             return
         for trial in list(controller.running):

@@ -115,7 +115,7 @@ def test_an_edited_journal_is_refused(tmp_path: Path) -> None:
     position = next(number for number, record in enumerate(records) if isinstance(record, UnitStopped | UnitWaits))
     lines = path.read_text().splitlines()
     better = json.loads(lines[position - 1])
-    better["best_auc"] = 0.99
+    better["best_score"] = 0.99
     path.write_text("\n".join([*lines[: position - 1], json.dumps(better), *lines[position:]]) + "\n")
     with pytest.raises(DataError, match=f"line {position + 1}: another decision follows now"):
         replay(Journal(path).records, controller_of(settings_of(), tmp_path), path)
@@ -172,8 +172,8 @@ EPOCH = {
     "configuration": 0,
     "fold": 0,
     "epoch": 1,
-    "auc": 0.5,
-    "best_auc": 0.5,
+    "score": 0.5,
+    "best_score": 0.5,
     "seconds": 1,
 }
 
@@ -182,7 +182,7 @@ EPOCH = {
     "change",
     [
         {"what": "era"}, {"what": None}, {"what": ["epoch"]}, {"time": "1"}, {"time": True}, {"configuration": 0.0},
-        {"fold": "0"}, {"fold": 1}, {"epoch": True}, {"epoch": 1.0}, {"best_auc": None}, {"seconds": "1"},
+        {"fold": "0"}, {"fold": 1}, {"epoch": True}, {"epoch": 1.0}, {"best_score": None}, {"seconds": "1"},
     ],
     ids=str,
 )  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_unit_costs_its_devices_from_start_to_end() -> None:
     ledger = make_ledger(SMALL, folds=2)
     assert ledger.device == "GPU"
     assert ledger.spent == 2 * (25 + 25 + 15)
-    table = ledger.table()
+    table = ledger.table("AUC")
     assert table["device_seconds"].tolist() == [50.0, 50.0, 30.0]
     assert table["state"].tolist() == ["finished", "finished", "stopped"]
     assert table["epochs"].tolist() == [2, 2, 1]
@@ -74,11 +74,11 @@ def test_after_a_kill_a_unit_counts_to_its_last_epoch_and_again_from_its_restart
     assert make_ledger(records, folds=2).spent == 2 * (14 + 16)
 
 
-def test_milestones_give_the_cost_of_each_new_best_auc() -> None:
+def test_milestones_give_the_cost_of_each_new_best_score() -> None:
     first, whole = milestones(SMALL, folds=2)
     assert first == [Milestone(56.0, 0.7, 0), Milestone(2 * (24 + 15), 0.8, 0)]
     assert [(point.device_seconds, point.configuration) for point in whole] == [(130.0, 0)]
-    assert whole[0].auc == pytest.approx(0.775)
+    assert whole[0].score == pytest.approx(0.775)
 
 
 def test_an_empty_journal_costs_nothing() -> None:
@@ -100,17 +100,17 @@ def test_a_played_sweep_adds_up(scheduler: str, tmp_path: Path) -> None:
     assert ledger.full == pytest.approx(8 * FOLDS * (EPOCHS + 0.5))
     whole = [number for number in range(8) if sum(unit.epochs for unit in ledger.of(number)) == FOLDS * EPOCHS]
     continued = 0.5 * sum(starts.count(number) - FOLDS for number in whole)  # more starts than whole folds need
-    saved = ledger.table()["saved_device_seconds"].sum()
+    saved = ledger.table("AUC")["saved_device_seconds"].sum()
     assert ledger.spent + saved == pytest.approx(ledger.full + continued)
     entries = leaderboard(controller, ledger, [f"c{number}" for number in range(8)])
-    table = as_table(entries)
+    table = as_table(entries, "AUC")
     assert table["rank"].tolist() == list(range(1, 9))
     assert sorted(table.index) == list(range(8))
     best, _ = best_two(entries)
     assert best is not None
     assert best.configuration == controller.racing.incumbent() == table.index[0]
     assert table["mean_auc"].iloc[0] == pytest.approx(
-        pd.Series(controller.racing.states[int(table.index[0])].aucs).mean()
+        pd.Series(controller.racing.states[int(table.index[0])].scores).mean()
     )
     assert set(table["state"]) <= {"complete", "waiting" if scheduler == "halving" else "stopped", "dropped"}
     assert table["optimizer.lr"].tolist() == [controller.values[number]["optimizer.lr"] for number in table.index]

@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from melanoma_dist.config.flags import parse_with_file
+from melanoma_dist.config.run import RunConfig, with_values
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import TrainingError
 from melanoma_dist.sweep import outcome as module
@@ -21,8 +24,10 @@ from melanoma_dist.sweep.outcome import Outcome
 from .test_work_source import Setting, train
 
 
-def played(dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str]) -> tuple[Setting, str]:
-    setting = Setting(dataset, folder)
+def played(
+    dataset: Dataset, folder: Path, capfd: pytest.CaptureFixture[str], config: RunConfig | None = None
+) -> tuple[Setting, str]:
+    setting = Setting(dataset, folder, config=config)
     source = setting.start()
     setting.journal.write(SessionStarted(0.0, 4, "GPU", per_unit=0.5, ranks=1, share=0.5, side_by_side=1))
     first = source.next_unit()
@@ -55,6 +60,29 @@ def test_every_file_is_written_and_the_winner_is_shown(
     assert len(pd.read_parquet(tmp_path / "ledger.parquet")) == len(setting.ended)
 
 
+def test_a_sweep_of_segmenters_says_jaccard_and_its_best_configuration_is_one_of_segment(
+    dataset: Dataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = with_values(
+        SegmentConfig(),
+        {"data.folds": 2, "schedule.epochs": 4, "input.batch_size": 8, "model.backbone": "test_resnet"},
+    )
+    _, output = played(dataset, tmp_path, capfd, config)
+    result = output.partition("Leaderboard: mean Jaccard over the folds")[2]
+    assert "mean Jaccard" in result.partition("best: ")[2]
+    assert f"segment --config {tmp_path / 'best.yaml'}" in result
+    page = (tmp_path / "sweep.html").read_text()
+    assert "Cost of each new best Jaccard" in page
+    assert not [text for text in (result, page, (tmp_path / "leaderboard.csv").read_text()) if "AUC" in text]
+    board = pd.read_csv(tmp_path / "leaderboard.csv", index_col="configuration")
+    assert {"mean_jaccard", "sd_jaccard", "worst_fold_jaccard"} <= set(board)
+    assert board["why"].str.contains("Jaccard").any()  # of one that was stopped or dropped
+    assert "best_jaccard" in pd.read_parquet(tmp_path / "ledger.parquet")
+    best = parse_with_file(SegmentConfig, ["--config", str(tmp_path / "best.yaml")], "segment")
+    searched = {key: board[key].iloc[0] for key in ("optimizer.lr", "schedule.warmup_epochs")}
+    assert best == with_values(config, searched)
+
+
 def test_tables_are_written_in_a_small_share_of_the_time_and_at_the_end(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +109,7 @@ def test_the_page_holds_everything_and_escapes_messages(
     played(dataset, tmp_path, capfd)
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<svg") == 4
-    assert "Importance of each hyperparameter: needs 10 configurations with an AUC, and here are " in page
+    assert "Importance of each hyperparameter: needs 10 configurations with a result, and here are " in page
     assert "GPU 0 ran out of &lt;memory&gt;" in page
     assert "<script" not in page
     for heading in (

@@ -61,7 +61,7 @@ def test_a_scale_is_logarithmic_where_the_space_draws_logarithms(fields: dict[st
     assert fields["model.dropout"].fraction(0.1) == pytest.approx(0.2)
     assert fields["model.hidden"].fraction(256) == 1
     varied = {key: fields[key] for key in ("optimizer.lr", "model.pooling", "model.dropout")}
-    axes = {each.get_xlabel(): each for each in effects_plot(entries(4), varied).axes}
+    axes = {each.get_xlabel(): each for each in effects_plot(entries(4), varied, "AUC").axes}
     assert {key: each.get_xscale() for key, each in axes.items()} == {
         "optimizer.lr": "log",
         "model.pooling": "linear",
@@ -82,7 +82,7 @@ def test_the_field_that_decides_is_the_most_important(fields: dict[str, Scale]) 
 
 def test_why_there_are_no_importances(fields: dict[str, Scale]) -> None:
     few = {"optimizer.lr": fields["optimizer.lr"]}
-    assert importances(entries(9), few) == Undefined("needs 10 configurations with an AUC, and here are 9")
+    assert importances(entries(9), few) == Undefined("needs 10 configurations with a result, and here are 9")
     equal = [entry(number, 0.8, optimizer__lr=1e-4) for number in range(12)]
     assert isinstance(importances(equal, few), Undefined)
     assert isinstance(importances(entries(12), {}), Undefined)
@@ -91,7 +91,7 @@ def test_why_there_are_no_importances(fields: dict[str, Scale]) -> None:
 def test_a_line_leads_through_every_value_to_its_auc(fields: dict[str, Scale]) -> None:
     varied = {key: fields[key] for key in ("optimizer.lr", "model.dropout")}
     axes = parallel_plot([entry(0, 0.7, optimizer__lr=1e-3), entry(1, 0.9, optimizer__lr=1e-5, model__dropout=0.5),
-                          entry(2, None, optimizer__lr=1e-2)], varied).axes[0]  # fmt: skip
+                          entry(2, None, optimizer__lr=1e-2)], varied, "AUC").axes[0]  # fmt: skip
     lines = [list(line.get_ydata()) for line in axes.get_lines()]
     assert lines[0][0] == pytest.approx(0.5)
     assert lines[0][1] < 0  # not active

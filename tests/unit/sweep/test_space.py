@@ -10,6 +10,7 @@ import pytest
 
 from melanoma_dist.config.region import RegionConfig
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.space import Space, check_space, read_space
 
@@ -111,11 +112,19 @@ def test_conditions_may_depend_on_conditions_and_on_fixed_fields(tmp_path: Path)
     assert space.active(RunConfig(), values) == {}  # the loss is bce by default
 
 
+@pytest.mark.parametrize("entry", ["model.pooling", "loss.focal_gamma", "input.balance", "region.region"])
+def test_what_a_segmenter_does_not_have_may_not_vary(entry: str, tmp_path: Path) -> None:
+    space = space_of(tmp_path, f'SPACE = {{"{entry}": tune.choice(["avg"])}}')
+    with pytest.raises(ConfigError, match=f"{entry}: is not a field that may vary"):
+        check_space(space, SegmentConfig())
+
+
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_the_spaces_of_this_repository_are_valid(path: Path) -> None:
     space = read_space(path)
     region = RegionConfig("lesion", lesions="lesions") if path.stem == "region" else RegionConfig()
-    check_space(space, replace(RunConfig(), region=region))
+    config = SegmentConfig() if path.stem == "segmentation" else replace(RunConfig(), region=region)
+    check_space(space, config)
     text = path.read_text()
     assert f"--space tune_spaces/{path.name}" in text.partition('"""')[2].partition('"""')[0]
 

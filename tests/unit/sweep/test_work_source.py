@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.sweep import Scheduler, SweepConfig
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
@@ -35,9 +36,16 @@ SPACE = 'SPACE = {"optimizer.lr": tune.choice([0.1, 0.2, 0.3, 0.4]), "schedule.w
 class Setting:
     """A sweep in a folder, for several commands one after the other."""
 
-    def __init__(self, dataset: Dataset, folder: Path, space: str = SPACE, scheduler: Scheduler = "asha") -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        folder: Path,
+        space: str = SPACE,
+        scheduler: Scheduler = "asha",
+        config: RunConfig | None = None,
+    ) -> None:
         self.folder = folder
-        config = tiny(folds=FOLDS, epochs=EPOCHS, labels="isic2019")
+        config = config or tiny(folds=FOLDS, epochs=EPOCHS, labels="isic2019")
         self.settings = SweepConfig(run=config, grace_epochs=1, trials=4, scheduler=scheduler, reduction_factor=3)
         self.space = space_of(folder, space)
         folds = make_folds(dataset.manifest, LABEL_SETS["isic2019"], FOLDS, 0)
@@ -49,9 +57,8 @@ class Setting:
         """Do what a command does before it trains."""
         self.journal = Journal(self.folder / "journal.jsonl")
         searcher = build_searcher(self.settings, self.space, 0)
-        self.controller = Controller(
-            searcher, Stopper(self.settings), Halving.of(self.settings), FoldRacing(FOLDS, "forgiving"), self.trials
-        )
+        racing = FoldRacing(FOLDS, "forgiving", self.settings.run.score_name)
+        self.controller = Controller(searcher, Stopper(self.settings), Halving.of(self.settings), racing, self.trials)
         replay(self.journal.records, self.controller, self.folder / "journal.jsonl")
         add_missing_records(self.journal, self.controller)
         return SweepWorkSource(
@@ -245,7 +252,7 @@ def test_a_command_killed_between_two_of_its_files_resumes(setting: Setting) -> 
     assert same == unit
     assert again.on_event(same, epoch_done(same, EPOCHS)) is None
     again.on_exit(same, 1.0)
-    assert setting.controller.racing.states[0].aucs.keys() == {0}
+    assert setting.controller.racing.states[0].scores.keys() == {0}
 
 
 def test_names_are_readable_and_safe_for_file_systems(setting: Setting) -> None:
