@@ -27,6 +27,7 @@ from melanoma_dist.config.run import (
     ScheduleConfig,
     Task,
     Track,
+    Value,
 )
 
 _STRIDE = 32  # pixels: a U-Net halves its input five times
@@ -75,17 +76,21 @@ class EncoderConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class MaskLossConfig(LossConfig):
-    """The loss: binary cross-entropy of the pixels, and Dice of each image."""
+    """The loss: binary cross-entropy of the pixels, Dice and focal Tversky of each image."""
 
     loss: Annotated[Loss, Suppress] = "bce"
     focal_gamma: Annotated[float, Suppress] = 2.0
     class_weights: Annotated[ClassWeights, Suppress] = "balanced"
     dice_weight: float = 0.5
     """Weight of the Dice loss, 0 to 1. The rest is that of the binary cross-entropy."""
+    tversky_weight: float = 0.0
+    """Weight of the focal Tversky loss, which counts missed lesion more than false lesion, 0 (none) to 1. The rest is
+    that of Dice and cross-entropy together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         between(self, "dice_weight", 0.0, 1.0)
+        between(self, "tversky_weight", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,11 @@ class SegmentConfig(RunConfig):
     loss: MaskLossConfig = field(default_factory=MaskLossConfig)
     optimizer: MaskOptimizerConfig = field(default_factory=MaskOptimizerConfig)
     schedule: MaskScheduleConfig = field(default_factory=MaskScheduleConfig)
+
+    def identity(self) -> dict[str, Value]:
+        """See ``RunConfig``. As in runs that are older than the field, a loss without weight is not in it."""
+        without = {"loss.tversky_weight"} if self.loss.tversky_weight == 0.0 else set()
+        return {key: value for key, value in super().identity().items() if key not in without}
 
     @property
     def score_name(self) -> str:

@@ -72,7 +72,8 @@ class SegmentationTask:
 
     def build_loss(self) -> MaskLoss:
         """Build the loss, which is one of images."""
-        return MaskLoss(cast(MaskLossConfig, self._unit.config.loss).dice_weight)
+        loss = cast(MaskLossConfig, self._unit.config.loss)
+        return MaskLoss(loss.dice_weight, loss.tversky_weight)
 
     def predict(self, train_step: TrainStep, tta: int = 1) -> Predictions:
         """Compare the masks of the validation images with the true ones, at the size of the network's input.

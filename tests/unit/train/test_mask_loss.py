@@ -27,6 +27,27 @@ def test_cross_entropy_is_that_of_pytorch() -> None:
     assert float(MaskLoss(0.0)(logits, masks)) == pytest.approx(3 * float(expected), rel=1e-6)
 
 
+@pytest.mark.parametrize("threshold", [0.7, 0.99])
+def test_focal_tversky_is_that_of_segmentation_models_pytorch(threshold: float) -> None:
+    logits, _ = batch(512)
+    masks = (torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) > threshold).float()
+    reference = smp.losses.TverskyLoss("binary", alpha=0.3, beta=0.7, gamma=0.75)  # alpha there weighs false lesion
+    expected = torch.stack([reference(logits[i : i + 1], masks[i : i + 1]) for i in range(3)])
+    actual = MaskLoss(0.5, tversky_weight=1.0).of_images(logits, masks)
+    assert torch.allclose(actual, expected, atol=1e-4)
+    mixed = MaskLoss(0.5, tversky_weight=0.25).of_images(logits, masks)
+    assert torch.allclose(mixed, 0.25 * actual + 0.75 * MaskLoss(0.5).of_images(logits, masks), atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
+def test_focal_tversky_has_a_finite_gradient_without_a_lesion_and_where_all_is_right(logit: float) -> None:
+    for masks in (torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8), torch.full((1, 1, 8, 8), torch.nan)):
+        logits = torch.full((1, 1, 8, 8), logit, requires_grad=True)
+        MaskLoss(0.5, tversky_weight=0.5)(logits, masks).backward()
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+
+
 def test_an_unknown_mask_has_no_weight_and_no_gradient() -> None:
     logits, masks = batch()
     masks[1] = torch.nan
