@@ -26,7 +26,6 @@ from melanoma_dist.config.run import (
     Schedule,
     ScheduleConfig,
     Task,
-    Track,
     Value,
 )
 
@@ -127,7 +126,6 @@ class SegmentConfig(RunConfig):
 
     task: Annotated[Task, Suppress] = "segmentation"
     repeats: Annotated[int, Suppress] = 1
-    track: Annotated[Track, Suppress] = "none"
     seed: int = 0
     """Random seed of folds, decoder weights, sample order and augmentation, 0 to 4294967295."""
     threshold: float = 0.5

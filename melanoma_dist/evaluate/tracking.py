@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from melanoma_dist import console
+from melanoma_dist.artifacts.mask_summary import MaskSummary
 from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import Identity, read_run_record
 from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.metrics.intervals import Interval
 from melanoma_dist.train.events import EpochDone
 
 _PROJECT = "melanoma-dist"
@@ -51,7 +53,7 @@ class RunTracker:
         }
         self._send(lambda tracker: tracker.log({f"{title}/{key}": each for key, each in values.items()}, event.epoch))
 
-    def finish(self, summary: RunSummary, report: Path) -> None:
+    def finish(self, summary: RunSummary | MaskSummary, report: Path) -> None:
         """Send the results of the run and the place of its report."""
         self._send(lambda tracker: tracker.log(_results(summary), None))
         self.close(report.resolve())
@@ -169,7 +171,9 @@ class _WandB:
 _KINDS: dict[str, Callable[[str, str, Identity, str | None], Tracker]] = {"mlflow": _MLflow, "wandb": _WandB}
 
 
-def _results(summary: RunSummary) -> dict[str, float]:
+def _results(summary: RunSummary | MaskSummary) -> dict[str, float]:
+    if isinstance(summary, MaskSummary):
+        return _scores_of_masks(summary)
     pooled, headline = summary.out_of_fold.by_image, summary.label_set.headline
     interval = pooled.intervals[headline].auc
     values = {
@@ -182,6 +186,16 @@ def _results(summary: RunSummary) -> dict[str, float]:
         "over_folds/auc_mean": summary.over_folds[headline].auc.mean,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _scores_of_masks(summary: MaskSummary) -> dict[str, float]:
+    """The mean of each score over the images, with its interval."""
+    known = {name: score for name, score in summary.out_of_fold.items() if isinstance(score, Interval)}
+    return {
+        f"out_of_fold/{name}{end}": value
+        for name, score in known.items()
+        for end, value in (("", score.estimate), ("_low", score.low), ("_high", score.high))
+    }
 
 
 def _brief(error: Exception) -> str:

@@ -15,12 +15,17 @@ from sklearn.metrics import jaccard_score
 
 from melanoma_dist.artifacts.evaluation import read_evaluation
 from melanoma_dist.artifacts.mask_gallery import read_mask_pictures
+from melanoma_dist.artifacts.mask_summary import read_mask_summary
+from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.cli import main
+from melanoma_dist.config.flags import parse_with_file
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.masks import decode_mask
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.evaluate.holdout.access_history import read_history
 from melanoma_dist.evaluate.masks.report import write_mask_report
+from melanoma_dist.evaluate.tracking import open_tracker
 from melanoma_dist.inference.images import Images, select_holdout
 from melanoma_dist.inference.segmenter import open_segmenter
 from melanoma_dist.metrics.segmentation import FAILURE, METRICS
@@ -48,6 +53,25 @@ def runs(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> Path:
 @pytest.fixture
 def copies(runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(runs, tmp_path / "runs"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of MLflow's own
+def test_a_tracker_gets_the_scores_of_a_segmenter(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra melanoma-dist[mlflow] is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    summary = read_mask_summary(runs / "first")
+    folder = RunFolder(runs / "first", summary.identity)
+    config = parse_with_file(
+        SegmentConfig, ["--config", str(runs / "first" / "config.yaml"), "--track", "mlflow"], "segment"
+    )
+    with open_tracker(config, folder) as tracker:
+        tracker.finish(summary, folder.report)
+    (run,) = mlflow.search_runs(experiment_names=["melanoma-dist"], output_format="list")
+    table = pd.read_parquet(folder.predictions)
+    assert run.data.metrics["out_of_fold/jaccard"] == pytest.approx(table["jaccard"].mean())
+    assert run.data.metrics["out_of_fold/jaccard_low"] <= run.data.metrics["out_of_fold/jaccard"]
+    assert run.data.params["loss.dice_weight"] == "0.5"
+    assert Path(run.data.tags["report"]) == folder.report.resolve()
 
 
 def holdout(data: Dataset) -> Images:
