@@ -12,10 +12,21 @@ from melanoma_dist.artifacts.records import read_record, write_record
 from melanoma_dist.artifacts.run_record import Environment, Identity
 from melanoma_dist.artifacts.summary import FoldTraining, TrainedData
 from melanoma_dist.config.places import SUMMARY
+from melanoma_dist.metrics.cross_validation import VarianceComponents
 from melanoma_dist.metrics.intervals import Interval, Undefined
 
 SCHEMA = 1
 _AGAIN = "Delete it and run the command again: it computes it from the folds."
+
+
+@dataclass(frozen=True)
+class JaccardRepeats:
+    """Mean Jaccard index of every fold with every seed, and where its variance comes from."""
+
+    seeds: tuple[int, ...]
+    jaccard: tuple[tuple[float, ...], ...]
+    """[folds][seeds], over the images of the fold."""
+    components: VarianceComponents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,10 @@ class MaskSummary:
     """Mean of each score over images, with intervals over lesions; and the share of failures."""
     folds: Annotated[dict[int, dict[str, float]], MinLen(1)]
     """Mean of each score over the images of a fold."""
+    seed_repeats: JaccardRepeats | None = None
+    """None for a single seed, and in runs of earlier versions."""
     training: dict[int, FoldTraining]
+    """By fold, of the first seed."""
     incidents: tuple[str, ...]
     seconds_of_last_command: float
     identity: Identity

@@ -125,7 +125,6 @@ class SegmentConfig(RunConfig):
     """Train a U-Net over k folds to segment lesions, and report the masks of images that a fold has not seen."""
 
     task: Annotated[Task, Suppress] = "segmentation"
-    repeats: Annotated[int, Suppress] = 1
     seed: int = 0
     """Random seed of folds, decoder weights, sample order and augmentation, 0 to 4294967295."""
     threshold: float = 0.5

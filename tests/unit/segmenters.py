@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from melanoma_dist.artifacts.run_folder import locate_run, open_run
+from melanoma_dist.artifacts.run_folder import locate_run, open_run, trainings
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.data.prepare import Request, prepare
@@ -31,12 +31,14 @@ def masked_dataset(place: Path) -> Dataset:
     return prepare(Request(raw.folder, ("2017",), size=64, synthetic=True, holdout=0.2), place / "prepared")
 
 
-def segmenter_run(runs: Path, data: Dataset, name: str = "segmenter", lr: float = 1e-3, seed: int = 0) -> Path:
+def segmenter_run(
+    runs: Path, data: Dataset, name: str = "segmenter", lr: float = 1e-3, seed: int = 0, repeats: int = 1
+) -> Path:
     """A finished segmentation run of two folds, trained for an epoch."""
     default = SegmentConfig()
     config = replace(
         default,
-        name=name, runs=runs, seed=seed,
+        name=name, runs=runs, seed=seed, repeats=repeats,
         data=replace(default.data, data=str(data.folder), folds=FOLDS),
         input=replace(default.input, image_size=64, batch_size=4, tta=1),
         model=replace(default.model, backbone="test_resnet", weights="none"),
@@ -47,7 +49,8 @@ def segmenter_run(runs: Path, data: Dataset, name: str = "segmenter", lr: float 
     folds = run_task(config).make_folds(data.manifest, config)
     folder = locate_run(config, data)
     open_run(folder, config, folds)
-    for fold in range(FOLDS):
-        train_unit(Unit(config, fold, str(data.folder), data.fingerprint, folder.path), World(), lambda event: None)
+    for seeded, place in trainings(config, folder):
+        for fold in range(FOLDS):
+            train_unit(Unit(seeded, fold, str(data.folder), data.fingerprint, place), World(), lambda event: None)
     finalize_masks(config, data, folds, folder, 1.0)
     return folder.path

@@ -21,7 +21,7 @@ from melanoma_dist.artifacts.summary import REFINALIZE
 from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.masks.scores import SHOWN, in_words, score_cell
 from melanoma_dist.evaluate.report.page import data_uri
-from melanoma_dist.evaluate.report.tables import device_hours, devices, training_table
+from melanoma_dist.evaluate.report.tables import device_hours, devices, training_table, variance_table
 from melanoma_dist.metrics.bootstrap import RESAMPLES
 from melanoma_dist.metrics.intervals import Interval, Undefined
 from melanoma_dist.metrics.segmentation import FAILURE
@@ -61,6 +61,8 @@ def write_mask_report(run: Path, summary: MaskSummary | None = None) -> None:
         evaluations=[_evaluation(record) for record in evaluations if record.masks],
         histogram=_histogram(scores),
         folds=_folds_table(summary),
+        repeats=summary.seed_repeats,
+        variance=_variance(summary),
         failures=_failures_table(scores),
         unlisted=max(0, int(_failed(scores).sum()) - _LISTED),
         gallery=_gallery(run),
@@ -155,6 +157,11 @@ def _folds_table(summary: MaskSummary) -> Table:
         for fold, scores in summary.folds.items()
     ]
     return Table("Means of each fold", ("", *SHOWN.values()), rows)
+
+
+def _variance(summary: MaskSummary) -> Table | None:
+    repeats = summary.seed_repeats
+    return None if repeats is None else variance_table({"all images": repeats.components}, "Jaccard index")
 
 
 def _failures_table(scores: pd.DataFrame) -> Table:

@@ -80,7 +80,7 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "spread": [_folds(results), tables.over_folds_table(summary.over_folds)],
         "fewest_folds": FEWEST_FOLDS,
         "repeats": summary.seed_repeats,
-        "variance": tables.variance_table(summary.seed_repeats) if summary.seed_repeats else None,
+        "variance": tables.variance_table(summary.seed_repeats.components) if summary.seed_repeats else None,
         "curves": [each for each in figures if isinstance(each, PageFigure)],
         "missing": [each for each in figures if isinstance(each, Missing)],
         "points": _points(results),

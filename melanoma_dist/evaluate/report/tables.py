@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment, DelongInterval
-from melanoma_dist.artifacts.summary import FoldTraining, SeedRepeats
+from melanoma_dist.artifacts.summary import FoldTraining
 from melanoma_dist.evaluate.report.cells import NAMES, NOT_BY_DATA, estimate_cell, why_undefined
 from melanoma_dist.evaluate.report.run_results import Evaluation
 from melanoma_dist.metrics.classification import (
@@ -17,7 +17,7 @@ from melanoma_dist.metrics.classification import (
     PerMetric,
     predictive_values,
 )
-from melanoma_dist.metrics.cross_validation import FoldSpread
+from melanoma_dist.metrics.cross_validation import FoldSpread, VarianceComponents
 from melanoma_dist.metrics.intervals import Interval, MetricInterval, Undefined
 from melanoma_dist.metrics.operating_points import EvaluatedPoint, OperatingPoint
 from melanoma_dist.metrics.subgroups import Gap, Subgroup
@@ -143,17 +143,17 @@ def over_folds_table(over_folds: Mapping[str, PerMetric[FoldSpread]]) -> Table:
     return Table("AUC over the folds", header, rows)
 
 
-def variance_table(repeats: SeedRepeats) -> Table:
-    """Return the standard deviations of the AUC due to folds and to seeds, a row per label."""
+def variance_table(components: Mapping[str, VarianceComponents | Undefined], metric: str = "AUC") -> Table:
+    """Return the standard deviations of a metric due to folds and to seeds, a row per label."""
     rows = []
-    for label, parts in repeats.components.items():
+    for label, parts in components.items():
         if isinstance(parts, Undefined):
             rows.append([plain(label), *[undefined(parts.reason)] * 5])
         else:
             deviations = [part**0.5 for part in (parts.folds, parts.seeds, parts.remainder, parts.within_fold)]
             rows.append([plain(label), Cell(number(parts.mean)), *(Cell(number(each, 4)) for each in deviations)])
-    header = ["", "mean AUC", "between folds", "between seeds", "remainder", "one fold, another seed"]
-    return Table("Standard deviation of the AUC by where it comes from", header, rows)
+    header = ["", f"mean {metric}", "between folds", "between seeds", "remainder", "one fold, another seed"]
+    return Table(f"Standard deviation of the {metric} by where it comes from", header, rows)
 
 
 def letters(points: Sequence[OperatingPoint]) -> list[str]:

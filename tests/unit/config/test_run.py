@@ -14,6 +14,7 @@ from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.rules import suppressed
 from melanoma_dist.config.run import DataConfig, RunConfig, differences, dotted
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 
 from ..samples import config
@@ -180,6 +181,18 @@ def test_the_flags_are_these_and_no_others() -> None:
     names = {key.rpartition(".")[2] for key in dotted(RunConfig())}
     assert suppressed(RunConfig) == {"task"}
     assert sorted(names - suppressed(RunConfig)) == FLAGS
+
+
+def test_a_segmenter_has_the_flags_of_a_run_but_those_about_labels_and_two_of_its_own() -> None:
+    absent = {
+        "balance", "class_weights", "dropout", "focal_gamma", "fusion", "head_norm", "headline", "hidden", "labels",
+        "lesions", "loss", "metadata", "pooling", "region", "region_margin",
+    }  # fmt: skip
+    text = tyro.extras.get_parser(SegmentConfig, config=PARSER).format_help()
+    listed = {word.strip(",") for word in text.replace("|", " ").split() if word.startswith("--")}
+    names = {key.rpartition(".")[2] for key in dotted(SegmentConfig())}
+    flags = {name for name in names if f"--{name.replace('_', '-')}" in listed}
+    assert flags == set(FLAGS) - absent | {"dice_weight", "tversky_weight"}
 
 
 def test_the_help_lists_every_flag_without_its_section() -> None:

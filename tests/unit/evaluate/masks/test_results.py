@@ -74,6 +74,21 @@ def test_a_tracker_gets_the_scores_of_a_segmenter(runs: Path, tmp_path: Path, mo
     assert Path(run.data.tags["report"]) == folder.report.resolve()
 
 
+def test_two_seeds_separate_the_variance_of_seeds_from_that_of_folds(runs: Path, data: Dataset, tmp_path: Path) -> None:
+    run = segmenter_run(tmp_path, data, "repeated", repeats=2)
+    summary, first = read_mask_summary(run), read_mask_summary(runs / "first")
+    assert summary.out_of_fold == first.out_of_fold  # the first seed is a run of its own
+    tables = [pd.read_parquet(place / "predictions.parquet").groupby("fold") for place in (run, run / "seed-1")]
+    expected = np.column_stack([table["jaccard"].mean() for table in tables])
+    assert summary.seed_repeats is not None
+    assert summary.seed_repeats.seeds == (0, 1)
+    assert np.array(summary.seed_repeats.jaccard) == pytest.approx(expected)
+    assert summary.seed_repeats.components.mean == pytest.approx(expected.mean())
+    assert expected[0, 0] != expected[0, 1]
+    assert "Each fold was trained with seeds 0, 1" in (run / "report.html").read_text()
+    assert "between seeds" not in (runs / "first" / "report.html").read_text()
+
+
 def holdout(data: Dataset) -> Images:
     return select_holdout(data, "holdout", ()).images
 
