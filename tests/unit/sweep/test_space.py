@@ -138,7 +138,8 @@ def test_a_space_of_regions_needs_a_table_of_lesions_and_a_margin_only_of_lesion
 
 
 def test_there_are_spaces() -> None:
-    assert {path.stem for path in SPACES} == {"augmentation", "backbones", "full", "head", "optimizer", "region"}
+    names = {"augmentation", "backbones", "full", "head", "optimizer", "region", "segmentation"}
+    assert {path.stem for path in SPACES} == names
 
 
 @pytest.mark.parametrize(
