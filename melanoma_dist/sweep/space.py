@@ -17,6 +17,7 @@ from pathlib import Path
 
 from melanoma_dist.config.rules import field_type, has_type, suppressed, type_in_words
 from melanoma_dist.config.run import RunConfig, dotted, with_values
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError, nearest
 from melanoma_dist.sweep.search import boundary_values
 
@@ -80,8 +81,7 @@ def check_space(space: Space, config: RunConfig) -> None:
         if key in _FIXED:
             raise space.error(key, f"may not vary: {_FIXED[key]}")
         if key not in known:
-            near = nearest(str(key), known)
-            raise space.error(key, "is not a field that may vary" + (f"; similar: {near}" if near else ""))
+            raise space.error(key, f"is not a field that may vary{_hint(str(key), config, known)}")
         for value in boundary_values(space, key):
             check_value(space, config, key, value)
     for key in space.only_if:
@@ -92,6 +92,16 @@ def _known(config: RunConfig) -> dict[str, object]:
     """The fields that may vary. Those that are no flags of the command may not."""
     allowed = {key: value for key, value in dotted(config).items() if key.startswith(_SECTIONS) and key not in _FIXED}
     return {key: value for key, value in allowed.items() if not _is_suppressed(config, *key.split("."))}
+
+
+def _hint(key: str, config: RunConfig, known: Mapping[str, object]) -> str:
+    """The command that varies a field, or the known field with the nearest name."""
+    classifies = config.task == "classification"
+    other, command = (SegmentConfig(), "segment sweep") if classifies else (RunConfig(), "sweep")
+    if key in _known(other):
+        return f" here: `{command}` varies it"
+    near = nearest(key, known)
+    return f"; similar: {near}" if near else ""
 
 
 def _is_suppressed(config: RunConfig, section: str, name: str) -> bool:

@@ -30,6 +30,7 @@ WRONG = [
     ('"data.folds": tune.choice([2, 3])', "data.folds: is not a field that may vary"),
     ('"seed": tune.choice([2, 3])', "seed: is not a field that may vary"),
     ('"schedule.epochs": tune.choice([2, 3])', "schedule.epochs: may not vary: configurations are compared"),
+    ('"loss.dice_weight": tune.choice([0.5])', "is not a field that may vary here: `segment sweep` varies it"),
     ('"optimizer.lr": tune.choice(["fast"])', "optimizer.lr: 'fast' is not a number"),
     ('"input.balance": tune.choice([0, 1])', "input.balance: 0 is not True or False"),
     ('"input.batch_size": tune.uniform(8, 64)', "input.batch_size: 8.0 is not a whole number"),
@@ -115,7 +116,7 @@ def test_conditions_may_depend_on_conditions_and_on_fixed_fields(tmp_path: Path)
 @pytest.mark.parametrize("entry", ["model.pooling", "loss.focal_gamma", "input.balance", "region.region"])
 def test_what_a_segmenter_does_not_have_may_not_vary(entry: str, tmp_path: Path) -> None:
     space = space_of(tmp_path, f'SPACE = {{"{entry}": tune.choice(["avg"])}}')
-    with pytest.raises(ConfigError, match=f"{entry}: is not a field that may vary"):
+    with pytest.raises(ConfigError, match=f"{entry}: is not a field that may vary here: `sweep` varies it"):
         check_space(space, SegmentConfig())
 
 
