@@ -28,9 +28,9 @@ def parse_with_file(
     help_text = "YAML file with settings, such as config.yaml of a run. Flags override it."
     flag = Annotated[Path | None, tyro.conf.arg(help=help_text, metavar="FILE")]
     extended = make_dataclass("Flags", [("config", flag, None)], bases=(config,), frozen=True)
-    run_config = type(getattr(config(), "run", config()))  # of a sweep, what it searches
+    run: Any = getattr(config(), "run", config())  # of a sweep, what it searches
     parsed: Any = parse(
-        extended, with_file(arguments, run_config), command, description or inspect.getdoc(config), required=required
+        extended, with_file(arguments, type(run)), command, description or inspect.getdoc(config), required=required
     )
     return config(**{item.name: getattr(parsed, item.name) for item in fields(config)})  # type: ignore[arg-type]
 
