@@ -186,7 +186,7 @@ def test_the_flags_are_these_and_no_others() -> None:
 def test_a_segmenter_has_the_flags_of_a_run_but_those_about_labels_and_two_of_its_own() -> None:
     absent = {
         "balance", "class_weights", "dropout", "focal_gamma", "fusion", "head_norm", "headline", "hidden", "labels",
-        "lesions", "loss", "metadata", "pooling", "region", "region_margin",
+        "lesions", "loss", "mask", "metadata", "pooling", "region", "region_margin",
     }  # fmt: skip
     text = tyro.extras.get_parser(SegmentConfig, config=PARSER).format_help()
     listed = {word.strip(",") for word in text.replace("|", " ").split() if word.startswith("--")}
