@@ -146,7 +146,9 @@ def _is_fixed(section: object, name: str, value: object) -> bool:
     if name not in suppressed(type(section)):
         return False
     default = getattr(section, name)
-    default = asdict(default) if is_dataclass(default) and not isinstance(default, type) else default
+    if is_dataclass(default) and not isinstance(default, type):
+        default = asdict(default)
+        value = {**default, **value} if isinstance(value, Mapping) else value  # a file may be older than a field
     if value != default:
         raise ConfigError.of("config", name, f"is {default!r} for this command, not {value!r}", "Remove it.")
     return True

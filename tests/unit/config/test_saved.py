@@ -13,6 +13,7 @@ import yaml
 from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.run import RunConfig, dotted, nested
 from melanoma_dist.config.saved import as_flags, read_yaml, saved_config, with_file
+from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 
 from ..hostile import fuzz_reader
@@ -52,6 +53,20 @@ def test_a_configuration_of_an_older_version_keeps_its_fault_tolerance(tmp_path:
     expected = config(seed=3, gpus=0, grace_s=7, max_corrupt_images=8)
     assert saved_config(file) == expected
     assert parsed(with_file(["--config", str(file)])) == expected
+
+
+def test_a_segmenter_takes_its_own_configuration_also_one_that_is_older_than_a_field_it_does_not_have() -> None:
+    tree: dict[str, Any] = dict(nested(SegmentConfig()))
+    tree["region"] = {"region": "whole", "region_margin": 0.3, "lesions": None}  # before --mask
+    flags = list(as_flags(tree, SegmentConfig))
+    assert tyro.cli(SegmentConfig, args=flags, config=PARSER) == SegmentConfig()
+    for section, values in (("region", {"region": "lesion"}), ("loss", {"loss": "focal"})):
+        with pytest.raises(ConfigError, match="for this command, not"):
+            list(as_flags({section: values}, SegmentConfig))
+    with pytest.raises(ConfigError, match="Use `segment`, or `segment sweep`"):
+        list(as_flags(tree))
+    with pytest.raises(ConfigError, match="Use the command without a name, or `sweep`"):
+        list(as_flags(nested(RunConfig()), SegmentConfig))
 
 
 def test_scientific_notation_without_a_dot_stays_a_number(tmp_path: Path) -> None:
