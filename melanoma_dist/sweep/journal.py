@@ -1,9 +1,7 @@
 """``journal.jsonl``: everything that happened in a sweep, one ``Record`` a line, in the order of the decisions.
 
-The field ``what`` names the class of a line.
-
-The state of a sweep is what a controller holds after it replays these records. Nothing else is saved, and nothing is
-unpickled.
+The field ``what`` names the class of a line. The state of a sweep is what a controller holds after it replays these
+records. Nothing else is saved, and nothing is unpickled.
 """
 
 from __future__ import annotations
