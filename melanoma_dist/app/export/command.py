@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,15 @@ from torch import nn
 from melanoma_dist import console
 from melanoma_dist.app.export.description import Description, describe
 from melanoma_dist.app.export.documents import card_of, copy_scripts, tta_note, write_examples, write_readme
+from melanoma_dist.app.export.first_stage import SEGMENTER, compare_lesions, lesion_rule, segmenter_graph
 from melanoma_dist.app.export.folder import publish
-from melanoma_dist.app.export.graph import Calibration, ExportedGraph
+from melanoma_dist.app.export.graph import Calibration, ExportedGraph, Graph
 from melanoma_dist.app.export.hub import load_hub, write_hub
 from melanoma_dist.app.export.licence import ModelLicence, model_licence
 from melanoma_dist.app.export.onnx_file import open_onnx, write_onnx
 from melanoma_dist.app.export.parity import (
     LARGEST_DIFFERENCE,
+    LARGEST_OF_PIXELS,
     Answer,
     Parity,
     ParityImage,
@@ -37,10 +39,11 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
+from melanoma_dist.inference.segmenter import TrainedSegmenter
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
 from melanoma_dist.train.fold_data import input_format_of
 
-Write = Callable[[ExportedGraph, Path, Description], None]
+Write = Callable[[Graph, Path, Description], None]
 _GRAPHS: dict[str, tuple[str, Write, Callable[[Path, int], Answer]]] = {
     "onnx": (".onnx", write_onnx, open_onnx),
     "torch": (".pt2", write_torch, open_torch),
@@ -72,12 +75,10 @@ def export(settings: ExportConfig) -> None:
 
 def _prepare(settings: ExportConfig) -> _Export:
     run = open_trained_run(settings.run)
-    if run.lesions is not None:
-        raise ConfigError(
-            f"export {settings.run}: the run sees lesions ({run.config.region.flags}), and an exported file takes an "
-            "image as it is: it holds no segmenter. Use `predict`, `serve` or the run's ensemble in Python, or train "
-            "with --region whole --mask none."
-        )
+    run.require_sight()
+    if settings.format == "hub" and run.lesions is not None:
+        rule = f"has no place for the segmenter of a run that sees lesions ({run.config.region.flags})"
+        raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")
     if settings.format == "hub" and is_keras(run.config.model.backbone):
         rule = f"is for timm, which cannot build {run.config.model.backbone}: the architecture is Keras's"
         raise ConfigError.of("format", "hub", rule, "Type --format onnx or --format torch.")
@@ -89,7 +90,9 @@ def _prepare(settings: ExportConfig) -> _Export:
     with console.phase(f"predicting {len(images)} images"):
         expected = _predict(ensemble, images, tta)
     reference = Reference(images, expected, run.image_size, ensemble.metadata_fields)
-    about = describe(run, ensemble, tta, licence.short)
+    segmenter = ensemble.segmenter
+    lesion = None if segmenter is None else lesion_rule(run.config.region, segmenter)
+    about = describe(run, ensemble, tta, licence.short, lesion)
     return _Export(settings, run, ensemble, tta, licence, about, card, reference)
 
 
@@ -119,6 +122,10 @@ def _write(job: _Export, folder: Path) -> list[Parity]:
 def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
     """Write a file for each fold, then one of the ensemble. Stops at the first that differs."""
     suffix, write, load = _GRAPHS[job.settings.format]
+    if job.ensemble.segmenter is not None:
+        parity, images = _first_stage(job, folder, job.ensemble.segmenter)
+        yield parity
+        job = replace(job, reference=replace(job.reference, images=images))
     models = [job.ensemble.fold_model(unit.fold) for unit in job.ensemble.units]
     parts = [(f"fold-{fold}", [model], fold) for fold, model in enumerate(models)]
     for name, members, fold in [*parts, ("ensemble", models, None)]:
@@ -132,7 +139,20 @@ def _graphs(job: _Export, folder: Path) -> Iterator[Parity]:
         yield parity
 
 
-def _try(write: Write, job: _Export, graph: ExportedGraph, path: Path, about: Description) -> None:
+def _first_stage(job: _Export, folder: Path, segmenter: TrainedSegmenter) -> tuple[Parity, list[ParityImage]]:
+    """Write the file of the segmenter. Returns its parity, and what the models see of the images by it."""
+    suffix, write, load = _GRAPHS[job.settings.format]
+    path, rule = folder / f"{SEGMENTER}{suffix}", job.about["lesion"]
+    about = {name: job.about[name] for name in ("schema", "use", "data", "licence", "run", "input", "shorter_side")}
+    with console.phase(f"exporting {path.name}"):
+        _try(write, job, segmenter_graph(segmenter), path, {**about, **rule, "backbone": rule["encoder"]})
+        answer = load(path, job.ensemble.world.threads)
+        parity, images = compare_lesions(path.name, answer, job.reference, rule, segmenter)
+    require_parity(parity, limit=LARGEST_OF_PIXELS)
+    return parity, images
+
+
+def _try(write: Write, job: _Export, graph: Graph, path: Path, about: Description) -> None:
     """Write a file. Raises MelanomaDistError for a backbone that PyTorch's exporters cannot write."""
     try:
         write(graph, path, about)
@@ -150,7 +170,8 @@ def _graph(job: _Export, models: Sequence[nn.Module]) -> ExportedGraph:
     calibration = Calibration(job.run.decision_rules, job.run.labels)
     image_format = input_format_of(job.ensemble.units[0])
     thresholds, fields = job.reference.expected.thresholds, job.reference.fields
-    return ExportedGraph(models, image_format, job.tta, calibration, thresholds, fields)
+    channels = job.run.config.region.channels
+    return ExportedGraph(models, image_format, job.tta, calibration, thresholds, fields, channels)
 
 
 def _hub(job: _Export, folder: Path) -> Iterator[Parity]:

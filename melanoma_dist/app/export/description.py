@@ -27,12 +27,21 @@ METADATA_RULE = (
     "float32 [batch, fields], a column for each field of `metadata` in its order: age in years, of sex and site the "
     "position of the word, from 0. NaN is unknown. The model scales them itself."
 )
+LESION_RULE = (
+    "The models see lesions: `images` are not photographs, but what `see` of lesion.py cuts out of them and adds, by "
+    "the answers of the file `segmenter` to the whole image."
+)
 Description = dict[str, Any]
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
-def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Description:
-    """Describe the export of a run with ``tta`` orientations of each image."""
+def describe(
+    run: TrainedRun, ensemble: Ensemble, tta: int, licence: str, lesion: Description | None = None
+) -> Description:
+    """Describe the export of a run with ``tta`` orientations of each image.
+
+    ``lesion``: how its models see an image, see `first_stage.lesion_rule`; None for models that see whole images.
+    """
     image_format = input_format_of(ensemble.units[0])
     rules = run.decision_rules
     return {
@@ -46,6 +55,8 @@ def describe(run: TrainedRun, ensemble: Ensemble, tta: int, licence: str) -> Des
         "headline": run.labels.headline,
         "input": INPUT_RULE,
         **_metadata(ensemble.metadata_fields),
+        "lesion": lesion,
+        **({"lesion_rule": LESION_RULE} if lesion else {}),
         "shorter_side": run.image_size,
         "image_size": image_format.size,
         "mean": list(image_format.mean),

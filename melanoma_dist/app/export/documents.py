@@ -19,7 +19,8 @@ from melanoma_dist.storage.untrusted import read_text
 
 EXAMPLES = "example"
 _SCRIPTS = {"onnx": "predict_onnx.py", "torch": "predict_torch.py"}
-_SCRIPT_OF_METADATA = "predict_metadata.py"  # of both formats
+_LONG_SCRIPT = "predict_long.py"  # of both formats, for models that take metadata or see lesions
+_LESION = "lesion.py"
 _USE = {
     "onnx": """`ensemble.onnx` has all folds, `fold-<i>.onnx` one of them.
 `predict.py` needs onnxruntime, numpy and Pillow:
@@ -79,10 +80,17 @@ def write_readme(folder: Path, card: str, chosen: Format, about: Description, li
     """Write README.md: the model card, with the use of the files behind its first lines; for Hugging Face a header."""
     start, mark, rest = card.partition("\n## ")
     pixels = "" if chosen == "hub" else f"Input: {about['input']}\n\n"
-    inputs = pixels + _metadata_note(chosen, about)
+    inputs = pixels + _lesion_note(about) + _metadata_note(chosen, about)
     notes = f"{inputs}Licence: {licence.short}, see `LICENSE.txt`. {about['use']}\n\n{tta_note(about)}"
     text = f"{start}\n## Use of these files\n\n{_USE[chosen]}\n{notes}\n{mark}{rest}"
     (folder / "README.md").write_text((_header(about, licence) if chosen == "hub" else "") + text, encoding="utf-8")
+
+
+def _lesion_note(about: Description) -> str:
+    """Say that models see lesions; empty for models of whole images."""
+    if not about["lesion"]:
+        return ""
+    return f"{about['lesion_rule']} `predict.py` runs both stages: keep its files in one folder.\n\n"
 
 
 def _metadata_note(chosen: Format, about: Description) -> str:
@@ -142,5 +150,8 @@ def copy_scripts(folder: Path, chosen: Format, about: Description) -> None:
     """Copy the scripts that predict and verify without this package, where the format has them."""
     if script := _SCRIPTS.get(chosen):
         own = Path(standalone.__file__).parent
-        shutil.copyfile(own / (_SCRIPT_OF_METADATA if about["metadata"] else script), folder / "predict.py")
+        long = about["metadata"] or about["lesion"]
+        shutil.copyfile(own / (_LONG_SCRIPT if long else script), folder / "predict.py")
+        if about["lesion"]:
+            shutil.copyfile(own / _LESION, folder / _LESION)
         shutil.copyfile(own / "verify.py", folder / "verify.py")

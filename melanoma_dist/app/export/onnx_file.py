@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from melanoma_dist.app.export.description import Description, as_texts
-from melanoma_dist.app.export.graph import INPUT, METADATA, OUTPUTS, ExportedGraph
+from melanoma_dist.app.export.graph import INPUT, METADATA, Graph
 from melanoma_dist.app.export.parity import Answer, Answers
 from melanoma_dist.app.export.torch_file import AXES, trace
 
@@ -19,13 +19,13 @@ _OPSET = 20
 _LARGEST = 1_800_000_000  # bytes of weights; a file of ONNX must stay below 2 GiB
 
 
-def write_onnx(graph: ExportedGraph, path: Path, description: Description, largest: int = _LARGEST) -> None:
+def write_onnx(graph: Graph, path: Path, description: Description, largest: int = _LARGEST) -> None:
     """Write a graph with its description. Weights of more than ``largest`` bytes go to a second file, PATH.data."""
     inputs = [INPUT, METADATA] if graph.fields else [INPUT]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own versions
         exported: Any = torch.onnx.export(
-            trace(graph), input_names=inputs, output_names=list(OUTPUTS), opset_version=_OPSET, dynamo=True,
+            trace(graph), input_names=inputs, output_names=list(graph.outputs), opset_version=_OPSET, dynamo=True,
             verbose=False,
         )  # fmt: skip
     _name_axes(exported.model)
@@ -50,8 +50,6 @@ def open_onnx(path: Path, threads: int) -> Answer:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def answer(*inputs: npt.NDArray[np.generic]) -> Answers:
-        named = dict(zip((INPUT, METADATA), inputs, strict=False))
-        probability, folds, positive = session.run(list(OUTPUTS), named)
-        return probability, folds, positive
+        return tuple(session.run(None, dict(zip((INPUT, METADATA), inputs, strict=False))))
 
     return answer

@@ -33,11 +33,14 @@ from melanoma_dist.storage.untrusted import read_bytes
 
 LARGEST_DIFFERENCE = 1e-3
 """Of a probability; a file that differs more is not kept."""
+LARGEST_OF_PIXELS = 1e-2
+"""Of a pixel's probability of lesion. One level of one input pixel moves those around it more than any label's; what
+counts of them is where the lesion's box lies, and is compared too."""
 Floats = npt.NDArray[np.float32]
-Answers = tuple[Floats, Floats, npt.NDArray[np.bool_]]
-"""Of b images: probability [b, L], that of each fold [b, k, L], and the calls [b, L]."""
+Answers = tuple[npt.NDArray[Any], ...]
+"""Of b images: probability [b, L], that of each fold [b, k, L], and the calls [b, L]. Of a segmenter, see its graph."""
 Answer = Callable[..., Answers]
-"""What a file answers to RGB bytes [b, H, W, 3], and to codes [b, F] of metadata where its models take them."""
+"""What a file answers to bytes [b, H, W, C], and to codes [b, F] of metadata where its models take them."""
 _DRAWN = ((1300, 900), (80, 60), (80, 60), (80, 60), (700, 200))  # width and height in pixels
 _PATIENTS: tuple[Metadata, ...] = (
     {"age": 71, "sex": "male", "site": "lower extremity"},
@@ -57,6 +60,8 @@ class ParityImage:
     """Whether this program drew it: then it belongs to no data set."""
     about: Metadata = field(default_factory=dict)
     """What the models are told of the patient."""
+    view: npt.NDArray[np.uint8] | None = None
+    """Bytes [H, W, C] that the models see of it; None: the whole image, as the preparation leaves it."""
 
 
 @dataclass(frozen=True)
@@ -145,20 +150,26 @@ def _parity(name: str, images: Sequence[ParityImage], differences: Floats, calls
 
 
 def _batches(images: Sequence[ParityImage], reference: Reference) -> Iterator[tuple[list[int], list[npt.NDArray[Any]]]]:
-    """Batches of images of one size, as the preparation leaves them: their positions, and what a file takes.
+    """Batches of images that are seen in one size: their positions, and what a file takes.
 
-    A file takes pixels [b, H, W, 3], and codes [b, F] of metadata where its models do.
+    A file takes pixels [b, H, W, C], and codes [b, F] of metadata where its models do.
     """
     prepared = Photographs.prepare([i.data for i in images], reference.size, [i.about for i in images])
     codes = prepared.metadata(reference.fields)
     by_shape: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
     for at, jpeg in enumerate(prepared.jpegs):
-        with open_image(jpeg) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        view = images[at].view
+        pixels = decoded(jpeg) if view is None else view
         by_shape.setdefault(pixels.shape, []).append((at, pixels))
     for group in by_shape.values():
         rows, inputs = [at for at, _ in group], [np.stack([pixels for _, pixels in group])]
         yield rows, [*inputs, codes[rows]] if reference.fields else inputs
+
+
+def decoded(jpeg: bytes) -> npt.NDArray[np.uint8]:
+    """The pixels [H, W, 3] of a prepared image, as `predict.py` decodes it."""
+    with open_image(jpeg) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _expected(predictions: EnsemblePredictions, rows: list[int], fold: int | None) -> Answers:
@@ -186,13 +197,17 @@ def rounding_of(graph: nn.Module, answer: Answer, parity: Parity, reference: Ref
     return Rounding(float(_differences(own, target)[0]), float(_differences(other, target)[0]))
 
 
-def require_parity(parity: Parity, rounding: Callable[[], Rounding] | None = None) -> None:
-    """Raise MelanomaDistError unless a file answers as `predict` does. ``rounding``: see `rounding_of`."""
-    if parity.difference <= LARGEST_DIFFERENCE:  # NaN is not
+def require_parity(parity: Parity, rounding: Callable[[], Rounding] | None = None, limit: float | None = None) -> None:
+    """Raise MelanomaDistError unless a file answers as `predict` does.
+
+    ``rounding``: see `rounding_of`; ``limit``: of the difference, None: `LARGEST_DIFFERENCE`.
+    """
+    limit = LARGEST_DIFFERENCE if limit is None else limit
+    if parity.difference <= limit:  # NaN is not
         return
     text = (
         f"{parity.name}: a probability of {parity.image} differs by {parity.difference:.2g} from that of `predict`, "
-        f"more than {LARGEST_DIFFERENCE:g}. No file was kept."
+        f"more than {limit:g}. No file was kept."
     )
     report = "try another --format, and please report the backbone and the versions of torch and the export packages."
     if rounding is None:

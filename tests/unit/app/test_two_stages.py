@@ -13,12 +13,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from melanoma_dist.app import apply as command
+from melanoma_dist.app.export.command import export
 from melanoma_dist.app.server.api import build_app
 from melanoma_dist.app.server.service import start_service
 from melanoma_dist.artifacts.lesion_table import BOX, RECORD, read_lesions
 from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.segmenter_copy import SEGMENTER, bring_segmenter
 from melanoma_dist.config.evaluate import EvaluateConfig
+from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
@@ -188,3 +190,8 @@ def test_apply_adds_the_segmenter_to_a_table_of_an_earlier_version(applied: Path
     names = {str(path.relative_to(table)) for path in (table / SEGMENTER).rglob("*") if path.is_file()}
     assert {f"{SEGMENTER}/{name}" for name in ("record.json", "config.yaml", "summary.json", "folds.parquet")} <= names
     assert f"{SEGMENTER}/model/fold-1.safetensors" in names
+
+
+def test_the_hub_has_no_place_for_a_segmenter(lesion_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--format hub: has no place for the segmenter .*Type --format onnx"):
+        export(ExportConfig(lesion_run, format="hub", out=tmp_path / "hub"))

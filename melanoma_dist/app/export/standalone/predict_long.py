@@ -1,14 +1,17 @@
-"""Predict images with an exported run that takes metadata. Needs numpy, Pillow, and onnxruntime or torch.
+"""Predict images with an exported run that takes metadata or sees lesions. Needs numpy, Pillow, and onnxruntime or torch.
 
+python predict.py ensemble.onnx IMAGE IMAGE ...
 python predict.py ensemble.onnx IMAGE age=55 sex=female IMAGE site="lower extremity" IMAGE ...
 
-Words behind an image say what is known of its patient. What is not said, or is `unknown`, is unknown.
+Words behind an image say what is known of its patient, for models that take metadata. What is not said, or is
+`unknown`, is unknown. For models that see lesions, the segmenter beside the file finds them first.
 onnxruntime runs .onnx files, torch runs .pt2 files. Loading a .pt2 file runs code in it: open your own files only.
 """
 
 import io
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -18,25 +21,27 @@ UNKNOWN = ("", "unknown", "nan", "na", "n/a")
 
 
 def load(path):
-    """Return what a file says about itself, and a function from its inputs to probabilities and calls."""
+    """Return what a file says about itself, and a function from its inputs to its outputs."""
     if path.endswith(".pt2"):
         import torch
 
         files = {"export.json": ""}
         program = torch.export.load(path, extra_files=files).module()
 
-        def run(pixels, codes):
+        def run(*inputs):
             with torch.no_grad():
-                probability, _, positive = program(torch.from_numpy(pixels), torch.from_numpy(codes))
-            return probability, positive
+                outputs = program(*map(torch.from_numpy, inputs))
+            return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
         return json.loads(files["export.json"]), run
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
     texts = session.get_modelmeta().custom_metadata_map
-    about = {name: json.loads(texts[name]) for name in ("shorter_side", "labels", "metadata")}
-    return about, lambda *inputs: session.run(["probability", "positive"], dict(zip(("images", "metadata"), inputs)))
+    about = {
+        name: json.loads(texts[name]) for name in ("shorter_side", "labels", "metadata", "lesion") if name in texts
+    }
+    return about, lambda *inputs: session.run(None, dict(zip(("images", "metadata"), inputs)))
 
 
 def read_pixels(path, size):
@@ -68,7 +73,13 @@ def encode(field, rule, text):
 
 
 about, run = load(sys.argv[1])
-fields, images = about["metadata"], []
+fields, rule, images = about["metadata"], about["lesion"], []
+if rule:
+    folder, suffix = os.path.dirname(os.path.abspath(sys.argv[1])), os.path.splitext(sys.argv[1])[1]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from lesion import find_lesion, see
+
+    _, segment = load(os.path.join(folder, rule["file"] + suffix))
 for word in sys.argv[2:]:
     field, mark, text = word.partition("=")
     if images and mark and field in fields:
@@ -76,7 +87,14 @@ for word in sys.argv[2:]:
     else:
         images.append((word, {}))
 for path, known in images:
-    codes = [[encode(field, rule, known.get(field, "")) for field, rule in fields.items()]]
-    answers = run(read_pixels(path, about["shorter_side"]), np.array(codes, dtype=np.float32))
-    probability, called = (dict(zip(about["labels"], rows[0].tolist())) for rows in answers)
-    print(json.dumps({"image": path, "metadata": known, "probability": probability, "called": called}))
+    pixels, facts = read_pixels(path, about["shorter_side"]), {"metadata": known} if fields else {}
+    if rule:
+        lesion = find_lesion(segment(pixels)[0][0], pixels.shape[2], pixels.shape[1], rule)
+        pixels = see(pixels[0], lesion, rule)[None]
+        facts["lesion"] = {name: lesion[name] for name in ("trusted", "quality")} | {
+            name: None if lesion[name] is None else lesion[name].tolist() for name in ("box", "window")
+        }
+    codes = [[encode(field, values, known.get(field, "")) for field, values in fields.items()]]
+    outputs = run(pixels, *([np.array(codes, dtype=np.float32)] if fields else []))
+    probability, called = (dict(zip(about["labels"], outputs[at][0].tolist())) for at in (0, 2))
+    print(json.dumps({"image": path, **facts, "probability": probability, "called": called}))
