@@ -14,7 +14,7 @@ from melanoma_dist.config.flags import PARSER
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.rules import suppressed
 from melanoma_dist.config.run import DataConfig, RunConfig, differences, dotted
-from melanoma_dist.config.segment import SegmentConfig
+from melanoma_dist.config.segment import MaskLossConfig, SegmentConfig
 from melanoma_dist.errors import ConfigError
 
 from ..samples import config
@@ -193,6 +193,12 @@ def test_a_segmenter_has_the_flags_of_a_run_but_those_about_labels_and_two_of_it
     names = {key.rpartition(".")[2] for key in dotted(SegmentConfig())}
     flags = {name for name in names if f"--{name.replace('_', '-')}" in listed}
     assert flags == set(FLAGS) - absent | {"dice_weight", "tversky_weight"}
+
+
+def test_a_loss_without_weight_is_not_in_the_identity_of_a_segmenter() -> None:
+    before = SegmentConfig().identity()
+    assert "loss.tversky_weight" not in before  # as in runs that are older than the field: they keep their names
+    assert SegmentConfig(loss=MaskLossConfig(tversky_weight=0.5)).identity() == before | {"loss.tversky_weight": 0.5}
 
 
 def test_the_help_lists_every_flag_without_its_section() -> None:
