@@ -16,6 +16,10 @@ from melanoma_dist.data.manifest import load_dataset
 from tests.conftest import Launch
 
 pytestmark = pytest.mark.slow
+TRAINING = [
+    *("--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
+    *("--labels", "MEL,NV,OTHER", "--epochs", "1", "--folds", "2", "--tta", "1", "--batch-size", "8"),
+]
 WORDS = {"MEL": "malignant melanoma", "NV": "Naevus", "DF": "scar"}
 
 
@@ -57,25 +61,7 @@ def test_a_hospital_goes_from_its_csv_to_an_evaluation(tmp_path: Path, launch: L
     )
     assert re.search(r"no patient lies in two folds\W+passed", audit)
     assert re.search(r"together\W+10\W+40\W+0\W+10", audit)
-    run(
-        *("--data", data, "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
-        *(
-            "--labels",
-            "MEL,NV,OTHER",
-            "--epochs",
-            "1",
-            "--folds",
-            "2",
-            "--tta",
-            "1",
-            "--batch-size",
-            "8",
-            "--runs",
-            runs,
-            "--name",
-            "own",
-        ),
-    )
+    run("--data", data, *TRAINING, "--runs", runs, "--name", "own")
     run("evaluate", runs / "own", "--holdout", "lesions-test", "--gpus", "0")
     run("predict", runs / "own", raw / "photos", "--out", tmp_path / "answers.csv", "--gpus", "0")
     answers = pd.read_csv(tmp_path / "answers.csv")
