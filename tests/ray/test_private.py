@@ -72,7 +72,8 @@ def facts_and_output(process: subprocess.Popen[str]) -> tuple[dict[str, Any], st
     raise AssertionError(before + process.stderr.read())
 
 
-def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path) -> None:
+def test_two_side_by_side_in_a_hostile_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)  # of a private cluster that this process had before
     hostile = {"HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": "192.0.2.7:6379"}
     hostile["PYTHONPATH"] = str(ROOT)
     (tmp_path / "home").mkdir()
