@@ -11,7 +11,7 @@ from .conftest import Command, assert_same
 from .outcome import differences, leftovers
 from .processes import alive_after, started_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a slow machine needs minutes for each
 
 
 def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: Path) -> None:
