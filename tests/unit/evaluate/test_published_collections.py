@@ -32,5 +32,6 @@ def test_a_published_collection_is_audited_trained_and_evaluated(name: str, tmp_
     summary = read_summary(run)
     assert summary.data.years == (name,)
     assert summary.data.terms[name].startswith("licence ")
-    assert (summary.data.patients is not None) == (name == "padufes20")
-    assert summary.out_of_fold.groups == ("patients" if name == "padufes20" else "lesions")
+    has_patients = name in ("padufes20", "isic2020")
+    assert (summary.data.patients is not None) == has_patients
+    assert summary.out_of_fold.groups == ("patients" if has_patients else "lesions")

@@ -125,5 +125,20 @@ def ham10000(raw: Path) -> None:
         save(picture, raw / f"ISIC_003600{at}.jpg")
 
 
-LAYOUTS = {each.__name__: each for each in (ph2, derm7pt, padufes20, bcn20000, ham10000)}
+def isic2020(raw: Path) -> None:
+    """The table of the training set, its list of copies, and a folder of JPEG; two images of each patient."""
+    rows = []
+    for label, word in {"MEL": "melanoma", "NV": "nevus", "BKL": "seborrheic keratosis"}.items():
+        for number, (name, picture) in enumerate(photographs(label, 12)):
+            malignant = int(label == "MEL")
+            kind = ("benign", "malignant")[malignant]
+            rows.append(f"{name},IP_{word[:3]}{number // 2},female,45.0,torso,{word},{kind},{malignant}")
+            save(picture, raw / f"train/{name}.jpg")
+    header = "image_name,patient_id,sex,age_approx,anatom_site_general_challenge,diagnosis,benign_malignant,target"
+    write_table(raw / "ISIC_2020_Training_GroundTruth.csv", header, *rows)
+    copies = f"{rows[0][:12]},{rows[2][:12]}"
+    write_table(raw / "ISIC_2020_Training_Duplicates.csv", "image_name_1,image_name_2", copies)
+
+
+LAYOUTS = {each.__name__: each for each in (ph2, derm7pt, padufes20, bcn20000, ham10000, isic2020)}
 """A function that fills a raw folder, by the name of the built-in description."""

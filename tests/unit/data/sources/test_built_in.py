@@ -34,6 +34,7 @@ def prepared(name: str, raw: Path, out: Path) -> Dataset:
         ("padufes20", {"train": 36}, {"MEL": 12, "NV": 12, "BCC": 12}),
         ("bcn20000", {"train": 36}, {"MEL": 12, "NV": 12, "VASC": 12}),
         ("ham10000", {"train": 36, "ham10000-test": 2}, {"MEL": 12, "NV": 14, "VASC": 12}),
+        ("isic2020", {"train": 36}, {"MEL": 12, "NV": 12, "BKL": 12}),
     ],
 )
 def test_a_published_layout_is_prepared(
@@ -66,6 +67,7 @@ def test_the_masks_of_ph2_are_masks_and_its_photographs_images(tmp_path: Path, o
         ("padufes20", "gender", "gendre", "the columns gender are missing. Did you mean: gendre for gender"),
         ("bcn20000", "Nevus", "Naevus", r"metadata\.csv line 14: diagnosis_3 'Naevus': is not in `labels`"),
         ("ham10000", "ISIC_00360", "ISIC_X0360", r"metadata\.csv line 38: isic_id 'ISIC_X036000': must be ISIC_ and"),
+        ("isic2020", ",nevus,", ",nevis,", r"GroundTruth\.csv line 14: diagnosis 'nevis': is not in `labels`"),
     ],
 )
 def test_a_wrong_value_is_told_with_file_line_and_column(
