@@ -21,7 +21,7 @@ test: .venv/ready
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive melanoma_dist benchmarks launch.py
 	$(BIN)/mypy
 	$(MAKE) docs
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 docs: .venv/ready
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
