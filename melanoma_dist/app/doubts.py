@@ -79,7 +79,7 @@ class Doubts:
                 f"{self.novelty:.2f} times the limit.",
             )
         if self.lesion is not None and not self.lesion.trusted:
-            yield _untrusted(self.lesion)
+            yield _unseen_lesion(self.lesion) if self.lesion.mask == "none" else _unseen_mask(self.lesion)
         if self.too_small:
             yield (
                 Reason("too_small", {"shorter_side": self.shorter_side, "side": self.side}),
@@ -101,18 +101,23 @@ def _training_copy(image: KnownImage) -> Reason:
     return Reason("trained_on_copy", {"image": image.image_id, "correlation": image.correlation})
 
 
-def _untrusted(lesion: Lesion) -> tuple[Reason, str]:
-    masked = lesion.mask != "none"
-    seen = "the whole image with an empty mask" if masked else "the whole image"
+def _unseen_lesion(lesion: Lesion) -> tuple[Reason, str]:
     if lesion.box is None:
-        unlike = "" if masked else ", unlike in their training"
-        return Reason("no_mask" if masked else "no_lesion"), f"No lesion was found: the models see {seen}{unlike}."
+        return Reason("no_lesion"), "No lesion was found: the models see the whole image, unlike in their training."
     return (
-        Reason(
-            "doubtful_mask" if masked else "doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}
-        ),
+        Reason("doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
         f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
-        f"trusted): the models see {seen}.",
+        "trusted): the models see the whole image.",
+    )
+
+
+def _unseen_mask(lesion: Lesion) -> tuple[Reason, str]:
+    if lesion.box is None:
+        return Reason("no_mask"), "No lesion was found: the models see the whole image with an empty mask."
+    return (
+        Reason("doubtful_mask", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
+        f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
+        "trusted): the models see the whole image with an empty mask.",
     )
 
 
