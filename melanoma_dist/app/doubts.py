@@ -106,8 +106,7 @@ def _unseen_lesion(lesion: Lesion) -> tuple[Reason, str]:
         return Reason("no_lesion"), "No lesion was found: the models see the whole image, unlike in their training."
     return (
         Reason("doubtful_lesion", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
-        f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
-        "trusted): the models see the whole image.",
+        f"{_doubtful_outline(lesion)}: the models see the whole image.",
     )
 
 
@@ -116,9 +115,13 @@ def _unseen_mask(lesion: Lesion) -> tuple[Reason, str]:
         return Reason("no_mask"), "No lesion was found: the models see the whole image with an empty mask."
     return (
         Reason("doubtful_mask", {"quality": float(lesion.quality), "least": LOW_QUALITY}),
-        f"The outline of the lesion is doubtful (expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is "
-        "trusted): the models see the whole image with an empty mask.",
+        f"{_doubtful_outline(lesion)}: the models see the whole image with an empty mask.",
     )
+
+
+def _doubtful_outline(lesion: Lesion) -> str:
+    agreement = f"expected agreement {lesion.quality:.2f}, at least {LOW_QUALITY} is trusted"
+    return f"The outline of the lesion is doubtful ({agreement})"
 
 
 def find_doubts(image: ScoredImage, scores: Scores, limits: Limits) -> Doubts:

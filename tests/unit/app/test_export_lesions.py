@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +18,13 @@ from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.ensemble import Ensemble
-from melanoma_dist.train import region
 
 from ..evaluate.holdout.conftest import trained
 from .test_apply import applied, data, run
 from .test_export import alone, packages
-from .test_two_stages import files, lesion_run, new_rows
+from .test_two_stages import files, lesion_run, new_rows, trusting
 
-__all__ = ["applied", "data", "lesion_run", "packages", "run"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trusting() -> Iterator[None]:
-    """Trust every mask: the segmenter has hardly been trained."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(region, "LOW_QUALITY", 0.0)
-        yield
+__all__ = ["applied", "data", "lesion_run", "packages", "run", "trusting"]
 
 
 @pytest.fixture(scope="module")
