@@ -121,8 +121,10 @@ def _engine_load(gpu: int) -> Iterator[list[int]]:
 
     def sample() -> None:
         with suppress(pynvml.NVMLError):  # a slice of a GPU tells nothing: no samples
-            while not ended.wait(0.1):
+            while True:  # samples at least once, however short the measurement is
                 loads.append(int(pynvml.nvmlDeviceGetJpgUtilization(handle)[0]))
+                if ended.wait(0.1):
+                    return
 
     thread = threading.Thread(target=sample)
     thread.start()
