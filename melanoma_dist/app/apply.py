@@ -1,67 +1,47 @@
 """The `segment apply` command: the mask of every image of a data set, by models that have not seen it.
 
 Images are segmented in batches of a fixed order, first those of each fold by its model, then all others by the mean of
-the models. A journal records each batch after its masks are on the disk, so an interrupted command resumes, and the
-same batches give the same masks.
+the models. A journal records each batch after its masks are on the disk, so an interrupted command resumes. The same
+batches give the same masks, on any number of GPUs.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+import torch
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.lesion_table import (
-    ENSEMBLE,
-    RECORD,
-    LesionTable,
-    lesion_row,
-    read_lesions,
-    write_lesions,
-    write_mask,
-)
+from melanoma_dist.app.mask_workers import Batch, MaskWriter, Rows, written_masks
+from melanoma_dist.artifacts.lesion_table import ENSEMBLE, RECORD, LesionTable, read_lesions, write_lesions
 from melanoma_dist.artifacts.segmenter_copy import keep_segmenter
 from melanoma_dist.config.apply import ApplyConfig
+from melanoma_dist.config.rules import check
 from melanoma_dist.data.demo import open_dataset
 from melanoma_dist.data.folds import read_folds
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.inference.ensemble import one_process
-from melanoma_dist.inference.images import Images
-from melanoma_dist.inference.lesion_masks import LEAST_AREA
 from melanoma_dist.inference.segmenter import TrainedSegmenter, fingerprint, open_segmenter
 from melanoma_dist.signals import mark_started
 from melanoma_dist.storage.journal import Journal
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.train.fold_data import evaluation_batch
 from melanoma_dist.train.region import LOW_QUALITY
+from melanoma_dist.world import World
 
 _JOURNAL = "journal.jsonl"
 
 
-@dataclass(frozen=True)
-class _Share:
-    """The images of one model."""
-
-    fold: int | None
-    """None: the mean of all models."""
-    rows: npt.NDArray[np.int64]
-
-    @property
-    def model(self) -> str:
-        return ENSEMBLE if self.fold is None else f"fold-{self.fold}"
-
-
 def apply(settings: ApplyConfig) -> None:
     """Segment every image of the run's data set. Raises ConfigError or DataError before any image is read."""
-    run = open_segmenter(settings.run, one_process(settings.gpus, settings.decode_threads))
+    worlds = _worlds(settings)
+    run = open_segmenter(settings.run, worlds[0])
     dataset = _own_dataset(settings, run)
     segmenter = fingerprint(run)
     if (settings.out / RECORD).is_file():
@@ -76,12 +56,24 @@ def apply(settings: ApplyConfig) -> None:
     busy = ConfigError.of("out", settings.out, "another command writes it", "Wait for it.")
     with lock_file(settings.out / LOCK, busy):
         mark_started()
-        rows = _segment(settings, run, dataset, segmenter)
+        rows = _segment(settings, run, dataset, segmenter, worlds)
         keep_segmenter(run.folder.path, settings.out)
         folds = read_folds(run.folder.folds)
         table = write_lesions(settings.out, dataset, rows, folds, run.folder.path.name, segmenter)
         (settings.out / _JOURNAL).unlink()
     _show(table)
+
+
+def _worlds(settings: ApplyConfig) -> list[World]:
+    """The GPUs, with their shares of the CPU cores, or the CPU."""
+    first = one_process(settings.gpus, settings.decode_threads)
+    count = settings.gpus or 1
+    if count == 1:
+        return [first]
+    there = torch.cuda.device_count()
+    check(settings, "gpus", count <= there, f"must be at most the {there} of this machine")
+    threads = settings.decode_threads or max(1, first.threads // count)
+    return [World(gpu=gpu, threads=threads) for gpu in range(count)]
 
 
 def _own_dataset(settings: ApplyConfig, run: TrainedSegmenter) -> Dataset:
@@ -95,60 +87,41 @@ def _own_dataset(settings: ApplyConfig, run: TrainedSegmenter) -> Dataset:
     return dataset
 
 
-def _shares(run: TrainedSegmenter, dataset: Dataset) -> list[_Share]:
+def _batches(run: TrainedSegmenter, dataset: Dataset, size: int) -> Iterator[Batch]:
     """Each fold's images and those of its groups, then all images whose group lies in no fold."""
-    fold = dataset.manifest["group"].map(run.fold_of)
-    shares = [_Share(number, np.flatnonzero(fold == number)) for number in range(run.config.data.folds)]
-    return [share for share in [*shares, _Share(None, np.flatnonzero(fold.isna()))] if len(share.rows)]
+    fold_of_image = dataset.manifest["group"].map(run.fold_of)
+    for fold in [*range(run.config.data.folds), None]:
+        images = np.flatnonzero(fold_of_image.isna() if fold is None else fold_of_image == fold)
+        for start in range(0, len(images), size):
+            yield Batch(fold, images[start : start + size])
 
 
-def _segment(settings: ApplyConfig, run: TrainedSegmenter, dataset: Dataset, segmenter: str) -> pd.DataFrame:
+def _segment(
+    settings: ApplyConfig, run: TrainedSegmenter, dataset: Dataset, segmenter: str, worlds: list[World]
+) -> pd.DataFrame:
     """Segment what the journal does not have; return the rows of all images."""
-    size = settings.batch_size or evaluation_batch(run.config)
-    shares = _shares(run, dataset)
-    ends = list(accumulate(len(part) for share in shares for part in _batches(share.rows, size)))
+    size, count = settings.batch_size or evaluation_batch(run.config), len(dataset.manifest)
+    batches = list(_batches(run, dataset, size))
+    ends = list(accumulate(len(batch.images) for batch in batches))
     with (settings.out / _JOURNAL).open("a+b") as file:
         journal = Journal(file)
         request = {"segmenter": segmenter, "data": dataset.fingerprint, "batch_size": size}
         if journal.resume(request) and journal.finished:
             # A batch whose record was torn is segmented again, with the same neighbours.
             journal.cut(max((end for end in ends if end <= journal.finished), default=0))
-            console.info(f"resume: {journal.finished} of {len(dataset.manifest)} images are segmented")
-        rest = _remaining(shares, journal.finished)
-        count = len(dataset.manifest)
-        progress = console.progress(_rows(run, dataset, settings.out, rest, size, journal), count, "segmenting")
-        for _ in progress:
-            pass
+            console.info(f"resume: {journal.finished} of {count} images are segmented")
+        left = batches[bisect_right(ends, journal.finished) :]
+        with written_masks(MaskWriter(run, dataset, settings.out, size), left, worlds) as rows:
+            for _ in console.progress(_recorded(rows, journal), count, "segmenting"):
+                pass
         return pd.DataFrame(list(journal.records()))
 
 
-def _batches(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _remaining(shares: list[_Share], finished: int) -> Iterator[_Share]:
-    for share in shares:
-        rows, finished = share.rows[finished:], max(0, finished - len(share.rows))
-        if len(rows):
-            yield _Share(share.fold, rows)
-
-
-def _rows(
-    run: TrainedSegmenter, dataset: Dataset, out: Path, shares: Iterator[_Share], size: int, journal: Journal
-) -> Iterator[dict[str, Any]]:
-    """Write the masks of images, then record them; yield their rows."""
-    images = dataset.manifest[["image_id", "height", "width"]]
-    for share in shares:
-        loader = run.loader(Images(dataset, share.rows), size)
-        for pixels, batch in loader:
-            own = images.iloc[share.rows[batch.samples[: batch.count]]]
-            sizes = list(zip(own["width"].tolist(), own["height"].tolist(), strict=True))
-            rows = []
-            for name, (mask, quality) in zip(own["image_id"], run.masks(pixels, sizes, share.fold), strict=True):
-                write_mask(out, name, mask)
-                rows.append(lesion_row(name, share.model, mask, quality, LEAST_AREA))
-            journal.add(rows)
-            yield from rows
+def _recorded(written: Iterator[Rows], journal: Journal) -> Iterator[dict[str, Any]]:
+    """Record the images of each batch once its masks are written; yield their rows."""
+    for rows in written:
+        journal.add(rows)
+        yield from rows
 
 
 def _show(table: LesionTable) -> None:

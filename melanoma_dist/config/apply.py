@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from melanoma_dist.config.rules import at_least, check, check_url, expand_home, optional_between
+from melanoma_dist.config.rules import at_least, check_url, expand_home, optional_between
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class ApplyConfig:
     batch_size: Annotated[int | None, arg(aliases=("-b",))] = None
     """Images per batch, 1 to 65536. Default: as in the run's validation."""
     gpus: int | None = None
-    """GPUs to use: 1 (default), or 0 for the CPU. A machine without a GPU needs --gpus 0."""
+    """GPUs of this machine to use (default: 1), or 0 for the CPU. A machine without a GPU needs --gpus 0."""
     decode_threads: Annotated[int | None, arg(aliases=("-j",))] = None
-    """Threads that decode images, and on the CPU also compute. Default: the number of CPU cores."""
+    """Threads that decode images for each GPU, and on the CPU also compute. Default: the CPU cores, shared by GPUs."""
 
     def __post_init__(self) -> None:
         expand_home(self, "run", "out", "data")
         check_url("data", self.data)
         optional_between(self, "batch_size", 1, 65536)
-        check(self, "gpus", self.gpus in (None, 0, 1), "must be 0 or 1: one GPU holds all models of a run")
+        at_least(self, 0, "gpus")
         at_least(self, 1, "decode_threads")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pandas as pd
 import pytest
 
 from melanoma_dist.app import apply as command
+from melanoma_dist.app import mask_workers
+from melanoma_dist.app.mask_workers import Batch, MaskWriter, written_masks
 from melanoma_dist.artifacts.lesion_table import RECORD, out_of_fold_check, read_lesions
 from melanoma_dist.config.apply import ApplyConfig
 from melanoma_dist.data.manifest import Dataset
@@ -70,8 +74,8 @@ def test_an_interrupted_command_resumes_to_the_same_table(
             raise KeyboardInterrupt
         original(*arguments)  # type: ignore[arg-type]
 
-    original = command.write_mask
-    monkeypatch.setattr(command, "write_mask", counted)
+    original = mask_workers.write_mask
+    monkeypatch.setattr(mask_workers, "write_mask", counted)
     with pytest.raises(KeyboardInterrupt):
         command.apply(settings(run, out))
     assert not (out / RECORD).exists()
@@ -81,6 +85,43 @@ def test_an_interrupted_command_resumes_to_the_same_table(
     command.apply(settings(run, out))
     assert len(calls) - before < len(data.manifest)
     assert read_lesions(out, data).record.fingerprint == read_lesions(applied, data).record.fingerprint
+
+
+def test_two_processes_write_the_same_table(
+    applied: Path, run: Path, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two GPUs, with 10 images of fold 0 written before: the processes share the rest."""
+    out, recorded = tmp_path / "table", command._recorded
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_recorded", lambda rows, journal: itertools.islice(recorded(rows, journal), 10))
+        with pytest.raises(DataError):  # the table lacks images
+            command.apply(settings(run, out))
+    monkeypatch.setattr(command, "_worlds", lambda settings: [World(), World()])
+    command.apply(settings(run, out))
+    assert read_lesions(out, data).record.fingerprint == read_lesions(applied, data).record.fingerprint
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_is_killed_or_fails_ends_the_command(run: Path, data: Dataset, tmp_path: Path) -> None:
+    worlds, out = [World(), World()], tmp_path / "file"
+    out.write_text("no folder")
+    writer = MaskWriter(open_segmenter(run), data, out, batch_size=5)
+    batches = [Batch(None, np.arange(start, start + 5)) for start in (0, 5)]
+    with written_masks(writer, batches, worlds) as rows:
+        for process in multiprocessing.active_children():
+            process.kill()
+        with pytest.raises(DataError, match="the process that segments on cpu was killed"):
+            next(rows)
+    with written_masks(writer, batches, worlds) as rows, pytest.raises(NotADirectoryError):
+        next(rows)
+
+
+def test_more_gpus_than_the_machine_has_are_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "one_process", lambda gpus, threads: World(gpu=0, threads=8))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert command._worlds(ApplyConfig(run, gpus=4)) == [World(gpu=gpu, threads=2) for gpu in range(4)]
+    with pytest.raises(ConfigError, match=r"gpus.*must be at most the 4 of this machine"):
+        command._worlds(ApplyConfig(run, gpus=5))
 
 
 def test_a_finished_folder_is_shown_and_not_written_again(
