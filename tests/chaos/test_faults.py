@@ -11,9 +11,10 @@ from .conftest import Command, assert_same
 from .outcome import differences, leftovers
 from .processes import alive_after, started_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a slow machine needs minutes for each
+pytestmark = pytest.mark.timeout(1800)  # a slow machine needs minutes for each
 
 
+@pytest.mark.slow
 def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: Path) -> None:
     """Promises a, c, d: in a step, in a validation, while a checkpoint is written, at the start and at the end."""
     marks = [
@@ -30,6 +31,7 @@ def test_a_rank_killed_at_any_moment_of_a_training(command: Command, finished: P
     assert_same(command, finished, done)
 
 
+@pytest.mark.slow
 def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
     command: Command, finished: Path
 ) -> None:
@@ -47,6 +49,7 @@ def test_the_command_killed_within_a_step_and_between_the_last_fold_and_its_end(
     assert alive_after(120, started_in(command.place)) == []
 
 
+@pytest.mark.long
 def test_a_signal_within_a_step_saves_and_the_next_command_resumes(command: Command, finished: Path) -> None:
     """Promise a, for SIGTERM and Ctrl-C."""
     for number, code in ((15, 75), (2, 130)):
@@ -64,6 +67,7 @@ def test_a_signal_within_a_step_saves_and_the_next_command_resumes(command: Comm
     assert_same(command, finished, done)
 
 
+@pytest.mark.slow
 def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Path) -> None:
     """Promise d, for a full disk and a failing one: reported, saved later, and the same result."""
     command.plan("storage.atomic:_seal", 2, do=str(errno.ENOSPC), fold=0)
@@ -77,6 +81,7 @@ def test_a_storage_that_refuses_a_checkpoint_once(command: Command, finished: Pa
     assert leftovers(command.run) == []
 
 
+@pytest.mark.long
 def test_exhausted_restarts_end_with_one_message(command: Command, finished: Path) -> None:
     """Promise e: exit code 1, and the saved checkpoints stay."""
     command.plan("train.step:TrainStep.step", 5, fold=0)

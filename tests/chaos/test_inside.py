@@ -45,7 +45,7 @@ def test_more_steps_on_nan_than_allowed_end_the_run_with_one_message(command: Co
     assert not (command.run / "summary.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_image_that_becomes_corrupt_is_named_and_excluded(command: Command, finished: Path, tmp_path: Path) -> None:
     """Promise e. The finished fold 0 validated on this image."""
     (demo,) = (Path(command.environment["XDG_CACHE_HOME"]) / "melanoma-dist").glob("demo-*/prepared")

@@ -149,7 +149,7 @@ def test_ranks_of_a_worker_group_train_one_fold_together(launch: Launch, tmp_pat
     assert state["arithmetic"]["decode_threads"] == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_repeats_train_the_same_folds_with_other_seeds(finished: Path, launch: Launch, tmp_path: Path) -> None:
     done = launch(*SMALL, "--repeats", "2", "--runs", tmp_path, "--name", "twice")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -39,7 +39,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_sweep_over_two_encoders_ends_and_its_best_is_trained_to_the_same_scores(
     lesions: Path, launch: Launch, tmp_path: Path

@@ -178,7 +178,7 @@ def test_one_image_has_figures_but_no_spread() -> None:
     assert intervals.rows["MEL"].auc.estimate is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_intervals_of_lesions_cover_the_truth_where_those_of_images_fall_short() -> None:
     """1,000 data sets of 240 lesions with 1 to 5 images each; the true AUC follows from the normal distributions.
 

@@ -34,7 +34,7 @@ def test_a_true_difference_is_detected() -> None:
     assert hits == [["run 0", "run 0"]] * 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_that_are_equal_are_separated_at_most_once_in_twenty() -> None:
     """200 comparisons of three models with the same true AUC (three pairs each), of lesions with 1 to 4 images.
 
