@@ -1,7 +1,7 @@
 // The session as a CSV table, with the columns of `predict`, and on paper: one page per image.
-import { drawEvidence } from "./viewer.js";
+import { drawEvidence, lesionShapes } from "./viewer.js";
 import { failure, showResult } from "./result.js";
-import { element, refusalOf, text } from "./text.js";
+import { element, lesionNote, refusalOf, svg, text } from "./text.js";
 
 const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours", "doubt_codes", "error_code", "lesion"]);
 const PAPER_WIDTH = 340; // pixels of the scale on paper
@@ -53,9 +53,11 @@ export function layOutPaper(items, model) {
 
 function sheet(item, model) {
   const pictures = element("div", { class: "sheet-pictures" });
-  if (item.url) pictures.append(element("img", { src: item.url, alt: "" }));
+  const lesion = item.answer?.lesion;
+  if (item.url) pictures.append(picture(item.url, lesion && outlineOf(lesion)));
+  if (item.url && lesion) pictures.append(element("p", { class: "small" }, lesionNote(lesion)));
   const map = item.evidence?.[model.headline];
-  if (item.url && map?.grid) pictures.append(withEvidence(item.url, map));
+  if (item.url && map?.grid) pictures.append(picture(item.url, mapOf(map)));
   const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(unanswered(item));
   const cases = result.querySelector(".neighbours");
   if (cases) pictures.append(cases);
@@ -70,10 +72,15 @@ function sheet(item, model) {
   );
 }
 
-function withEvidence(url, map) {
+const picture = (url, over) => element("div", { class: "sheet-picture" }, element("img", { src: url, alt: "" }), over);
+
+const outlineOf = (lesion) =>
+  svg("svg", { class: "outline", viewBox: "0 0 1 1", preserveAspectRatio: "none" }, ...lesionShapes(lesion));
+
+function mapOf(map) {
   const canvas = element("canvas");
   drawEvidence(canvas, map.grid, map.window);
-  return element("div", { class: "sheet-map" }, element("img", { src: url, alt: "" }), canvas);
+  return canvas;
 }
 
 export function foot(model) {

@@ -5,8 +5,8 @@ import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import {
-  doubtsOf, element, errorOf, fillPage, labelInText, labelName, list, loadLanguage, noteOf, number, percent, plural, refusalOf,
-  text,
+  doubtsOf, element, errorOf, fillPage, labelInText, labelName, lesionNote, list, loadLanguage, noteOf, number, percent, plural,
+  refusalOf, text,
 } from "./text.js";
 import { Viewer } from "./viewer.js";
 
@@ -269,11 +269,6 @@ function showLesion() {
   if (!lesion) return viewer.showLesion(null);
   viewer.showLesion(byId("show-lesion").checked ? lesion : null);
   byId("lesion-note").textContent = lesionNote(lesion);
-}
-
-function lesionNote(lesion) {
-  if (lesion.region === "lesion") return text("lesionSeen");
-  return { none: text("lesionUnseen"), lesion: text("lesionMask"), empty: text("lesionMaskEmpty") }[lesion.mask];
 }
 
 function result(item) {

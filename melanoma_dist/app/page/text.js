@@ -52,6 +52,12 @@ export function refusalOf(problem) {
   return reason(problem.status === 422 ? "errors" : "refusals", problem, problem.message);
 }
 
+// What the models see of a picture whose lesion was looked for.
+export function lesionNote({ region, mask }) {
+  if (region === "lesion") return text("lesionSeen");
+  return { none: text("lesionUnseen"), lesion: text("lesionMask"), empty: text("lesionMaskEmpty") }[mask];
+}
+
 export const list = (name) => strings[name];
 export const labelName = (label) => strings.labels[label] ?? label;
 // Within a sentence; a label of the user's own stays in capitals.

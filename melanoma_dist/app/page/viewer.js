@@ -103,15 +103,8 @@ export class Viewer {
     this.picture.alt = alt;
   }
 
-  // The outline of a lesion, and the window that the models see where that is not the whole picture.
   showLesion(lesion) {
-    const shapes = [];
-    if (lesion?.outline.length) shapes.push(svg("polygon", { class: "lesion", points: lesion.outline.map(String).join(" ") }));
-    if (lesion?.region === "lesion") {
-      const { left, top, width, height } = lesion.window;
-      shapes.push(svg("rect", { class: "window", x: left, y: top, width, height }));
-    }
-    this.outline.replaceChildren(...shapes);
+    this.outline.replaceChildren(...(lesion ? lesionShapes(lesion) : []));
   }
 
   showEvidence(grid, window, strength) {
@@ -122,6 +115,14 @@ export class Viewer {
   hideEvidence() {
     this.overlay.style.opacity = 0;
   }
+}
+
+// The outline of a lesion, and the window that the models see where that is not the whole picture, as shares of it.
+export function lesionShapes({ outline, region, window: { left, top, width, height } }) {
+  const shapes = [];
+  if (outline.length) shapes.push(svg("polygon", { class: "lesion", points: outline.map(String).join(" ") }));
+  if (region === "lesion") shapes.push(svg("rect", { class: "window", x: left, y: top, width, height }));
+  return shapes;
 }
 
 // Draws a grid of numbers of 0 to 1 over the window that it covers: interpolated, coloured, and transparent elsewhere.
