@@ -26,6 +26,7 @@ _METADATA: dict[str, Column] = {
     "lesion": "lesion_id", "patient": "patient_id", "age": "age", "sex": "sex", "site": "site",
 }  # fmt: skip
 _TRUTH = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": np.nan}
+_SHOWN_VALUES = 10  # of the column of splits, in a message
 _MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 
@@ -77,7 +78,7 @@ class DescribedSource:
         duplicates = self._duplicates(raw, set(table["image_id"]), problems)
         labels = self._labels_by_column(path, table, problems) if by_column else _labels(about, path, table, problems)
         records = pd.concat([table[["image_id"]], labels], axis=1).merge(facts, on="image_id", how="left")
-        records["split"] = self._splits(raw, table, problems)
+        records["split"] = self._splits(raw, path, table, problems)
         own = about.label_columns[len(LABEL_COLUMNS) :]
         records = records.reindex(columns=[*RECORD_COLUMNS, *own])
         return Collection(
@@ -145,9 +146,16 @@ class DescribedSource:
                 rows.append(_negatives(meanings, truths.iloc[at], columns))
         return pd.DataFrame(rows, columns=list(columns), dtype="float64")
 
-    def _splits(self, raw: RawFolder, table: pd.DataFrame, problems: Problems) -> pd.Series[str]:
+    def _splits(self, raw: RawFolder, table_path: Path, table: pd.DataFrame, problems: Problems) -> pd.Series[str]:
         about, splits = self.description, pd.Series(TRAIN, index=table.index)
         if column := about.columns.get("split"):
+            # A misspelt holdout would train on the images that it should keep out.
+            values = sorted(set(table[column]))
+            for word in sorted(set(about.holdouts) - set(values)):
+                known = ", ".join(map(repr, values[:_SHOWN_VALUES]))
+                problems.add(
+                    table_path, 1, column, word, f"is named in `holdouts`, and no row has it. Rows have {known}"
+                )
             splits = (self.name + "-" + table[column]).where(table[column].isin(about.holdouts), TRAIN)
         if about.training_ids:
             first, last = about.training_ids

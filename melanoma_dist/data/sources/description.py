@@ -245,6 +245,9 @@ def _words(content: _Fields) -> dict[str, dict[str, str]]:
 def _holdouts(content: _Fields, columns: Mapping[str, str]) -> tuple[str, ...]:
     values = content.texts("holdouts")
     content.require("holdouts", list(values), not values or "split" in columns, "needs the column split in `columns`")
+    if "split" in columns:
+        rule = "must name the values of the column split that no fold trains on"
+        content.require("holdouts", list(values), bool(values), rule, "Name them, or remove `split` from `columns`.")
     for value in values:
         content.require("holdouts", value, _NAME.fullmatch(value) is not None, _NAME_RULE, "Rename it in the table.")
         content.require("holdouts", value, value.casefold() != "train", "is the name of what folds train on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def test_masks_lie_beside_their_images(tmp_path: Path, out: Path) -> None:
         ({"labels": {"Mel": "MEL", "mel": "NV"}}, "clinic.yaml: labels.mel 'NV': is there twice"),
         ({"labels": ["MEL"]}, "clinic.yaml: labels: must hold names with values"),
         ({"holdouts": ["a+b"]}, "clinic.yaml: holdouts 'a.b': must be 1 to 40 letters"),
+        ({"holdouts": []}, "clinic.yaml: holdouts ..: must name the values of the column split"),
         ({"holdouts": ["train"]}, "clinic.yaml: holdouts 'train': is the name of what folds train on"),
         ({"columns": {"id": "file"}}, "clinic.yaml: holdouts .'test'.: needs the column split"),
         ({"words": {"sex": {"w": "woman"}}}, "clinic.yaml: words.sex.w 'woman': must be one of female, male, unknown"),
@@ -153,8 +155,8 @@ def test_all_words_without_a_meaning_are_listed_with_their_counts(tmp_path: Path
     ("rows", "changes", "message"),
     [
         (("scan 1,mel,L1,P1,train", "photos/scan 1.JPG,mel,L1,P1,train"), {}, "line 3: file .* earlier line already"),
-        ((" .jpg,mel,L1,P1,train",), {}, "must be a file name: printable text"),
-        (("scan 9,mel,L1,P1,train",), {}, "1 of 1 labelled images have no file below --raw .*clinic: 1 .scan 9"),
+        ((" .jpg,mel,L1,P1,test",), {}, "must be a file name: printable text"),
+        (("scan 9,mel,L1,P1,test",), {}, "1 of 1 labelled images have no file below --raw .*clinic: 1 .scan 9"),
         ((), {"columns": {**COLUMNS, "age": "years"}}, "line 1: header .* the columns years are missing"),
         ((), {"columns": {"id": "file", "label": "dx"}, "holdouts": []}, "no column says which images show one lesion"),
         ((), {"counts": {"images": 5}}, "4 images; `counts` says 5 images"),
@@ -233,3 +235,9 @@ def test_isic_2020_is_built_in_with_its_patients_and_its_list_of_copies(raw: Raw
     assert set(joins.loc[joins["joined"], "reason"]) == {"patient", "listed copy"}
     require(manifest_checks(dataset.manifest, joins))
     assert dataset.incomplete_tables[0].endswith("4 images, 3 patients; `counts` says 33126 images, 2056 patients.")
+
+
+def test_a_holdout_that_no_row_has_is_an_error_instead_of_training_images(tmp_path: Path, out: Path) -> None:
+    message = "set 'Test': is named in `holdouts`, and no row has it. Rows have 'test', 'train'"
+    with pytest.raises(DataError, match=re.escape(message)):
+        prepared(tmp_path, out, clinic(tmp_path, holdouts=["Test"]))
