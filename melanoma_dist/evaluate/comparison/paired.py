@@ -239,6 +239,8 @@ def _over_folds(first: ComparedRun, second: ComparedRun) -> FoldInterval | NotDe
     if len(pairs) < 2:
         return NotDefined(f"{len(pairs)} of {len(firsts)} folds have this AUC, and an interval over folds needs 2.")
     result = compare({fold: one for fold, (one, _) in pairs.items()}, {fold: two for fold, (_, two) in pairs.items()})
+    if result.low == result.high:
+        return NotDefined(f"Every fold has the same difference, {result.difference:g}: that is no evidence of none.")
     return FoldInterval(result.difference, result.low, result.high, len(pairs), seeds=1)
 
 

@@ -69,7 +69,7 @@ def write_mask_report(run: Path, summary: MaskSummary | None = None) -> None:
         training=training_table(summary.training),
         cost=f"{device_hours(summary.training):.3f} {devices(summary.training)}-hours of training.",
         incidents=" ".join(summary.incidents) or _NO_INCIDENTS,
-        command="python launch.py segment --config config.yaml",
+        command=f"python launch.py segment --config runs/{run.resolve().name}/config.yaml",
         config=read_text(run / "config.yaml"),
         record=json.dumps({"identity": summary.identity, "environment": asdict(summary.environment)}, indent=1),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from melanoma_dist.artifacts.predictions import arrays
@@ -29,6 +30,7 @@ from melanoma_dist.pages.svg import PageFigure
 from melanoma_dist.pages.tables import Cell, Table, plain
 
 _DECISIONS = 12  # thresholds of a decision curve in its table
+_ROUNDING = 1e-9  # a difference of net benefit that is none
 _COUNTS = ("true_positives", "false_positives", "true_negatives", "false_negatives")
 
 
@@ -183,6 +185,14 @@ def _reliability_figure(
     return PageFigure(name, title, figure, f"{title}: {key}", caption, table)
 
 
+def _ranges(thresholds: Sequence[float], better: Sequence[bool]) -> Iterator[str]:
+    """The first and the last threshold of each unbroken range that is better."""
+    for is_better, group in groupby(zip(thresholds, better, strict=True), key=lambda pair: pair[1]):
+        ends = [threshold for threshold, _ in group]
+        if is_better:
+            yield f"{ends[0]:.2f}" if len(ends) == 1 else f"{ends[0]:.2f} to {ends[-1]:.2f}"
+
+
 def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
     stored = {OUT_OF_FOLD: results.summary.decision_curve.get(results.label)}
     stored |= {each.title: each.results.decision_curve.get(results.label) for each in results.evaluations}
@@ -198,8 +208,9 @@ def _decision(results: RunResults) -> Iterator[PageFigure | Missing]:
             [plain(name), *(Cell(number(column[row])) for column in columns)]
             for row in range(0, count, max(1, count // _DECISIONS))
         ]
-        better = [t for t, model, call_all in zip(*columns, strict=True) if model > max(call_all, 0)]
-        where = f"at thresholds of {min(better):.2f} to {max(better):.2f}" if better else "at no threshold"
+        better = [model > max(call_all, 0) + _ROUNDING for _, model, call_all in zip(*columns, strict=True)]
+        ranges = list(_ranges(curve.thresholds, better))
+        where = f"at thresholds of {', '.join(ranges)}" if ranges else "at no threshold"
         sentences.append(f"{name}: better than calling all or none {where}")
     key = "; ".join(sentences)
     table = Table("Net benefit by threshold", ["", "threshold", "model", "call all"], rows)

@@ -91,7 +91,7 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "training": tables.training_table(summary.training),
         "incidents": " ".join(summary.incidents) or _NO_INCIDENTS,
         "cost": _cost(summary),
-        "command": "python launch.py --config config.yaml",
+        "command": f"python launch.py --config runs/{results.folder.resolve().name}/config.yaml",
         "config": results.config_text,
         "identity": _identity(results),
         "record": _record(results),
