@@ -107,8 +107,8 @@ def test_on_paper_the_outline_lies_on_the_picture_of_any_shape(
     shapes = page.locator(".sheet-picture img").evaluate_all(
         "all => all.map((each) => [each.width / each.height, each.naturalWidth / each.naturalHeight])"
     )
-    for shown, own in shapes:  # otherwise the picture lies in the middle of its box, and the outline on all of it
-        assert shown == pytest.approx(own, rel=0.02)
+    for ratio, own_ratio in shapes:  # otherwise the picture lies in the middle of its box, and the outline on all of it
+        assert ratio == pytest.approx(own_ratio, rel=0.02)
     note = "The model sees the part of the image within the dashed lines."
     expect(page.locator(".sheet").first.get_by_text(note)).to_be_visible()
     visit.context.close()
