@@ -149,13 +149,7 @@ class DescribedSource:
     def _splits(self, raw: RawFolder, table_path: Path, table: pd.DataFrame, problems: Problems) -> pd.Series[str]:
         about, splits = self.description, pd.Series(TRAIN, index=table.index)
         if column := about.columns.get("split"):
-            # A misspelt holdout would train on the images that it should keep out.
-            values = sorted(set(table[column]))
-            for word in sorted(set(about.holdouts) - set(values)):
-                known = ", ".join(map(repr, values[:_SHOWN_VALUES]))
-                problems.add(
-                    table_path, 1, column, word, f"is named in `holdouts`, and no row has it. Rows have {known}"
-                )
+            _check_holdouts(about, table_path, table, problems)
             splits = (self.name + "-" + table[column]).where(table[column].isin(about.holdouts), TRAIN)
         if about.training_ids:
             first, last = about.training_ids
@@ -205,6 +199,20 @@ class DescribedSource:
     def _terms(self) -> str:
         terms = {"licence": self.description.licence, "cite": self.description.citation}
         return "; ".join(f"{word} {text}" for word, text in terms.items() if text)
+
+
+def _check_holdouts(about: SourceDescription, path: Path, table: pd.DataFrame, problems: Problems) -> None:
+    """A misspelt holdout would train on the images that it should keep out."""
+    column = about.columns["split"]
+    counts = Counter(table[column])
+    known = ", ".join(f"{value!r} ({count})" for value, count in counts.most_common(_SHOWN_VALUES))
+    for word in sorted(set(about.holdouts) - set(counts)):
+        problems.add(path, 1, column, word, f"is named in `holdouts`, and no row has it. Rows have {known}")
+    held_out = {word.casefold(): word for word in about.holdouts}
+    for line, value in zip(table["line"], table[column], strict=True):
+        word = held_out.get(value.casefold(), value)
+        if word != value and value not in about.holdouts:
+            problems.add(path, line, column, value, f"is not {word!r}, which `holdouts` names. Write both alike")
 
 
 def _labels(about: SourceDescription, path: Path, table: pd.DataFrame, problems: Problems) -> pd.DataFrame:

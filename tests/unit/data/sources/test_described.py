@@ -238,6 +238,9 @@ def test_isic_2020_is_built_in_with_its_patients_and_its_list_of_copies(raw: Raw
 
 
 def test_a_holdout_that_no_row_has_is_an_error_instead_of_training_images(tmp_path: Path, out: Path) -> None:
-    message = "set 'Test': is named in `holdouts`, and no row has it. Rows have 'test', 'train'"
+    message = "set 'Test': is named in `holdouts`, and no row has it. Rows have 'train' (3), 'test' (1)"
     with pytest.raises(DataError, match=re.escape(message)):
         prepared(tmp_path, out, clinic(tmp_path, holdouts=["Test"]))
+    rows = (*ROWS, "scan 5,mel,L5,P5,Test")
+    with pytest.raises(DataError, match=r"line 6: set 'Test': is not 'test', which `holdouts` names"):
+        prepared(tmp_path, out, clinic(tmp_path, *rows))
