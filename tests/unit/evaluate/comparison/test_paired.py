@@ -128,6 +128,12 @@ def test_the_interval_over_folds_comes_from_the_differences_of_the_folds(results
     }  # fmt: skip
 
 
+def test_folds_that_all_differ_alike_make_no_interval(three: list[ComparedRun]) -> None:
+    """Their deviation is 0, which would make an interval of one point."""
+    (pair,) = pair_up([three[0], replace(three[0], name="copy")], resamples=20)["pairs"]
+    assert pair["folds"] == {"not_defined": "Every fold has the same difference, 0: that is no evidence of none."}
+
+
 def test_repeated_runs_are_compared_over_folds_and_seeds(three: list[ComparedRun]) -> None:
     rng = np.random.default_rng(0)
     aucs = [rng.uniform(0.7, 0.9, (FOLDS, 2)).tolist() for _ in range(2)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,13 @@ from sklearn.metrics import confusion_matrix
 
 from melanoma_dist.artifacts.decision_rules import read_decision_rules
 from melanoma_dist.artifacts.predictions import read_predictions
+from melanoma_dist.artifacts.summary import write_summary
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.metrics.cross_validation import over_folds
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.operating_points import fixed_sensitivity
 
-from .conftest import ReportedRun, report_page
+from .conftest import ReportedRun, report_page, report_text
 from .folder import predictions, write_run
 from .test_page import points_of, results
 
@@ -33,6 +36,24 @@ def test_five_folds_have_an_interval_that_stays_below_1(tmp_path: Path) -> None:
     assert auc.mean < auc.high < 1
     ends = report_page(tmp_path).column("AUC over the folds", "95 % interval, corrected")["MEL"]
     assert ends == f"{auc.low:.3f} to {auc.high:.3f}"
+
+
+def test_the_decision_curve_is_called_better_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
+    """Also where a threshold at which it is not lies between two at which it is."""
+    summary = write_run(tmp_path)
+    curve = summary.decision_curve["MEL"]
+    assert curve is not None
+    model = [all_called if 40 < at < 50 else value
+             for at, (value, all_called) in enumerate(zip(curve.model, curve.call_all, strict=True))]  # fmt: skip
+    changed = replace(curve, model=tuple(model))
+    write_summary(tmp_path, replace(summary, decision_curve={**summary.decision_curve, "MEL": changed}))
+    pattern = r"better than calling all or none at thresholds of ((?:[0-9.]+[0-9](?: to |, )?)+)"
+    (text,) = set(re.findall(pattern, report_text(tmp_path)))
+    ranges = [[float(end) for end in part.split(" to ")] for part in text.split(", ")]
+    assert len(ranges) > 1
+    for threshold, value, all_called in zip(curve.thresholds, model, curve.call_all, strict=True):
+        is_named = any(ends[0] - 0.005 < threshold < ends[-1] + 0.005 for ends in ranges)
+        assert is_named == (value > max(all_called, 0) + 1e-9), threshold
 
 
 def test_a_sentence_says_what_the_point_of_90_percent_finds(reported: ReportedRun) -> None:
