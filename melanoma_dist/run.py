@@ -127,7 +127,11 @@ def introduce_data(config: RunConfig, dataset: Dataset, folds: pd.DataFrame) -> 
     console.info(
         f"data {dataset.folder}: {len(folds)} images of {count} {groups} in {config.data.folds} folds"
         + (f", {excluded} excluded (holdouts and their groups)" if excluded else "")
-        + (f", {unused} of which no {'mask' if config.task == 'segmentation' else 'label'} is known" if unused else "")
+        + (
+            f", {unused} without a known {'mask' if config.task == 'segmentation' else 'label'} left out"
+            if unused
+            else ""
+        )
         + "; checked: folds disjoint, complete, no lesion, patient or copy in two of them or in a holdout"
     )
     if regions := load_regions(config, dataset):

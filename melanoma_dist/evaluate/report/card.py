@@ -9,17 +9,16 @@ from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.report import statements, tables
+from melanoma_dist.evaluate.report import provenance, statements, tables
 from melanoma_dist.evaluate.report.cells import estimate_text
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
 from melanoma_dist.evaluate.report.facts import facts, headlines
+from melanoma_dist.evaluate.report.provenance import AUTHORS
 from melanoma_dist.evaluate.report.run_results import RunResults, headline
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.tables import Table
 from melanoma_dist.storage import atomic
-
-AUTHORS = "to be filled in by the authors"
 
 
 def write_card(results: RunResults) -> None:
@@ -76,22 +75,19 @@ def answers(results: RunResults) -> dict[str, str]:
 
 def _of_data(results: RunResults) -> dict[str, str]:
     data = results.summary.data
-    years = ", ".join(data.years)
-    source = "synthetic images drawn by the program" if results.summary.synthetic else f"ISIC challenges of {years}"
     folds = len(results.summary.folds)
     unseen = ", ".join(each.title for each in results.evaluations) or "none"
     return {
-        "sources": f"{source}; fingerprint of the prepared data {data.fingerprint}",
-        "excluded": f"{data.kept_out:,} prepared images kept out of the folds (holdouts, and images that share a "
-        f"known lesion or a copy with them); the criteria of the challenges: {AUTHORS}",
+        "sources": f"{provenance.sources(results.summary)}; fingerprint of the prepared data {data.fingerprint}",
+        "excluded": f"{data.kept_out:,} prepared images kept out of the folds ({provenance.KEPT_OUT}); the "
+        f"criteria of the collections: {AUTHORS}",
         "preprocessing": "orientation baked in, RGB, stored as JPEG without metadata; resized as a whole to the square "
         "input by an antialiased bilinear filter; normalised as the backbone expects",
         "subsets": "the whole image; no lesion was segmented or cropped for the evaluation",
-        "deidentified": "images are stored without the metadata of their files; the challenges de-identified them "
-        "before publication",
+        "deidentified": provenance.deidentified(results.summary),
         "missing": "unknown labels count neither in the loss nor in any metric; metadata is not an input, and its "
         "absence is a subgroup of its own",
-        "annotations": f"the challenges' published ground truth ({years})",
+        "annotations": provenance.ground_truth(results.summary),
         "test_annotations": f"as for the training data; unseen images evaluated: {unseen}",
         "partitions": f"{folds} folds of {results.summary.out_of_fold.resampled}, stratified by labels and year, "
         f"drawn by the run's seed; unseen images evaluated: {unseen}",
@@ -114,7 +110,7 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
     norms = ", statistics of its batch norms kept" if model.freezes_trunk_norms() else ""
     return {
         "technology": f"deep learning: {summary.backbone}, {len(summary.labels)} independent sigmoid outputs",
-        "retrospective": "retrospective: published images",
+        "retrospective": "retrospective: images that existed before",
         "model": f"{summary.backbone} (timm), pooling {model.pooling}, norm {model.head_norm}, ReLU, dropout "
         f"{model.dropout}, a linear layer with a sigmoid for each of {', '.join(summary.labels)}; all settings "
         f"in config.yaml; internal validation by {folds} folds",
@@ -135,8 +131,8 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
         "predictors": "the pixels of one dermoscopic image; nothing else is an input",
         "input": "an image that cannot be decoded is refused; nothing is known about images that are not dermoscopic",
         "details": "config.yaml, record.json and summary.json of the run, with commit and fingerprint of the code",
-        "availability": "weights: model/fold-*.safetensors of the run; this card says how to load them; data: the ISIC "
-        f"challenges; publication: {AUTHORS}",
+        "availability": "weights: model/fold-*.safetensors of the run; this card says how to load them; data: "
+        f"{provenance.sources(summary)}; publication: {AUTHORS}",
     }  # fmt: skip
 
 

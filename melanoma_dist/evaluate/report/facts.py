@@ -9,6 +9,7 @@ from melanoma_dist.artifacts.summary import RunSummary
 from melanoma_dist.config.label_sets import NAMES, label_name
 from melanoma_dist.evaluate.report import statements
 from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, NOT_DEFINED
+from melanoma_dist.evaluate.report.provenance import KEPT_OUT
 from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, RunResults, headline
 from melanoma_dist.evaluate.report.tables import counts_in, counts_of, evaluated_point
 from melanoma_dist.metrics.intervals import MetricInterval
@@ -105,11 +106,8 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
             f"{data.images:,} images of {data.lesions:,} lesions{patients} in {folds} folds; each model saw "
             f"{folds - 1} of the {folds}",
         ),
-        (
-            "kept out",
-            f"{data.kept_out:,} images (holdouts, and images that share a known lesion or a copy with them)",
-        ),
-        ("years", ", ".join(data.years)),
+        ("kept out", f"{data.kept_out:,} images ({KEPT_OUT})"),
+        ("collections", ", ".join(data.years)),
         *(("incomplete tables", text) for text in data.incomplete_tables),
         ("data", f"{data.folder}, fingerprint {data.fingerprint}"),
         ("seeds", ", ".join(map(str, seeds))),

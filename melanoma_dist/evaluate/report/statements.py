@@ -10,6 +10,7 @@ from melanoma_dist.artifacts.evaluation import EarlierEvaluation
 from melanoma_dist.artifacts.summary import LabelCalibration, RunSummary
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.evaluate.report import provenance
 from melanoma_dist.evaluate.report.run_results import Evaluation, RunResults
 from melanoma_dist.metrics.operating_points import YOUDEN
 from melanoma_dist.metrics.subgroups import Gap, Subgroup
@@ -143,8 +144,7 @@ def limits(results: RunResults) -> list[str]:
         _SEARCH,
         *_prevalence(summary),
         _calibration(summary),
-        "The images of the ISIC challenges come from a few specialised clinics, which chose what to photograph. Their "
-        "tables have no skin types, and few images show dark skin: how the model does there is unknown.",
+        *provenance.limits(summary),
         f"Intervals cover other {summary.out_of_fold.groups} of the same kind. They do not cover other cameras, "
         "clinics or populations.",
     ]
