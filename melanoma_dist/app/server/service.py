@@ -28,7 +28,7 @@ from melanoma_dist.app.scoring import ScoredImage
 from melanoma_dist.app.server.audit import EXPLAINED, PREDICTED, Audit
 from melanoma_dist.app.server.cases import Cases
 from melanoma_dist.app.server.description import PURPOSE, describe_limits, describe_model, identify_model
-from melanoma_dist.app.server.engine import Engine
+from melanoma_dist.app.server.engine import Engine, share_heap
 from melanoma_dist.app.server.evidence import Evidence, find_evidence
 from melanoma_dist.app.server.examples import choose_examples, headline_threshold
 from melanoma_dist.app.server.lesions import describe_lesion
@@ -211,6 +211,7 @@ def _data_url(jpeg: bytes | None) -> str | None:
 
 def start_service(run: TrainedRun, settings: ServeConfig) -> Service:
     """Load a run and predict once, so that the first request is as fast as the next."""
+    share_heap()
     known = open_known_images(run, settings.dataset)
     gpus = min(settings.gpus, 1)
     predictor = Predictor.load(run, known, gpus, settings.decode_threads, settings.tta)
