@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.run_folder import RunFolder, locate_run, open_run, remove_checkpoints, trainings
+from melanoma_dist.artifacts.run_folder import (
+    RunFolder,
+    locate_run,
+    open_run,
+    refuse_other_run,
+    remove_checkpoints,
+    trainings,
+)
 from melanoma_dist.config.places import find_data
 from melanoma_dist.config.run import RunConfig, differences
 from melanoma_dist.data.audit.checks import fold_checks, manifest_checks, require
@@ -19,7 +26,13 @@ from melanoma_dist.data.groups import groups_in_words
 from melanoma_dist.data.manifest import JOINS, SYNTHETIC, Dataset, read_side_table
 from melanoma_dist.data.node_copies import resolve_source
 from melanoma_dist.display import Display
-from melanoma_dist.distributed.preflight import ModelSize, check_room, check_shared_memory, check_temporary
+from melanoma_dist.distributed.preflight import (
+    ModelSize,
+    check_gpus_here,
+    check_room,
+    check_shared_memory,
+    check_temporary,
+)
 from melanoma_dist.distributed.worker_pool import WorkerPool, layout_of, open_worker_pool
 from melanoma_dist.distributed.worker_pool import plan as plan  # for sweeps
 from melanoma_dist.distributed.worker_pool import start_ray as start_ray
@@ -55,13 +68,17 @@ def train(config: RunConfig) -> None:
         with lock_file(folder.path / LOCK, busy), keep_mirrored(copies, console.info):
             _remove_leftovers(config, folder)
             return
+    refuse_other_run(folder, folds)  # before Ray starts, and again when the folder is opened
+    untrained = _has_untrained_folds(config, folder)
+    if untrained:
+        check_gpus_here(config.hardware)
     from melanoma_dist.evaluate.tracking import check_tracker, open_tracker
 
     task = run_task(config)
     check_tracker(config)
     with ExitStack() as cluster:
         # Before the model is checked: meanwhile the workers load their libraries, which takes as long.
-        pool = cluster.enter_context(open_worker_pool(config)) if _has_untrained_folds(config, folder) else None
+        pool = cluster.enter_context(open_worker_pool(config)) if untrained else None
         _check_model_and_machine(config, dataset, folder)
         _begin(config, dataset, folder, folds)
         with (

@@ -112,8 +112,7 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.record.is_file():
-            refuse_another(folder.path, read_run_record(folder.record).identity, folder.identity)
-            _refuse_other_folds(folder, folds)
+            refuse_other_run(folder, folds)
             if not folder.finished():
                 refuse_other_environment(folder.record, config.fault_tolerance.accept_changes)
             _bring_segmenter(config, folder)
@@ -127,6 +126,13 @@ def open_run(folder: RunFolder, config: RunConfig, folds: pd.DataFrame) -> None:
     except OSError as error:
         rule = f"the run's folder cannot be written ({error.strerror or error})"
         raise ConfigError.of("runs", config.runs, rule, "Name a folder that can be.") from error
+
+
+def refuse_other_run(folder: RunFolder, folds: pd.DataFrame) -> None:
+    """Raise ConfigError, with the fields that differ, if the folder holds a run of another configuration or folds."""
+    if folder.record.is_file():
+        refuse_another(folder.path, read_run_record(folder.record).identity, folder.identity)
+        _refuse_other_folds(folder, folds)
 
 
 def _bring_segmenter(config: RunConfig, folder: RunFolder) -> None:

@@ -60,7 +60,8 @@ def _checked_headline(labels: tuple[str, ...], headline: str | None) -> str:
         )
     if chosen not in labels:
         rule = f"must be one of the labels {', '.join(labels)}"
-        raise ConfigError.of("headline", chosen, rule, f"Nearest: {nearest(chosen, labels) or labels[0]}.")
+        near = nearest(chosen, labels)
+        raise ConfigError.of("headline", chosen, rule, f"Nearest: {near}." if near else "Choose one.")
     return chosen
 
 

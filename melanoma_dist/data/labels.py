@@ -92,11 +92,13 @@ def check_label_set(manifest: pd.DataFrame, name: str, headline: str | None = No
         return
     counts = label_counts(manifest, missing)
     details = "; ".join(f"{label} {row.positive} yes / {row.negative} no" for label, row in counts.iterrows())
-    supported = ", ".join(supported_label_sets(manifest)) or ",".join(_learnable(manifest)) or "none"
+    supported, learnable = supported_label_sets(manifest), _learnable(manifest)
+    if learnable and not any(set(LABEL_SETS[each]) >= set(learnable) for each in supported):
+        supported.append(",".join(learnable))
     raise DataError(
         f"--labels {name}: each label needs at least one positive and one negative image, "
         f"but among these {len(manifest)} images there are: {details}. "
-        f"Label sets this data supports: {supported}. Choose one of them, or prepare more images."
+        f"Label sets this data supports: {', '.join(supported) or 'none'}. Choose one of them, or prepare more images."
     )
 
 

@@ -78,8 +78,10 @@ class Problems:
         lines = [_describe(*cause, values) for cause, values in self.causes.items()]
         hidden = [f"... and {len(lines) - _SHOWN} more causes"] if len(lines) > _SHOWN else []
         raise DataError(
-            f"{self.count} wrong entries in the tables:\n  " + "\n  ".join(lines[:_SHOWN] + hidden) + "\n"
-            "Correct these lines. If it is an official table of a challenge, get it again with `data download`."
+            f"{self.count} wrong {'entry' if self.count == 1 else 'entries'} in the tables:\n  "
+            + "\n  ".join(lines[:_SHOWN] + hidden)
+            + "\n"
+            "Correct these lines. `data download` gets the tables of the challenges as they were published."
         )
 
 
@@ -138,7 +140,8 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
     if rows and (missing := [name for name in needed if not times[name]]):
         near = [f"{close} for {name}" for name in missing if (close := nearest(name, times, count=1))]
         meant = f". Did you mean: {'; '.join(near)}?" if near else ""
-        problems.add(path, 1, "header", names, f"the columns {', '.join(missing)} are missing{meant}")
+        absent = f"columns {', '.join(missing)} are" if len(missing) > 1 else f"column {missing[0]} is"
+        problems.add(path, 1, "header", names, f"the {absent} missing{meant}")
         return []
     if repeated := [name for name in needed if times[name] > 1]:
         problems.add(path, 1, "header", names, f"has several columns named {', '.join(repeated)}")

@@ -64,12 +64,19 @@ def test_help_and_messages_name_the_program_as_it_was_called(
     assert f"{name} data prepare" in capsys.readouterr().err
 
 
-def test_threads_that_wait_leave_the_cores_to_decoders_unless_the_user_says_otherwise() -> None:
-    before = "import os\nos.environ.pop('OMP_WAIT_POLICY', None)"
-    show = "import atexit\natexit.register(lambda: print(os.environ['OMP_WAIT_POLICY']))"
-    assert launch("--version", before=f"{before}\n{show}").stdout.endswith("\nPASSIVE\n")
-    chosen = "import os\nos.environ['OMP_WAIT_POLICY'] = 'ACTIVE'"
-    assert launch("--version", before=f"{chosen}\n{show}").stdout.endswith("\nACTIVE\n")
+@pytest.mark.parametrize(
+    ("name", "ours", "chosen"), [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("THP_MEM_ALLOC_ENABLE", "1", "0")]
+)
+def test_pytorch_leaves_cores_to_decoders_and_takes_huge_pages_unless_the_user_says_otherwise(
+    name: str, ours: str, chosen: str
+) -> None:
+    show = f"import atexit\natexit.register(lambda: print(os.environ['{name}']))"
+    assert launch("--version", before=f"import os\nos.environ.pop('{name}', None)\n{show}").stdout.endswith(
+        f"\n{ours}\n"
+    )
+    assert launch("--version", before=f"import os\nos.environ['{name}'] = '{chosen}'\n{show}").stdout.endswith(
+        f"\n{chosen}\n"
+    )
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

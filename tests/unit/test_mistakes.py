@@ -167,6 +167,22 @@ def test_a_run_that_another_command_trains(data: Path, tmp_path: Path, capfd: py
     assert not list((tmp_path / "runs" / "busy").glob("fold-*"))
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"), [(("--lr", "0.002"), "holds another run"), (("--gpus", "1000"), "--gpus 1000")]
+)
+def test_a_used_name_and_too_many_gpus_are_told_before_ray_starts(
+    flags: tuple[str, ...], message: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    good_ones = [*good(data, tmp_path), "--name", "used"]
+    (tmp_path / "runs" / "used").mkdir(parents=True)
+    with lock_file(tmp_path / "runs" / "used" / LOCK, DataError("ours")):
+        message_of(capfd, *good_ones)  # leaves its record
+    assert (tmp_path / "runs" / "used" / "record.json").is_file()
+    monkeypatch.setattr("melanoma_dist.run.open_worker_pool", lambda config: pytest.fail("Ray starts"))
+    assert message in message_of(capfd, *good_ones, *flags)
+
+
 def test_a_full_disk_at_an_unexpected_place_is_one_message(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,8 +55,9 @@ def patients(images: pd.DataFrame) -> CountTable:
     for name in (*names, "together") if "patient_id" in images else ():
         part = images if name == "together" else images[_of_year(images, name)]
         known = part["patient_id"].dropna()
-        several = part.groupby("patient_id")["lesion_id"].nunique() > 1
-        rows.append((name, known.nunique(), len(known), len(part) - len(known), int(several.sum())))
+        several = int((part.groupby("patient_id")["lesion_id"].nunique() > 1).sum())
+        with_several = several if part.loc[known.index, "lesion_id"].notna().any() else "unknown"
+        rows.append((name, known.nunique(), len(known), len(part) - len(known), with_several))
     return CountTable("Patients", header, rows)
 
 

@@ -140,10 +140,8 @@ class DescribedSource:
             positive = [name for name in meanings if truths[name].iloc[at] == 1]
             if len(positive) > 1:
                 problems.add(path, line, "labels", " ".join(positive), "only one of them may be 1")
-            if positive:
-                rows.append(label_values(meanings[positive[0]], columns))
-            else:
-                rows.append(_negatives(meanings, truths.iloc[at], columns))
+            negatives = _negatives(meanings, truths.iloc[at], columns)
+            rows.append(label_values(meanings[positive[0]], columns) if positive else negatives)
         return pd.DataFrame(rows, columns=list(columns), dtype="float64")
 
     def _splits(self, raw: RawFolder, table_path: Path, table: pd.DataFrame, problems: Problems) -> pd.Series[str]:
@@ -194,7 +192,11 @@ class DescribedSource:
 
     def _remarks(self, raw: RawFolder, path: Path, roles: Mapping[str, str]) -> list[str]:
         columns = ", ".join(f"{role} from {name}" for role, name in roles.items())
-        return [f"{raw.name(path)}: {columns}.", *([f"{terms}."] if (terms := self._terms()) else [])]
+        unused = [
+            name for name in read_header(path) if name and name not in (*roles.values(), *self.description.labels)
+        ]
+        others = f" It does not use {', '.join(unused)}." if unused else ""
+        return [f"{raw.name(path)}: {columns}.{others}", *([f"{terms}."] if (terms := self._terms()) else [])]
 
     def _terms(self) -> str:
         terms = {"licence": self.description.licence, "cite": self.description.citation}

@@ -237,7 +237,8 @@ def _words(content: _Fields) -> dict[str, dict[str, str]]:
         inner = section.section(column)
         for word, meaning in inner.tree.items():
             known = (*VOCABULARY[column], UNKNOWN)
-            inner.require(str(word), meaning, meaning in known, f"must be one of {', '.join(known)}")
+            rule = f"must be one of {', '.join(known)}"
+            inner.require(str(word), meaning, meaning in known, rule, "Choose what the word means.")
             words.setdefault(column, {})[as_text(word).casefold()] = meaning
     return words
 

@@ -11,7 +11,7 @@ from unicodedata import combining, normalize
 
 from melanoma_dist.data.rows import read_rows
 from melanoma_dist.data.sources.description import CHOOSE, MEANINGS, UNKNOWN
-from melanoma_dist.data.tables import VOCABULARY
+from melanoma_dist.data.tables import ABSENT, VOCABULARY
 from melanoma_dist.errors import DataError
 
 Columns = dict[str, list[str]]
@@ -44,9 +44,14 @@ _WORDS = {
     "VASC": r"vas[ck]ul[ae]\w*|\w*angiom[ae]?|vasc",
     "not MEL": r"benign\w*|gutartig",
 }
+_SEXES = {
+    "female": r"f|w|female|weiblich|frau|femme|feminin[oa]?|femenin[oa]|mujer|femmina|donna|woman",
+    "male": r"m|male|mannlich|maennlich|mann|homme|h|masculin|masculino|hombre|varon|maschio|maschile|uomo|man",
+}
 _HELD_OUT = ("test", "validation", "valid", "val", "holdout")
-_KNOWN_WORDS = {"", "unknown", "nan", "na", "n/a", "f", "m"}
 _TRUTHS = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")  # which YAML reads as other things
+_MOST_LISTED = 5
+_UNIQUE_SHARE = 0.8  # of the values of a column that names images, some of them twice by mistake
 _MOST_WORDS = 60  # a column with more values is no diagnosis
 
 
@@ -56,14 +61,20 @@ def propose(path: Path) -> str:
     roles = dict(_roles(columns))
     if "id" not in roles:
         raise DataError(f"{path}: no column names one image per row. The table needs one row per image, with its file.")
+    repeated = [value for value, count in Counter(columns[roles["id"]]).items() if count > 1]
     by_column = "label" not in roles
     words = _positives(columns, set(roles.values())) if by_column else Counter(columns[roles["label"]])
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:40] or "own"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", _plain(path.stem)).strip("-_")[:40] or "own"
     lines = [
         f"# Proposed from {path.name}. Correct it, then: data prepare --source THIS_FILE --raw FOLDER --out DATA",
         f"name: {_text(name)}",
         f"table: {_text(path.name)}",
         "# images: [FOLDER]  # below --raw; default: all of it",
+        *(
+            [f"# In several rows, which `data prepare` refuses: {', '.join(repeated[:_MOST_LISTED])}"]
+            if repeated
+            else []
+        ),
         "columns:",
         *(f"  {role}: {_text(column)}" for role, column in roles.items()),
         *(f"  # {role}: COLUMN" for role in ("lesion", "patient") if role not in roles),
@@ -95,8 +106,9 @@ def _roles(columns: Columns) -> Iterator[tuple[str, str]]:
     free = dict(columns)
     for role, pattern in _ROLES.items():
         candidates = [name for name in free if re.search(pattern, _plain(name)) and _suits(role, free[name])]
-        if role == "id" and not candidates:
-            candidates = [name for name in free if _suits("id", free[name])]
+        if role == "id":
+            unique = [name for name in free if len(set(free[name])) == len(free[name]) and "" not in free[name]]
+            candidates = [name for name in candidates if name in unique] or candidates or unique
         if candidates:
             # The words of a diagnosis say more than their summary, benign or malignant.
             chosen = max(candidates, key=lambda name: len(set(free[name]))) if role == "label" else candidates[0]
@@ -111,7 +123,7 @@ def _plain(name: str) -> str:
 
 def _suits(role: str, values: list[str]) -> bool:
     if role == "id":
-        return len(set(values)) == len(values) and "" not in values
+        return len(set(values)) >= _UNIQUE_SHARE * len(values) and "" not in values
     if role in ("label", "sex", "site", "split"):
         return len(set(values)) <= _MOST_WORDS
     return True
@@ -140,15 +152,25 @@ def _meaning(word: str) -> str:
 
 
 def _words(columns: Columns, roles: dict[str, str]) -> Iterator[str]:
-    """What the words of sex and site mean, where they are others than ours."""
+    """What the words of sex and site mean, where some are others than ours."""
     lines: list[str] = []
     for role, vocabulary in VOCABULARY.items():
-        present = {value.lower() for value in columns[roles[role]]} if role in roles else set()
-        foreign = sorted(present - {*vocabulary, *_KNOWN_WORDS})
+        present = {value.casefold() for value in columns[roles[role]]} - ABSENT if role in roles else set()
+        foreign = sorted(present - {*vocabulary})
         if foreign:
             lines += [f"  {role}:  # one of {', '.join(vocabulary)}, or {UNKNOWN}"]
-            lines += [f"    {_text(word)}: {UNKNOWN}" for word in foreign]
+            sexes = _sexes(foreign) if role == "sex" else {}
+            lines += [f"    {_text(word)}: {sexes.get(word, CHOOSE)}" for word in foreign]
     yield from ["words:", *lines] if lines else []
+
+
+def _sexes(words: list[str]) -> dict[str, str]:
+    """The meanings of words of sex. Beside h, hombre, the letter m may be mujer: then neither letter has one."""
+    doubtful = {"h", "m"} if "h" in words else set()
+    return {
+        word: sex for word in words for sex, known in _SEXES.items()
+        if word not in doubtful and re.fullmatch(known, _plain(word))
+    }  # fmt: skip
 
 
 def _holdouts(columns: Columns, roles: dict[str, str]) -> Iterator[str]:

@@ -28,7 +28,7 @@ _RARE = 100  # positives below which an interval is wide whatever the model
 _SEARCH = (
     "The search for copies finds re-encoded and resized images. It does not find copies that were rotated, mirrored, "
     "cropped, framed or much brightened. An image without a lesion id counts as a lesion of its own: two photographs "
-    "of one such lesion may be on both sides of a split."
+    "of one such lesion may be on both sides of a split, unless a known patient joins them."
 )
 
 

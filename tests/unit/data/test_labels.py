@@ -44,7 +44,7 @@ def test_an_unlearnable_set_names_the_missing_labels_and_the_supported_sets() ->
     with pytest.raises(DataError) as caught:
         check_label_set(manifest, "isic2018")
     assert "BCC 0 yes / 3 no; AKIEC 0 yes / 3 no" in str(caught.value)
-    assert f"supports: {', '.join(supported)}" in str(caught.value)
+    assert f"supports: {', '.join(supported)}, MEL,NV,BKL. Choose" in str(caught.value)  # no named set has all three
 
 
 def test_a_label_without_negatives_is_refused() -> None:
@@ -78,6 +78,8 @@ def test_a_headline_is_one_of_the_labels() -> None:
     message = r"--headline SC: must be one of the labels BCC, SCC, OTHER\. Nearest: SCC"
     with pytest.raises(ConfigError, match=message):
         label_set("BCC,SCC,OTHER", "SC")
+    with pytest.raises(ConfigError, match=r"--headline NV: must be one of the labels MEL\. Choose one"):
+        label_set("MEL", "NV")
 
 
 def test_labels_within_a_sentence_are_words() -> None:

@@ -14,7 +14,7 @@ from .sources.test_isic import read
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("", "is empty"), ("image,age_approx\n", "are missing"), ("{header}\n", "no row")]
+    ("text", "why"), [("", "is empty"), ("image,age_approx\n", " are missing"), ("{header}\n", "no row")]
 )
 @pytest.mark.parametrize("table", ["Metadata", "GroundTruth"])
 def test_a_table_without_rows_is_called_empty(table: str, text: str, why: str, raw: Raw) -> None:
@@ -32,7 +32,7 @@ def test_a_table_that_is_read_twice_counts_its_problems_once(raw: Raw) -> None:
     problems = Problems()
     for _ in range(2):
         read_table(path, IdColumn("image", lambda text: text if text[0] == "I" else None, "is wrong"), (), problems)
-    with pytest.raises(DataError, match=r"^1 wrong entries in the tables:\n  .* line 3: image 'wrong': is wrong\n"):
+    with pytest.raises(DataError, match=r"^1 wrong entry in the tables:\n  .* line 3: image 'wrong': is wrong\n"):
         problems.raise_any()
 
 

@@ -64,7 +64,7 @@ def test_the_masks_of_ph2_are_masks_and_its_photographs_images(tmp_path: Path, o
         ("derm7pt", "clark nevus", "clerk nevus", r"meta\.csv line 18: diagnosis 'clerk nevus': is not in `labels`"),
         ("derm7pt", ",back,", ",tail,", r"meta\.csv line 2: location 'tail': must be one of"),
         ("padufes20", ",40,", ",400,", r"metadata\.csv line 2: age '400': must be an age of 0 to 120"),
-        ("padufes20", "gender", "gendre", "the columns gender are missing. Did you mean: gendre for gender"),
+        ("padufes20", "gender", "gendre", "the column gender is missing. Did you mean: gendre for gender"),
         ("bcn20000", "Nevus", "Naevus", r"metadata\.csv line 14: diagnosis_3 'Naevus': is not in `labels`"),
         ("ham10000", "ISIC_00360", "ISIC_X0360", r"metadata\.csv line 38: isic_id 'ISIC_X036000': must be ISIC_ and"),
         ("isic2020", ",nevus,", ",nevis,", r"GroundTruth\.csv line 14: diagnosis 'nevis': is not in `labels`"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,18 @@ def test_a_proposal_is_accepted_when_its_open_words_are_chosen(tmp_path: Path, o
     )
     with pytest.raises(DataError, match=r"labels.eczema: chronic 'CHOOSE': must be one of"):
         describe(tmp_path / "lesions.csv", lambda text: text)
-    source = describe(tmp_path / "lesions.csv", lambda text: text.replace("CHOOSE", "none"))
+    with pytest.raises(DataError, match=r"words.site.back 'CHOOSE': must be one of head/neck, .*Choose what the word"):
+        describe(tmp_path / "lesions.csv", lambda text: text.replace('chronic": CHOOSE', 'chronic": none'))
+    chosen = {"back: CHOOSE": "back: posterior torso", "CHOOSE": "none"}
+    source = describe(
+        tmp_path / "lesions.csv", lambda text: reduce(lambda done, each: done.replace(*each), chosen.items(), text)
+    )
     assert dict(source.description.columns) == {
         "id": "photo", "label": "diagnosis", "lesion": "lesion", "patient": "patient_nr", "age": "alter",
         "sex": "gender", "site": "location", "split": "split",
     }  # fmt: skip
     images = prepared(tmp_path, out, source).manifest
+    assert images["sex"].to_list()[:3] == ["female", "male", "female"]
     assert images["MEL"].sum() == images["NV"].sum() == 1
     assert images["split"].to_list() == ["lesions-test", "excluded: lesion or copy in lesions-test", "train", "train"]
 
