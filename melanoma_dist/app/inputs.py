@@ -13,7 +13,7 @@ from melanoma_dist.data.rows import read_rows
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import SUFFIXES
 
-TABLE = ".csv"
+TABLES = (".csv", ".xlsx")
 PATH_COLUMNS = ("image", "path", "file", "filename", "file_name", "filepath", "image_path")
 """Names, in lower case, of the column that holds the paths. The first of these that a table has counts."""
 
@@ -42,7 +42,7 @@ def collect_images(inputs: Sequence[Path]) -> list[InputImage]:
 def _images_of(path: Path) -> Iterator[InputImage]:
     if path.is_dir():
         return _of_folder(path)
-    return _of_table(path) if path.suffix.lower() == TABLE else iter([InputImage(path)])
+    return _of_table(path) if path.suffix.lower() in TABLES else iter([InputImage(path)])
 
 
 def _of_folder(folder: Path) -> Iterator[InputImage]:
@@ -66,7 +66,7 @@ def _of_table(path: Path) -> Iterator[InputImage]:
     try:
         rows = read_rows(path, strict=True).rows
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}).") from error
+        raise DataError(f"{path}: cannot be read as a table ({error}).") from error
     header = [name.strip() for name in rows[0][1]] if rows else []
     at = _path_column(path, header)
     for line, row in rows[1:]:

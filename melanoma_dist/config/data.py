@@ -64,7 +64,7 @@ class PrepareConfig:
     images: Path | None = None
     """Folder of your own images, for --table. Replaces --raw."""
     table: Path | None = None
-    """CSV of your own images: their ids or file names, and their diagnoses."""
+    """Table (.csv, .xlsx) of your own images: their ids or file names, and their diagnoses."""
     id: str = "image"
     """Column of the table: the image's file name, with or without suffix."""
     label: str = "diagnosis"
@@ -130,7 +130,7 @@ class DescribeConfig:
     """Print a description of a table of images for `data prepare --source`, proposed from its columns and values."""
 
     table: Path
-    """CSV with one row per image."""
+    """CSV or Excel workbook with one row per image."""
 
     def __post_init__(self) -> None:
         expand_home(self, "table")

@@ -1,4 +1,4 @@
-"""Rows of an untrusted CSV file, read with limits. Light: a download uses it too.
+"""Rows of an untrusted CSV file or Excel workbook, read with limits. Light: a download uses it too.
 
 Spreadsheets of many countries write semicolons between the fields and a comma before the decimals, in Windows-1252 or
 UTF-16. All are understood.
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from melanoma_dist.data.excel import is_workbook, read_sheet
 from melanoma_dist.storage.untrusted import MEBIBYTE, read_bytes
 
 # Python's csv limits fields to 128 KiB, but not rows and columns.
@@ -26,14 +27,14 @@ _DECIMAL_COMMA = re.compile(r"(-?[0-9]+),([0-9]+)")
 
 
 class Rows(NamedTuple):
-    """The content of a CSV."""
+    """The content of a table."""
 
     rows: list[tuple[int, list[str]]]
     """The rows that are not empty, each with the number of its last line."""
     delimiter: str
-    """The character between the fields, or ``||``."""
+    """The character between the fields, or ``||``; none in a workbook."""
     encoding: str
-    """UTF-8, UTF-16 or Windows-1252."""
+    """UTF-8, UTF-16, Windows-1252, or an Excel workbook."""
 
 
 def _delimiter(line: str) -> str:
@@ -42,23 +43,30 @@ def _delimiter(line: str) -> str:
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV; none if the file is unreadable. Reads only its first line."""
+    """The column names of a table; none if the file is unreadable. Of a CSV, reads only the first line."""
     try:
         with path.open("rb") as file:
             head = file.read(_MOST_HEADER)
+        if is_workbook(head):
+            return tuple(name.strip() for name in read_rows(path).rows[0][1])
         # The last line may be cut within a character.
         text, _ = _decode(head[: len(head) // 2 * 2] if _is_utf16(head) else head.partition(b"\n")[0])
         line = text.partition("\n")[0].rstrip("\r")
         bars = next((row for _, row in _rows_of_bars(line)), None)
         names = bars or next(csv.reader([line], delimiter=_delimiter(line)), [])
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError, IndexError, csv.Error):
         return ()
     return tuple(name.strip() for name in names)
 
 
 def read_rows(path: Path, strict: bool = False) -> Rows:
-    """Read a whole CSV, or a table of bars. Raises OSError or ValueError."""
-    content, encoding = _decode(read_bytes(path, _MOST_BYTES))
+    """Read a whole CSV, a table of bars, or the sheet of a workbook. Raises OSError or ValueError."""
+    data = read_bytes(path, _MOST_BYTES)
+    if is_workbook(data):
+        sheet = read_sheet(data)
+        _check_size(len(sheet), max((len(row) for _, row in sheet), default=0))
+        return Rows(sheet, "", "an Excel workbook")
+    content, encoding = _decode(data)
     if content.startswith(_BAR):
         return Rows(list(_rows_of_bars(content)), _BAR, encoding)
     rows: list[tuple[int, list[str]]] = []
@@ -66,15 +74,17 @@ def read_rows(path: Path, strict: bool = False) -> Rows:
     try:
         reader = csv.reader(io.StringIO(content, newline=""), strict=strict, delimiter=delimiter)
         for row in reader:
-            if len(rows) == _MOST_ROWS or len(row) > _MOST_COLUMNS:
-                raise ValueError(
-                    f"more than {_MOST_ROWS} rows or {_MOST_COLUMNS} columns; no known collection has so many"
-                )
+            _check_size(len(rows) + 1, len(row))
             if row:
                 rows.append((reader.line_num, row if delimiter == "," else [_with_point(field) for field in row]))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     return Rows(rows, delimiter, encoding)
+
+
+def _check_size(rows: int, columns: int) -> None:
+    if rows > _MOST_ROWS or columns > _MOST_COLUMNS:
+        raise ValueError(f"more than {_MOST_ROWS} rows or {_MOST_COLUMNS} columns; no known collection has so many")
 
 
 def _rows_of_bars(content: str) -> Iterator[tuple[int, list[str]]]:

@@ -132,7 +132,7 @@ def read_fields(path: Path, needed: tuple[str, ...], problems: Problems) -> list
     try:
         rows, delimiter, encoding = read_rows(path, strict=True)
     except (OSError, ValueError) as error:
-        problems.add(path, 1, "file", path.name, f"cannot be read as a CSV in UTF-8 ({error})")
+        problems.add(path, 1, "file", path.name, f"cannot be read as a table ({error})")
         return []
     header = [name.strip() for name in rows[0][1]] if rows else []
     times = Counter(header)

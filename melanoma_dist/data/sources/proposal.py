@@ -93,7 +93,7 @@ def _read(path: Path) -> Columns:
     try:
         rows = read_rows(path).rows
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a CSV in UTF-8 ({error}).") from error
+        raise DataError(f"{path}: cannot be read as a table ({error}).") from error
     if len(rows) < 2:
         raise DataError(f"{path}: has no row below its header. Name the table with one row per image.")
     header = [name.strip() for name in rows[0][1]]

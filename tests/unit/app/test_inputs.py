@@ -53,7 +53,7 @@ def test_the_first_known_name_is_the_column_of_paths(tmp_path: Path) -> None:
         ("image,age,age\na.jpg,1,2\n", "several columns named 'age'"),
         ("image,age\na.jpg,1\nb.jpg\n", r"line 3: has another number of fields"),
         ("image,age\n,1\n", r"line 2: image is empty"),
-        ("image\n\xff\n", "cannot be read as a CSV in UTF-8"),
+        ("image\n\xff\n", r"cannot be read as a table \(line 2 is not in UTF-8"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(text: str, message: str, tmp_path: Path) -> None:
