@@ -25,12 +25,6 @@ QUANTILE = 0.99
 _ROUNDING = 1e-3  # of a distance between coordinates of 16 bits
 
 
-def unit_vectors(features: Array) -> Array:
-    """Scale features [n, C] to length 1. Zeros stay zeros."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)
-
-
 def principal_basis(vectors: Array) -> Array:
     """The directions [C, d] with the most of the vectors [n, C]: the first right singular vectors."""
     _, directions = np.linalg.eigh((vectors.T @ vectors).astype(np.float64))

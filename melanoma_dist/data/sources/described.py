@@ -192,9 +192,7 @@ class DescribedSource:
 
     def _remarks(self, raw: RawFolder, path: Path, roles: Mapping[str, str]) -> list[str]:
         columns = ", ".join(f"{role} from {name}" for role, name in roles.items())
-        unused = [
-            name for name in read_header(path) if name and name not in (*roles.values(), *self.description.labels)
-        ]
+        unused = [name for name in read_header(path) if name not in ("", *roles.values(), *self.description.labels)]
         others = f" It does not use {', '.join(unused)}." if unused else ""
         return [f"{raw.name(path)}: {columns}.{others}", *([f"{terms}."] if (terms := self._terms()) else [])]
 
