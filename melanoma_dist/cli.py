@@ -33,6 +33,7 @@ from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.models.names import check_name
 
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 _USAGE = """Train a backbone over k folds and report its out-of-fold predictions.
 
     {0} --backbone inceptionresnetv2 --gpus 8     train (this command)
@@ -86,10 +87,11 @@ def _exit_code(arguments: list[str]) -> int:
         console.error(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        if error.errno not in _STORAGE_ERRORS:
+        if error.errno not in (*_STORAGE_ERRORS, *_FORBIDDEN):
             raise
-        place = error.filename or "a file"
-        console.error(f"error: {place}: {error.strerror}. Free space or repair the storage. {_remains(arguments)}")
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = "Free space or repair the storage" if error.errno in _STORAGE_ERRORS else "Allow this user to do that"
+        console.error(f"error: {place}{error.strerror}. {remedy}. {_remains(arguments)}")
         return MelanomaDistError.exit_code
     except KeyboardInterrupt:
         console.error(signals.interrupt_message(_remains(arguments), console.command()))

@@ -13,7 +13,7 @@ from melanoma_dist.data.rows import read_rows
 from melanoma_dist.errors import ConfigError, DataError
 from melanoma_dist.storage.images import SUFFIXES
 
-TABLES = (".csv", ".xlsx")
+TABLES = (".csv", ".tsv", ".xlsx")
 PATH_COLUMNS = ("image", "path", "file", "filename", "file_name", "filepath", "image_path")
 """Names, in lower case, of the column that holds the paths. The first of these that a table has counts."""
 

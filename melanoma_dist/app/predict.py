@@ -23,7 +23,7 @@ from melanoma_dist.artifacts.run_record import current_environment
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.predict import PredictConfig
 from melanoma_dist.errors import MelanomaDistError
-from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run, other_orientations
 from melanoma_dist.train.device import arithmetic
 from melanoma_dist.train.fold_data import evaluation_batch
 
@@ -87,6 +87,8 @@ def _introduce(run: TrainedRun, images: Sequence[InputImage], tta: int) -> None:
     console.info(
         f"{run.folder.path}: {config.data.folds} folds of {config.model.backbone} on {len(images)} images{orientations}"
     )
+    if tta != config.input.tta:
+        console.info(other_orientations(config.input.tta))
 
 
 def _score(

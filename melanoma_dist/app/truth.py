@@ -62,8 +62,14 @@ def _truth_columns(images: Sequence[InputImage], labels: tuple[str, ...]) -> dic
         if label + TRUE in names:
             columns[label] = label + TRUE
             _require_answers(images, label + TRUE)
-        elif label in names and all(image.values.get(label, "") in _ANSWERS for image in images):
-            columns[label] = label
+        elif label in names:
+            others = [value for image in images if (value := image.values.get(label, "")) not in _ANSWERS]
+            if others:
+                console.info(
+                    f"No truth for metrics: {label} in the tables has {others[0]!r}, which is not 0, 1 or empty."
+                )
+            else:
+                columns[label] = label
     return columns
 
 

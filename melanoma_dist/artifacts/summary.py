@@ -26,8 +26,8 @@ from melanoma_dist.metrics.subgroups import Subgroup
 SCHEMA = 3
 AUC_OF = "AUC of "
 REFINALIZE = (
-    "Bring the file back, or delete summary.json and run the run's own training command again: it computes the metrics "
-    "from the folds' own predictions, and trains nothing."
+    "Bring the file back, or delete summary.json and run the run's training command again, with the --runs and --name "
+    "of its folder: it computes the metrics from the folds' own predictions, and trains nothing."
 )
 """The remedy for corrupt or missing files of a finished run."""
 

@@ -45,7 +45,11 @@ def check_runs(folders: Sequence[Path]) -> None:
     for folder in folders:
         if not exists(folder):
             near = nearest(folder.name, [path.name for path in _entries(folder.parent)])
-            there = f"Similar names there: {near}." if near else "Runs are folders in `runs`, or in that of --runs."
+            there = (
+                f"Similar names there: {near}."
+                if near
+                else "Runs are folders in `runs`, or where a training had its --runs."
+            )
             raise ConfigError(f"{folder}: is not the folder of a run: there is no such folder. {there}")
 
 

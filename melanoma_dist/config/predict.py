@@ -27,7 +27,7 @@ class PredictConfig:
     run: Path
     """Folder of a finished run."""
     inputs: Annotated[tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]")]
-    """Image files, folders of images, or tables (.csv, .xlsx) with a column of paths."""
+    """Image files, folders of images, or tables (.csv, .tsv, .xlsx) with a column of paths."""
     out: Path | None = None
     """File for the predictions: .csv, .parquet or .json. Default: a table on the terminal."""
     explain: Path | None = None

@@ -91,7 +91,9 @@ def read_folds(path: Path) -> pd.DataFrame:
         if folds["image_id"].duplicated().any():
             raise ValueError("an image occurs twice")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the run's folds cannot be read ({error}). Start a new run with --name.") from error
+        raise DataError(
+            f"{path}: the run's folds cannot be read ({error}). Bring the file back, or start a new run."
+        ) from error
     return folds
 
 

@@ -105,7 +105,7 @@ def check_room(config: RunConfig, model: ModelSize, folder: Path) -> None:
     more = run_bytes(config, model) - _bytes_in(folder)
     free = _free(folder)
     if more > free:
-        rule = f"the run writes at least {_size(more)} more there, and {_size(free)} are free"
+        rule = f"the run writes at least {console.size(more)} more there, and {console.size(free)} are free"
         raise ConfigError.of("runs", config.runs, rule, "Make room, or give a folder on a larger disk.")
 
 
@@ -121,8 +121,8 @@ def check_temporary() -> None:
     free = _free(Path(base))
     if free < _TEMPORARY:
         raise ConfigError(
-            f"TMPDIR {base}: Ray needs {_size(_TEMPORARY)} for temporary files, and {_size(free)} are free there. "
-            "Make room, or set TMPDIR to another folder."
+            f"TMPDIR {base}: Ray needs {console.size(_TEMPORARY)} for temporary files, and {console.size(free)} are "
+            "free there. Make room, or set TMPDIR to another folder."
         )
 
 
@@ -131,8 +131,9 @@ def check_shared_memory(ranks: int) -> None:
     needed, free = ranks * _PER_RANK, _free(_SHARED)
     if free < needed:
         raise ConfigError(
-            f"{_SHARED}: {ranks} ranks that train together need {_size(needed)} of shared memory, and {_size(free)} "
-            "are free. In Docker: `docker run --shm-size=1g`. Or give each fold one GPU: --gpus-per-unit 1."
+            f"{_SHARED}: {ranks} ranks that train together need {console.size(needed)} of shared memory, and "
+            f"{console.size(free)} are free. In Docker: `docker run --shm-size=1g`. "
+            "Or give each fold one GPU: --gpus-per-unit 1."
         )
 
 
@@ -156,7 +157,3 @@ def _free(folder: Path) -> float:
     except OSError:  # the first writer reports it better
         return math.inf
     return usage.free if usage.total else math.inf
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -62,7 +62,7 @@ class Explanation:
         if self.evidence is None:
             return f"No map: {self.why}."
         return (
-            f"Blurring the marked {100 * _HIDDEN:.0f} % changes the probability by {-self.fall:+.3f}, "
+            f"Blurring the marked {100 * _HIDDEN:.0f} % changes the raw probability by {-self.fall:+.3f}, "
             f"the same shape elsewhere by {-self.fall_elsewhere:+.3f} (median of {len(_SHIFTS)}). {self._verdict()}"
         )
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from melanoma_dist import console
 from melanoma_dist.artifacts.integrity import weights_sha256
 from melanoma_dist.artifacts.mask_summary import MaskSummary, read_mask_summary
 from melanoma_dist.artifacts.run_folder import RunFolder
@@ -30,7 +29,7 @@ from melanoma_dist.inference.fold_weights import load_fold_weights
 from melanoma_dist.inference.images import Images
 from melanoma_dist.inference.lesion_masks import Mask, largest_region, mask_quality
 from melanoma_dist.inference.photographs import Photographs
-from melanoma_dist.inference.trained_run import dataset_of, trained_images
+from melanoma_dist.inference.trained_run import dataset_of, refuse_unfinished, trained_images
 from melanoma_dist.input.loader import EvaluationLoader
 from melanoma_dist.input.samples import Samples
 from melanoma_dist.models.segmenter import Segmenter, build_segmenter
@@ -144,9 +143,7 @@ def open_segmenter(path: Path, world: World | None = None) -> TrainedSegmenter:
     folder, config = RunFolder(path, read_run_record(record).identity), saved_config(path / "config.yaml")
     if config.task != "segmentation":
         raise ConfigError(f"{path}: is the run of a classifier. Name a run that `segment` trained.")
-    if not folder.finished():
-        remedy = f"Finish it first: {console.program()} segment --config {path / 'config.yaml'} resumes it."
-        raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
+    refuse_unfinished(folder, "segment")
     return TrainedSegmenter(folder, config, read_mask_summary(path), world or World())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.artifacts.run_record import RECORD, read_run_record
 from melanoma_dist.artifacts.summary import REFINALIZE, RunSummary, read_summary
 from melanoma_dist.config.label_sets import LabelSet
+from melanoma_dist.config.places import NO_DATA, SUMMARY
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.saved import saved_config
 from melanoma_dist.config.weights import GEOMETRY, is_keras
@@ -105,8 +107,9 @@ def dataset_of(folder: RunFolder, config: RunConfig, moved_to: str | None) -> Da
     try:
         dataset = open_dataset(moved_to or config.data.data or "")
     except UserError as error:
-        remedy = "" if moved_to else " If the run's data set was moved, --dataset says where it is."
-        raise DataError(f"The data set that {folder.path} was trained on cannot be read: {error}{remedy}") from error
+        reason = str(error).removesuffix(NO_DATA).rstrip()
+        remedy = "Name another --dataset." if moved_to else "If it was moved, --dataset says where it is."
+        raise DataError(f"The data set that {folder.path} was trained on cannot be read: {reason} {remedy}") from error
     if dataset.fingerprint != fingerprint:
         raise DataError(
             f"{dataset.folder}: has fingerprint {dataset.fingerprint[:12]}, but {folder.path} was trained on "
@@ -133,12 +136,10 @@ def open_trained_run(path: Path) -> TrainedRun:
         raise ConfigError(f"{path}: is a file. Name the folder of a run, such as the one that it lies in.")
     if not record.is_file():
         raise ConfigError(
-            f"{path}: is not the folder of a run. Runs are folders in `runs`, or in the folder of --runs."
+            f"{path}: is not the folder of a run. Runs are folders in `runs`, or where a training had its --runs."
         )
     folder = RunFolder(path, read_run_record(record).identity)
-    if not folder.finished():
-        remedy = f"Finish it first: {console.program()} --config {path / 'config.yaml'} resumes it."
-        raise ConfigError(f"{path}: is not finished: its folds have not all been trained. {remedy}")
+    refuse_unfinished(folder)
     if "data" not in folder.identity:
         raise DataError(f"{record}: does not say which data the run was trained on: it is corrupt. Bring it back.")
     config = saved_config(path / "config.yaml")
@@ -147,6 +148,28 @@ def open_trained_run(path: Path) -> TrainedRun:
     summary, rules = read_summary(path), read_decision_rules(path)
     check_untouched(folder.summary, summary.files, folder.hashed, REFINALIZE)
     return TrainedRun(folder, config, summary, rules)
+
+
+def refuse_unfinished(folder: RunFolder, command: str = "") -> None:
+    """Raise ConfigError for a run without metrics. ``command``: `segment`, for the run of a segmenter.
+
+    The remedy names the folder: its configuration has another place and name if it was copied or renamed.
+    """
+    if not folder.finished():
+        path = folder.path.resolve()
+        place = shlex.join(["--config", str(path / "config.yaml"), "--runs", str(path.parent), "--name", path.name])
+        raise ConfigError(
+            f"{folder.path}: is not finished: it has no {SUMMARY}. Finish it: "
+            f"{' '.join(filter(None, (console.program(), command, place)))}. This trains what is not trained yet."
+        )
+
+
+def other_orientations(fixed: int) -> str:
+    """What follows where other orientations of an image are averaged than the ``fixed`` number of the run."""
+    return (
+        f"Calibration and operating points were fixed for {fixed} orientation{'s' * (fixed > 1)}: with another number, "
+        "probabilities are less well calibrated, and the sensitivity of an operating point may differ."
+    )
 
 
 def _refuse_another_geometry(folder: RunFolder, config: RunConfig) -> None:

@@ -183,19 +183,26 @@ def test_a_used_name_and_too_many_gpus_are_told_before_ray_starts(
     assert message in message_of(capfd, *good_ones, *flags)
 
 
-def test_a_full_disk_at_an_unexpected_place_is_one_message(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "journal.jsonl")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device", "j.jsonl"), "j.jsonl: No space left on device. Free space or repair"),
+        (OSError(28, "No space left on device"), "error: No space left on device. Free space or repair the storage."),
+        (PermissionError(13, "Permission denied", "a/b"), "error: a/b: Permission denied. Allow this user to do that."),
+    ],
+)
+def test_a_refusal_of_the_system_at_an_unexpected_place_is_one_message(
+    error: OSError, expected: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def refuse(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr("melanoma_dist.run.open_data", full)
+    monkeypatch.setattr("melanoma_dist.run.open_data", refuse)
     assert main(["--data", str(data), "--gpus", "0", "--runs", str(tmp_path)]) == 1
     message = " ".join(capfd.readouterr().err.split())
-    assert (
-        "error: journal.jsonl: No space left on device. Free space or repair the storage. Nothing had started"
-        in message
-    )
+    assert expected in message
+    assert "Nothing had started" in message
 
 
 def test_unknown_commands_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

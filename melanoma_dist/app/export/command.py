@@ -36,6 +36,7 @@ from melanoma_dist.app.export.torch_file import DESCRIPTION, open_torch, write_t
 from melanoma_dist.config.export import ExportConfig
 from melanoma_dist.config.weights import is_keras
 from melanoma_dist.data.manifest import SYNTHETIC
+from melanoma_dist.distributed.preflight import ModelSize
 from melanoma_dist.errors import ConfigError, MelanomaDistError
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.ensemble_predictions import EnsemblePredictions
@@ -69,7 +70,7 @@ def export(settings: ExportConfig) -> None:
     job = _prepare(settings)
     _introduce(job)
     parities: list[Parity] = []
-    publish(settings.folder, lambda folder: parities.extend(_write(job, folder)))
+    publish(settings.folder, _least_bytes(job), lambda folder: parities.extend(_write(job, folder)))
     _show(parities, settings.folder)
 
 
@@ -105,6 +106,12 @@ def _introduce(job: _Export) -> None:
     console.info(f"{job.run.folder.path}: {config.data.folds} folds of {config.model.backbone}. {tta_note(job.about)}")
     if job.run.synthetic:
         console.info(SYNTHETIC)
+
+
+def _least_bytes(job: _Export) -> int:
+    """The bytes of the weights in the files: each fold's own one, and but for the hub all of them in one more."""
+    copies = 1 if job.settings.format == "hub" else 2
+    return copies * sum(ModelSize.of(model).state for model in job.ensemble.folds)
 
 
 def _write(job: _Export, folder: Path) -> list[Parity]:

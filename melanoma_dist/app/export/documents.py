@@ -14,7 +14,7 @@ from melanoma_dist.artifacts.summary import REFINALIZE
 from melanoma_dist.config.export import Format
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.errors import DataError
-from melanoma_dist.inference.trained_run import TrainedRun
+from melanoma_dist.inference.trained_run import TrainedRun, other_orientations
 from melanoma_dist.storage.untrusted import read_text
 
 EXAMPLES = "example"
@@ -112,10 +112,7 @@ def tta_note(about: Description) -> str:
     averaged = f"Each image is predicted in {count} orientation{'s' * (count > 1)}."
     if count == fixed:
         return f"{averaged} Calibration and operating points were fixed for that number."
-    return (
-        f"{averaged} Calibration and operating points were fixed for {fixed}: with another number, probabilities are "
-        "less well calibrated, and the sensitivity of an operating point may differ."
-    )
+    return f"{averaged} {other_orientations(fixed)}"
 
 
 def _header(about: Description, licence: ModelLicence) -> str:

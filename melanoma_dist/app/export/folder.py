@@ -8,20 +8,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from melanoma_dist import console
 from melanoma_dist.config.export import check_new_folder
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.storage.atomic import MANIFEST, sha256
 from melanoma_dist.storage.locks import lock_folder
 
 
-def publish(folder: Path, write: Callable[[Path], None]) -> None:
+def publish(folder: Path, least: int, write: Callable[[Path], None]) -> None:
     """Create a folder: ``write`` puts files into an empty one beside it, which is then renamed.
 
-    Whatever ``write`` raises removes all of it. Raises ConfigError if the folder exists, or if another command is
-    exporting to a folder of the same parent.
+    Whatever ``write`` raises removes all of it. Raises ConfigError if the folder exists, if the disk has no room for
+    ``least`` bytes, or if another command is exporting to a folder of the same parent.
     """
     check_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # PyTorch's own writer ends the process on a full disk.
+    if (usage := shutil.disk_usage(folder.parent)).total and usage.free < least:
+        rule = f"the export writes at least {console.size(least)}, and {console.size(usage.free)} are free there"
+        raise ConfigError.of("out", folder, rule, "Make room, or name a folder on a larger disk.")
     busy = ConfigError.of("out", folder, "another command is exporting to a folder beside it", "Wait for it.")
     with lock_folder(folder.parent, busy):
         aside = folder.with_name(f".{folder.name}.export")

@@ -127,9 +127,9 @@ export default {
   },
   evidenceNotes: {
     rests_on_area:
-      "Blurring the marked {share} % changes the probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The answer rests on the marked area. It shows what the answer rests on, not whether the reason is a medical one.",
+      "Blurring the marked {share} % changes the raw probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The answer rests on the marked area. It shows what the answer rests on, not whether the reason is a medical one.",
     unreliable_map:
-      "Blurring the marked {share} % changes the probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The map is no reliable explanation of this answer. It shows what the answer rests on, not whether the reason is a medical one.",
+      "Blurring the marked {share} % changes the raw probability by {change}, the same shape elsewhere by {elsewhere} (median of {places}). The map is no reliable explanation of this answer. It shows what the answer rests on, not whether the reason is a medical one.",
     no_feature_map: "No map: the last features of the backbone form no map.",
     one_position: "No map: the last map of the backbone has one position.",
     no_evidence: "No map: nothing in the image speaks for the label.",

@@ -5,6 +5,7 @@ The first signal drains: requests that were received are answered, no new ones a
 
 from __future__ import annotations
 
+import errno
 import resource
 import secrets
 import signal
@@ -88,7 +89,8 @@ def _listen(settings: ServeConfig) -> socket.socket:
             cleanup.pop_all()
     except OSError as error:
         place = f"--host {settings.host} --port {settings.port}"
-        raise ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another --port.") from error
+        wrong = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another {wrong}.") from error
     return listener
 
 

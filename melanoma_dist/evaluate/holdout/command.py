@@ -30,7 +30,7 @@ from melanoma_dist.evaluate.report.run_results import with_files
 from melanoma_dist.inference.ensemble import Ensemble, one_process
 from melanoma_dist.inference.images import Selection, select_all, select_holdout
 from melanoma_dist.inference.segmenter import TrainedSegmenter
-from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run
+from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run, other_orientations
 from melanoma_dist.storage.locks import LOCK, lock_file
 
 
@@ -100,6 +100,8 @@ def _introduce(folder: RunFolder, config: RunConfig, selection: Selection, tta: 
         f"images of {table['group'].nunique()} {groups_in_words(table)}"
         + (f", {tta} orientations of each" if tta > 1 else "")
     )
+    if tta != config.input.tta and config.task == "classification":
+        console.info(other_orientations(config.input.tta))
     if selection.unlabelled:
         console.info(f"{selection.unlabelled} images are left out: {unlabelled}.")
     weights = config.model.weights

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -241,6 +242,16 @@ def test_a_mistake_is_refused(
     (tmp_path / "full/file").touch()
     assert message in export(*(str(finished) if word == "RUN" else word for word in words), code=2)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full"]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    finished: Path, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("melanoma_dist.app.export.folder.shutil.disk_usage", lambda path: usage._replace(free=1000))
+    text = export(finished, "--out", tmp_path / "out", code=2)
+    assert re.search(r"the export writes at least \d+ [KM]B, and 1 KB are free there\. Make room", text)
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_a_missing_package_is_named_with_the_extra(

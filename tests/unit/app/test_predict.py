@@ -65,6 +65,7 @@ def test_a_fold_answers_for_its_validation_images_to_the_bit_as_in_training(
 def test_the_answers_are_those_of_the_ensemble(finished: Path, predict: Predict, tmp_path: Path) -> None:
     files = [new_photograph(tmp_path / f"{number}.jpg", number) for number in range(5)]
     text = predict(finished, *files, "--out", tmp_path / "out.parquet", "--tta", 3, "--batch-size", 4)
+    assert "with another number, probabilities are less well calibrated" in text  # than of the run
     answers = pd.read_parquet(tmp_path / "out.parquet")
     expected = melanoma_dist.load_run(finished).ensemble(threads=1).predict(files, tta=3, batch_size=4)
     columns = [label + suffix for label in expected.labels for suffix in NUMBERS]
@@ -193,7 +194,11 @@ def test_a_data_set_that_cannot_be_read_is_reported_and_nothing_is_called_unseen
     assert "not checked: which of these images the run was trained on" in text
     assert "No metrics: whether the run was trained on these images is not known" in text
     assert pd.read_csv(tmp_path / "out.csv")["seen_in_training"].tolist() == ["not checked"]
-    assert "not checked" not in predict(run, new, "--dataset", copy)
+    assert "If it was moved, --dataset says where it is" in text
+    assert "--data demo" not in text  # no flag of this command
+    again = predict(run, new, "--dataset", copy)
+    assert "not checked" not in again
+    assert "operating points were fixed" not in again
     assert "cannot be read" in predict(run, new, "--dataset", tmp_path, code=2)
 
 
@@ -239,6 +244,7 @@ def test_columns_of_a_table_pass_through_and_its_truth_gives_metrics(
     assert np.isnan(answers["MEL_true"][12])
     assert "Metrics on the truth of the tables" in text
     assert "Not evaluated, as not both answers occur: BCC, AK, BKL" in text
+    assert "No truth for metrics: BKL in the tables has 'maybe', which is not 0, 1 or empty" in text
     assert "logged nowhere" in text
     assert not list(finished.glob("evaluations/*"))
 

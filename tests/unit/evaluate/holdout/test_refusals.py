@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from melanoma_dist.artifacts.integrity import write_weights_hash
+from melanoma_dist.artifacts.run_folder import RunFolder
 from melanoma_dist.cli import main
 from melanoma_dist.data.manifest import MANIFEST, Dataset
 from melanoma_dist.data.shards import ShardReader
+from melanoma_dist.errors import ConfigError
+from melanoma_dist.inference.trained_run import refuse_unfinished
 from melanoma_dist.storage.atomic import sha256
 
 from ...data.conftest import rewrite
@@ -85,7 +89,7 @@ def edit_rules(run: Path) -> None:
     ("hurt", "expected"),
     [
         (shutil.rmtree, "is not the folder of a run"),
-        (lambda run: (run / "summary.json").unlink(), "is not finished"),
+        (lambda run: (run / "summary.json").unlink(), "is not finished: it has no summary.json"),
         (
             lambda run: (run / "decision_rules.json").unlink(),
             "decision_rules.json: cannot be read ([Errno 2] No such file",
@@ -209,3 +213,11 @@ def test_weights_that_changed_after_an_evaluation(run: Path, capfd: pytest.Captu
     message = run_evaluate(capfd, run, "--holdout", "holdout", code=2)
     assert "the weights differ from those of evaluation 1 of" in message
     assert [path.name for path in run.glob("evaluations/[!.]*")] == ["001-holdout"]
+
+
+def test_the_remedy_for_a_run_that_was_copied_names_the_copy(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a copy", {})
+    flags = f"--config '{folder.path}/config.yaml' --runs {tmp_path} --name 'a copy'. This trains"
+    for command in ("", "segment "):
+        with pytest.raises(ConfigError, match=re.escape(f"launch.py {command}{flags}")):
+            refuse_unfinished(folder, command.strip())
