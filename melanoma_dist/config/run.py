@@ -17,13 +17,15 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Suppress, arg
 
+from melanoma_dist.config.changes import NO_CHANGES, Changes, parse_changes, settle_changes
 from melanoma_dist.config.fault_tolerance import FaultToleranceConfig
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.config.label_sets import LabelSet, default_headline, label_name, label_set
 from melanoma_dist.config.model import ModelConfig
 from melanoma_dist.config.region import RegionConfig
-from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between
+from melanoma_dist.config.rules import at_least, between, check, check_url, expand_home, optional_between, suppressed
 from melanoma_dist.config.weights import GEOMETRY, is_keras
+from melanoma_dist.errors import ConfigError
 
 Augmentation = Literal["none", "light", "dermoscopy"]
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -155,16 +157,16 @@ class ScheduleConfig:
     Default: 6; onecycle and cosine run to their end, because most of their gain comes there."""
     min_gain: float = 1e-4
     """Smallest increase of the AUC that counts as a gain, 0 to 0.5."""
+    changes: Changes = NO_CHANGES
+    """Values that change during the training, as FIELD=VALUE@EPOCH: lr=1e-4@11 holds from epoch 11 on. Of lr,
+    head_lr_factor, layer_decay, weight_decay, clip_norm and dropout; the schedule multiplies a changed rate too."""
 
     def __post_init__(self) -> None:
         between(self, "epochs", 1, 10000)
+        object.__setattr__(self, "changes", settle_changes(self.changes, self.epochs))
         warmup = self.warmup_epochs
-        check(
-            self,
-            "warmup_epochs",
-            warmup is None or 0.0 <= warmup <= self.epochs,
-            f"must be 0 to {self.epochs} (epochs)",
-        )
+        rule = f"must be 0 to {self.epochs} (epochs)"
+        check(self, "warmup_epochs", warmup is None or 0.0 <= warmup <= self.epochs, rule)
         at_least(self, 1, "plateau_patience", "patience")
         check(self, "plateau_factor", 0.0 < self.plateau_factor < 1.0, "must be above 0 and below 1")
         between(self, "min_gain", 0.0, 0.5)
@@ -216,6 +218,20 @@ class RunConfig:
         check(self, "mirror", plain, "must be a URL, such as s3://BUCKET/RUNS, with no user or password in it")
         most = self.schedule.epochs
         check(self.optimizer, "freeze_epochs", self.optimizer.freeze_epochs <= most, f"must not exceed --epochs {most}")
+        for change in parse_changes(self.schedule.changes):
+            section, _, name = change.key.partition(".")
+            if name in suppressed(type(getattr(self, section))):
+                raise ConfigError.of("changes", change, f"{name} is no field of this command", "Remove it.")
+            try:
+                self.at_epoch(change.epoch - 1)
+            except ConfigError as error:
+                raise ConfigError.of("changes", change, str(error).rstrip(".")) from None
+
+    def at_epoch(self, epoch: int) -> RunConfig:
+        """The configuration that ``epoch`` (from 0) trains with: the changes up to then are made, and none follow."""
+        changes = parse_changes(self.schedule.changes)
+        values = {change.key: change.value for change in changes if change.epoch <= epoch + 1}
+        return with_values(self, {**values, "schedule.changes": NO_CHANGES}) if changes else self
 
     @property
     def score_name(self) -> str:

@@ -50,6 +50,11 @@ class Cursor:
         """Name of the checkpoint. Names sort like cursors."""
         return f"epoch-{self.epoch:05d}-step-{self.step:07d}"
 
+    @property
+    def epoch_of_state(self) -> int:
+        """The epoch, from 0, of the last step: its hyperparameters are those of the state. -1 before the first."""
+        return self.epoch if self.step else self.epoch - 1
+
     def describe(self, steps: int) -> str:
         """Describe the position for people. An epoch has ``steps`` steps."""
         return f"step {self.step} of {steps} of epoch {self.epoch + 1}" if self.step else f"epoch {self.epoch}"
@@ -119,6 +124,21 @@ class Checkpoints:
                 "Delete the folder to resume from the checkpoint before it."
             ) from cause
         return state
+
+    def after_epoch(self, epochs: int) -> dict[str, Path]:
+        """Map the names of the state after ``epochs`` epochs and of its best epoch to their folders.
+
+        It is empty unless both are intact.
+        """
+        name = Cursor(epochs).name
+        state = self._committed(name).get(name)
+        if state is None or _integrity_error(state):
+            return {}
+        best_name = (state / _BEST).read_text()
+        best = self._committed("best-*").get(best_name)
+        if best is None or atomic.integrity_error(best, required=(_MODEL,)):
+            return {}
+        return {best_name: best, name: state}
 
     def save_best(
         self,

@@ -125,6 +125,7 @@ class FoldTrainer:
             ranks = redistribute_state(ranks, size)
         self._require_arithmetic(state["arithmetic"], resized)
         self._cursor = Cursor(**state["cursor"])
+        self._train_step.change(self._config.at_epoch(self._cursor.epoch_of_state))
         self._train_step.load_state_dict(state["train_step"])
         self._train_step.load_rank_state(ranks[self._world.rank])
         self._progress = Progress(**state["progress"])
@@ -225,6 +226,7 @@ class FoldTrainer:
     def _train(self) -> bool:
         """Train the remaining steps of the epoch. Returns whether the unit was paused."""
         cursor = self._cursor
+        self._train_step.change(self._config.at_epoch(cursor.epoch))
         self._train_step.begin_epoch(frozen=cursor.epoch < self._config.optimizer.freeze_epochs)
         for batch in self._clock.measure_waits(self._task.batches(cursor.epoch, cursor.step)):
             self._train_step.step(batch, self._step(), self._rate(self._step()))
@@ -264,7 +266,7 @@ class FoldTrainer:
 
     def _rate(self, step: int) -> float:
         factor = schedule_factor(self._config.schedule, step, self._task.steps, self._progress.reduction)
-        return self._config.optimizer.lr * factor
+        return self._train_step.peak_rate * factor
 
     def _validate(self, predictions: Predictions) -> Validation:
         """Compute the metrics on the main rank and broadcast them: every rank must stop after the same epoch."""

@@ -24,6 +24,7 @@ from melanoma_dist.errors import ResumeError
 from melanoma_dist.input.loader import TrainingBatch
 from melanoma_dist.input.stream import step_seed
 from melanoma_dist.models.backbones import TrunkModel
+from melanoma_dist.models.classifier import Classifier
 from melanoma_dist.train.collective import average_buffers, broadcast_buffers
 from melanoma_dist.train.cuda_graph import graph_recorder
 from melanoma_dist.train.device import set_seed
@@ -90,6 +91,20 @@ class TrainStep:
         if recorder := recorder or graph_recorder(config.hardware, world):
             self._graph = StepGraph(recorder, self._take, self._tensors, self.optimizer, note)
 
+    def change(self, config: RunConfig) -> None:
+        """Take the next steps with the rates, weight decay, clipping and dropout of ``config``. Moments stay."""
+        before, self._config = self._config, config
+        if (config.optimizer, config.model.dropout) == (before.optimizer, before.model.dropout):
+            return
+        self.model.freeze_trunk(False)  # groups hold all parameters that ever learn
+        # New groups in the same optimizer: it has the moments, and others refer to it.
+        self.optimizer.param_groups[:] = build_optimizer(self.model, config.optimizer).param_groups
+        self.model.freeze_trunk(bool(self._frozen))
+        self._rates = Rates(self.optimizer, self._world.device)
+        if isinstance(self.model, Classifier):
+            self.model.dropout.p = config.model.dropout
+        self._drop_graph()
+
     def begin_epoch(self, frozen: bool) -> None:
         """Prepare to train the whole model, or with ``frozen`` the head alone."""
         if frozen != self._frozen:
@@ -122,6 +137,11 @@ class TrainStep:
             self.average.update(number)
         if number % _CHECK_EVERY == 0:
             self.check_skipped()
+
+    @property
+    def peak_rate(self) -> float:
+        """The rate of the trunk that the schedule multiplies."""
+        return self._config.optimizer.lr
 
     @property
     def replays(self) -> bool:

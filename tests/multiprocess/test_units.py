@@ -14,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from melanoma_dist.artifacts.integrity import weights_sha256
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.data.folds import make_folds
 from melanoma_dist.data.labels import LABEL_SETS
 from melanoma_dist.data.manifest import load_dataset
@@ -152,6 +152,47 @@ def test_a_unit_killed_again_and_again_ends_as_one_that_never_was(
     events, *_ = on_ranks(ranks, jobs.whole_unit, killed)
     assert isinstance(events[-1], UnitDone)
     assert_same(killed, whole)
+
+
+CHANGED = {
+    "schedule.epochs": 3,
+    "optimizer.freeze_epochs": 1,
+    "schedule.changes": "lr=3e-3@2,dropout=0.5@2,clip_norm=0.5@2,weight_decay=0.1@3,layer_decay=0.5@3,"
+    "head_lr_factor=1@3",
+}
+
+
+@pytest.mark.parametrize(("ranks", "stops"), [(1, (3, 4, 7, 8, 11)), (2, (5, 9))])
+def test_a_unit_whose_hyperparameters_change_resumes_to_the_same_bytes(
+    ranks: int, stops: tuple[int, ...], data: Path, tmp_path: Path
+) -> None:
+    """It is killed before and after the epochs that change them, and groups of parameters with them."""
+    units = [unit_in(tmp_path / name, data, ranks, "1") for name in ("whole", "killed")]
+    whole, killed = (replace(unit, config=with_values(unit.config, CHANGED)) for unit in units)
+    on_ranks(ranks, jobs.whole_unit, whole)
+    for stop in stops:
+        assert type(on_ranks(ranks, jobs.whole_unit, killed, stop)[0]) is jobs.Stopped
+    on_ranks(ranks, jobs.whole_unit, killed)
+    assert_same(killed, whole)
+    groups = last_state(whole)["train_step"]["optimizer"]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+    assert {group["factor"] for group in groups} == {0.5**share for share in range(len({g["factor"] for g in groups}))}
+
+
+def test_a_changed_epoch_is_one_of_a_run_that_has_these_values_from_its_start(data: Path, tmp_path: Path) -> None:
+    """After the first epoch, another run with other hyperparameters continues from its checkpoint, without changes."""
+    others = {"optimizer.lr": 3e-3, "model.dropout": 0.5, "optimizer.clip_norm": 0.5}
+    changed, first = (unit_in(tmp_path / name, data, 1, "1") for name in ("changed", "first"))
+    text = "lr=3e-3@2,dropout=0.5@2,clip_norm=0.5@2"
+    on_ranks(1, jobs.whole_unit, replace(changed, config=with_values(changed.config, {"schedule.changes": text})))
+    on_ranks(1, jobs.whole_unit, first, 4)  # an epoch has four steps
+    on_ranks(1, jobs.whole_unit, replace(first, config=with_values(first.config, others)))
+    assert_same(changed, first)
+    peaks = [record["learning_rate"] for record in epoch_records(changed)]
+    plain = unit_in(tmp_path / "plain", data, 1)
+    on_ranks(1, jobs.whole_unit, plain)
+    before = [record["learning_rate"] for record in epoch_records(plain)]
+    assert peaks == pytest.approx([before[0], before[1] * 3])
 
 
 def test_a_checkpoint_that_several_ranks_agree_on_is_taken_once(data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.config.changes import NO_CHANGES
 from melanoma_dist.config.label_sets import label_name
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.data.manifest import SYNTHETIC
@@ -108,6 +109,8 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
     libraries = ", ".join(f"{name} {version}" for name, version in summary.environment.libraries.items() if version)
     folds = len(summary.folds)
     norms = ", statistics of its batch norms kept" if model.freezes_trunk_norms() else ""
+    changes = config.schedule.changes
+    changed = "" if changes == NO_CHANGES else f", changes from an epoch on {changes.replace(',', ' ')}"
     return {
         "technology": f"deep learning: {summary.backbone}, {len(summary.labels)} independent sigmoid outputs",
         "retrospective": "retrospective: images that existed before",
@@ -118,7 +121,7 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
         "initialization": f"trunk: {model.weights}{norms}; head: random by the seed",
         "training": f"{optimizer.optimizer}, learning rate {optimizer.lr}, {config.schedule.schedule} schedule, "
         f"at most {config.schedule.epochs} epochs, batches of {config.input.batch_size}, augmentation "
-        f"{config.input.augment}, loss {config.loss.loss}; code and libraries in record.json",
+        f"{config.input.augment}, loss {config.loss.loss}{changed}; code and libraries in record.json",
         "selection": f"the epoch with the highest validation {summary.headline}, in each fold",
         "ensemble": f"mean of the calibrated probabilities of the {folds} folds' models for unseen images; none out "
         "of fold",

@@ -21,8 +21,8 @@ from ..samples import config
 
 FLAGS = [
     "accept_changes", "accumulate", "address", "allow_resize", "amp", "augment", "backbone", "balance", "batch_size",
-    "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile", "cuda_graph",
-    "data",
+    "changes", "channels_last", "checkpoint_every", "class_weights", "clip_norm", "collective_timeout_s", "compile",
+    "cuda_graph", "data",
     "decode_threads", "dropout", "ema_decay", "epochs", "focal_gamma", "folds", "freeze_epochs", "fusion", "gpus",
     "gpus_per_unit", "grace_s", "head_lr_factor", "head_norm", "headline", "hidden", "image_size", "keep_checkpoints",
     "labels", "layer_decay", "lesions", "loss",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from melanoma_dist.config.hardware import HardwareConfig
-from melanoma_dist.config.run import RunConfig
+from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.models.classifier import build_classifier
 from melanoma_dist.train import cuda_graph
@@ -83,6 +83,29 @@ def test_a_thawed_trunk_is_recorded_and_proven_anew() -> None:
         take(each, 6)
     assert recorder.records == 2
     assert state(step) == state(plain)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_changed_hyperparameters_are_recorded_anew(optimizer: str) -> None:
+    """They are numbers in the record, and others make other groups of parameters."""
+    config = tiny(optimizer=optimizer, ema_decay=0.9, **CHOICES)
+    other = with_values(
+        config,
+        {"optimizer.weight_decay": 0.1, "optimizer.layer_decay": 0.5, "optimizer.clip_norm": 0.2, "model.dropout": 0.5},
+    )
+    recorder = TapeRecorder()
+    step, plain = build(config, recorder), build(config, None)
+    for each in (step, plain):
+        take(each, 0, 1, frozen=True)
+        groups = len(each.optimizer.param_groups)
+        each.change(other)
+        assert len(each.optimizer.param_groups) > groups
+        take(each, 2, 3)
+        each.change(other)
+        take(each, 4)
+    assert recorder.records == 2
+    assert state(step) == state(plain)
+    assert sum(len(group["params"]) for group in step.optimizer.param_groups) == len(list(step.model.parameters()))
 
 
 def test_a_loaded_state_is_recorded_anew() -> None:
