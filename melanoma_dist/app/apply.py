@@ -53,6 +53,8 @@ def apply(settings: ApplyConfig) -> None:
         console.info(f"{settings.out} is finished.")
         return _show(table)
     settings.out.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in settings.out.iterdir()} - {LOCK}
+    check(settings, "out", not names or _JOURNAL in names, "holds other files; name a new folder")
     busy = ConfigError.of("out", settings.out, "another command writes it", "Wait for it.")
     with lock_file(settings.out / LOCK, busy):
         mark_started()

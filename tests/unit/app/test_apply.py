@@ -139,6 +139,13 @@ def test_a_folder_of_another_run_is_refused(applied: Path, run: Path, monkeypatc
         command.apply(settings(run, applied))
 
 
+def test_a_folder_with_other_files_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(ConfigError, match=r"--out .*: holds other files; name a new folder"):
+        command.apply(settings(run, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
+
+
 def test_another_data_set_is_refused(run: Path, tmp_path: Path) -> None:
     other = small_dataset(tmp_path / "other", 30)
     with pytest.raises(DataError, match="Only the data set of a run says which images each fold has seen"):
