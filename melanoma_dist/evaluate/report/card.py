@@ -45,7 +45,9 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "about_points": statements.POINTS,
         "points": ()
         if isinstance(points, Undefined)
-        else tables.points_tables(points, results.evaluations, results.label),
+        else tables.points_tables(
+            points, results.evaluations, results.label, results.stated_prevalences(results.label)
+        ),
         "no_points": points.reason if isinstance(points, Undefined) else None,
         "limits": statements.limits(results),
         "repeats": summary.repeats > 1,
