@@ -98,8 +98,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     folds = len(summary.folds)
     patients = "" if data.patients is None else f" of {data.patients:,} known patients"
     seeds = summary.seed_repeats.seeds if summary.seed_repeats else (summary.seed,)
-    # A run without metadata has a MetadataUse too, for shortcuts, but no fields in it.
-    fields = summary.metadata.fields if summary.metadata else ()
+    fields = metadata_fields(summary)
     pairs = [
         ("backbone", f"{summary.backbone}, from weights {summary.identity.get('model.weights', 'unknown')}"),
         ("labels", ", ".join(summary.labels)),
@@ -124,6 +123,12 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         )
         pairs.append((f"unseen: {each.title}", text))
     return pairs
+
+
+def metadata_fields(summary: RunSummary) -> tuple[str, ...]:
+    """Return the metadata that the model takes; empty for a model of the image alone."""
+    # A run without metadata has a MetadataUse too, for shortcuts, but no fields in it.
+    return summary.metadata.fields if summary.metadata else ()
 
 
 def _orientations(count: int) -> str:

@@ -75,6 +75,8 @@ def test_only_a_run_with_metadata_names_its_fields(tmp_path: Path) -> None:
         for text in (report_text(tmp_path), card_text(tmp_path)):
             assert ("each may be unknown" in text) == is_named
             assert ("age, sex; each may be unknown" in text) == is_named
+        assert ("nothing else is an input" in text) != is_named
+        assert ("metadata is not an input" in text) != is_named
 
 
 def test_report_and_card_repeat_that_tables_were_incomplete(tmp_path: Path) -> None:
