@@ -80,7 +80,7 @@ def sweep(settings: SweepConfig) -> Path:
     restore(RunFolder(folder, identity), copies, busy, console.info)
     _open(folder, identity, settings, space)
     mark_started()
-    limit = "no limit but the time" if trials is None else f"at most {trials} configurations"
+    limit = "no limit but the time" if trials is None else f"at most {trials} configuration{'' if trials == 1 else 's'}"
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
     with lock_file(folder / LOCK, busy):
