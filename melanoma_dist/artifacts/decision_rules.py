@@ -23,7 +23,10 @@ Array = npt.NDArray[np.float32]
 SCHEMA = 2
 USED = "logistic"
 """The calibration in use."""
-WHY_USED = "unlike isotonic regression it keeps the ranks, and so the AUC; unlike a temperature it undoes class weights"
+WHY_USED = (
+    "unlike isotonic regression it keeps the ranks, and so the AUC, of all probabilities that one calibrator maps; "
+    "unlike a temperature it undoes class weights"
+)
 
 
 @dataclass(frozen=True)

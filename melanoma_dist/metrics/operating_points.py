@@ -168,12 +168,17 @@ def evaluate_points(
     truth: Floats,
     probability: Floats,
     group: npt.NDArray[Any],
+    column: int,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[EvaluatedPoint, ...]:
-    """Apply points to other images, for truth (1, 0, NaN), calibrated probability and group [n]."""
+    """Apply a label's points to other images, for truth (1, 0, NaN), calibrated probability [n, L] and group [n].
+
+    ``column`` is the label's. The resamples are those of ``bootstrap``, so that a share has the same interval in both.
+    """
     number = pd.factorize(np.asarray(group), sort=True)[0]
-    weights = list(draws(strata_of(truth[:, None], number), resamples, seed))
+    weights = list(draws(strata_of(truth, number), resamples, seed))
+    truth, probability = truth[:, column], probability[:, column]
     evaluated = []
     for point in points:
         counts = apply(truth, probability, point.threshold)

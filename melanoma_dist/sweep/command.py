@@ -80,7 +80,7 @@ def sweep(settings: SweepConfig) -> Path:
     restore(RunFolder(folder, identity), copies, busy, console.info)
     _open(folder, identity, settings, space)
     mark_started()
-    limit = "no limit but the time" if trials is None else f"at most {trials} configurations"
+    limit = "no limit but the time" if trials is None else f"at most {trials} configuration{'' if trials == 1 else 's'}"
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
     with lock_file(folder / LOCK, busy):
@@ -158,7 +158,7 @@ def _train(
 
     if journal.records:
         console.info(
-            f"resume: {len(controller.values)} configurations started, {len(controller.running)} units in training"
+            f"resume: configurations started: {len(controller.values)}; units in training: {len(controller.running)}"
         )
     if controller.is_finished():
         mark_saved()
@@ -180,7 +180,7 @@ def _train(
             train_units(source, layout, config.fault_tolerance.grace_s, workers)
     if not controller.is_finished():
         spent = "" if budget is None else "The time budget is spent. "
-        console.info(f"{spent}{len(controller.running)} units are paused. Re-run the same command to resume.")
+        console.info(f"{spent}Units that are paused: {len(controller.running)}. Re-run the same command to resume.")
 
 
 def _keep_ranks(config: RunConfig, journal: Journal, controller: Controller) -> RunConfig:

@@ -35,6 +35,13 @@ class Allocation:
     start: float  # seconds since 1970
     devices: float
     seconds: float = 0.0
+    training_seconds: float = 0.0
+    """The time of its epochs."""
+
+    @property
+    def overhead(self) -> float:
+        """Time in which the unit starts or ends, in seconds."""
+        return max(0.0, self.seconds - self.training_seconds)
 
 
 @dataclass
@@ -58,6 +65,14 @@ class UnitCost:
         """That time, times its devices."""
         return sum(allocation.seconds * allocation.devices for allocation in self.allocations)
 
+    @property
+    def overhead(self) -> float:
+        """Time to start and to end once, in seconds: in one go, a fold that waited would not have started again.
+
+        Its dearest allocation stands for that, as a mean would call a cold first start the cost of a warm one.
+        """
+        return max(allocation.overhead for allocation in self.allocations)
+
 
 def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
     """The cost of every started unit. After a kill, a unit counts to its last epoch."""
@@ -76,6 +91,7 @@ def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
                 unit.epoch_seconds.append(record.seconds)
                 unit.best_score = record.best_score
                 unit.allocations[-1].seconds = record.time - unit.allocations[-1].start
+                unit.allocations[-1].training_seconds += record.seconds
             case UnitStopped() | UnitWaits():
                 unit.why = record.why
             case UnitEnded():
@@ -142,50 +158,57 @@ def with_score_names(table: pd.DataFrame, score: str) -> pd.DataFrame:
 def make_ledger(records: Sequence[Record], folds: int) -> Ledger:
     """Compute the ledger of a journal.
 
-    The full cost is an estimate: each configuration's mean time per epoch, times the mean number of epochs of finished
-    units, plus the mean time that a unit needs to start and to end.
+    The full cost is an estimate. A trained fold counts as it was, without the starts after a wait. The epochs and folds
+    that a configuration did not train count by its mean time per epoch, the mean number of epochs of finished units,
+    and the mean time that a unit needs to start and to end.
     """
     units = unit_costs(records)
     sessions = [record for record in records if isinstance(record, SessionStarted)]
     configurations: dict[int, list[UnitCost]] = {}
     for unit in units.values():
         configurations.setdefault(unit.trial.configuration, []).append(unit)
-    full = _full_costs(units.values(), configurations)
-    rows = [
-        _row(unit, siblings, full.get(number), folds)
-        for number, siblings in configurations.items()
-        for unit in siblings
-    ]
+    full = _full_costs(units.values(), configurations, folds)
+    rows = [_row(unit, siblings, full.get(number)) for number, siblings in configurations.items() for unit in siblings]
     return Ledger(
         device=sessions[-1].device if sessions else "device",
         spent=sum(unit.device_seconds for unit in units.values()),
-        full=sum(full.values()) * folds if full else None,
+        full=sum(full.values()) if full else None,
         units=sorted(rows, key=lambda row: (row.configuration, row.fold)),
     )
 
 
-def _full_costs(units: Collection[UnitCost], configurations: Mapping[int, list[UnitCost]]) -> dict[int, float]:
-    """Device-seconds of one whole fold, for each configuration with a finished epoch."""
+def _full_costs(
+    units: Collection[UnitCost], configurations: Mapping[int, list[UnitCost]], folds: int
+) -> dict[int, float]:
+    """Device-seconds of all folds, for each configuration with a finished epoch."""
     finished = [unit for unit in units if unit.state == "finished"] or [unit for unit in units if unit.epoch_seconds]
     if not finished:
         return {}
     epochs = sum(len(unit.epoch_seconds) for unit in finished) / len(finished)
-    starts = sum(len(unit.allocations) for unit in finished)
-    overhead = sum(max(0.0, unit.seconds - sum(unit.epoch_seconds)) for unit in finished) / starts
+    overhead = sum(unit.overhead for unit in finished) / len(finished)
     costs = {}
     for number, all_folds in sorted(configurations.items()):
         siblings = [unit for unit in all_folds if unit.epoch_seconds]
         if siblings:
             times = [seconds for unit in siblings for seconds in unit.epoch_seconds]
-            costs[number] = (overhead + epochs * sum(times) / len(times)) * siblings[0].allocations[-1].devices
+            per_epoch = sum(times) / len(times)
+            trained = sum(_in_one_go(unit, epochs, per_epoch) for unit in siblings)
+            others = (folds - len(siblings)) * (overhead + epochs * per_epoch)
+            costs[number] = (trained + others) * siblings[0].allocations[-1].devices
     return costs
 
 
-def _row(unit: UnitCost, siblings: list[UnitCost], full: float | None, folds: int) -> LedgerRow:
-    """The row of a unit among all units of its configuration, where a whole fold would cost ``full``."""
+def _in_one_go(unit: UnitCost, epochs: float, per_epoch: float) -> float:
+    """Seconds of a fold trained to its end, ``epochs`` of ``per_epoch`` seconds, without a wait."""
+    missing = 0.0 if unit.state == "finished" else max(0.0, epochs - len(unit.epoch_seconds))
+    return unit.overhead + sum(unit.epoch_seconds) + missing * per_epoch
+
+
+def _row(unit: UnitCost, siblings: list[UnitCost], full: float | None) -> LedgerRow:
+    """The row of a unit among all units of its configuration, whose folds would all cost ``full``."""
     saved = None
     if full is not None and unit is max(siblings, key=lambda other: other.trial.fold):
-        saved = round(max(0.0, full * folds - sum(other.device_seconds for other in siblings)), 3)
+        saved = round(max(0.0, full - sum(other.device_seconds for other in siblings)), 3)
     return LedgerRow(
         *unit.trial, unit.state, unit.why, len(unit.epoch_seconds), unit.best_score, unit.allocations[0].start,
         round(unit.seconds, 3), round(unit.device_seconds, 3), saved,

@@ -149,9 +149,10 @@ def cost_sentence(ledger: Ledger) -> str:
     if not ledger.full:
         return spent
     share = ledger.spent / ledger.full
+    nothing = ", so stopping early saved nothing" if share >= 1 else ""
     return (
         f"{spent}; full cross-validation of the same configurations would have cost about {ledger.full / 3600:.2f} "
-        f"(estimated from their time per epoch): {share:.0%}"
+        f"(estimated from their time per epoch): {share:.0%}{nothing}"
     )
 
 
@@ -170,7 +171,8 @@ def _show_leaderboard(entries: list[Entry], device: str, config: RunConfig) -> N
          entry.epochs, f"{entry.device_hours:.3f}"]
         for entry in entries[:_SHOWN]
     ]  # fmt: skip
-    title = f"Leaderboard: {config.score_in_words} over the folds ({len(entries)} configurations)"
+    configurations = f"{len(entries)} configuration{'' if len(entries) == 1 else 's'}"
+    title = f"Leaderboard: {config.score_in_words} over the folds ({configurations})"
     console.table(title, header, rows)
     for entry in entries:
         if entry.state == "failed":

@@ -44,6 +44,7 @@ def write_page(
         cost=cost,
         folds=context.config.data.folds,
         metric=metric,
+        pooled=context.config.task == "classification",
         score=score,
         leaderboard=_leaderboard(entries, keys, ledger.device, score),
         plots=_plots(

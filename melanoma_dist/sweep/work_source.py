@@ -196,7 +196,8 @@ class SweepWorkSource:
         if reason is not None:
             waits = trial.configuration in self._controller.waiting
             self._journal.write((UnitWaits if waits else UnitStopped)(timestamp(), *trial, event.epoch, reason))
-            self._display.print_line(f"{title} {'waits' if waits else 'stopped'}: {reason}")
+            ending = f"waits: {reason}; it may continue later" if waits else f"stopped: {reason}"
+            self._display.print_line(f"{title} {ending}")
             return reason
         return _OUT_OF_TIME if self._is_late() else None
 

@@ -5,7 +5,7 @@ export default {
   purpose: "For research, not a diagnosis.",
   synthetic: "Trained on SYNTHETIC DATA, drawn images: it knows nothing of real skin.",
   model: "{backbone}, {folds} folds, run {run}",
-  modelAuc: "AUC of {label} {auc} ({low} to {high}), out of fold",
+  modelAuc: "AUC of {label} {auc} ({low} to {high}), out of fold, per image",
   keys: "Keyboard",
   keyList: [
     ["↑ ↓ ← →", "in the list: another image; in the picture: move it"],

@@ -85,7 +85,10 @@ def _add_answers(app: FastAPI, service: Service) -> None:
 def _add_descriptions(app: FastAPI, service: Service) -> None:
     @app.get("/v1/model")
     async def model() -> Response:
-        """Describe the model: labels, thresholds, operating points, training data, AUC; and the limits of requests."""
+        """Describe the model: labels, thresholds, operating points, training data; the limits of requests.
+
+        The AUC of each label is out of fold and per image, as in the report.
+        """
         return JSONResponse(service.description)
 
     @app.get("/v1/health")

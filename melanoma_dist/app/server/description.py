@@ -7,6 +7,7 @@ from melanoma_dist.app.predictor import Predictor
 from melanoma_dist.config.places import DECISION_RULES
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.data.metadata import describe_field
+from melanoma_dist.evaluate.report.run_results import headline
 from melanoma_dist.inference.segmenter import fingerprint
 from melanoma_dist.storage.images import FORMATS, SUFFIXES
 
@@ -99,7 +100,6 @@ def _describe_label(predictor: Predictor, at: int, label: str) -> Description:
 
 
 def _auc(predictor: Predictor, label: str) -> Description | None:
-    """Out of fold, per lesion, with its interval; None where the data does not define it."""
-    intervals = predictor.run.summary.out_of_fold.by_lesion.intervals
-    auc = intervals[label].auc if label in intervals else None
+    """Out of fold, per image as in the report, with its interval; None where the data does not define it."""
+    auc = headline(predictor.run.summary.out_of_fold, label)
     return None if auc is None else {"estimate": auc.estimate, "low": auc.low, "high": auc.high}

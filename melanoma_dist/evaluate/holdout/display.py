@@ -23,6 +23,8 @@ def show(record: EvaluationRecord, results: EvaluationResults, headline: str) ->
     mark = f" — {SYNTHETIC}" if record.synthetic else ""
     title = f"{record.name}: ensemble of the folds{mark}"
     console.table(title, METRICS_HEADER, [*metric_rows(results.ensemble), *_fold_rows(results, headline)])
+    if results.prevalence is not None:
+        console.info(_predictive_values(results, headline))
     for label, why in record.labels_absent.items():
         console.info(f"{label}: not evaluated, as {why}.")
     points = results.operating_points[headline]
@@ -55,6 +57,15 @@ def _fold_rows(results: EvaluationResults, headline: str) -> list[list[str]]:
 
 def _values(entry: MetricValues) -> list[str]:
     return [number(entry.value(metric)) for metric in SHOWN]
+
+
+def _predictive_values(results: EvaluationResults, headline: str) -> str:
+    values = results.ensemble.by_image.intervals[headline]
+    return (
+        f"{headline} at the stated prevalence of {results.prevalence:g}, threshold "
+        f"{results.ensemble.thresholds[headline]:.4f}: PPV {with_interval(values.ppv)}, "
+        f"NPV {with_interval(values.npv)}"
+    )
 
 
 def _point(point: EvaluatedPoint) -> list[str]:

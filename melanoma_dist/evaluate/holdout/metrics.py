@@ -122,4 +122,5 @@ def _evaluate_points(run: TrainedRun, table: pd.DataFrame, label: str) -> tuple[
     rules = run.decision_rules.labels[label]
     if isinstance(rules, Undefined):
         return rules
-    return evaluate_points(rules.points, *truth_and_probability(table, label), table["group"].to_numpy())
+    truth, probability = arrays(table, run.labels)
+    return evaluate_points(rules.points, truth, probability, table["group"].to_numpy(), run.labels.index(label))

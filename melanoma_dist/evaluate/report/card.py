@@ -13,7 +13,7 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import provenance, statements, tables
 from melanoma_dist.evaluate.report.cells import estimate_text
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
-from melanoma_dist.evaluate.report.facts import facts, headlines
+from melanoma_dist.evaluate.report.facts import facts, headlines, metadata_fields
 from melanoma_dist.evaluate.report.provenance import AUTHORS
 from melanoma_dist.evaluate.report.run_results import RunResults, headline
 from melanoma_dist.metrics.intervals import Undefined
@@ -45,7 +45,9 @@ def _contents(results: RunResults) -> dict[str, Any]:
         "about_points": statements.POINTS,
         "points": ()
         if isinstance(points, Undefined)
-        else tables.points_tables(points, results.evaluations, results.label),
+        else tables.points_tables(
+            points, results.evaluations, results.label, results.stated_prevalences(results.label)
+        ),
         "no_points": points.reason if isinstance(points, Undefined) else None,
         "limits": statements.limits(results),
         "repeats": summary.repeats > 1,
@@ -78,16 +80,20 @@ def _of_data(results: RunResults) -> dict[str, str]:
     data = results.summary.data
     folds = len(results.summary.folds)
     unseen = ", ".join(each.title for each in results.evaluations) or "none"
+    fields, region = metadata_fields(results.summary), results.config.region
     return {
         "sources": f"{provenance.sources(results.summary)}; fingerprint of the prepared data {data.fingerprint}",
         "excluded": f"{data.kept_out:,} prepared images kept out of the folds ({provenance.KEPT_OUT}); the "
         f"criteria of the collections: {AUTHORS}",
         "preprocessing": "orientation baked in, RGB, stored as JPEG without metadata; resized as a whole to the square "
         "input by an antialiased bilinear filter; normalised as the backbone expects",
-        "subsets": "the whole image; no lesion was segmented or cropped for the evaluation",
+        "subsets": f"what {region.flags} shows of an image, by the masks of a segmentation run"
+        if region.needs_lesions
+        else "the whole image; no lesion was segmented or cropped for the evaluation",
         "deidentified": provenance.deidentified(results.summary),
-        "missing": "unknown labels count neither in the loss nor in any metric; metadata is not an input, and its "
-        "absence is a subgroup of its own",
+        "missing": "unknown labels count neither in the loss nor in any metric; "
+        f"{'unknown metadata has an input of its own' if fields else 'metadata is not an input'}, and its absence is a "
+        "subgroup of its own",
         "annotations": provenance.ground_truth(results.summary),
         "test_annotations": f"as for the training data; unseen images evaluated: {unseen}",
         "partitions": f"{folds} folds of {results.summary.out_of_fold.resampled}, stratified by labels and year, "
@@ -107,7 +113,7 @@ def _of_data(results: RunResults) -> dict[str, str]:
 def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
     model, optimizer = config.model, config.optimizer
     libraries = ", ".join(f"{name} {version}" for name, version in summary.environment.libraries.items() if version)
-    folds = len(summary.folds)
+    folds, fields = len(summary.folds), metadata_fields(summary)
     norms = ", statistics of its batch norms kept" if model.freezes_trunk_norms() else ""
     changes = config.schedule.changes
     changed = "" if changes == NO_CHANGES else f", changes from an epoch on {changes.replace(',', ' ')}"
@@ -131,7 +137,8 @@ def _of_training(summary: RunSummary, config: RunConfig) -> dict[str, str]:
         "output": "a probability of each label, calibrated on out-of-fold predictions; operating points chosen there "
         "and fixed",
         "updating": "none",
-        "predictors": "the pixels of one dermoscopic image; nothing else is an input",
+        "predictors": "the pixels of one dermoscopic image; "
+        + (f"metadata: {', '.join(fields)}, each may be unknown" if fields else "nothing else is an input"),
         "input": "an image that cannot be decoded is refused; nothing is known about images that are not dermoscopic",
         "details": "config.yaml, record.json and summary.json of the run, with commit and fingerprint of the code",
         "availability": "weights: model/fold-*.safetensors of the run; this card says how to load them; data: "

@@ -66,13 +66,14 @@ def takeaways(results: RunResults) -> list[str]:
     if not isinstance(points, tuple):
         return []
     index = next(at for at, point in enumerate(points) if point.rule == fixed_sensitivity(0.90))
-    sentences = [f"Out of fold, at 90 % sensitivity: {_counted(results.label, *counts_of(points[index]))}."]
+    own = _counted(results.label, *counts_of(points[index]))
+    sentences = [f"Out of fold, at 90 % sensitivity: {own}; optimistic, because these images chose the threshold."]
     lead = results.leading()
     evaluated = None if lead is None else evaluated_point(lead, results.label, index)
     if lead is not None and evaluated is not None:
-        sentences.insert(
-            0, f"On unseen images, {lead.title}, at its threshold: {_counted(results.label, *counts_in(evaluated))}."
-        )
+        unseen = _counted(results.label, *counts_in(evaluated))
+        where = f"On unseen images, {lead.title}, at the threshold chosen for 90 % sensitivity out of fold"
+        sentences.insert(0, f"{where}: {unseen}.")
     return sentences
 
 
@@ -97,10 +98,11 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
     folds = len(summary.folds)
     patients = "" if data.patients is None else f" of {data.patients:,} known patients"
     seeds = summary.seed_repeats.seeds if summary.seed_repeats else (summary.seed,)
+    fields = metadata_fields(summary)
     pairs = [
         ("backbone", f"{summary.backbone}, from weights {summary.identity.get('model.weights', 'unknown')}"),
         ("labels", ", ".join(summary.labels)),
-        *([("metadata", f"{', '.join(summary.metadata.fields)}; each may be unknown")] if summary.metadata else []),
+        *([("metadata", f"{', '.join(fields)}; each may be unknown")] if fields else []),
         (
             "training data",
             f"{data.images:,} images of {data.lesions:,} lesions{patients} in {folds} folds; each model saw "
@@ -121,6 +123,12 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         )
         pairs.append((f"unseen: {each.title}", text))
     return pairs
+
+
+def metadata_fields(summary: RunSummary) -> tuple[str, ...]:
+    """Return the metadata that the model takes; empty for a model of the image alone."""
+    # A run without metadata has a MetadataUse too, for shortcuts, but no fields in it.
+    return summary.metadata.fields if summary.metadata else ()
 
 
 def _orientations(count: int) -> str:

@@ -56,13 +56,17 @@ def _confusion(labels: tuple[str, ...], table: pd.DataFrame, where: str) -> Page
     rows = names | ({NONE_OF_THESE: "none of these"} if (actual == NONE_OF_THESE).any() else {})
     columns = names | ({UNDECIDED: "undecided"} if (predicted == UNDECIDED).any() else {})
     counts = np.array([[np.sum((actual == row) & (predicted == column)) for column in columns] for row in rows])
-    right, unknown = int(np.trace(counts)), int((actual == UNKNOWN).sum())
+    # No label can name an image that has none of them, so its row counts neither as right nor as wrong.
+    labelled, unknown = counts[: len(labels)], int((actual == UNKNOWN).sum())
+    right, total = int(np.trace(labelled)), int(labelled.sum())
     title = f"Confusion of all labels, {where}"
-    key = f"the highest probability names the class of {right:,} of {int(counts.sum()):,} images"
+    key = f"the highest probability names the class of {right:,} of the {total:,} images that have one of the labels"
     caption = (
         f"{key}. Rows are the only label that an image has, columns the label of the highest probability, whatever the "
         "thresholds: the rule of the challenges of 2018 and 2019. Colours are shares of a row."
     )
+    if NONE_OF_THESE in rows:
+        caption += " The count leaves out the last row: images that have none of the labels."
     caption += f" {unknown:,} images whose class is unknown are left out." if unknown else ""
     cells = [[plain(name), *map(plain, row.tolist())] for name, row in zip(rows.values(), counts, strict=True)]
     figure = plots.matrix_plot(counts, list(rows.values()), list(columns.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from melanoma_dist.evaluate.report.run_results import OUT_OF_FOLD, Evaluation, R
 from melanoma_dist.evaluate.report.training_figures import training_figures
 from melanoma_dist.metrics.cross_validation import FEWEST_FOLDS
 from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.metrics.operating_points import OperatingPoint
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import number
 from melanoma_dist.pages.svg import PageFigure
@@ -182,11 +183,12 @@ def _folds(results: RunResults) -> Table:
 def _points(results: RunResults) -> list[tuple[str, tuple[Table, Table] | str]]:
     """Return the operating points of each label, or why it has none; the headline label first."""
     evaluations = _in_order(results)
+
+    def of(label: str, points: Sequence[OperatingPoint]) -> tuple[Table, Table]:
+        return tables.points_tables(points, evaluations, label, results.stated_prevalences(label))
+
     return [
-        (
-            label,
-            points.reason if isinstance(points, Undefined) else tables.points_tables(points, evaluations, label),
-        )
+        (label, points.reason if isinstance(points, Undefined) else of(label, points))
         for label, points in results.summary.operating_points.items()
     ]
 

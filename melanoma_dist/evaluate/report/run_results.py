@@ -68,6 +68,11 @@ class RunResults:
         """The headline label."""
         return self.summary.label_set.headline
 
+    def stated_prevalences(self, label: str) -> set[float]:
+        """Return the prevalences that evaluations state for a label; they state the headline label's alone."""
+        stated = {each.results.prevalence for each in self.evaluations if label == self.label}
+        return {share for share in stated if share is not None}
+
     def leading(self) -> Evaluation | None:
         """Return the evaluation that heads the report: the least repeated one, then the first.
 

@@ -19,7 +19,9 @@ from melanoma_dist.pages.numbers import number
 OPTIMISTIC = "slightly optimistic, because each fold chose its epoch on the images that measure it"
 POINTS = (
     "Predictions of single folds chose them; they apply to the mean of all folds, whose probabilities spread less. The "
-    "sensitivity that a point reaches may therefore differ from the one in its name."
+    "sensitivity that a point reaches may therefore differ from the one in its name. The thresholds belong to the "
+    "calibration in decision_rules.json. They do not apply to the calibrated columns of predictions.csv, which are "
+    "calibrated fold by fold (cross-fitted)."
 )
 """A caution about operating points."""
 ATTRIBUTES = ("sex", "age", "site", "year", "image size", "metadata")

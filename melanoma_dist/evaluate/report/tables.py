@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from melanoma_dist.artifacts.assessment import AssessedMetrics, Assessment, DelongInterval
@@ -162,17 +162,22 @@ def letters(points: Sequence[OperatingPoint]) -> list[str]:
 
 
 def points_tables(
-    points: Sequence[OperatingPoint], evaluations: Sequence[Evaluation], label: str
+    points: Sequence[OperatingPoint], evaluations: Sequence[Evaluation], label: str, stated: Collection[float]
 ) -> tuple[Table, Table]:
-    """Return the operating points of a label where they were chosen and in each evaluation, then predictive values."""
+    """Return the operating points of a label where they were chosen and in each evaluation, then predictive values.
+
+    The predictive values are at ``PREVALENCES`` and at those that evaluations ``stated``, each above 0 and below 1.
+    """
+    at = sorted({*PREVALENCES, *stated})
     rows = []
     for index, (letter, point) in enumerate(zip(letters(points), points, strict=True)):
         name = f"{letter}: {point.name}"
-        evaluated = [_evaluated_row(name, each, label, index) for each in evaluations]
-        rows += [_chosen_row(name, point), *(row for row in evaluated if row is not None)]
+        evaluated = [_evaluated_row(name, each, label, index, at) for each in evaluations]
+        rows += [_chosen_row(name, point, at), *(row for row in evaluated if row is not None)]
     shares = ["sensitivity", "specificity", "precision"]
     header = ["operating point", "threshold", "where", *shares, "TP", "FP", "TN", "FN"]
-    values = [f"{kind} at {share:.0%}" for share in PREVALENCES for kind in ("PPV", "NPV")]
+    names = {share: f"{share * 100:g}%" + (" (stated)" if share in stated else "") for share in at}
+    values = [f"{kind} at {names[share]}" for share in at for kind in ("PPV", "NPV")]
     count = len(header)
     return (
         Table(f"Operating points of {label}", header, [row[:count] for row in rows]),
@@ -184,12 +189,12 @@ def points_tables(
     )
 
 
-def _chosen_row(name: str, point: OperatingPoint) -> list[Cell]:
+def _chosen_row(name: str, point: OperatingPoint, at: Sequence[float]) -> list[Cell]:
     reached = [Cell(number(point.sensitivity)), Cell(number(point.specificity))]
     counts = counts_of(point)
     tp, fp = counts[:2]
     precision = measured(tp / (tp + fp) if tp + fp else None, "no image is called positive")
-    values = _predictive(point.sensitivity, point.specificity)
+    values = _predictive(point.sensitivity, point.specificity, at)
     where = Cell("where it was chosen", "out of fold: optimistic", "text")
     cells = [*reached, precision, *map(plain, counts), *values]
     return [plain(name), Cell(number(point.threshold, 4)), where, *cells]
@@ -202,12 +207,12 @@ def counts_of(point: OperatingPoint) -> tuple[int, int, int, int]:
     return tp, point.negatives - tn, tn, point.positives - tp
 
 
-def _evaluated_row(name: str, evaluation: Evaluation, label: str, index: int) -> list[Cell] | None:
+def _evaluated_row(name: str, evaluation: Evaluation, label: str, index: int, at: Sequence[float]) -> list[Cell] | None:
     point = evaluated_point(evaluation, label, index)
     if point is None:
         return None
     counts = point.counts
-    values = _predictive_of(counts.sensitivity, counts.specificity)
+    values = _predictive_of(counts.sensitivity, counts.specificity, at)
     estimates = [estimate_cell(each) for each in (counts.sensitivity, counts.specificity, counts.precision)]
     where = Cell(evaluation.title, "", "text")
     return [plain(name), Cell(number(point.threshold, 4)), where, *estimates, *map(plain, counts_in(point)), *values]
@@ -225,16 +230,18 @@ def evaluated_point(evaluation: Evaluation, label: str, index: int) -> Evaluated
     return points[index] if isinstance(points, tuple) and index < len(points) else None
 
 
-def _predictive_of(sensitivity: Interval | Undefined, specificity: Interval | Undefined) -> list[Cell]:
+def _predictive_of(
+    sensitivity: Interval | Undefined, specificity: Interval | Undefined, prevalences: Sequence[float]
+) -> list[Cell]:
     if isinstance(sensitivity, Undefined):
-        return [undefined(sensitivity.reason)] * (2 * len(PREVALENCES))
+        return [undefined(sensitivity.reason)] * (2 * len(prevalences))
     if isinstance(specificity, Undefined):
-        return [undefined(specificity.reason)] * (2 * len(PREVALENCES))
-    return _predictive(sensitivity.estimate, specificity.estimate)
+        return [undefined(specificity.reason)] * (2 * len(prevalences))
+    return _predictive(sensitivity.estimate, specificity.estimate, prevalences)
 
 
-def _predictive(sensitivity: float | None, specificity: float | None) -> list[Cell]:
-    values = [value for share in PREVALENCES for value in predictive_values(sensitivity, specificity, share)]
+def _predictive(sensitivity: float | None, specificity: float | None, prevalences: Sequence[float]) -> list[Cell]:
+    values = [value for share in prevalences for value in predictive_values(sensitivity, specificity, share)]
     return [measured(value, "no image would be called so") for value in values]
 
 

@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score
 
 from melanoma_dist.artifacts.decision_rules import USED, read_decision_rules, write_decision_rules
+from melanoma_dist.artifacts.predictions import arrays
 from melanoma_dist.artifacts.summary import LabelCalibration
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import (
@@ -134,7 +135,7 @@ def test_points_are_evaluated_on_other_images_with_intervals_over_groups() -> No
     points = fit_decision_rules(predictions(), LABELS).points("MEL")
     other = predictions(seed=1)
     truth, score, group = (other[name].to_numpy() for name in ("MEL_true", "MEL", "group"))
-    for point in evaluate_points(points, truth, score, group, resamples=300):
+    for point in evaluate_points(points, *arrays(other, LABELS), group, 0, resamples=300):
         called = score >= np.float32(point.threshold)
         negative, false, missed, true = confusion_matrix(truth, called).ravel()
         counts = point.counts
@@ -152,8 +153,7 @@ def test_points_are_evaluated_on_other_images_with_intervals_over_groups() -> No
 def test_images_without_the_label_define_no_sensitivity() -> None:
     points = fit_decision_rules(predictions(), LABELS).points("MEL")
     other = predictions(images=40).assign(MEL_true=np.float32(0))
-    columns = (other[name].to_numpy() for name in ("MEL_true", "MEL", "group"))
-    counts = evaluate_points(points, *columns, resamples=20)[0].counts
+    counts = evaluate_points(points, *arrays(other, LABELS), other["group"].to_numpy(), 0, resamples=20)[0].counts
     assert counts.sensitivity == Undefined("no image of the kind that it counts")
     assert counts.true_positives == counts.false_negatives == 0
 

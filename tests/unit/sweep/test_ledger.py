@@ -16,9 +16,11 @@ from melanoma_dist.sweep.journal import (
     UnitRestarted,
     UnitStarted,
     UnitStopped,
+    UnitWaits,
 )
 from melanoma_dist.sweep.leaderboard import as_table, best_two, leaderboard
 from melanoma_dist.sweep.ledger import Milestone, make_ledger, milestones
+from melanoma_dist.sweep.outcome import cost_sentence
 from melanoma_dist.sweep.racing import FoldTrial
 
 from .player import EPOCHS, FOLDS, controller_of, play, settings_of
@@ -72,6 +74,46 @@ def test_after_a_kill_a_unit_counts_to_its_last_epoch_and_again_from_its_restart
         epoch(115.0, 2, 0.8), UnitEnded(116.0, 0, 0, "finished", seconds=16.0),
     ]  # fmt: skip
     assert make_ledger(records, folds=2).spent == 2 * (14 + 16)
+
+
+COLD = [  # a first start of 30 s, a wait after an epoch, a second start of 5 s; the next fold has one start of 5 s
+    replace(SESSION, per_unit=1.0),
+    UnitStarted(0.0, 0, 0),
+    epoch(40.0, 1, 0.7),
+    UnitWaits(40.0, 0, 0, 1, "halving: few"),
+    UnitEnded(40.0, 0, 0, "waiting", seconds=40.0),
+    UnitStarted(40.0, 0, 0),
+    epoch(55.0, 2, 0.8),
+    UnitEnded(55.0, 0, 0, "finished", seconds=15.0),
+    UnitStarted(55.0, 0, 1),
+    epoch(70.0, 1, 0.8, 0, 1),
+    epoch(80.0, 2, 0.8, 0, 1),
+    UnitEnded(80.0, 0, 1, "finished", seconds=25.0),
+]
+
+
+def test_a_wait_alone_costs_more_than_all_folds_in_one_go() -> None:
+    ledger = make_ledger(COLD, folds=2)
+    assert (ledger.spent, ledger.full) == (80.0, pytest.approx(75.0))  # all but the second start
+    assert cost_sentence(ledger).endswith(": 107%, so stopping early saved nothing")
+    assert "nothing" not in cost_sentence(make_ledger(SMALL, folds=2))
+
+
+def test_a_fold_that_never_started_is_saved_after_a_cold_start_too() -> None:
+    other = [
+        UnitStarted(80.0, 1, 0),
+        epoch(95.0, 1, 0.8, 1),
+        epoch(105.0, 2, 0.8, 1),
+        UnitEnded(105.0, 1, 0, "finished", seconds=25.0),
+        UnitStarted(105.0, 1, 1),
+        epoch(120.0, 1, 0.8, 1, 1),
+        epoch(130.0, 2, 0.8, 1, 1),
+        UnitEnded(130.0, 1, 1, "finished", seconds=25.0),
+    ]
+    ledger = make_ledger([*COLD[:8], *other], folds=2)
+    whole = (30 + 5 + 5) / 3 + 2 * 10  # the mean of three first starts, two epochs
+    assert ledger.of(0)[-1].saved_device_seconds == pytest.approx(whole - 5, abs=1e-3)  # less the second start
+    assert ledger.full == pytest.approx(30 + 20 + whole + 50)
 
 
 def test_milestones_give_the_cost_of_each_new_best_score() -> None:

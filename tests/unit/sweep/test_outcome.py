@@ -109,6 +109,7 @@ def test_the_page_holds_everything_and_escapes_messages(
     played(dataset, tmp_path, capfd)
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<svg") == 4
+    assert "is pooled over the images of all folds, and so differs" in page
     assert "Importance of each hyperparameter: needs 10 configurations with a result, and here are " in page
     assert "GPU 0 ran out of &lt;memory&gt;" in page
     assert "<script" not in page

@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from melanoma_dist.app.server.service import Service
+from melanoma_dist.artifacts.summary import read_summary
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.inference.explanation import explain
 from melanoma_dist.inference.photographs import Photographs
@@ -122,11 +123,15 @@ def test_an_explanation_needs_one_readable_image_and_a_label_of_the_model(client
     assert "MEL" in client.post("/v1/explain?label=XYZ", files=form(lesion(0))).json()["detail"]
 
 
-def test_the_model_is_described_with_its_rules(client: TestClient, service: Service) -> None:
+def test_the_model_is_described_with_its_rules(client: TestClient, finished: Path) -> None:
     model = client.get("/v1/model").json()
     label = model["labels"]["MEL"]
     youden = next(point for point in label["operating_points"] if point["rule"] == "youden")
     assert label["threshold"] == youden["threshold"]
+    own = read_summary(finished).out_of_fold
+    auc = own.by_image.intervals["MEL"].auc  # what the report shows, not the AUC per lesion
+    assert auc.estimate != own.by_lesion.intervals["MEL"].auc.estimate
+    assert label["auc"] == {"estimate": auc.estimate, "low": auc.low, "high": auc.high}
     assert model["model"] == client.post("/v1/predict", files=form(lesion(0))).json()["model"]
     assert re.fullmatch("[0-9a-f]{64}", model["model"]["fingerprint"])
     assert model["model"]["synthetic"] is True

@@ -19,7 +19,7 @@ from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.inference.ensemble import Ensemble
 from melanoma_dist.metrics.classification import METRICS
-from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.metrics.intervals import Interval, Undefined
 
 from .commands import record, results, run_evaluate
 from .conftest import FOLDS
@@ -41,6 +41,8 @@ def test_an_evaluation_on_a_holdout(run: Path, data: Dataset, capfd: pytest.Capt
     assert "SYNTHETIC DATA" in text
     assert "MEL, fold 1 alone" in text
     assert "a miss costs 20 false alarms" in text
+    assert "MEL at the stated prevalence of 0.02, threshold 0." in text
+    assert ": PPV " in text
     images = data.manifest[data.manifest["split"] == "holdout"]
     logged, outcome = record(run, "001-holdout"), results(run, "001-holdout")
     assert (logged.number, logged.kind, logged.tta, logged.earlier) == (1, "holdout", 8, ())
@@ -83,6 +85,14 @@ def test_the_results_of_an_evaluation(run: Path, capfd: pytest.CaptureFixture[st
         assert on_holdout.threshold == point.threshold
         called = together["MEL"] >= np.float32(point.threshold)
         assert on_holdout.counts.true_positives == (called & (together["MEL_true"] == 1)).sum()
+        if point.rule.kind == "youden":  # the threshold of the metrics: one number has one interval
+            shares, intervals = on_holdout.counts, outcome.ensemble.by_image.intervals["MEL"]
+            for share, of_metrics in (
+                (shares.sensitivity, intervals.sensitivity),
+                (shares.specificity, intervals.specificity),
+            ):
+                assert isinstance(share, Interval)
+                assert (share.low, share.high) == pytest.approx((of_metrics.low, of_metrics.high))
     assert set(record(run, "001-holdout").models) == set(range(FOLDS))
     assert {subgroup.attribute for subgroup in outcome.subgroups} <= {"sex", "age", "site", "year", "image size"}
     assert sum(outcome.calibration["MEL"].after.reliability.images) == len(together)

@@ -28,7 +28,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> ReportedRun:
     """A run of three folds and two seeds with two evaluations, the second one of images that were evaluated before."""
     folder = tmp_path_factory.mktemp("run")
     summary = write_run(folder, repeats=2)
-    evaluations = [write_evaluation(folder, 1), write_evaluation(folder, 2, "2019-test", earlier=1, absent=("BKL",))]
+    second = write_evaluation(folder, 2, "2019-test", earlier=1, absent=("BKL",), prevalence=0.025)
+    evaluations = [write_evaluation(folder, 1), second]
     text = report_text(folder)
     return ReportedRun(folder, summary, evaluations, text, Page(text))
 

@@ -145,6 +145,7 @@ def write_evaluation(
     absent: Sequence[str] = (),
     images: int = 150,
     kind: Literal["holdout", "data"] = "holdout",
+    prevalence: float = 0.05,
 ) -> EvaluationRecord:
     """Write a finished evaluation of a run; return its record. No image has a known truth of ``absent`` labels."""
     summary = read_summary(folder)
@@ -154,11 +155,11 @@ def write_evaluation(
         raw[f"{label}_true"] = np.nan
     table = rules.calibrate(raw, labels)
     thresholds, reasons = rules.thresholds(labels, 0.5), dict.fromkeys(absent, f"no image of {name} tells it")
-    settings, group = Settings(thresholds, (0.05,)), table["group"].to_numpy()
+    settings, group = Settings(thresholds, (prevalence,)), table["group"].to_numpy()
     ensemble = _mask_assessment(assess(table, labels, settings, RESAMPLES), reasons)
     points = {label: Undefined("absent") if label in absent
-              else evaluate_points(rules.points(label), *_of(table, label), group, RESAMPLES)
-              for label in labels}  # fmt: skip
+              else evaluate_points(rules.points(label), *arrays(table, labels), group, column, RESAMPLES)
+              for column, label in enumerate(labels)}  # fmt: skip
     record = EvaluationRecord(
         number=number, name=name, kind=kind, synthetic=synthetic, started=f"2026-03-0{number}T00:00:00+00:00",
         data=EvaluatedData("prepared", "f1" * 32, len(table), 100), tta=1, images_sha256="ab" * 32,
@@ -168,7 +169,7 @@ def write_evaluation(
         results=EvaluationResults(
             ensemble=ensemble,
             folds=dict.fromkeys(summary.folds, compute_metrics(*arrays(table, labels), labels, Settings(thresholds))),
-            prevalence=0.05, operating_points=points,
+            prevalence=prevalence, operating_points=points,
             calibration={label: HoldoutCalibration(quality(*_of(raw, label)), quality(*_of(table, label)))
                          for label in labels},
             decision_curve={label: decision_curve(*_of(table, label)) for label in labels},

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from melanoma_dist.artifacts.metadata_use import MetadataUse, Shortcut
 from melanoma_dist.artifacts.summary import write_summary
 from melanoma_dist.evaluate.report.card import AUTHORS
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI
 from melanoma_dist.evaluate.report.statements import ATTRIBUTES
+from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.metrics.subgroups import Gap, attributes
 
 from .conftest import ReportedRun, card_text, report_text
@@ -62,6 +64,19 @@ def test_a_run_without_evaluations_says_so(tmp_path: Path) -> None:
     card = card_text(tmp_path)
     assert "**SYNTHETIC DATA" in card
     assert "| 33 | Testing on external data | none |" in card
+
+
+def test_only_a_run_with_metadata_names_its_fields(tmp_path: Path) -> None:
+    """Also one whose source or site predicts the label."""
+    summary = write_run(tmp_path, labels=("MEL",), folds=2, images=120)
+    shortcut = Shortcut("site", Undefined("few"), warns=False)
+    for fields, is_named in (((), False), (("age", "sex"), True)):
+        write_summary(tmp_path, replace(summary, metadata=MetadataUse(fields, "MEL", (), (shortcut,))))
+        for text in (report_text(tmp_path), card_text(tmp_path)):
+            assert ("each may be unknown" in text) == is_named
+            assert ("age, sex; each may be unknown" in text) == is_named
+        assert ("nothing else is an input" in text) != is_named
+        assert ("metadata is not an input" in text) != is_named
 
 
 def test_report_and_card_repeat_that_tables_were_incomplete(tmp_path: Path) -> None:

@@ -67,12 +67,14 @@ def test_a_sentence_says_what_the_point_of_90_percent_finds(reported: ReportedRu
     negatives, alarms, missed, hits = counts
     assert (
         f"Out of fold, at 90 % sensitivity: {hits} of {hits + missed} images with melanoma found, {alarms} of "
-        f"{alarms + negatives} others flagged." in reported.page.text
+        f"{alarms + negatives} others flagged; optimistic, because these images chose the threshold."
+        in reported.page.text
     )
     unseen = points_of(results(reported.evaluations[0]).operating_points)[at].counts
     assert (
-        f"On unseen images, 2017-test (evaluation 1), at its threshold: {unseen.true_positives} of "
-        f"{unseen.true_positives + unseen.false_negatives} images with melanoma found" in reported.page.text
+        "On unseen images, 2017-test (evaluation 1), at the threshold chosen for 90 % sensitivity out of fold: "
+        f"{unseen.true_positives} of {unseen.true_positives + unseen.false_negatives} images with melanoma found"
+        in reported.page.text
     )
 
 
@@ -101,6 +103,7 @@ def test_images_without_any_label_are_a_row_and_contradictions_are_counted(
     table = predictions(1, 200, ("MEL", "BKL"), 2, "ISIC").fillna(0)
     table.loc[:4, ["MEL_true", "BKL_true"]] = 1
     table.loc[5:9, ["MEL_true", "BKL_true"]] = 0
+    table.loc[7, ["MEL", "BKL"]] = 0.5  # undecided, of none of them: on no diagonal
     table.loc[10, ["MEL", "BKL"]] = 0.5
     write_run(tmp_path, ("MEL", "BKL"), folds=2, table=table)
     page = report_page(tmp_path)
@@ -109,6 +112,10 @@ def test_images_without_any_label_are_a_row_and_contradictions_are_counted(
     assert rows[-1][0] == "none of these"
     assert sum(int(cell) for row in rows for cell in row[1:]) == 195
     assert "5 images whose class is unknown are left out" in page.text
+    one = table[table[["MEL_true", "BKL_true"]].sum(axis=1) == 1]
+    right = ((one["MEL"] > one["BKL"]) == (one["MEL_true"] == 1)) & (one["MEL"] != one["BKL"])
+    assert f"names the class of {right.sum()} of the {len(one)} images that have one of the labels. Rows" in page.text
+    assert "The count leaves out the last row" in page.text
 
 
 def test_the_page_says_why_its_calibration_was_chosen(reported: ReportedRun) -> None:
@@ -118,6 +125,17 @@ def test_the_page_says_why_its_calibration_was_chosen(reported: ReportedRun) -> 
     text = ", ".join(f"{kind} {quality.log_loss:.3f}" for kind, quality in losses.items())
     assert "Every run uses logistic calibration: unlike isotonic regression it keeps the ranks" in reported.page.text
     assert f"Log loss, cross-fitted: {text}" in reported.page.text
+
+
+def test_thresholds_count_with_the_calibration_that_they_belong_to(reported: ReportedRun) -> None:
+    """And not on the cross-fitted columns of predictions.csv."""
+    raw = read_predictions(reported.folder / "predictions.parquet")
+    point = points_of(reported.summary.operating_points)[0]
+    table = read_decision_rules(reported.folder).calibrate(raw, reported.summary.labels)
+    positive = table["MEL_true"] == 1
+    assert (table.loc[positive, "MEL"] >= np.float32(point.threshold)).mean() == pytest.approx(point.sensitivity)
+    assert "(stated)" not in str(reported.page.tables["Predictive values of NV by prevalence"])
+    assert "They do not apply to the calibrated columns of predictions.csv" in reported.page.text
 
 
 def test_histograms_have_the_quantiles_of_both_kinds_of_images(reported: ReportedRun) -> None:

@@ -131,7 +131,8 @@ def test_operating_points_where_chosen_and_evaluated_with_predictive_values(repo
         values = predictive_values(counts.sensitivity.estimate, counts.specificity.estimate, 0.05)
         names, *others = reported.page.tables["Predictive values of MEL by prevalence"]
         evaluated = dict(zip(names, others[3 * at + 1], strict=True))
-        assert (evaluated["PPV at 5%"], evaluated["NPV at 5%"]) == tuple(f"{value:.3f}" for value in values)
+        assert [evaluated[f"{kind} at 5% (stated)"] for kind in ("PPV", "NPV")] == [f"{each:.3f}" for each in values]
+        assert names[2::2] == ["PPV at 1%", "PPV at 2.5% (stated)", "PPV at 5% (stated)", "PPV at 20%"]
     assert sum(int(rows[0][header.index(name)]) for name in ("TP", "FN")) == points[0].positives
 
 
