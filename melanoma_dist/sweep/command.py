@@ -42,6 +42,7 @@ from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.experiment import EXPERIMENT
+from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import Journal, SessionStarted, add_missing_records, replay, timestamp
 from melanoma_dist.sweep.racing import FoldRacing
@@ -72,7 +73,7 @@ def sweep(settings: SweepConfig) -> Path:
     context = SweepContext(config, dataset, folds, folder, space)
     with console.phase("checking the search space"):
         _check_samples(space, context)
-    build_searcher(settings, space, config.seed).suggest()  # refuses what it cannot search before anything is written
+    _check_search(settings, space)
     check_machine(config, trials or _MANY)
     _check_room(config, space, folder)
     busy = ConfigError.of("name", folder.name, f"another command works on {folder}", "Wait for it.")
@@ -81,6 +82,7 @@ def sweep(settings: SweepConfig) -> Path:
     _open(folder, identity, settings, space)
     mark_started()
     limit = "no limit but the time" if trials is None else f"at most {trials} configuration{'' if trials == 1 else 's'}"
+    limit = f"a population of {trials} on fold 0 alone" if settings.scheduler == "pbt" else limit
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
     with lock_file(folder / LOCK, busy):
@@ -107,9 +109,10 @@ def sweep(settings: SweepConfig) -> Path:
 
 def _controller_after(journal: Journal, settings: SweepConfig, context: SweepContext, trials: int | None) -> Controller:
     """The controller where the journal ends. Records that a kill kept from the journal are added to it."""
-    racing = FoldRacing(settings.run.data.folds, settings.fold_race, settings.run.score_name)
+    racing = FoldRacing(settings.folds, settings.fold_race, settings.run.score_name)
     searcher = build_searcher(settings, context.space, settings.run.seed)
-    controller = Controller(searcher, Stopper(settings), Halving.of(settings), racing, trials)
+    waiting = Halving.of(settings) or population_of(settings, context.space)
+    controller = Controller(searcher, Stopper(settings), waiting, racing, trials)
     replay(journal.records, controller, context.folder / "journal.jsonl")
     add_missing_records(journal, controller)
     controller.trials = trials  # replay set those of earlier commands
@@ -229,6 +232,16 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
         size = grid_size(settings.run, space)
         return size if settings.trials is None else min(size, settings.trials)
     return settings.trials
+
+
+def _check_search(settings: SweepConfig, space: Space) -> None:
+    """Raise ConfigError for a space that cannot be searched so, before anything is written."""
+    searcher, population = build_searcher(settings, space, settings.run.seed), population_of(settings, space)
+    first = searcher.suggest()
+    for number in range(1, settings.trials or 1) if population is not None else ():
+        if first is None or searcher.suggest() is None:
+            rule = f"a population starts with different configurations, and the space has only {number}"
+            raise ConfigError.of("trials", settings.trials, rule, "Type fewer, or vary more fields.")
 
 
 def _check_samples(space: Space, context: SweepContext) -> None:

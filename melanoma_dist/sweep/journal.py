@@ -70,6 +70,8 @@ class UnitStarted(_UnitRecord):
     """A unit starts, or continues after a pause; a first fold with its values, as ``as_written`` gives them."""
 
     values: Values | None = None
+    parent: int | None = None
+    """The configuration whose checkpoint the child of a population starts from."""
     what: Literal["start"] = "start"
 
 
@@ -102,7 +104,7 @@ class UnitStopped(_UnitRecord):
 
 @dataclass(frozen=True)
 class UnitWaits(_UnitRecord):
-    """A first fold waits after an epoch, until its configuration is among the best."""
+    """A first fold waits after an epoch, until its configuration is among the best, or its population there too."""
 
     epoch: int
     why: str
@@ -129,7 +131,7 @@ class UnitFailed(_UnitRecord):
 
 @dataclass(frozen=True)
 class ConfigDropped(_Record):
-    """A configuration lost the race between its folds."""
+    """A configuration lost the race between its folds, or its place in a population."""
 
     configuration: int
     why: str
@@ -221,11 +223,11 @@ def _replay(record: Record, controller: Controller) -> bool:
         case SessionStarted():
             controller.trials = record.trials
         case UnitStarted():
-            if controller.next() != record.trial:
+            if controller.next() != record.trial or record.parent != controller.parent(record.configuration):
                 return False
             return record.values in (None, as_written(controller.values[record.configuration]))
         case EpochFinished():
-            controller.report_epoch(record.trial, record.epoch, record.best_score)
+            controller.report_epoch(record.trial, record.epoch, record.best_score, record.score)
         case UnitEnded(state="finished"):
             controller.finish(record.trial)
         case UnitEnded(state="stopped"):
@@ -251,18 +253,19 @@ def add_missing_records(journal: Journal, controller: Controller) -> None:
     open_units = _open_units(journal.records)
     for number, state in enumerate(controller.racing.states):
         if state.stop_reason is not None and number not in recorded:
-            if state.scores:
+            unit = open_units.get(FoldTrial(number, 0))
+            if state.scores or unit is None:  # without a unit, it waited in a population
                 journal.write(ConfigDropped(timestamp(), number, state.stop_reason))
             else:
-                epoch = open_units[FoldTrial(number, 0)].epoch
-                journal.write(UnitStopped(timestamp(), number, 0, epoch, state.stop_reason))
+                journal.write(UnitStopped(timestamp(), number, 0, unit.epoch, state.stop_reason))
     for trial, unit in open_units.items():
         if trial.configuration in controller.waiting:
             if not unit.is_waiting:
                 why = controller.waiting[trial.configuration].reason
                 journal.write(UnitWaits(timestamp(), *trial, unit.epoch, why))
             journal.write(UnitEnded(timestamp(), *trial, "waiting", round(unit.latest - unit.start, 3)))
-            controller.release(trial)
+            for drop in controller.release(trial):
+                journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
         elif controller.racing.states[trial.configuration].stop_reason is not None:
             journal.write(UnitEnded(timestamp(), *trial, "stopped", round(unit.latest - unit.start, 3)))
     for trial in list(controller.running):  # paused units too

@@ -14,6 +14,7 @@ from functools import cached_property
 import pandas as pd
 
 from melanoma_dist.sweep.journal import (
+    ConfigDropped,
     EpochFinished,
     Record,
     SessionStarted,
@@ -98,6 +99,10 @@ def unit_costs(records: Sequence[Record]) -> dict[FoldTrial, UnitCost]:
                 unit.state, unit.allocations[-1].seconds = record.state, record.seconds
             case UnitFailed():
                 unit.state, unit.why, unit.allocations[-1].seconds = "failed", record.why, record.seconds
+            case ConfigDropped():
+                first = units.get(FoldTrial(record.configuration, 0))
+                if first is not None and first.state == "waiting":  # it lost its place in a population
+                    first.state, first.why = "stopped", record.why
     return units
 
 

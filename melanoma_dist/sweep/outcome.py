@@ -11,6 +11,7 @@ import yaml
 
 from melanoma_dist import console
 from melanoma_dist.artifacts.run_folder import RunFolder, locate_run
+from melanoma_dist.config.changes import NO_CHANGES
 from melanoma_dist.config.run import RunConfig, dotted, nested, with_values
 from melanoma_dist.data.manifest import Dataset, write_table
 from melanoma_dist.errors import ConfigError, TrainingError
@@ -29,6 +30,11 @@ from melanoma_dist.sweep.work_source import SweepContext
 OPTIMISTIC = (
     "The same folds chose the configuration and measure it here, so the winner's metrics are optimistic, the more so "
     "the more configurations were tried. Only holdout images, which no fold trains or validates on, give unbiased ones."
+)
+ONE_FOLD = (
+    "Population-based training: all members trained fold 0 alone, and its validation images chose their "
+    "hyperparameters on the way. So this score is optimistic, and no other fold has confirmed it. best.yaml has the "
+    "path as a configuration: train it with all folds, and report that run. Its fold 0 repeats this training."
 )
 _WRITING_SHARE = 0.05  # of the command's time, at most, while units train
 _SHOWN = 15  # rows of the leaderboard in the terminal
@@ -70,10 +76,10 @@ class Outcome:
     def finalize(self, finalize_run: FinalizeRun) -> None:
         """Write all files and show the leaderboard. Raises TrainingError if every configuration failed."""
         self.write_tables()
-        ledger = self._ledger()
+        ledger, population = self._ledger(), self._controller.has_population
         entries = self._leaderboard(ledger)
         for number in range(len(self._controller.values)):
-            if self._controller.racing.is_complete(number):
+            if self._controller.racing.is_complete(number) and not self._controller.has_population:
                 config, run = self._run(number)
                 if not run.finished():  # like any other run: out-of-fold predictions, metrics, report
                     summary = finalize_run(config, self._context.dataset, self._context.folds, run, 0.0)
@@ -84,11 +90,12 @@ class Outcome:
         if best is not None:
             chosen = with_values(self._context.config, {**best.values, "name": None})
             unread = {} if chosen.region.needs_lesions else {"region.lesions": None}
-            values = nested(with_values(chosen, unread))
-            atomic.write_text(self._context.folder / "best.yaml", yaml.safe_dump(values, sort_keys=False))
-        conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger)
-        write_page(self._context, self._journal.records, ledger, entries, conclusions, cost)
-        _show_leaderboard(entries, ledger.device, self._context.config)
+            text = yaml.safe_dump(nested(with_values(chosen, unread)), sort_keys=False)
+            path = "# A path of hyperparameters that population-based training found on fold 0 alone.\n"
+            atomic.write_text(self._context.folder / "best.yaml", path + text if population else text)
+        conclusions, cost = self._conclusions(best, runner_up), cost_sentence(ledger, compare_folds=not population)
+        write_page(self._context, self._journal.records, ledger, entries, conclusions, cost, population)
+        _show_leaderboard(entries, ledger.device, self._context.config, population)
         for line in (*conclusions, cost):
             console.info(line)
         folder = self._context.folder
@@ -111,6 +118,9 @@ class Outcome:
     def _conclusions(self, best: Entry | None, runner_up: Entry | None) -> list[str]:
         if best is None:
             return ["No configuration has finished all its folds yet: there is no best one."]
+        if self._controller.has_population:
+            score = f"{self._context.config.score_name} {best.mean_score:.4f} on fold 0 alone"
+            return [f"best: {best.name}, {score}; changes: {best.values.get('schedule.changes', NO_CHANGES)}", ONE_FOLD]
         mean = f"mean {self._context.config.score_name} {best.mean_score:.4f} ± {best.sd_score:.4f}"
         lines = [f"best: {best.name}, {mean} over {best.folds} folds"]
         if runner_up is None:
@@ -128,9 +138,9 @@ class Outcome:
     def _show_in_tensorboard(self, number: int, ledger: Ledger) -> None:
         """Write a row of the hyperparameter view: searched values, score and cost of a configuration."""
         state, units = self._controller.racing.states[number], ledger.of(number)
-        score = self._context.config.score_name.lower()
+        score, population = self._context.config.score_name.lower(), self._controller.has_population
         metrics = {
-            f"hparam/{score}_mean_over_folds": state.mean if state.scores else None,
+            f"hparam/{score}_mean_over_folds": None if population or not state.scores else state.mean,
             f"hparam/{score}_first_fold": next((unit.best_score for unit in units if unit.fold == 0), None),
             "hparam/folds_finished": float(len(state.scores)),
             "hparam/device_hours": sum(unit.device_seconds for unit in units) / 3600,
@@ -143,10 +153,10 @@ class Outcome:
         write_hyperparameters({key: values[key] for key in self._context.space.domains}, metrics, folder.path)
 
 
-def cost_sentence(ledger: Ledger) -> str:
+def cost_sentence(ledger: Ledger, compare_folds: bool = True) -> str:
     """The cost of the sweep, compared with the estimated cost of all folds of all its configurations."""
     spent = f"this sweep cost {ledger.spent / 3600:.2f} {ledger.device}-hours"
-    if not ledger.full:
+    if not ledger.full or not compare_folds:
         return spent
     share = ledger.spent / ledger.full
     nothing = ", so stopping early saved nothing" if share >= 1 else ""
@@ -163,7 +173,7 @@ def _lead(name: str, comparison: Comparison) -> str:
     return f"WARNING: the folds cannot separate it from the next, {name} ({interval})."
 
 
-def _show_leaderboard(entries: list[Entry], device: str, config: RunConfig) -> None:
+def _show_leaderboard(entries: list[Entry], device: str, config: RunConfig, population: bool) -> None:
     header = ["configuration", "state", "folds", f"mean {config.score_name}", "sd", "epochs", f"{device}-hours"]
     rows = [
         [entry.name, entry.state, entry.folds,
@@ -172,7 +182,8 @@ def _show_leaderboard(entries: list[Entry], device: str, config: RunConfig) -> N
         for entry in entries[:_SHOWN]
     ]  # fmt: skip
     configurations = f"{len(entries)} configuration{'' if len(entries) == 1 else 's'}"
-    title = f"Leaderboard: {config.score_in_words} over the folds ({configurations})"
+    measured_on = "of fold 0 alone" if population else "over the folds"
+    title = f"Leaderboard: {config.score_in_words} {measured_on} ({configurations})"
     console.table(title, header, rows)
     for entry in entries:
         if entry.state == "failed":

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from melanoma_dist.config.changes import CHANGEABLE
+from melanoma_dist.config.run import dotted, with_values
 from melanoma_dist.metrics.intervals import Undefined
 from melanoma_dist.pages.environment import render
 from melanoma_dist.pages.numbers import UNDEFINED, number
@@ -29,13 +31,16 @@ def write_page(
     entries: list[Entry],
     conclusions: list[str],
     cost: str,
+    population: bool = False,
 ) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page, whole or not at all. ``population``: the page of population-based training."""
     keys = searched_fields(entries)
-    fields = _fields(entries, keys, context.space)
+    # Members of a population change the fields on the way, and share the first values with their parents.
+    fields = {} if population else _fields(entries, keys, context.space)
     shares = importances(entries, fields)
     first, complete = milestones(records, context.config.data.folds)
     metric, score = context.config.score_in_words, context.config.score_name
+    of_fields = _path_plots(entries, context) if population else _field_plots(entries, fields, shares, score)
     text = render(
         "sweep/page.html.j2",
         name=context.folder.name,
@@ -43,14 +48,13 @@ def write_page(
         conclusions=conclusions,
         cost=cost,
         folds=context.config.data.folds,
+        population=population,
         metric=metric,
         pooled=context.config.task == "classification",
         score=score,
         leaderboard=_leaderboard(entries, keys, ledger.device, score),
-        plots=_plots(
-            records, ledger, entries, _field_plots(entries, fields, shares, score), first, complete, metric, score
-        ),
-        no_importance=shares.reason if isinstance(shares, Undefined) else "",
+        plots=_plots(records, ledger, entries, of_fields, first, complete, metric, score),
+        no_importance=shares.reason if isinstance(shares, Undefined) and not population else "",
         milestones=_milestones(first, complete, ledger.device, score),
         ledger=_ledger(ledger, score),
         space=(context.folder / "space.py").read_text(),
@@ -99,6 +103,18 @@ def _field_plots(
         yield "Importance of each hyperparameter", caption, plots.importance_plot(shares, score)
     caption = f"A line is a configuration, the darker the higher its {score}. {measure}. Below an axis: not active."
     yield "Parallel coordinates", caption, plots.parallel_plot(entries, fields, score)
+
+
+def _path_plots(entries: list[Entry], context: SweepContext) -> Iterator[tuple[str, str, Figure]]:
+    """Yield title, caption and figure of the hyperparameters of the members that trained to the end, by epoch."""
+    epochs = range(context.config.schedule.epochs)
+    complete = [with_values(context.config, entry.values) for entry in entries if entry.state == "complete"]
+    by_epoch = [[dotted(config.at_epoch(epoch)) for epoch in epochs] for config in complete]
+    varied = [key for key in CHANGEABLE if any(values[key] != path[0][key] for path in by_epoch for values in path)]
+    if varied:
+        paths = {key: [[values[key] for values in path] for path in by_epoch] for key in varied}
+        caption = "The hyperparameters of the members that trained to the end, by epoch. The best member is blue."
+        yield "Paths", caption, plots.paths_plot(paths, scales(context.space))
 
 
 def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Scale]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -57,6 +58,23 @@ def curves_plot(records: Sequence[Record], entries: list[Entry], metric: str) ->
     axes.set_ylabel(f"best {metric} so far")
     if curves:
         axes.legend(frameon=False)
+    return figure
+
+
+def paths_plot(paths: Mapping[str, Sequence[Sequence[Any]]], scales: Mapping[str, Scale]) -> Figure:
+    """Plot the values of each field by epoch, a line for each configuration, the best first."""
+    figure = Figure(figsize=(6.4, 2.2 * len(paths)), layout="constrained")
+    for at, (key, lines) in enumerate(paths.items()):
+        axes = figure.add_subplot(len(paths), 1, at + 1)
+        style(axes)
+        for line in reversed(lines):
+            epochs = range(1, len(line) + 1)
+            axes.step(epochs, line, where="post", color=BLUE if line is lines[0] else _UNFINISHED, linewidth=1.5)
+        if key in scales and scales[key].log:
+            axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylabel(key)
+    figure.axes[-1].set_xlabel("epoch")
     return figure
 
 

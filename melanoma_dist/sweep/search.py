@@ -80,6 +80,13 @@ class Scale:
             low, high, position = math.log(low), math.log(high), math.log(position)
         return (position - low) / (high - low) if high > low else 0.5
 
+    def value(self, fraction: float) -> Any:
+        """The value at a share of the scale, 0 to 1. Of a range, the inverse of ``fraction``; choices share equally."""
+        if self.choices:
+            return self.choices[min(int(fraction * len(self.choices)), len(self.choices) - 1)]
+        low, high = self.bounds
+        return low * (high / low) ** fraction if self.log else low + (high - low) * fraction
+
 
 def scales(space: Space) -> dict[str, Scale]:
     """The scale of each choice and range of a space, by dotted field. Constants and functions have none."""
@@ -224,7 +231,7 @@ def _report(scheduler: TrialScheduler, configuration: int, epoch: int, score: fl
 
 def _scheduler(settings: SweepConfig) -> TrialScheduler | None:
     epochs, grace = settings.run.schedule.epochs, settings.grace_epochs
-    if settings.scheduler in ("none", "halving"):
+    if settings.scheduler in ("none", "halving", "pbt"):
         return None
     if settings.scheduler == "median":
         return MedianStoppingRule(**_METRIC, grace_period=grace)

@@ -34,7 +34,7 @@ from melanoma_dist.sweep.journal import (
     as_written,
     timestamp,
 )
-from melanoma_dist.sweep.racing import FoldTrial
+from melanoma_dist.sweep.racing import Drop, FoldTrial
 from melanoma_dist.sweep.space import Space, Values
 from melanoma_dist.sweep.tracking import SweepTracker
 from melanoma_dist.train.events import EpochDone, Event, Paused
@@ -118,13 +118,15 @@ class SweepWorkSource:
             else:
                 self._saved.discard(trial.configuration)
                 values = as_written(self._controller.values[trial.configuration]) if trial.fold == 0 else None
-                self._journal.write(UnitStarted(timestamp(), *trial, values))
+                parent = self._controller.parent(trial.configuration)
+                self._journal.write(UnitStarted(timestamp(), *trial, values, parent))
             try:
                 config = self._context.configured(trial.configuration, self._controller.values[trial.configuration])
             except ConfigError as error:  # each value is valid, but not all together
                 self._fail(trial, 0.0, error)
                 continue
             unit = self._unit(trial, config)
+            self._inherit(trial, unit)
             self._on_change()
             if self._stops_at_known_epoch(trial, unit):
                 self.on_exit(unit, 0.0)
@@ -156,11 +158,9 @@ class SweepWorkSource:
         state = self._state(trial, unit)
         self._journal.write(UnitEnded(timestamp(), *trial, state, round(seconds, 3)))
         if state == "finished":
-            for drop in self._controller.finish(trial):
-                self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
-                self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
+            self._record_drops(self._controller.finish(trial))
         if state == "waiting":
-            self._controller.release(trial)
+            self._record_drops(self._controller.release(trial))
             self._saved.add(trial.configuration)
         elif state != "paused":
             remove_checkpoints(unit.config, unit.folder)
@@ -192,7 +192,7 @@ class SweepWorkSource:
             self._journal.write(
                 EpochFinished(timestamp(), *trial, event.epoch, event.score, event.best_score, event.seconds)
             )
-        reason = self._controller.report_epoch(trial, event.epoch, event.best_score)
+        reason = self._controller.report_epoch(trial, event.epoch, event.best_score, event.score)
         if reason is not None:
             waits = trial.configuration in self._controller.waiting
             self._journal.write((UnitWaits if waits else UnitStopped)(timestamp(), *trial, event.epoch, reason))
@@ -212,9 +212,14 @@ class SweepWorkSource:
 
     def _fail(self, trial: FoldTrial, seconds: float, error: MelanomaDistError) -> None:
         self._journal.write(UnitFailed(timestamp(), *trial, str(error), round(seconds, 3)))
-        self._controller.fail(trial, str(error))
         self._display.print_line(f"c{trial.configuration:03d} failed: {error}")
+        self._record_drops(self._controller.fail(trial, str(error)))
         self._on_end(trial.configuration)
+
+    def _record_drops(self, drops: list[Drop]) -> None:
+        for drop in drops:
+            self._journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
+            self._display.print_line(f"c{drop.configuration:03d} dropped: {drop.reason}")
 
     def _unit(self, trial: FoldTrial, config: RunConfig) -> Unit:
         context = self._context
@@ -229,6 +234,18 @@ class SweepWorkSource:
         self._tracker.start(unit, folder)
         return unit
 
+    def _inherit(self, trial: FoldTrial, unit: Unit) -> None:
+        """Let the child of a population start from the checkpoint of its parent, whose training it continues."""
+        from melanoma_dist.train.inherit import inherit  # PyTorch takes seconds to load
+
+        origin = self._controller.origins.get(trial.configuration)
+        if origin is None:
+            return
+        parent = self._context.configured(origin.parent, self._controller.values[origin.parent])
+        folder = locate_run(parent, self._context.dataset).path / unit.folder.name
+        if not inherit(unit, parent, folder, origin.epoch):
+            self._display.print_line(f"{unit.name}: no checkpoint of {parent.name}; it trains from its start")
+
     def _state(self, trial: FoldTrial, unit: Unit) -> str:
         if trial in self._controller.running:
             return "finished" if unit not in self._paused and self._is_finished(unit) else "paused"
@@ -237,9 +254,10 @@ class SweepWorkSource:
     def _forget_waiting(self) -> None:
         """Remove checkpoints of first folds that wait, but for those likeliest to continue.
 
-        A fold without a checkpoint trains again from its start, to the same bytes.
+        A fold without a checkpoint trains again from its start, to the same bytes. All of a population will continue.
         """
-        likeliest = () if self._controller.is_finished() else self._controller.likeliest_to_continue()[:_MOST_SAVED]
+        most = None if self._controller.has_population else _MOST_SAVED
+        likeliest = () if self._controller.is_finished() else self._controller.likeliest_to_continue()[:most]
         for number in self._saved - set(likeliest):
             config = self._context.configured(number, self._controller.values[number])
             remove_checkpoints(config, locate_run(config, self._context.dataset).path / "fold-0")

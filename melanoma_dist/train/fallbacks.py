@@ -7,6 +7,7 @@ start: so all ranks fall back alike, and so does a unit that is resumed another 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -80,6 +81,12 @@ def fall_back(error: BaseException, unit: Unit) -> str | None:
         return None
     atomic.write_text(unit.folder / _FILE, json.dumps(asdict(fallbacks), indent=1) + "\n")
     return "resumes from its last checkpoint, and " + " and ".join(fallbacks.describe())
+
+
+def copy_fallbacks(source: Path, folder: Path) -> None:
+    """Copy the fallbacks of the unit in ``source``, if it has any, to the unit in ``folder``."""
+    if (source / _FILE).is_file():
+        atomic.write_file(folder / _FILE, lambda aside: shutil.copyfile(source / _FILE, aside))
 
 
 @contextmanager

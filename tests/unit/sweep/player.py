@@ -12,6 +12,7 @@ import numpy as np
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import (
     ConfigDropped,
@@ -39,10 +40,11 @@ def settings_of(**values: Any) -> SweepConfig:
 
 
 def controller_of(settings: SweepConfig, folder: Path, trials: int | None = 8) -> Controller:
-    space = folder / "space.py"
-    space.write_text(_SPACE)
-    searcher = build_searcher(settings, read_space(space), seed=0)
-    return Controller(searcher, Stopper(settings), Halving.of(settings), FoldRacing(FOLDS, settings.fold_race), trials)
+    path = folder / "space.py"
+    path.write_text(_SPACE)
+    space = read_space(path)
+    searcher, waiting = build_searcher(settings, space, seed=0), Halving.of(settings) or population_of(settings, space)
+    return Controller(searcher, Stopper(settings), waiting, FoldRacing(settings.folds, settings.fold_race), trials)
 
 
 def auc_of(values: dict[str, Any], fold: int, epoch: int) -> float:
@@ -61,7 +63,7 @@ def play(
     while True:
         while len(controller.running) < side_by_side and (trial := controller.next()) is not None:
             values = controller.values[trial.configuration] if trial.fold == 0 else None
-            journal.write(UnitStarted(timestamp(), *trial, values))
+            journal.write(UnitStarted(timestamp(), *trial, values, controller.parent(trial.configuration)))
             first[trial] = controller.running[trial].epoch
             best[trial] = controller.running[trial].best_score if first[trial] else float("-inf")
         if not controller.running:
@@ -82,11 +84,12 @@ def _epoch(
     auc = auc_of(controller.values[trial.configuration], trial.fold, epoch)
     best[trial] = max(auc, best[trial]) if best[trial] == best[trial] else auc
     journal.write(EpochFinished(timestamp(), *trial, epoch, auc, best[trial], seconds=1.0))
-    reason = controller.report_epoch(trial, epoch, best[trial])
+    reason = controller.report_epoch(trial, epoch, best[trial], auc)
     if trial.configuration in controller.waiting:
         journal.write(UnitWaits(timestamp(), *trial, epoch, str(reason)))
         journal.write(UnitEnded(timestamp(), *trial, "waiting", seconds=epoch - first + 0.5))
-        controller.release(trial)
+        for drop in controller.release(trial):
+            journal.write(ConfigDropped(timestamp(), drop.configuration, drop.reason))
     elif reason is not None:
         journal.write(UnitStopped(timestamp(), *trial, epoch, reason))
         journal.write(UnitEnded(timestamp(), *trial, "stopped", seconds=epoch + 0.5))

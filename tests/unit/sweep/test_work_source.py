@@ -17,6 +17,7 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageError, TrainingError
 from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed, add_missing_records, replay
 from melanoma_dist.sweep.ledger import make_ledger
@@ -57,8 +58,9 @@ class Setting:
         """Do what a command does before it trains."""
         self.journal = Journal(self.folder / "journal.jsonl")
         searcher = build_searcher(self.settings, self.space, 0)
-        racing = FoldRacing(FOLDS, "forgiving", self.settings.run.score_name)
-        self.controller = Controller(searcher, Stopper(self.settings), Halving.of(self.settings), racing, self.trials)
+        racing = FoldRacing(self.settings.folds, "forgiving", self.settings.run.score_name)
+        waiting = Halving.of(self.settings) or population_of(self.settings, self.space)
+        self.controller = Controller(searcher, Stopper(self.settings), waiting, racing, self.trials)
         replay(self.journal.records, self.controller, self.folder / "journal.jsonl")
         add_missing_records(self.journal, self.controller)
         return SweepWorkSource(
@@ -73,7 +75,7 @@ def setting(dataset: Dataset, tmp_path: Path) -> Iterator[Setting]:
 
 def epoch_done(unit: Unit, epoch: int) -> EpochDone:
     """The higher the rate the better."""
-    auc = 0.5 + unit.config.optimizer.lr + 0.01 * epoch
+    auc = 0.5 + unit.config.at_epoch(epoch - 1).optimizer.lr + 0.01 * epoch
     return EpochDone(unit.fold, epoch, EPOCHS, 0.1, 0.2, "AUC", auc, auc, epoch, 1.0, 0.0, 1.0)
 
 
