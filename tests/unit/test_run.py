@@ -71,5 +71,5 @@ def test_nothing_trains_on_nodes_that_do_not_share_the_folder(
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 3}', '{"schema": 3, "synthetic": 1, "folds": 7}'])
 def test_the_message_for_a_corrupt_summary_says_what_to_do(text: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(text)
-    with pytest.raises(DataError, match=r"summary\.json: .*delete summary\.json and run the run's own training"):
+    with pytest.raises(DataError, match=r"summary\.json: .*delete summary\.json and run the run's training command"):
         run.show_again(RunFolder(tmp_path, {}), ClassificationRuns())
