@@ -142,7 +142,7 @@ def _positives(columns: Columns, others: set[str]) -> dict[str, int]:
 def _labels(words: dict[str, int]) -> Iterator[str]:
     for word, count in sorted(words.items(), key=lambda item: -item[1]):
         label = UNKNOWN if word.casefold() in ("", "unknown", "nan", "na") else _meaning(word)
-        yield f"  {_text(word)}: {label or CHOOSE}  # {count} images"
+        yield f"  {_text(word)}: {label or CHOOSE}  # {count} image{'s' * (count > 1)}"
 
 
 def _meaning(word: str) -> str:
