@@ -153,10 +153,10 @@ class Controller:
 
     def is_finished(self) -> bool:
         """Whether nothing runs and nothing is left to start, as far as is known without asking the searcher."""
+        if self._has_busy_first_fold() or (self._population is not None and self.waiting):  # some may continue
+            return False
         remaining = self.racing.next(()) or self.racing.next_remaining(())
         waiting = None if self._halving is None else self._halving.candidate(last=True)
-        if self._population is not None and self.waiting:  # all of them continue, also those that still leave
-            return False
         return not self.running and self._all_started() and remaining is None and waiting is None
 
     def _report_first_fold(self, configuration: int, progress: UnitProgress, score: float) -> str | None:

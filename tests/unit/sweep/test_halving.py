@@ -104,6 +104,21 @@ def test_the_best_continues_though_it_leaves_its_devices_last(dataset: Dataset, 
     assert source.next_unit() == best
 
 
+def test_folds_that_leave_at_the_same_time_keep_their_checkpoints(dataset: Dataset, tmp_path: Path) -> None:
+    setting = Setting(dataset, tmp_path, scheduler="halving")
+    source = setting.start()
+    units = [unit for _ in range(4) if (unit := source.next_unit()) is not None]
+    for unit in units:
+        (unit.folder / "checkpoints").mkdir(parents=True)
+        source.on_event(unit, epoch_done(unit, 1))
+    leaving = [unit for unit in units if int(unit.run.name[1:4]) in setting.controller.waiting]
+    assert len(leaving) == 4
+    for unit in leaving:
+        assert not setting.controller.is_finished()
+        source.on_exit(unit, 1.0)
+        assert (unit.folder / "checkpoints").is_dir()
+
+
 def test_a_later_command_continues_one_that_waits_though_its_checkpoint_is_gone(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
