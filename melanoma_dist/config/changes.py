@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from tyro.constructors import PrimitiveConstructorSpec
-
+from melanoma_dist.config.words import words
 from melanoma_dist.errors import ConfigError, nearest
 
 CHANGEABLE = (
@@ -25,16 +24,7 @@ _KEYS = {key.rpartition(".")[2]: key for key in CHANGEABLE}
 _FORM = re.compile(r"(?P<name>[\w-]+)=(?P<value>[^=@]+)@(?P<epoch>\d{1,5})")
 _EXAMPLE = "Example: --changes lr=1e-4@11 weight_decay=0.05@11."
 
-Changes = Annotated[
-    str,
-    PrimitiveConstructorSpec[str](
-        nargs="*",
-        metavar="{none,FIELD=VALUE@EPOCH ...}",
-        instance_from_str=",".join,
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: value.split(","),
-    ),
-]
+Changes = Annotated[str, words("{none,FIELD=VALUE@EPOCH ...}")]
 """A list of changes. It is typed as words, ``--changes lr=1e-4@11 dropout=0.5@11``, and saved as one, with commas."""
 
 

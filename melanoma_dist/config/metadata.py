@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from tyro.constructors import PrimitiveConstructorSpec
-
+from melanoma_dist.config.words import words
 from melanoma_dist.errors import ConfigError, nearest
 
 Fusion = Literal["concat", "metablock"]
@@ -14,16 +13,7 @@ FIELDS = ("age", "sex", "site")
 """All fields, in the order in which models take them: columns of the manifest."""
 NO_METADATA = "none"
 
-FieldNames = Annotated[
-    str,
-    PrimitiveConstructorSpec[str](
-        nargs="*",
-        metavar="{none,age,sex,site} ...",
-        instance_from_str=",".join,
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: value.split(","),
-    ),
-]
+FieldNames = Annotated[str, words("{none,age,sex,site} ...")]
 """A list of fields. It is typed as words, ``--metadata age sex``, and saved as one, ``age,sex``."""
 
 
