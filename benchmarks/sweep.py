@@ -36,8 +36,8 @@ from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.journal import EpochFinished, Record, SessionStarted, read_journal
-from melanoma_dist.sweep.journal import replay as replay_journal
 from melanoma_dist.sweep.ledger import make_ledger
+from melanoma_dist.sweep.replay import replay as replay_journal
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RECORDED = _ROOT / "benchmarks" / "sweep-curves.json"

@@ -44,8 +44,9 @@ from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.experiment import EXPERIMENT
 from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
-from melanoma_dist.sweep.journal import Journal, SessionStarted, add_missing_records, replay, timestamp
+from melanoma_dist.sweep.journal import Journal, SessionStarted, timestamp
 from melanoma_dist.sweep.racing import FoldRacing
+from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
 from melanoma_dist.sweep.space import Space, check_space, check_value, read_space
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource

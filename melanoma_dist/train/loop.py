@@ -209,17 +209,15 @@ class FoldTrainer:
         epoch, step, record = self._cursor.epoch, self._step(), self._history[-1]
         self._cursor, self._clock = Cursor(epoch + 1), Clock(self._config.input.batch_size)
         state = self.state_dict()  # on every rank, for it gathers
-        artifact_writer, task = self._artifact_writer, self._task
-        if artifact_writer is None:
+        writer, task = self._artifact_writer, self._task
+        if writer is None:
             return
         new_best = self._progress.best_epoch == epoch
-        artifact_writer.tensorboard.epoch(
-            step, record, lambda writer: task.draw(writer, step, validation, predictions, new_best)
-        )
+        writer.tensorboard.epoch(step, record, lambda board: task.draw(board, step, validation, predictions, new_best))
         best = Best.of(epoch, self._train_step.evaluation_model(), task.weights_metadata(epoch)) if new_best else None
-        artifact_writer.save(self._cursor, state, self._history, self._progress.best_epoch, best)
+        writer.save(self._cursor, state, self._history, self._progress.best_epoch, best)
         if self._unit.reports_to_scheduler:
-            artifact_writer.wait()  # the scheduler decides on what is on the disk, unless the disk refuses
+            writer.wait()  # the scheduler decides on what is on the disk, unless the disk refuses
         if record.skipped_steps:
             self._note(f"epoch {epoch + 1}: {record.skipped_steps} steps skipped, their gradient was not finite")
 
@@ -248,8 +246,8 @@ class FoldTrainer:
         """What this rank requests after a step. Only the main rank requests anything."""
         if self._stop_requested():
             return Request.PAUSE
-        due = self._artifact_writer is not None and self._artifact_writer.due()
-        return Request.SAVE if due else Request.CONTINUE
+        writer = self._artifact_writer
+        return Request.SAVE if writer is not None and writer.due() else Request.CONTINUE
 
     def _report_step(self) -> None:
         done, steps = self._cursor.step, self._task.steps

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from tests.ray.test_sweep import SMALL, SPACE, epochs_of, leaderboard, wait_for
+from tests.ray.sweeps import SMALL, epochs_of, leaderboard, wait_for
+from tests.ray.test_sweep import SPACE
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import json
 import secrets
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from melanoma_dist.artifacts.epochs import read_epochs
-from tests.conftest import ROOT, Launch
+from tests.conftest import Launch
+
+from .sweeps import (
+    SMALL,
+    assert_nothing_repeated,
+    epochs_of,
+    has_started_after,
+    journal,
+    leaderboard,
+    started,
+    wait_for,
+    wait_until,
+)
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 SPACE = """from ray import tune
 SPACE = {"optimizer.lr": tune.choice([1e-5, 1e-4, 1e-3, 1e-2]), "model.pooling": tune.choice(["avg", "max"])}
 """
-SMALL = [
-    *("--data", "demo", "--gpus", "0", "--backbone", "test_resnet", "--weights", "none", "--image-size", "32"),
-    *("--labels", "isic2018", "--augment", "light", "--epochs", "4", "--grace-epochs", "1", "--folds", "2"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +51,6 @@ def swept(launch: Launch, space: Path, tmp_path_factory: pytest.TempPathFactory)
     assert done.returncode == 0, done.stdout + done.stderr
     (runs / "whole" / "stdout.txt").write_text(done.stdout)
     return runs / "whole"
-
-
-def journal(sweep: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (sweep / "journal.jsonl").read_text().splitlines()]
-
-
-def leaderboard(sweep: Path) -> pd.DataFrame:
-    return pd.read_csv(sweep / "leaderboard.csv", index_col="configuration")
 
 
 def test_a_sweep_leaves_a_leaderboard_a_ledger_a_page_and_the_best_configuration(swept: Path) -> None:
@@ -177,75 +173,6 @@ def test_signal_kill_and_lost_node_change_nothing(
     assert_nothing_repeated(journal(sweep))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_population_copies_weights_survives_a_kill_and_its_path_is_replayed_to_the_same_bytes(
-    launch: Launch, environment: dict[str, str], tmp_path: Path
-) -> None:
-    space, sweep = tmp_path / "space.py", tmp_path / "paths"
-    space.write_text(
-        "from ray import tune\n"
-        'SPACE = {"optimizer.lr": tune.loguniform(1e-4, 1e-2), "model.dropout": tune.uniform(0, 0.5)}\n'
-    )
-    command = ["sweep", "--scheduler", "pbt", "--space", str(space), "--trials", "3", *SMALL, "--schedule", "constant"]
-    command += ["--runs", str(tmp_path), "--name", "paths"]
-    with started(command, environment) as process:
-        wait_for(lambda: bool(children_of(sweep)), process)
-        process.kill()
-    decided = journal(sweep)
-    done = launch(*command)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all members trained fold 0 alone" in " ".join(done.stdout.split())
-    records, children = journal(sweep), children_of(sweep)
-    assert records[: len(decided)] == decided  # nothing was decided anew
-    assert_nothing_repeated(records)
-    assert len(children) == 3  # one of three is replaced after each of the epochs 1 to 3
-    board = leaderboard(sweep)
-    for child, parent in children.items():
-        first = min(each["epoch"] for each in records if each["what"] == "epoch" and each["configuration"] == child)
-        own, others = (read_epochs(sweep / board["name"][number] / "fold-0") for number in (child, parent))
-        # Also the measured seconds of these epochs are those of the parent: nobody trained them again.
-        assert own[: first - 1] == others[: first - 1]
-        assert first > 1
-    complete = [number for number in board.index if board["state"][number] == "complete"]
-    assert len(complete) == 3
-    best, last = complete[0], max(complete)  # the youngest has the longest path
-    changes = yaml.safe_load((sweep / "best.yaml").read_text())["schedule"]["changes"]
-    assert changes == (board["schedule.changes"].fillna("none")[best])
-    assert not (sweep / board["name"][best] / "report.html").exists()
-    config = sweep / "best.yaml" if best == last else sweep / board["name"][last] / "config.yaml"
-    again = launch("--config", config, "--runs", tmp_path, "--name", "replay")
-    assert again.returncode == 0, again.stdout + again.stderr
-    winner, replay = sweep / board["name"][last], tmp_path / "replay"
-    for name in ("fold-0/predictions.parquet", "model/fold-0.safetensors"):
-        assert (replay / name).read_bytes() == (winner / name).read_bytes()
-    assert (replay / "report.html").is_file()
-    assert json.loads((replay / "record.json").read_text())["identity"]["schedule.changes"].count("@") >= 1
-
-
-def children_of(sweep: Path) -> dict[int, int]:
-    """The parents of the members that were started as children, by configuration."""
-    path = sweep / "journal.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    starts = [json.loads(line) for line in lines if '"what": "start"' in line and '"parent": null' not in line]
-    return {each["configuration"]: each["parent"] for each in starts}
-
-
-def assert_nothing_repeated(records: list[dict[str, Any]]) -> None:
-    ended: set[tuple[int, int]] = set()
-    epochs: set[tuple[int, int, int]] = set()
-    for record in records:
-        if "fold" not in record:
-            continue
-        unit = record["configuration"], record["fold"]
-        assert unit not in ended, f"{record} after its end"
-        if record["what"] == "end" and record["state"] not in ("paused", "waiting"):
-            ended.add(unit)
-        elif record["what"] == "epoch":
-            assert (*unit, record["epoch"]) not in epochs
-            epochs.add((*unit, record["epoch"]))
-
-
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_two_nodes_share_a_sweep_of_worker_groups_and_everything_is_released(
@@ -291,41 +218,3 @@ def simulated(nodes: int, cores: int) -> Iterator[tuple[Any, list[Any]]]:
             ray.shutdown()
             cluster.shutdown()
     Config.initialize("")
-
-
-def epochs_of(sweep: Path) -> int:
-    path = sweep / "journal.jsonl"
-    return path.read_text().count('"what": "epoch"') if path.exists() else 0
-
-
-def has_started_after(sweep: Path, epochs: int) -> bool:
-    """Whether a unit has just started, after so many epochs: it will not leave by itself for a moment."""
-    return epochs_of(sweep) >= epochs and '"start"' in (sweep / "journal.jsonl").read_text().splitlines()[-1]
-
-
-@contextmanager
-def started(flags: list[str], environment: dict[str, str], one_core: bool = False) -> Iterator[subprocess.Popen[str]]:
-    command = [*(["taskset", "-c", "0"] if one_core else []), sys.executable, str(ROOT / "launch.py"), *flags]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        descendants = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.kill()
-        process.communicate()
-        psutil.wait_procs(descendants, timeout=60)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 600) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.1)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.5)

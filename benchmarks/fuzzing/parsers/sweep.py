@@ -8,17 +8,10 @@ from fuzzing.parsers import Parser
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.halving import Halving
-from melanoma_dist.sweep.journal import (
-    ConfigDropped,
-    EpochFinished,
-    Journal,
-    SessionStarted,
-    UnitEnded,
-    UnitStarted,
-    replay,
-)
+from melanoma_dist.sweep.journal import ConfigDropped, EpochFinished, Journal, SessionStarted, UnitEnded, UnitStarted
 from melanoma_dist.sweep.ledger import make_ledger, milestones
 from melanoma_dist.sweep.racing import FoldRacing
+from melanoma_dist.sweep.replay import replay
 from melanoma_dist.sweep.search import Stopper
 
 

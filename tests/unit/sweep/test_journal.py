@@ -21,11 +21,10 @@ from melanoma_dist.sweep.journal import (
     UnitStarted,
     UnitStopped,
     UnitWaits,
-    add_missing_records,
     as_written,
     read_journal,
-    replay,
 )
+from melanoma_dist.sweep.replay import add_missing_records, replay
 
 from ..hostile import fuzz_reader
 from .player import controller_of, play, settings_of

@@ -19,9 +19,10 @@ from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageErr
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
-from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed, add_missing_records, replay
+from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed
 from melanoma_dist.sweep.ledger import make_ledger
 from melanoma_dist.sweep.racing import FoldRacing
+from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.search import Stopper, build_searcher
 from melanoma_dist.sweep.work_source import SweepContext, SweepWorkSource
 from melanoma_dist.train.events import EpochDone, Paused, UnitDone
