@@ -141,6 +141,9 @@ def test_the_image_holds_the_locked_libraries_and_runs_as_an_ordinary_user() -> 
     installs = [part for name, rest in steps if name == "RUN" for part in rest.split("&&") if "uv pip install" in part]
     assert any("--requirement requirements.lock" in part for part in installs)
     assert all("requirements.lock" in part or "--no-deps --editable ." in part for part in installs)
+    # The user of the container cannot write what Python compiles.
+    assert all("--compile-bytecode" in part for part in installs if "requirements.lock" in part)
+    assert "compileall -q melanoma_dist" in joined
     assert "RAY_AUTH_MODE=token" in joined
     assert locked_version("ray")  # the image names no other version of Ray
     assert not re.search(r"\bray(\[|==)", joined)
