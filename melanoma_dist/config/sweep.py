@@ -12,7 +12,7 @@ from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 
-Scheduler = Literal["halving", "asha", "hyperband", "median", "none", "pbt"]
+Scheduler = Literal["halving", "asha", "hyperband", "median", "none", "pbt", "pb2"]
 Searcher = Literal["random", "grid", "optuna", "hyperopt", "nevergrad"]
 FoldRace = Literal["forgiving", "aggressive", "none"]
 
@@ -28,7 +28,7 @@ class SweepConfig:
     It is executed: trust it like any program."""
     trials: int | None = None
     """Configurations to try, 1 to 100000. Default: the whole grid with --searcher grid, no limit with --time-budget.
-    With --scheduler pbt: members of the population, at least 2."""
+    With --scheduler pbt or pb2: members of the population, at least 2."""
     time_budget: str | None = None
     """Time budget: 90m, 8h, 2d. After it no fold starts, and running folds pause after their epoch."""
     searcher: Searcher = "random"
@@ -37,12 +37,12 @@ class SweepConfig:
     scheduler: Scheduler = "halving"
     """Early stopping within a first fold. halving: wait, and continue the best. Ray Tune's stop for good: asha,
     hyperband (ASHA with several grace periods), median. Or none. pbt: train a population on fold 0 alone, replace the
-    worst by copies of the best, and change their hyperparameters on the way."""
+    worst by copies of the best, and change their hyperparameters on the way, at random; pb2: by what helped so far."""
     grace_epochs: int = 3
-    """Epochs of a configuration before the scheduler may stop it, at least 1. With pbt: between two exchanges."""
+    """Epochs of a configuration before the scheduler may stop it, at least 1. With pbt, pb2: between two exchanges."""
     reduction_factor: float = 4.0
-    """Reduction factor of halving, asha and hyperband, above 1: at each rung, 1 in this many continues. With pbt: 1 in
-    this many is replaced, and has its parent among the best 1 in this many."""
+    """Reduction factor of halving, asha and hyperband, above 1: at each rung, 1 in this many continues. With pbt and
+    pb2: 1 in this many is replaced, and has its parent among the best 1 in this many."""
     fold_race: FoldRace = "forgiving"
     """Early stopping between folds. forgiving: drop a configuration if its mean is no better than the best one's worst
     fold. aggressive: if its mean is no better than the best one's mean (unreliable). none: never."""
@@ -59,14 +59,20 @@ class SweepConfig:
         once = self.run.repeats == 1
         check(self.run, "repeats", once, "is for a run: a sweep trains each fold once. Repeat its best.yaml")
         self.budget_seconds()
-        if self.scheduler == "pbt":
-            check(self, "searcher", self.searcher == "random", "must be random with --scheduler pbt")
-            check(self, "trials", self.trials is None or self.trials >= 2, "must be at least 2 with --scheduler pbt")
+        if self.has_population:
+            together = f"with --scheduler {self.scheduler}"
+            check(self, "searcher", self.searcher == "random", f"must be random {together}")
+            check(self, "trials", self.trials is None or self.trials >= 2, f"must be at least 2 {together}")
+
+    @property
+    def has_population(self) -> bool:
+        """Whether this is population-based training: on one fold, with configurations that continue others."""
+        return self.scheduler in ("pbt", "pb2")
 
     @property
     def folds(self) -> int:
         """Folds that a complete configuration has trained."""
-        return 1 if self.scheduler == "pbt" else self.run.data.folds
+        return 1 if self.has_population else self.run.data.folds
 
     def budget_seconds(self) -> float | None:
         """The time budget in seconds. Raises ConfigError for text of another form."""
@@ -84,7 +90,7 @@ class SweepConfig:
             missing.append("--space: name a file with a search space, such as those in tune_spaces.")
         elif not self.space.is_file():
             missing.append(f"--space {self.space}: cannot be read (No such file or directory).")
-        if self.scheduler == "pbt" and self.trials is None:
+        if self.has_population and self.trials is None:
             missing.append("--trials: give the number of members of the population.")
         elif self.searcher != "grid" and self.trials is None and self.time_budget is None:
             missing.append("--trials: give the number of configurations to try, or --time-budget, or both.")
@@ -94,7 +100,7 @@ class SweepConfig:
     def policy(self) -> dict[str, str | int | float]:
         """The fields that decide about configurations. A sweep resumes only with the same ones."""
         names = ["searcher", "scheduler", "grace_epochs", "reduction_factor", "fold_race"]
-        names += ["trials"] if self.scheduler == "pbt" else []  # all members of a population wait for each other
+        names += ["trials"] if self.has_population else []  # all members of a population wait for each other
         return {name: getattr(self, name) for name in names}
 
 

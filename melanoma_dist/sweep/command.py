@@ -83,7 +83,7 @@ def sweep(settings: SweepConfig) -> Path:
     _open(folder, identity, settings, space)
     mark_started()
     limit = "no limit but the time" if trials is None else f"at most {trials} configuration{'' if trials == 1 else 's'}"
-    limit = f"a population of {trials} on fold 0 alone" if settings.scheduler == "pbt" else limit
+    limit = f"a population of {trials} on fold 0 alone" if settings.has_population else limit
     console.info(f"sweep {folder}: {settings.searcher} over {', '.join(space.domains)}; {limit}, {settings.scheduler}")
     introduce_data(config, dataset, folds)
     with lock_file(folder / LOCK, busy):

@@ -179,7 +179,7 @@ class Controller:
             child, progress = self.racing.add().configuration, self.waiting[each.parent].progress
             self.values.append(each.values)
             self.origins[child] = Origin(each.parent, each.epoch)
-            reason = f"pbt: waits to continue c{each.parent:03d} from the end of its epoch {each.epoch}"
+            reason = f"waits to continue c{each.parent:03d} from the end of its epoch {each.epoch}"
             self.waiting[child] = Wait(replace(progress), reason)
             del self.waiting[each.loser]
             self.racing.stop(each.loser, each.reason)

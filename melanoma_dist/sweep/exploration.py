@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from melanoma_dist.config.changes import CHANGEABLE, with_changes
 from melanoma_dist.config.run import RunConfig, dotted, with_values
 from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.sweep.population import Population
+from melanoma_dist.sweep.population import Exchange, Population
 from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space, Values
 
@@ -23,54 +23,71 @@ _CHANGES = "schedule.changes"
 
 def population_of(settings: SweepConfig, space: Space) -> Population | None:
     """The population of a sweep, None for another scheduler. Raises ConfigError where no field can change."""
-    if settings.scheduler != "pbt" or settings.trials is None:
+    if not settings.has_population or settings.trials is None:
         return None
-    run, epochs = settings.run, settings.run.schedule.epochs
-    explorer = Explorer(space, run)
-    factor, interval = settings.reduction_factor, settings.grace_epochs
-    return Population(settings.trials, epochs, interval, factor, run.seed, explorer.child, run.score_name)
+    run, name = settings.run, settings.scheduler
+    explorer = Explorer(space, run, name)
+    if name == "pb2":  # scikit-learn takes a second to load
+        from melanoma_dist.sweep.bandit import BanditExplorer
+
+        explorer = BanditExplorer(space, run, name)
+    epochs, interval, factor = run.schedule.epochs, settings.grace_epochs, settings.reduction_factor
+    return Population(settings.trials, epochs, interval, factor, run.seed, explorer.child, run.score_name, name)
 
 
 class Explorer:
-    """Changes the fields of a space that may change during a training."""
+    """Changes the fields of a space that may change during a training, at random."""
 
-    def __init__(self, space: Space, config: RunConfig) -> None:
-        """Raises ConfigError for a space without such a field."""
+    def __init__(self, space: Space, config: RunConfig, name: str = "pbt") -> None:
+        """Raises ConfigError for a space without such a field. ``name``: of the scheduler."""
         self._config = config
         self._scales = {key: scale for key, scale in scales(space).items() if key in CHANGEABLE and _varies(scale)}
         if not self._scales:
-            rule = "has no field that varies and may change during a training, so pbt has nothing to explore"
+            rule = f"has no field that varies and may change during a training, so {name} has nothing to explore"
             raise space.error("SPACE", f"{rule}; these may: {', '.join(CHANGEABLE)}")
 
-    def child(self, values: Values, epoch: int, draws: np.random.Generator, others: Sequence[Values]) -> Values | None:
-        """The values of a parent, changed after ``epoch`` epochs. None if no change gives values unlike ``others``."""
-        parent = with_values(self._config, values)
-        current = dotted(parent.at_epoch(epoch - 1))
+    def child(self, parent: int, exchange: Exchange) -> Values | None:
+        """The values of a child, see `population.Explore`."""
+        values = exchange.values[parent]
+        current = self.at_epoch(values, exchange.epoch)
         active = {key: scale for key, scale in self._scales.items() if key in values}
+        changes = with_values(self._config, values).schedule.changes
         for _ in range(_ATTEMPTS):
-            explored = {key: _explored(scale, current[key], draws) for key, scale in active.items()}
+            explored = self.explore(active, current, parent, exchange)
             changed = {key: value for key, value in explored.items() if value != current[key]}
-            child = {**values, _CHANGES: with_changes(parent.schedule.changes, epoch + 1, changed)}
-            if changed and child not in others:
+            child = {**values, _CHANGES: with_changes(changes, exchange.epoch + 1, changed)}
+            if changed and child not in exchange.values:
                 return child
         return None
+
+    def at_epoch(self, values: Values, epoch: int) -> Mapping[str, Any]:
+        """All fields of a configuration, as they are in an epoch (from 1)."""
+        return dotted(with_values(self._config, values).at_epoch(epoch - 1))
+
+    def explore(
+        self, active: Mapping[str, Scale], current: Mapping[str, Any], parent: int, exchange: Exchange
+    ) -> dict[str, float]:
+        """New values of the ``active`` fields of a parent, whose own are ``current``. Each call may give others."""
+        return {key: perturbed(scale, current[key], exchange.draws) for key, scale in active.items()}
 
 
 def _varies(scale: Scale) -> bool:
     return len(scale.choices) > 1 or (not scale.choices and scale.bounds[0] < scale.bounds[1])
 
 
-def _explored(scale: Scale, value: Any, draws: np.random.Generator) -> float:
+def perturbed(scale: Scale, value: Any, draws: np.random.Generator) -> float:
+    """A value near another one, or any."""
     if draws.random() < _DRAWN_AGAIN or (scale.choices and value not in scale.choices):
-        return _rounded(scale, scale.value(draws.random()))
+        return rounded(scale, scale.value(draws.random()))
     if not scale.choices:
-        return _rounded(scale, value * draws.choice(_FACTORS))
+        return rounded(scale, value * draws.choice(_FACTORS))
     at = scale.choices.index(value)
     neighbours = [other for other in (at - 1, at + 1) if 0 <= other < len(scale.choices)]
-    return _rounded(scale, scale.choices[draws.choice(neighbours)])
+    return rounded(scale, scale.choices[draws.choice(neighbours)])
 
 
-def _rounded(scale: Scale, value: Any) -> float:
+def rounded(scale: Scale, value: Any) -> float:
+    """A value as a change has it: of few digits, and within the bounds."""
     if scale.choices:
         return float(value)
     low, high = scale.bounds

@@ -3,14 +3,15 @@
 Jaderberg et al. 2017, "Population based training of neural networks". Members train one fold. After every ``interval``
 epochs a member waits until all others have reached the same epoch. Then each of the worst 1 in ``factor`` is replaced
 by a child of one of the best 1 in ``factor``: it has the configuration of its parent and, from the next epoch on, some
-other hyperparameters. So the parent's checkpoint is the child's too, and the child can also be trained from its start.
+other hyperparameters (see `exploration`). So the parent's checkpoint is the child's too, and the child can also be
+trained from its start.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +21,41 @@ from melanoma_dist.config.changes import parse_changes
 if TYPE_CHECKING:
     from melanoma_dist.sweep.space import Values
 
-    Explore = Callable[[Values, int, np.random.Generator, Sequence[Values]], Values | None]
-    """The values of a child: those of its parent, changed after an epoch, and unlike all of the last argument.
+    Explore = Callable[[int, "Exchange"], Values | None]
+    """The values of a child by the number of its parent: changed after the exchange, and unlike all others.
 
     None if there are no such values.
     """
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The epochs of a member between two exchanges."""
+
+    configuration: int
+    start: int
+    """Epochs before it."""
+    before: float
+    """The score after those epochs, 0 if there are none."""
+    after: float
+    """The score at the end of the interval."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What is known when members of a population are replaced."""
+
+    epoch: int
+    """Epochs that all members have trained."""
+    scores: dict[int, float]
+    """Of the members after that epoch, and of the children of this exchange: those of their parents."""
+    history: Sequence[Interval]
+    """All intervals so far, the earliest first."""
+    draws: np.random.Generator
+    values: list[Values]
+    """Of all configurations so far, and of the children of this exchange, which are the last ones."""
+    continuing: list[int] = field(default_factory=list)
+    """The configurations that train the next interval: members that stay, and the children so far."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +75,14 @@ class Population:
     """The members of a sweep, all of whom train the same fold."""
 
     def __init__(
-        self, size: int, epochs: int, interval: int, factor: float, seed: int, explore: Explore, score: str = "AUC"
-    ) -> None:
-        """Members wait after every ``interval`` epochs, below ``epochs``. Reasons name the ``score``."""
+        self, size: int, epochs: int, interval: int, factor: float, seed: int, explore: Explore, score: str = "AUC",
+        name: str = "pbt",
+    ) -> None:  # fmt: skip
+        """Members wait after every ``interval`` epochs, below ``epochs``. Reasons have the ``score`` and ``name``."""
         self._rounds = range(interval, epochs, interval)
-        self._factor, self._seed, self._explore, self._score = factor, seed, explore, score
+        self._factor, self._seed, self._explore, self._score, self._name = factor, seed, explore, score, name
+        self._history: list[Interval] = []
+        self._before: dict[int, float] = {}  # scores at the last exchange
         self._missing = size  # members that have not started yet
         self._members: set[int] = set()
         self._epoch = 0  # of the round
@@ -66,7 +100,7 @@ class Population:
         if epoch not in self._rounds:
             return None
         self._epoch, self._scores[configuration] = epoch, score
-        return f"pbt: {self._score} {score:.4f} after {_epochs(epoch)}, waits for the population"
+        return f"{self._name}: {self._score} {score:.4f} after {_epochs(epoch)}, waits for the population"
 
     def release(self, configuration: int, epoch: int) -> None:
         """Note that a waiting member has left its devices after ``epoch``."""
@@ -94,22 +128,35 @@ class Population:
             return []
         ranking = sorted(self._members, key=lambda number: (-self._scores[number], number))
         count = min(math.ceil(len(ranking) / self._factor), len(ranking) // 2)
-        known, replacements = list(values), list[Replacement]()
-        draws = np.random.default_rng((self._seed, self._epoch))
+        exchange = self._begin(ranking[: len(ranking) - count], list(values))
+        replacements = []
         for loser in sorted(ranking[len(ranking) - count :]):
-            parent = ranking[int(draws.integers(count))]
-            child = self._explore(known[parent], self._epoch, draws, known)
-            if child is not None:
-                reason = f"is among the lowest {count} of {len(ranking)}; {self._in_words(len(known), parent, child)}"
-                reason = f"pbt: {self._score} {self._scores[loser]:.4f} after {_epochs(self._epoch)} {reason}"
-                replacements.append(Replacement(loser, parent, self._epoch, child, reason))
-                known.append(child)
+            parent, number = ranking[int(exchange.draws.integers(count))], len(exchange.values)
+            child = self._explore(parent, exchange)
+            if child is None:
+                exchange.continuing.append(loser)
+                continue
+            reason = f"is among the lowest {count} of {len(ranking)}; {self._in_words(number, parent, child)}"
+            reason = f"{self._name}: {self._score} {self._scores[loser]:.4f} after {_epochs(self._epoch)} {reason}"
+            replacements.append(Replacement(loser, parent, self._epoch, child, reason))
+            exchange.values.append(child)
+            exchange.scores[number] = exchange.scores[parent]
+            exchange.continuing.append(number)
         losers = {each.loser for each in replacements}
-        children = list(range(len(values), len(known)))
+        children = list(range(len(values), len(exchange.values)))
         # Children first: they start from checkpoints that their parents replace when they continue.
         self._queue = children + [member for member in ranking if member not in losers]
         self._members, self._released, self._scores = set(self._queue), set(), {}
         return replacements
+
+    def _begin(self, continuing: list[int], values: list[Values]) -> Exchange:
+        start, scores = self._epoch - self._rounds.step, dict(self._scores)
+        self._history += [
+            Interval(number, start, self._before.get(number, 0.0), scores[number]) for number in sorted(scores)
+        ]
+        self._before = scores
+        draws = np.random.default_rng((self._seed, self._epoch))
+        return Exchange(self._epoch, scores, self._history, draws, values, continuing)
 
     def _in_words(self, number: int, parent: int, values: Values) -> str:
         changes = parse_changes(str(values["schedule.changes"]))

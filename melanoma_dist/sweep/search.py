@@ -231,7 +231,7 @@ def _report(scheduler: TrialScheduler, configuration: int, epoch: int, score: fl
 
 def _scheduler(settings: SweepConfig) -> TrialScheduler | None:
     epochs, grace = settings.run.schedule.epochs, settings.grace_epochs
-    if settings.scheduler in ("none", "halving", "pbt"):
+    if settings.scheduler in ("none", "halving") or settings.has_population:
         return None
     if settings.scheduler == "median":
         return MedianStoppingRule(**_METRIC, grace_period=grace)

@@ -13,6 +13,7 @@ from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.command import _check_search
 from melanoma_dist.sweep.exploration import Explorer, population_of
+from melanoma_dist.sweep.population import Exchange
 from melanoma_dist.sweep.space import Values
 
 from ..samples import config
@@ -25,22 +26,25 @@ SPACE = """SPACE = {
 ONLY_IF = {"optimizer.weight_decay": {"model.pooling": ["max"]}}"""
 
 
+def exchange_of(parent: Values, epoch: int = 3) -> Exchange:
+    return Exchange(epoch, {0: 0.8}, [], np.random.default_rng(0), [parent])
+
+
 def children(explorer: Explorer, values: Values, count: int, epoch: int = 3) -> list[RunConfig]:
-    draws = np.random.default_rng(0)
-    earlier: list[Values] = []
+    exchange = exchange_of(values, epoch)
     for _ in range(count):
-        child = explorer.child(values, epoch, draws, earlier)
+        child = explorer.child(0, exchange)
         assert child is not None
-        assert child not in earlier
-        earlier.append(child)
-    return [with_values(config(epochs=9), each) for each in earlier]
+        assert child not in exchange.values
+        exchange.values.append(child)
+    return [with_values(config(epochs=9), each) for each in exchange.values[1:]]
 
 
 def test_a_child_has_its_parents_values_and_others_from_the_next_epoch_on(tmp_path: Path) -> None:
     explorer = Explorer(space_of(tmp_path, SPACE), config(epochs=9))
     parent: Values = {"optimizer.lr": 0.01, "model.dropout": 0.2, "model.pooling": "avg"}
-    draws = np.random.default_rng(0)
-    drawn = [explorer.child(parent, 3, draws, []) for _ in range(60)]
+    exchange = exchange_of(parent)
+    drawn = [explorer.child(0, exchange) for _ in range(60)]
     runs = [with_values(config(epochs=9), values) for values in drawn if values is not None]
     assert len(runs) == 60
     assert all(run.at_epoch(2) == with_values(config(epochs=9), parent) for run in runs)
@@ -70,10 +74,11 @@ def test_values_stay_within_the_space(tmp_path: Path) -> None:
     assert {0.0123, 0.0129} < set(rates)
     assert all(0.0123 <= rate <= 0.0129 for rate in rates)
     only = Explorer(space_of(tmp_path, 'SPACE = {"model.dropout": tune.choice([0.0, 0.5])}'), config(epochs=9))
-    draws = np.random.default_rng(0)
-    first = only.child({"model.dropout": 0.0}, 3, draws, [])
+    exchange = exchange_of({"model.dropout": 0.0})
+    first = only.child(0, exchange)
     assert first == {"model.dropout": 0.0, "schedule.changes": "dropout=0.5@4"}
-    assert only.child({"model.dropout": 0.0}, 3, draws, [first]) is None
+    exchange.values.append(first)
+    assert only.child(0, exchange) is None
 
 
 @pytest.mark.parametrize(

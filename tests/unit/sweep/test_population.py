@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.journal import ConfigDropped, EpochFinished, Journal, UnitStarted
-from melanoma_dist.sweep.population import Population
+from melanoma_dist.sweep.population import Exchange, Interval, Population
 from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.space import Values
 
@@ -22,8 +20,9 @@ from .test_journal import decisions, whole
 PBT: dict[str, Any] = {"scheduler": "pbt", "searcher": "random", "trials": 8, "grace_epochs": 2}
 
 
-def next_rate(values: Values, epoch: int, draws: np.random.Generator, others: Sequence[Values]) -> Values | None:
-    changes = f"{values.get('schedule.changes', '')},lr=0.{len(others)}@{epoch + 1}".strip(",")
+def next_rate(parent: int, exchange: Exchange) -> Values | None:
+    values = exchange.values[parent]
+    changes = f"{values.get('schedule.changes', '')},lr=0.{len(exchange.values)}@{exchange.epoch + 1}".strip(",")
     return {**values, "schedule.changes": changes}
 
 
@@ -87,6 +86,34 @@ def test_one_is_not_replaced_where_nothing_new_can_be_tried() -> None:
     assert population.waiting() == [1, 0]
 
 
+def test_an_exchange_has_the_intervals_so_far_and_who_trains_the_next_one() -> None:
+    exchanges: list[tuple[list[Interval], list[int], dict[int, float]]] = []
+
+    def explore(parent: int, exchange: Exchange) -> Values | None:
+        exchanges.append((list(exchange.history), list(exchange.continuing), dict(exchange.scores)))
+        return None if len(exchanges) == 1 else next_rate(parent, exchange)
+
+    population = Population(4, epochs=9, interval=3, factor=2, seed=0, explore=explore, name="pb2")
+    for number in range(4):
+        population.start(number)
+    round_of(population, 3, {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.8})
+    (replacement,) = population.exchange([{}] * 4)
+    assert replacement.loser == 1
+    assert replacement.reason.startswith("pb2: AUC 0.6000 after 3 epochs is among the lowest 2 of 4; ")
+    first = [Interval(number, 0, 0.0, 0.5 + number / 10) for number in range(4)]
+    assert exchanges[0] == (first, [3, 2], {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.8})
+    assert exchanges[1][1] == [3, 2, 0]  # a loser without a child stays
+    for number in (4, 3, 2, 0):
+        population.resume(number)
+    round_of(population, 6, {0: 0.5, 2: 0.9, 3: 0.8, 4: 0.7})
+    population.exchange([{}] * 4 + [replacement.values])
+    own = {2: 0.7, 3: 0.8}[replacement.parent]
+    second = [Interval(0, 3, 0.5, 0.5), Interval(2, 3, 0.7, 0.9), Interval(3, 3, 0.8, 0.8), Interval(4, 3, own, 0.7)]
+    assert exchanges[2] == ([*first, *second], [2, 3], {0: 0.5, 2: 0.9, 3: 0.8, 4: 0.7})
+    assert set(exchanges[3][2]) == {0, 2, 3, 4, 5}  # a child has the score of its parent
+    assert exchanges[3][1] == [2, 3, 5]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -103,9 +130,11 @@ def test_settings_keep_their_rules(flags: dict[str, Any], message: str) -> None:
     assert SweepConfig(scheduler="pbt", trials=4).policy()["trials"] == 4
 
 
-@pytest.mark.parametrize("side_by_side", [1, 3])
-def test_a_population_trains_no_epoch_twice_and_keeps_its_size(side_by_side: int, tmp_path: Path) -> None:
-    records = whole(tmp_path / "sweep", side_by_side, **PBT)
+@pytest.mark.parametrize(("side_by_side", "scheduler"), [(1, "pbt"), (3, "pbt"), (3, "pb2")])
+def test_a_population_trains_no_epoch_twice_and_keeps_its_size(
+    side_by_side: int, scheduler: str, tmp_path: Path
+) -> None:
+    records = whole(tmp_path / "sweep", side_by_side, **{**PBT, "scheduler": scheduler})
     epochs = [(record.configuration, record.epoch) for record in records if isinstance(record, EpochFinished)]
     assert len(set(epochs)) == len(epochs) == 8 * EPOCHS
     starts = {record.configuration: record for record in records if isinstance(record, UnitStarted)}
@@ -121,8 +150,10 @@ def test_a_population_trains_no_epoch_twice_and_keeps_its_size(side_by_side: int
         assert str(own["schedule.changes"]).startswith(str(inherited.get("schedule.changes", "")))
 
 
-def test_a_journal_cut_off_after_any_line_leads_to_the_same_decisions(tmp_path: Path) -> None:
-    expected = whole(tmp_path / "whole", 1, **PBT)
+@pytest.mark.parametrize("scheduler", ["pbt", "pb2"])
+def test_a_journal_cut_off_after_any_line_leads_to_the_same_decisions(scheduler: str, tmp_path: Path) -> None:
+    chosen = {**PBT, "scheduler": scheduler}
+    expected = whole(tmp_path / "whole", 1, **chosen)
     lines = (tmp_path / "whole" / "journal.jsonl").read_text().splitlines(keepends=True)
     drops = [number for number, record in enumerate(expected) if isinstance(record, ConfigDropped)]
     exchange = drops[0]  # of two members: cut before, between and after them, and after their children have started
@@ -130,7 +161,7 @@ def test_a_journal_cut_off_after_any_line_leads_to_the_same_decisions(tmp_path: 
         folder = tmp_path / str(cut)
         folder.mkdir()
         (folder / "journal.jsonl").write_text("".join(lines[:cut]))
-        journal, controller = Journal(folder / "journal.jsonl"), controller_of(settings_of(**PBT), folder)
+        journal, controller = Journal(folder / "journal.jsonl"), controller_of(settings_of(**chosen), folder)
         replay(journal.records, controller, folder / "journal.jsonl")
         add_missing_records(journal, controller)
         play(controller, journal, 1)
