@@ -77,7 +77,7 @@ class _InOrder:
         self._next += 1
         return {"number": self._next - 1}
 
-    def report(self, configuration: int, auc: float | None) -> None:
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
         """Ignore the result."""
 
 

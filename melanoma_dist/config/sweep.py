@@ -13,7 +13,7 @@ from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError
 
 Scheduler = Literal["halving", "asha", "hyperband", "median", "none", "pbt", "pb2"]
-Searcher = Literal["random", "grid", "optuna", "hyperopt", "nevergrad"]
+Searcher = Literal["random", "grid", "optuna", "hyperopt", "nevergrad", "bohb"]
 FoldRace = Literal["forgiving", "aggressive", "none"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -32,8 +32,8 @@ class SweepConfig:
     time_budget: str | None = None
     """Time budget: 90m, 8h, 2d. After it no fold starts, and running folds pause after their epoch."""
     searcher: Searcher = "random"
-    """random, grid (all combinations of a space of choices), or one guided by the fold means: optuna, and hyperopt
-    or nevergrad if that package is installed."""
+    """random, grid (all combinations of a space of choices), or one guided by the fold means: optuna, and hyperopt,
+    nevergrad or bohb if their packages are installed."""
     scheduler: Scheduler = "halving"
     """Early stopping within a first fold. halving: wait, and continue the best. Ray Tune's stop for good: asha,
     hyperband (ASHA with several grace periods), median. Or none. pbt: train a population on fold 0 alone, replace the

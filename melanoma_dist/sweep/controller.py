@@ -133,11 +133,11 @@ class Controller:
         is_reported = state.stop_reason is not None  # dropped during its last epoch
         drops = self.racing.finish(trial, progress.best_score)
         for drop in drops:
-            self._searcher.report(drop.configuration, self.racing.states[drop.configuration].mean)
+            self._report_mean(drop.configuration)
         if self.racing.is_complete(trial.configuration):
             state.stop_reason = None  # all its folds are trained, so it counts
             if not is_reported:
-                self._searcher.report(trial.configuration, state.mean)
+                self._report_mean(trial.configuration)
         return drops + self._exchange()
 
     def fail(self, trial: FoldTrial, reason: str) -> list[Drop]:
@@ -146,7 +146,7 @@ class Controller:
         self.waiting.pop(trial.configuration, None)
         if self.racing.states[trial.configuration].stop_reason is None:
             self.racing.stop(trial.configuration, f"failed: {reason}")
-            self._searcher.report(trial.configuration, None)
+            self._searcher.report(trial.configuration, None, 0, progress.epoch)
         if self._population is not None:
             self._population.finish(trial.configuration, progress.epoch, progress.best_score)
         return self._exchange()
@@ -169,8 +169,12 @@ class Controller:
             if reason is not None:
                 self.waiting[configuration] = Wait(progress, reason)
         if reason is not None:
-            self._searcher.report(configuration, progress.best_score)
+            self._searcher.report(configuration, progress.best_score, 0, progress.epoch)
         return reason
+
+    def _report_mean(self, configuration: int) -> None:
+        state = self.racing.states[configuration]
+        self._searcher.report(configuration, state.mean, len(state.scores), 0)
 
     def _exchange(self) -> list[Drop]:
         """Replace members of a population, all of which wait, by children that wait to start."""

@@ -35,10 +35,11 @@ class Searcher(Protocol):
     def suggest(self) -> Values | None:
         """The values of a new configuration, by dotted field; None when the space is exhausted."""
 
-    def report(self, configuration: int, score: float | None) -> None:
-        """Report the mean score of a configuration, numbered from 0 in the order of suggestion; None if it failed.
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
+        """Report the mean score of the finished folds of a configuration; None if it failed.
 
-        One that waits in its first fold is reported with the score there, and again if it is trained to its end.
+        Configurations are numbered from 0 in the order of suggestion. One that stops or waits in its first fold is
+        reported with 0 folds, the epoch and the score there, and again if it is trained to its end.
         """
 
 
@@ -173,7 +174,7 @@ class _SequenceSearcher:
                 return active
         return None
 
-    def report(self, configuration: int, score: float | None) -> None:
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
         """Ignore the result."""
 
 

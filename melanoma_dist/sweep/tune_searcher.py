@@ -23,6 +23,13 @@ from melanoma_dist.errors import ConfigError
 if TYPE_CHECKING:
     from melanoma_dist.sweep.space import Space, Values
 
+PACKAGES = {
+    "optuna": ["optuna"],
+    "hyperopt": ["hyperopt"],
+    "nevergrad": ["nevergrad"],
+    "bohb": ["hpbandster", "ConfigSpace"],
+}
+"""What each searcher needs, as it is installed and imported."""
 DRAWS = 200
 """After so many duplicates in a row, the space counts as exhausted."""
 
@@ -51,9 +58,12 @@ class TuneSearcher:
     def __init__(self, name: str, config: RunConfig, space: Space, seed: int) -> None:
         """Raises ConfigError for a library that is not installed, or a space that it cannot search."""
         varied = _varied(name, space)
-        if importlib.util.find_spec(name) is None:  # each library is named as its searcher
-            rule = f"the package {name} is not installed"
-            raise ConfigError.of("searcher", name, rule, f"Type `pip install {name}`, or choose optuna.")
+        for package in PACKAGES[name]:
+            if importlib.util.find_spec(package) is None:
+                rule = f"the package {package} is not installed"
+                install = f"pip install {' '.join(PACKAGES[name])}"
+                raise ConfigError.of("searcher", name, rule, f"Type `{install}`, or choose optuna.")
+        self._epochs = config.schedule.epochs
         self._fixed = {key: value for key, value in space.domains.items() if key not in varied}
         self._seed = seed
         with warnings.catch_warnings():
@@ -64,7 +74,7 @@ class TuneSearcher:
         self._names: list[str] = []  # Ray's name of each configuration
         self._points: list[Values] = []  # what the library suggested for it
         self._reported: set[int] = set()
-        self._learns_twice = name == "optuna"  # no other adapter takes a second result of a configuration
+        self._name = name
         self._draws = 0
 
     def suggest(self) -> Values | None:
@@ -85,13 +95,20 @@ class TuneSearcher:
             self._search.on_trial_complete(name, error=True)
         return None
 
-    def report(self, configuration: int, score: float | None) -> None:
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
         """See ``Searcher``."""
-        if configuration not in self._reported:
-            self._reported.add(configuration)
-            result = None if score is None else {"score": score, "training_iteration": 1}
-            self._search.on_trial_complete(self._names[configuration], result, error=score is None)
-        elif score is not None and self._learns_twice:
+        name, first = self._names[configuration], configuration not in self._reported
+        self._reported.add(configuration)
+        result = None if score is None else {"score": score, "training_iteration": 1}
+        if self._name == "bohb":  # it models the scores of each budget on their own, and trusts the largest
+            if result is not None:
+                budget = {"budget": folds * self._epochs or epoch}
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of the libraries below
+                    self._search.on_trial_result(name, result | {"hyperband_info": budget})
+        elif first:
+            self._search.on_trial_complete(name, result, error=score is None)
+        elif score is not None and self._name == "optuna":  # the others take no second result of a configuration
             self._search.add_evaluated_point(self._points[configuration], score)
 
 

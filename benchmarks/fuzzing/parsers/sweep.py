@@ -21,7 +21,7 @@ class _Values:
     def suggest(self) -> dict[str, object] | None:
         return {"optimizer.lr": 0.1}
 
-    def report(self, configuration: int, auc: float | None) -> None:
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
         pass
 
 

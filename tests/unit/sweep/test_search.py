@@ -13,17 +13,27 @@ import pytest
 from melanoma_dist.config.run import RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.controller import Controller
+from melanoma_dist.sweep.halving import Halving
+from melanoma_dist.sweep.journal import Journal
+from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.search import Searcher, Stopper, build_searcher, grid_size, samples
+from melanoma_dist.sweep.space import Values
+from melanoma_dist.sweep.tune_searcher import PACKAGES
 
+from .player import FOLDS, play, settings_of
 from .test_space import space_of
 
 GRID = 'SPACE = {"model.pooling": tune.choice(["avg", "max"]), "model.hidden": tune.grid_search([0, 64, 128])}'
 RANGES = 'SPACE = {"optimizer.lr": tune.loguniform(1e-5, 1e-1), "model.pooling": tune.choice(["avg", "max"])}'
 LEARNERS = [
     pytest.param(
-        kind, marks=pytest.mark.skipif(importlib.util.find_spec(kind) is None, reason=f"{kind} is not installed")
+        kind,
+        marks=pytest.mark.skipif(
+            None in map(importlib.util.find_spec, packages), reason=f"not installed: {', '.join(packages)}"
+        ),
     )
-    for kind in ("optuna", "hyperopt", "nevergrad")
+    for kind, packages in PACKAGES.items()
 ]
 
 
@@ -103,7 +113,7 @@ def test_a_searcher_learns_from_reports_and_replays_exactly(learner: str, tmp_pa
             values = source.suggest()
             assert values is not None
             distance = abs(np.log10(values["optimizer.lr"]) + 3)
-            source.report(number, 0.9 - 0.1 * distance)
+            source.report(number, 0.9 - 0.1 * distance, folds=0, epoch=3)
             tried.append(distance)
             all_values.append(values)
         distances[kind] = float(np.median(tried[-15:]))
@@ -112,10 +122,40 @@ def test_a_searcher_learns_from_reports_and_replays_exactly(learner: str, tmp_pa
     assert values_by_call[1] == values_by_call[2]
 
 
+class _Spy:
+    """A searcher that records its reports."""
+
+    def __init__(self, rates: list[float]) -> None:
+        self._rates = iter(rates)
+        self.reports: list[tuple[int, int, int]] = []
+
+    def suggest(self) -> Values | None:
+        return {"optimizer.lr": next(self._rates), "model.pooling": "avg"}
+
+    def report(self, configuration: int, score: float | None, folds: int, epoch: int) -> None:
+        assert score is not None
+        self.reports.append((configuration, folds, epoch))
+
+
+def test_a_searcher_is_told_how_much_of_a_training_a_score_is_of(tmp_path: Path) -> None:
+    settings = settings_of(trials=5, fold_race="aggressive")
+    spy = _Spy([1e-3, 1e-5, 5e-4, 2e-5, 1e-1])
+    racing = FoldRacing(FOLDS, "aggressive")
+    play(Controller(spy, Stopper(settings), Halving.of(settings), racing, 5), Journal(tmp_path / "journal.jsonl"), 1)
+    in_first_fold = {configuration: epoch for configuration, folds, epoch in spy.reports if folds == 0}
+    assert set(in_first_fold.values()) <= {1, 4}  # the rungs
+    of_folds = {configuration: folds for configuration, folds, epoch in spy.reports if folds}
+    assert of_folds == {number: len(state.scores) for number, state in enumerate(racing.states) if state.scores}
+    assert max(of_folds.values()) == FOLDS
+    assert min(of_folds.values()) < FOLDS
+
+
 def test_a_searcher_whose_package_is_not_installed_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"--searcher hyperopt: the package hyperopt is not installed.*pip install"):
         searcher(tmp_path, RANGES, "hyperopt")
+    with pytest.raises(ConfigError, match=r"the package hpbandster is not installed.*pip install hpbandster ConfigS"):
+        searcher(tmp_path, RANGES, "bohb")
 
 
 def stopper(scheduler: str, epochs: int = 9, **values: Any) -> Stopper:
