@@ -90,7 +90,10 @@ class BanditExplorer(Explorer):
         """[f] where ranged fields of a configuration lie on their scales after an epoch; the middle where inactive."""
         values = exchange.values[configuration]
         fields = self.at_epoch(values, start + 1)
-        return [scale.fraction(fields[key]) if key in values else 0.5 for key, scale in self._ranges.items()]
+        # A change of the run's own configuration may leave the range: it counts as its bound.
+        return [
+            scale.fraction(rounded(scale, fields[key])) if key in values else 0.5 for key, scale in self._ranges.items()
+        ]
 
 
 def highest_bound(inputs: Floats, gains: Floats, busy: Floats, points: Floats) -> int:

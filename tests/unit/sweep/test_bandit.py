@@ -84,6 +84,16 @@ def test_the_same_exchange_has_the_same_child(tmp_path: Path) -> None:
     assert explorer.child(0, exchange_of([1e-3, 1e-2])) == explorer.child(0, exchange_of([1e-3, 1e-2]))
 
 
+def test_a_change_of_the_run_itself_may_leave_the_range(tmp_path: Path) -> None:
+    body = 'SPACE = {"optimizer.weight_decay": tune.loguniform(1e-6, 1e-1)}'
+    explorer = BanditExplorer(space_of(tmp_path, body), config(epochs=12, changes="weight_decay=0@4"))
+    values: list[Values] = [{"optimizer.weight_decay": 1e-3}, {"optimizer.weight_decay": 1e-2}]
+    history = [Interval(number, start, 0.5, 0.6 + number / 10) for start in (0, 3) for number in (0, 1)]
+    child = explorer.child(1, Exchange(6, {0: 0.6, 1: 0.7}, history, np.random.default_rng(0), values, [1]))
+    assert child is not None
+    assert 1e-6 <= with_values(config(epochs=12), child).at_epoch(6).optimizer.weight_decay <= 1e-1
+
+
 def test_members_with_equal_scores_teach_nothing_and_break_nothing(tmp_path: Path) -> None:
     explorer = BanditExplorer(space_of(tmp_path, SPACE), config(epochs=12))
     exchange = exchange_of([1e-2] * 4)
