@@ -35,10 +35,10 @@ class KnownImages:
         self._held_out = [CopyIndex(Images.of(own, ~own.manifest["image_id"].isin(ids).to_numpy()))]
 
     def mark(self, image: ScoredImage) -> ScoredImage:
-        """The image with what is known of it, and without its pixels."""
+        """The image with what is known of it."""
         trained = None if image.error else _first(self._trained, image.photo)
         held_out = None if image.error or trained else _first(self._held_out, image.photo)
-        return replace(image, photo=replace(image.photo, jpeg=None), trained_as=trained, held_out_as=held_out)
+        return replace(image, trained_as=trained, held_out_as=held_out)
 
 
 def _first(indexes: Sequence[CopyIndex], photo: Photo) -> KnownImage | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from melanoma_dist import console
 from melanoma_dist.app.doubts import Limits
@@ -66,12 +66,14 @@ class Predictor:
     def predict(
         self, photos: Sequence[InspectedPhoto], batch_size: int | None = None, neighbours: int = 0
     ) -> list[ScoredImage]:
-        """Score photos, in one batch by default, and mark those that the run has seen.
+        """Score photos, in one batch by default, and mark those that the run has seen. The answers have no pixels.
 
         Raises as `Ensemble.predict` does.
         """
         scored = list(score_photos(self.ensemble, photos, self.tta, batch_size or max(1, len(photos)), neighbours))
-        return scored if self.known is None else [self.known.mark(image) for image in scored]
+        if self.known is not None:
+            scored = [self.known.mark(image) for image in scored]
+        return [replace(image, photo=replace(image.photo, jpeg=None)) for image in scored]
 
 
 def open_known_images(run: TrainedRun, moved_to: str | None) -> KnownImages | None:
