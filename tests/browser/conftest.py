@@ -10,6 +10,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from ..unit.app.server.conftest import _threads, app, data, finished, service, settings
+
+__all__ = ["_threads", "app", "data", "finished", "service", "settings"]  # one run for all modules
+
 Serve = Callable[[FastAPI], str]
 
 
@@ -32,3 +36,8 @@ def serve() -> Iterator[Serve]:
         server.should_exit = True
     for _, thread in running:
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(serve: Serve, app: FastAPI) -> str:
+    return serve(app)

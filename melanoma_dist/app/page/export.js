@@ -1,7 +1,7 @@
 // The session as a CSV table, with the columns of `predict`, and on paper: one page per image.
 import { drawEvidence, lesionShapes } from "./viewer.js";
 import { failure, showResult } from "./result.js";
-import { element, lesionNote, refusalOf, svg, text } from "./text.js";
+import { element, labelName, lesionNote, refusalOf, svg, text } from "./text.js";
 
 const NOT_IN_TABLE = new Set(["folds", "preview", "model", "neighbours", "doubt_codes", "error_code", "lesion"]);
 const PAPER_WIDTH = 340; // pixels of the scale on paper
@@ -20,6 +20,7 @@ function row(item) {
   const model = answer.model;
   return {
     ...Object.fromEntries(values),
+    image: item.name, // as the page shows it: browsers send quotes and line ends in names encoded
     run: model.run,
     model: model.fingerprint,
     decision_rules: model.decision_rules,
@@ -57,7 +58,10 @@ function sheet(item, model) {
   if (item.url) pictures.append(picture(item.url, lesion && outlineOf(lesion)));
   if (item.url && lesion) pictures.append(element("p", { class: "small" }, lesionNote(lesion)));
   const map = item.evidence?.[model.headline];
-  if (item.url && map?.grid) pictures.append(picture(item.url, mapOf(map)));
+  if (item.url && map?.grid) {
+    const caption = `${text("evidence")} ${labelName(model.headline)}. ${map.note}`;
+    pictures.append(picture(item.url, mapOf(map)), element("p", { class: "small" }, caption));
+  }
   const result = item.answer ? showResult(item.answer, model, PAPER_WIDTH) : failure(unanswered(item));
   const cases = result.querySelector(".neighbours");
   if (cases) pictures.append(cases);

@@ -2,7 +2,7 @@
 import { csv, download, foot, layOutPaper } from "./export.js";
 import { patientFields } from "./patient.js";
 import { failure, showResult } from "./result.js";
-import { explain, getExamples, getModel, getPicture, pictureUrl, setToken, takeToken } from "./server.js";
+import { explain, getExamples, getModel, getPicture, hasToken, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import {
   doubtsOf, element, errorOf, fillPage, labelInText, labelName, lesionNote, list, loadLanguage, noteOf, number, percent, plural,
@@ -14,6 +14,7 @@ const byId = (id) => document.getElementById(id);
 const session = new Session(render);
 let viewer;
 let model;
+let laidOut = innerWidth; // pixels of the window for which the detail was drawn
 let shown = null; // the item and its state that the detail shows now
 
 async function start() {
@@ -30,11 +31,13 @@ async function open() {
     model = await getModel();
   } catch (error) {
     byId("token-form").hidden = error.status !== 401;
+    byId("token-wrong").hidden = !hasToken();
     byId("welcome").hidden = true;
-    if (error.status !== 401) byId("main").prepend(failure(text("offline"), () => location.reload()));
+    if (error.status !== 401) byId("main").prepend(failure(refusalOf(error), () => location.reload(), text("cannotStart")));
     return;
   }
   byId("token-form").hidden = true;
+  byId("drop").hidden = false;
   describeModel();
   await offerExamples();
   render();
@@ -65,8 +68,12 @@ async function offerExamples() {
   byId("examples").hidden = !examples.length;
   byId("example-list").replaceChildren(...examples.map(({ name, kind }) => {
     const add = async () => {
-      const blob = await getPicture(`/v1/examples/${encodeURIComponent(name)}`);
-      session.add([new File([blob], `${name}.jpg`, { type: "image/jpeg" })]);
+      try {
+        const blob = await getPicture(`/v1/examples/${encodeURIComponent(name)}`);
+        session.add([new File([blob], `${name}.jpg`, { type: "image/jpeg" })]);
+      } catch (error) {
+        toast(refusalOf(error));
+      }
     };
     return element("button", { onclick: add }, exampleName(kind) ?? name);
   }));
@@ -99,12 +106,16 @@ function connect() {
     if (model && files.length) session.add(files);
   });
   addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key === "z" && !event.target.matches("input[type=password]")) undo();
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !event.target.matches("input[type=password]")) undo();
   });
   addEventListener("keydown", (event) => event.key === "Escape" && (byId("keys").open = false));
   addEventListener("click", (event) => byId("keys").contains(event.target) || (byId("keys").open = false));
   addEventListener("beforeprint", () => model && layOutPaper(session.items, model));
-  addEventListener("resize", () => session.selected && showDetail(true));
+  addEventListener("resize", () => {
+    if (innerWidth === laidOut) return; // a phone hides its address bar: nothing to lay out and read out again
+    laidOut = innerWidth;
+    if (session.selected) showDetail(true);
+  });
   byId("previous").addEventListener("click", () => session.step(-1));
   byId("next").addEventListener("click", () => session.step(1));
   byId("remove").addEventListener("click", () => remove([session.selected]));
@@ -117,8 +128,9 @@ function connect() {
   byId("thumbs").addEventListener("keydown", thumbKey);
   byId("viewer").addEventListener("keydown", (event) => {
     if (event.target !== byId("viewer") || event.ctrlKey) return;
-    if (event.key === "e") toggleEvidence();
-    if (event.key === "l") byId("show-lesion").click();
+    const key = event.key.toLowerCase();
+    if (key === "e") toggleEvidence();
+    if (key === "l") byId("show-lesion").click();
   });
   byId("strength").addEventListener("input", showEvidence);
   byId("show-lesion").addEventListener("change", showLesion);
@@ -151,10 +163,14 @@ function remove(items) {
   const message = items.length === 1 ? text("removed", { name: items[0].name }) : plural("cleared", items.length);
   session.remove([...items]);
   toast(message, true);
+  if (!session.items.length) byId("main").focus({ preventScroll: true }); // the button that had the focus is gone
 }
 
 function undo() {
-  if (session.undo()) toast(text("undone"));
+  const focused = byId("toast").contains(document.activeElement);
+  if (!session.undo()) return;
+  toast(text("undone"));
+  if (focused) byId("thumbs").querySelector("[aria-current]")?.focus();
 }
 
 function toast(message, undoable = false) {
@@ -199,13 +215,14 @@ function badge(item) {
   if (!item.answer) return element("span", { class: "badge busy" }, text("busy"));
   const label = model.headline;
   const called = item.answer[`${label}_positive`];
-  const doubts = item.answer.doubts.length;
-  const mark = called ? "▲" : "▽";
-  const notes = doubts ? ` · ${doubts} ?` : "";
+  const doubts = doubtsOf(item.answer).length;
   return element(
     "span",
-    { class: called ? "badge called" : "badge", title: doubts ? plural("doubtsTitle", doubts) : null },
-    `${mark} ${percent(item.answer[label])}${notes}`,
+    { class: called ? "badge called" : "badge" },
+    element("span", { "aria-hidden": "true" }, called ? "▲ " : "▽ "),
+    percent(item.answer[label]),
+    element("span", { class: "unseen" }, ` ${text(called ? "above" : "below")}`),
+    doubts ? ` · ${plural("doubtCount", doubts)}` : null,
   );
 }
 
@@ -215,7 +232,12 @@ function showTable() {
 }
 
 function tableRow(item) {
-  const name = element("button", { class: "link", onclick: () => { session.select(item); byId("main").focus(); } }, item.name);
+  const open = () => {
+    session.select(item);
+    byId("main").focus({ preventScroll: true });
+    byId("detail").scrollIntoView();
+  };
+  const name = element("button", { class: "link", onclick: open }, item.name);
   const first = element("th", { scope: "row" }, name);
   const { answer } = item;
   if (!answer || answer.error) {
@@ -244,8 +266,8 @@ function showDetail(force) {
   const at = session.items.indexOf(item);
   byId("position").textContent = text("position", { at: at + 1, count: session.items.length });
   byId("name").textContent = item.name;
-  byId("previous").disabled = at === 0;
-  byId("next").disabled = at === session.items.length - 1;
+  disable("previous", at === 0, "next");
+  disable("next", at === session.items.length - 1, "previous");
   const state = `${item.id} ${item.state}`;
   if (state === shown && !force) return;
   if (!shown?.startsWith(item.id) || !byId("picture").src) viewer.show(item.url, text("pictureAlt", item));
@@ -256,11 +278,20 @@ function showDetail(force) {
   byId("patient").replaceChildren(...(asks ? [patientFields(item, model, (...told) => session.tell(...told))] : []));
   byId(focused)?.focus();
   byId("result").replaceChildren(result(item));
-  const cases = matchMedia("(min-width: 1081px)").matches ? byId("result").querySelector(".neighbours") : null;
+  const cases = matchMedia("(min-width: 67.5em)").matches ? byId("result").querySelector(".neighbours") : null;
   byId("beside").replaceChildren(...(cases ? [cases] : []));
   fetchPictures();
   showLesion();
   showEvidence();
+}
+
+// A button that is disabled loses the focus: the other one takes it, and the reader stays in place.
+function disable(id, off, other) {
+  const focused = off && document.activeElement === byId(id);
+  byId(id).disabled = off;
+  if (!focused) return;
+  byId(other).disabled = false;
+  byId(other).focus();
 }
 
 function showLesion() {
@@ -304,12 +335,13 @@ async function showEvidence() {
     byId("evidence-note").textContent = text("evidenceBusy");
     item.evidence[label] = explain(item.file, label, item.about).then(
       (map) => ({ ...map, note: noteOf(map) }),
-      (error) => ({ grid: null, note: refusalOf(error) }),
+      (error) => ({ grid: null, note: refusalOf(error), failed: true }),
     );
   }
-  const map = await item.evidence[label];
-  item.evidence[label] = map;
-  if (item !== session.selected || label !== byId("evidence-label").value) return;
+  const { evidence } = item;
+  const map = await evidence[label];
+  evidence[label] = map.failed ? null : map; // after a failure the next move of the slider asks again
+  if (item !== session.selected || label !== byId("evidence-label").value || byId("strength").value === "0") return;
   byId("evidence-note").textContent = map.note;
   byId("evidence-note").classList.toggle("doubtful", map.trust != null && map.trust < 0.75);
   if (map.grid) viewer.showEvidence(map.grid, map.window, Number(byId("strength").value) / 100);

@@ -1,7 +1,7 @@
 // One image's answer: doubts first, then the probability on its scale, the other labels, and the nearest known cases.
 import { drawScale } from "./scale.js";
 import { knownPicture } from "./server.js";
-import { doubtsOf, element, errorOf, labelInText, labelName, list, number, percent, plural, text } from "./text.js";
+import { digitsApart, doubtsOf, element, errorOf, labelInText, labelName, list, number, percent, plural, text } from "./text.js";
 
 export function showResult(answer, model, width, url) {
   if (answer.error) return failure(text("failedText", { reason: sentence(errorOf(answer)) }));
@@ -18,12 +18,12 @@ export function showResult(answer, model, width, url) {
   );
 }
 
-export function failure(message, retry) {
+export function failure(message, retry, title = text("failedTitle")) {
   const button = retry && element("button", { class: "primary", onclick: retry }, text("retry"));
   return element(
     "div",
     { class: "card failure", role: "alert" },
-    element("h3", {}, text("failedTitle")),
+    element("h3", {}, title),
     element("p", {}, message),
     button,
   );
@@ -35,9 +35,7 @@ function sentence(message) {
 }
 
 function doubts(answer) {
-  const unchecked = answer.seen_in_training === "not checked" ? [text("notChecked")] : [];
-  const unmeasured = answer.out_of_distribution == null ? [text("notMeasured")] : [];
-  const sentences = [...doubtsOf(answer), ...unchecked, ...unmeasured];
+  const sentences = doubtsOf(answer);
   if (!sentences.length) return element("p", { class: "no-doubts quiet" }, text("noDoubts"));
   return element(
     "section",
@@ -47,12 +45,17 @@ function doubts(answer) {
   );
 }
 
+function digitsOf(answer, { threshold, operating_points: points }, label) {
+  return digitsApart(answer[label], [threshold, ...points.map((point) => point.threshold)]);
+}
+
 function headline(answer, model, label) {
   const called = answer[`${label}_positive`];
+  const digits = digitsOf(answer, model.labels[label], label);
   const values = {
     label: labelInText(label),
-    probability: percent(answer[label]),
-    threshold: percent(model.labels[label].threshold),
+    probability: percent(answer[label], digits),
+    threshold: percent(model.labels[label].threshold, digits),
     low: percent(answer[`${label}_low`]),
     high: percent(answer[`${label}_high`]),
     folds: model.model.folds,
@@ -65,7 +68,16 @@ function headline(answer, model, label) {
     element("p", { class: "verdict" }, element("span", { class: "mark", "aria-hidden": "true" }, called ? "▲" : "▽"),
       text(called ? "called" : "notCalled", values)),
     element("p", { class: "quiet" }, text(called ? "calledText" : "notCalledText", values), " ", text("spread", values)),
+    prevalence(model, label),
   );
+}
+
+// For which patients the probability is one: the same sentence as in the report.
+function prevalence(model, label) {
+  const [point] = model.labels[label].operating_points;
+  if (!point) return null;
+  const share = percent(point.positives / (point.positives + point.negatives));
+  return element("p", { class: "quiet small" }, text("prevalence", { label: labelInText(label), share }));
 }
 
 function scaleBox(answer, model, label, width) {
@@ -82,13 +94,14 @@ function pointsTable(answer, model, label) {
   const points = [...rules.operating_points].sort((one, other) => one.threshold - other.threshold);
   if (!points.length) return null;
   const { positives, negatives } = points[0];
+  const digits = digitsOf(answer, rules, label);
   const rows = points.map((point) => {
     const above = answer[label] >= point.threshold;
     const isCall = point.rule === "youden";
     return element(
       "tr",
       { class: isCall ? "is-call" : null },
-      element("th", { scope: "row" }, percent(point.threshold), isCall ? element("span", { class: "tag" }, text("pointCall")) : null),
+      element("th", { scope: "row" }, percent(point.threshold, digits), isCall ? element("span", { class: "tag" }, text("pointCall")) : null),
       element("td", {}, percent(point.sensitivity, 0)),
       element("td", {}, percent(point.specificity, 0)),
       element("td", { class: above ? "above" : "" }, above ? `▲ ${text("above")}` : `▽ ${text("below")}`),
@@ -158,5 +171,6 @@ function neighbours(answer, url) {
 }
 
 function yours(url) {
-  return element("li", { class: "yours" }, element("img", { src: url, alt: "", width: 120, height: 120 }), element("strong", {}, text("yours")));
+  const picture = element("img", { src: url, alt: "", width: 120, height: 120, onerror: () => picture.removeAttribute("src") });
+  return element("li", { class: "yours" }, picture, element("strong", {}, text("yours")));
 }

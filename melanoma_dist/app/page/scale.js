@@ -4,6 +4,7 @@ import { labelName, percent, svg, text } from "./text.js";
 const HEIGHT = 128;
 const LINE = 52; // y of the axis
 const MARGIN = 16;
+const CAPTION_WIDTH = 22; // pixels beside a caption of the axis that nothing may cross
 const LABEL_WIDTH = 46; // pixels that a label of an operating point needs
 
 export function drawScale(width, label, answer, rules) {
@@ -20,16 +21,17 @@ export function drawScale(width, label, answer, rules) {
   };
   const picture = svg("svg", { class: "scale", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img" });
   picture.setAttribute("aria-label", text("scaleText", values));
-  picture.append(axis(x), zone(x, rules.threshold), spread(x, low, high), ...folds(x, answer.folds[label] ?? []));
+  picture.append(axis(x, probability), zone(x, rules.threshold), spread(x, low, high), ...folds(x, answer.folds[label] ?? []));
   picture.append(mean(x, probability, width), ...points(x, width, rules));
   return picture;
 }
 
-function axis(x) {
+function axis(x, probability) {
   const group = svg("g", { class: "axis" });
   group.append(svg("line", { x1: x(0), x2: x(1), y1: LINE, y2: LINE }));
   for (const at of [0, 0.25, 0.5, 0.75, 1]) {
     group.append(svg("line", { x1: x(at), x2: x(at), y1: LINE - 4, y2: LINE }));
+    if (Math.abs(x(at) - x(probability)) < CAPTION_WIDTH) continue; // the stem of the mean would cross it out
     const caption = svg("text", { x: x(at), y: LINE - 24, "text-anchor": at === 0 ? "start" : at === 1 ? "end" : "middle" });
     caption.append(percent(at, 0));
     group.append(caption);

@@ -19,6 +19,11 @@ export function takeToken() {
 
 export const setToken = (token) => sessionStorage.setItem(KEY, token.trim());
 
+// The browser could not read a file: it is a folder, or no longer what was chosen.
+export class Unreadable extends Error {
+  unreadable = true;
+}
+
 async function request(path, options = {}) {
   const token = sessionStorage.getItem(KEY);
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -42,6 +47,18 @@ function form(file, about) {
   return { method: "POST", body };
 }
 
+// A browser does not tell a file that it cannot read from a server that it cannot reach.
+async function send(path, file, about) {
+  try {
+    return await (await request(path, form(file, about))).json();
+  } catch (error) {
+    if (error.status) throw error;
+    await file.slice(0, 1).arrayBuffer().catch(() => { throw new Unreadable(); });
+    throw error;
+  }
+}
+
+export const hasToken = () => Boolean(sessionStorage.getItem(KEY));
 export const getModel = async () => (await request("/v1/model")).json();
 export const getExamples = async () => (await request("/v1/examples")).json();
 export const getPicture = async (path) => (await request(path)).blob();
@@ -56,10 +73,8 @@ export async function pictureUrl(path) {
 }
 
 export async function predict(file, preview, about) {
-  const answer = await (await request(`/v1/predict?preview=${preview}`, form(file, about))).json();
+  const answer = await send(`/v1/predict?preview=${preview}`, file, about);
   return { ...answer.images[0], model: answer.model };
 }
 
-export async function explain(file, label, about) {
-  return (await request(`/v1/explain?label=${encodeURIComponent(label)}`, form(file, about))).json();
-}
+export const explain = (file, label, about) => send(`/v1/explain?label=${encodeURIComponent(label)}`, file, about);

@@ -37,7 +37,14 @@ function readable([name, value], _, all) {
   return [name, new Intl.ListFormat(language, { type: "conjunction" }).format(calls)];
 }
 
-export const doubtsOf = (answer) => answer.doubts.map((each, at) => reason("doubts", answer.doubt_codes[at], each));
+// All doubts, with what could not be checked: no list may show fewer than another.
+export function doubtsOf(answer) {
+  const found = answer.doubts.map((each, at) => reason("doubts", answer.doubt_codes[at], each));
+  if (answer.seen_in_training === "not checked") found.push(text("notChecked"));
+  if (answer.out_of_distribution == null) found.push(text("notMeasured"));
+  return found;
+}
+
 export const errorOf = (answer) => reason("errors", answer.error_code, answer.error);
 
 // How far to trust a map of evidence, or why there is none.
@@ -48,7 +55,7 @@ export function noteOf({ note, note_code: { code, values } }) {
 }
 
 export function refusalOf(problem) {
-  if (!problem.status) return text("offline");
+  if (!problem.status) return text(problem.unreadable ? "unreadable" : "offline");
   return reason(problem.status === 422 ? "errors" : "refusals", problem, problem.message);
 }
 
@@ -67,9 +74,24 @@ function fill(template, values) {
   return template.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+// A share of 0 to 1. What is not quite 0 or 1 is never rounded to it: a sensitivity of 0.997 misses somebody.
 export function percent(value, digits = 1) {
   const options = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return new Intl.NumberFormat(language, options).format(value);
+  const { format } = new Intl.NumberFormat(language, options);
+  const least = 10 ** -(digits + 2);
+  if (value > 0 && value < least / 2) return `<${format(least)}`;
+  if (value < 1 && value > 1 - least / 2) return `>${format(1 - least)}`;
+  return format(value);
+}
+
+const MOST_DIGITS = 4;
+
+// The digits at which a percentage reads as another one than each of the thresholds that it differs from.
+export function digitsApart(value, thresholds) {
+  let digits = 1;
+  const same = (each) => each !== value && percent(each, digits) === percent(value, digits);
+  while (digits < MOST_DIGITS && thresholds.some(same)) digits++;
+  return digits;
 }
 
 export function number(value, digits = 2) {

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from melanoma_dist import console
 from melanoma_dist.app.server.api import build_app
 from melanoma_dist.app.server.description import PURPOSE
+from melanoma_dist.app.server.security import EVERY_ADDRESS
 from melanoma_dist.app.server.service import start_service
 from melanoma_dist.config.serve import ServeConfig
 from melanoma_dist.errors import ConfigError
@@ -130,10 +131,14 @@ def _announcement(run: TrainedRun, settings: ServeConfig, listener: socket.socke
     address = f"{scheme}://{host}:{listener.getsockname()[1]}/"
     synthetic = " It was trained on SYNTHETIC DATA." if run.synthetic else ""
     lines = [f"{run.folder.path}: {run.config.data.folds} folds of {run.config.model.backbone}.{synthetic}"]
+    if not settings.loopback and settings.tls_cert is None:
+        lines.append("Traffic is not encrypted: give --tls-cert and --tls-key, or put a proxy with HTTPS before it.")
     if access.is_new:
         lines.append("Whoever has this address may use the server. Its token is not shown again:")
         address += f"#token={access.token}"
-    if not settings.loopback and settings.tls_cert is None:
-        lines.append("Traffic is not encrypted: give --tls-cert and --tls-key, or put a proxy with HTTPS before it.")
-    lines += [f"listening on {address}", f"{PURPOSE} No image is stored. Ctrl-C drains and stops."]
+    lines.append(f"listening on {address}")
+    if settings.host in EVERY_ADDRESS:
+        name = socket.gethostname()
+        lines.append(f"From another machine, write {name} or an address of this one instead of {settings.host}.")
+    lines.append(f"{PURPOSE} No image is stored. Ctrl-C drains and stops.")
     return "\n".join(lines)

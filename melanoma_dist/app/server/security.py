@@ -20,7 +20,7 @@ from melanoma_dist.config.serve import ServeConfig
 
 _OPEN = ("/v1/health", "/docs", "/openapi.json")  # paths that tell nothing of the run; so does the page
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # nosec B104  # compared with, not listened on
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # nosec B104  # compared with, not listened on
 
 _POLICY = "; ".join(
     [
@@ -48,10 +48,8 @@ _HEADERS = {
 
 def host_names(settings: ServeConfig) -> frozenset[str]:
     """The names by which the server may be addressed, in lower case."""
-    names = {*settings.allow_hosts, *_LOOPBACK}
-    if settings.host not in _EVERY_ADDRESS:
-        names.add(settings.host)
-    elif not settings.loopback:
+    names = {*settings.allow_hosts, *_LOOPBACK, settings.host}  # 0.0.0.0 too: the command prints it to be opened
+    if settings.host in EVERY_ADDRESS:
         names |= {socket.gethostname(), socket.getfqdn()}
         names |= {address.address.partition("%")[0] for each in psutil.net_if_addrs().values() for address in each}
     return frozenset(name.lower() for name in names)

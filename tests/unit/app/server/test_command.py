@@ -156,6 +156,7 @@ def test_beyond_loopback_a_token_is_printed_once_and_needed(finished: Path, tmp_
     server = start(finished, tmp_path, "--host", "0.0.0.0")  # noqa: S104  # behind its token, for seconds
     address = server.address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
     try:
+        assert httpx.get(server.address).status_code == 200  # the address as it is printed
         assert len(server.token) >= 32
         for headers in ({}, {"Authorization": "Bearer x"}):
             assert httpx.post(address + "v1/predict", files=form(lesion(0)), headers=headers).status_code == 401

@@ -1,0 +1,129 @@
+"""What a reader of the page may misread or miss: rounded numbers, unchecked doubts, the order, messages of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Route, expect
+
+from .chromium import browser as chromium
+from .test_page import DESK, PHONE, Visit, chrome, jpeg, visit
+
+__all__ = ["chrome", "visit"]
+
+THRESHOLD = 0.2013085
+NEVER_ALL = 0.9973  # a sensitivity that misses one of 372 melanomas
+BEYOND_THE_WINDOW = """[...document.querySelectorAll("body *")]
+  .filter((each) => each.getBoundingClientRect().right > innerWidth + 1 && !each.closest(".scroll, .thumbs"))
+  .map((each) => `${each.tagName} ${each.id} ${each.className} ${each.textContent.trim().slice(0, 40)}`)"""
+SERVER_GONE = "The server cannot be reached. Is it still running?"
+
+
+def say(page: Page, **values: object) -> None:
+    """Let the server answer with these values for an image."""
+
+    def change(route: Route) -> None:
+        answer = route.fetch().json()
+        answer["images"][0].update(values)
+        route.fulfill(json=answer)
+
+    page.route("**/v1/predict*", change)
+
+
+def test_no_rounding_contradicts_a_call_or_hides_a_miss(chrome: Browser, address: str) -> None:
+    opened = Visit(chrome, "about:blank", viewport=DESK)
+    page = opened.page
+
+    def change(route: Route) -> None:
+        model = route.fetch().json()
+        label = model["labels"]["MEL"]
+        label["threshold"] = label["operating_points"][0]["threshold"] = THRESHOLD
+        label["operating_points"][0] |= {"sensitivity": NEVER_ALL, "positives": 372, "negatives": 1623}
+        route.fulfill(json=model)
+
+    page.route("**/v1/model", change)
+    say(page, MEL=THRESHOLD - 0.0001, MEL_positive=False)
+    page.goto(address, wait_until="networkidle")
+    opened.drop(jpeg(0))
+    opened.answered(1)
+    expect(page.locator(".headline")).to_contain_text("20.12% does not reach the threshold of 20.13%.")
+    expect(page.locator(".headline")).to_contain_text("images like the training’s, of which 18.6% show melanoma")
+    expect(page.locator(".points tr", has_text="20.13%")).to_contain_text(">99%")
+    say(page, MEL=0.0003, MEL_positive=False)
+    opened.drop(jpeg(1))
+    opened.answered(2)
+    expect(page.locator(".headline .big")).to_have_text("<0.1%")
+    opened.context.close()
+
+
+def test_what_was_not_checked_is_a_doubt_everywhere(visit: Callable[..., Visit]) -> None:
+    opened = visit()
+    page = opened.page
+    say(page, doubts=[], doubt_codes=[], seen_in_training="not checked", out_of_distribution=None)
+    opened.drop(jpeg(0))
+    opened.answered(1)
+    expect(page.locator(".doubts h3")).to_have_text("2 doubts about this answer")
+    expect(page.locator(".badge")).to_contain_text("2 doubts")
+    expect(page.locator("#table tbody tr")).to_contain_text("It was not checked whether the model was trained on this")
+
+
+def test_doubts_are_read_out_before_the_nearest_cases(visit: Callable[..., Visit]) -> None:
+    opened = visit()
+    opened.page.locator("#example-list button").first.click()
+    opened.answered(1)
+    expect(opened.page.locator(".neighbours li")).to_have_count(6)
+    text = opened.page.locator("#detail").aria_snapshot()
+    places = [text.index(each) for each in ("The run was trained on", "Probability of melanoma", "Nearest known cases")]
+    assert places == sorted(places)
+
+
+def test_paper_says_how_far_to_trust_a_map(visit: Callable[..., Visit]) -> None:
+    opened = visit()
+    opened.drop(jpeg(0))
+    opened.answered(1)
+    opened.page.locator("#strength").fill("60")
+    expect(opened.page.locator("#evidence-note")).to_contain_text("Blurring the marked")
+    note = opened.page.locator("#evidence-note").inner_text()
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(opened.page.locator("#paper")).to_contain_text(f"Evidence for Melanoma. {note}")
+
+
+def test_faults_are_named_as_they_are_and_pass(visit: Callable[..., Visit], tmp_path: Path) -> None:
+    opened = visit()
+    page = opened.page
+    opened.drop(jpeg(0))
+    opened.answered(1)
+    page.route("**/v1/e*/**", lambda route: route.abort())
+    page.route("**/v1/explain*", lambda route: route.abort())
+    page.locator("#strength").fill("60")
+    expect(page.locator("#evidence-note")).to_have_text(SERVER_GONE)
+    page.locator("#example-list button").first.click()
+    expect(page.locator("#toast")).to_have_text(SERVER_GONE)
+    page.unroute("**/v1/e*/**")
+    page.unroute("**/v1/explain*")
+    page.locator("#strength").fill("40")
+    expect(page.locator("#evidence-note")).to_contain_text("Blurring the marked")  # asked again
+
+    (tmp_path / "moved.jpg").write_bytes(jpeg(1)[2])
+    page.route("**/v1/predict*", lambda route: route.abort())
+    page.locator("#files").set_input_files(tmp_path / "moved.jpg")
+    expect(page.locator("#result")).to_contain_text(SERVER_GONE)
+    page.unroute("**/v1/predict*")
+    (tmp_path / "moved.jpg").unlink()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#result")).to_contain_text("The browser cannot read it")
+    assert all(each.startswith("Failed to load resource") for each in opened.wrong)
+    opened.wrong.clear()
+
+
+def test_a_reader_with_large_letters_loses_nothing(chrome: Browser, address: str) -> None:
+    flags = ["--no-sandbox", "--blink-settings=defaultFontSize=32"]
+    browser = chrome.browser_type.launch(executable_path=chromium(), args=flags)
+    opened = Visit(browser, address, viewport=PHONE)
+    opened.drop(jpeg(0))
+    opened.answered(1)
+    assert opened.page.evaluate("getComputedStyle(document.body).fontSize") == "32px"
+    assert opened.page.evaluate(BEYOND_THE_WINDOW) == []
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    browser.close()
