@@ -114,6 +114,8 @@ def test_what_cannot_be_predicted_is_refused_by_name(finished: Path, tmp_path: P
         ensemble.predict([])
     with pytest.raises(ConfigError, match="tta"):
         ensemble.predict([page], tta=9)
+    with pytest.raises(ConfigError, match="`about` is for runs that take metadata, and this one does not"):
+        ensemble.predict([page], about=[{"age": 55}])
 
 
 def test_a_run_opens_with_its_predictions_and_summary(finished: Path) -> None:
