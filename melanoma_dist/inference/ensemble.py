@@ -191,7 +191,7 @@ class Ensemble:
         tta = self._config.input.tta if tta is None else tta
         if not 1 <= tta <= len(ORIENTATIONS):
             raise ConfigError.of("tta", tta, f"must be 1 to {len(ORIENTATIONS)}")
-        if about and not self.metadata_fields:
+        if any(about or ()) and not self.metadata_fields:
             raise ConfigError("predict: `about` is for runs that take metadata, and this one does not. Leave it out.")
         chosen = images
         if not isinstance(chosen, Images | Photographs):
