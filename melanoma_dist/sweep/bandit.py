@@ -5,7 +5,8 @@ process learns how much the score of a member rose in an interval, given its ran
 and the epoch; older intervals count less. A child gets the point with the highest upper confidence bound, where points
 that others are about to try count as known. Choices are perturbed at random, as in plain population-based training.
 
-Every decision is one of a finite number, so that another machine, which rounds otherwise, decides the same.
+Hyperparameters, the model's own too, are chosen among a finite number. So another machine, which rounds otherwise, can
+decide otherwise only where two of them are equally good within its rounding; the journal's replay then says so.
 """
 
 from __future__ import annotations

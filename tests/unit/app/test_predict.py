@@ -15,8 +15,6 @@ from PIL import Image, ImageFilter
 
 import melanoma_dist
 from melanoma_dist.app.decoders import Decoders
-from melanoma_dist.app.inspection import inspect_bytes
-from melanoma_dist.app.predictor import Predictor, open_known_images
 from melanoma_dist.artifacts.decision_rules import read_decision_rules
 from melanoma_dist.data.labels import DIAGNOSES
 from melanoma_dist.data.lesion import draw_lesion, photograph
@@ -202,16 +200,6 @@ def test_a_data_set_that_cannot_be_read_is_reported_and_nothing_is_called_unseen
     assert "not checked" not in again
     assert "operating points were fixed" not in again
     assert "cannot be read" in predict(run, new, "--dataset", tmp_path, code=2)
-
-
-def test_answers_hold_no_pixels_so_that_thousands_fit_into_memory(run: Path, tmp_path: Path) -> None:
-    opened = open_trained_run(run)
-    photo = inspect_bytes("new.jpg", new_photograph(tmp_path / "new.jpg").read_bytes(), opened.image_size)
-    assert photo.photo.jpeg is not None
-    for known in (None, open_known_images(opened, None)):
-        (answer,) = Predictor.load(opened, known, 0, 1, 1).predict([photo])
-        assert answer.scores is not None
-        assert answer.photo.jpeg is None
 
 
 def refuse(name: str, data: Dataset, copy: Path) -> Dataset:
