@@ -61,12 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     141 nobody reads the output any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # PyTorch's threads must not spin while they wait: they would take the cores from the decoders of images, and more
-    # than half of the time of other programs. It is read when PyTorch is loaded, and changes no bit.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Large CPU tensors lie in huge pages where the system offers them: forward passes spend up to a third of their time
-    # on page faults otherwise. It changes no bit either.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    set_up_libraries()
     try:
         try:
             return _exit_code(arguments)
@@ -76,6 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not console.is_closed():
             raise
         return console.CLOSED_PIPE
+
+
+def set_up_libraries() -> None:
+    """Choose how libraries wait and take memory, before they are loaded, unless the user has. No bit depends on it."""
+    # PyTorch's threads must not spin while they wait: they would take the cores from the decoders of images, and more
+    # than half of the time of other programs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Large CPU tensors, and in processes that start later the pixels of photographs, lie in huge pages where the system
+    # offers them: forward passes and decoding spend up to a third of their time on page faults otherwise.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
 
 def _exit_code(arguments: list[str]) -> int:

@@ -20,6 +20,9 @@ from melanoma_dist.storage.image_error import ImageError
 from melanoma_dist.storage.images import MAX_BYTES, PHOTOGRAPHS, open_image
 from melanoma_dist.storage.untrusted import read_bytes
 
+PIXELS = 2
+"""Version of the pixels that are made of a file: a preparation does not go on with those of another one."""
+
 HASH_SIDE = 16
 """Bits per row, and rows, of the perceptual hash."""
 
@@ -33,6 +36,9 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
 _DARKEST = 16  # of 255: colours that are all below it are of 12 bits in 16, or show nothing
 _DARKEST_OF_16_BITS = 64  # the same for 14 bits in 16
 _FLATTEST = 8  # levels of 255 between the darkest and the brightest value of a picture
+# An image of four times the size or more is first averaged over blocks, to no less than twice the size. That takes half
+# the time or less, and changes values by 0.2 of 255 on average (`benchmarks/RESULTS.md`).
+_REDUCING_GAP = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,7 @@ def _shrink(image: Image.Image, size: int) -> Image.Image:
     if shorter <= size:
         return image
     width, height = (max(1, round(side * size / shorter)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
 
 
 def _encode(image: Image.Image) -> bytes:

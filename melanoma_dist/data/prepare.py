@@ -21,7 +21,7 @@ from melanoma_dist.data.labels import further_labels
 from melanoma_dist.data.manifest import Dataset, load_dataset, read_description, read_side_table
 from melanoma_dist.data.merge import Conflicts, known_values, merge_collections, merge_files, merge_masks
 from melanoma_dist.data.output import output_folder, remove_unfinished
-from melanoma_dist.data.photo import PhotoJob
+from melanoma_dist.data.photo import PIXELS, PhotoJob
 from melanoma_dist.data.raw_folder import RawFolder
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.data.sources.registry import accepted_gaps, read_collections, warnings_about
@@ -146,7 +146,7 @@ def _read(request: Request) -> Inputs:
 def _digest(request: Request, inputs: Inputs) -> str:
     """The sha256 of a preparation's inputs: choices, content of the tables, and each file's name, length and time."""
     choices = request.size, request.conflicts, request.holdout, request.seed
-    digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
+    digest = hashlib.sha256(f"{manifest.FORMAT} {PIXELS} {choices}\n".encode())
     # The column's first name stays in the digest: folders of earlier versions are recognised by it.
     digest.update(inputs.table.rename(columns={"selected": "wanted"}).to_csv(index=False).encode())
     for column in _joining(inputs.collections):
@@ -169,7 +169,7 @@ def _open_finished(out: Path, digest: str) -> Dataset:
     description = read_description(out)
     if description.request != digest:
         raise DataError(
-            f"{out}: holds a data set prepared from other files or with other choices "
+            f"{out}: holds a data set prepared from other files, with other choices or by an earlier version "
             f"(years {' '.join(description.years)}, size {dataset.size}; a rewritten file counts as "
             "another one). Runs may depend on it: choose another folder with --out, or delete this one."
         )

@@ -65,9 +65,14 @@ def test_help_and_messages_name_the_program_as_it_was_called(
 
 
 @pytest.mark.parametrize(
-    ("name", "ours", "chosen"), [("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"), ("THP_MEM_ALLOC_ENABLE", "1", "0")]
+    ("name", "ours", "chosen"),
+    [
+        ("OMP_WAIT_POLICY", "PASSIVE", "ACTIVE"),
+        ("THP_MEM_ALLOC_ENABLE", "1", "0"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", "glibc.malloc.hugetlb=0"),
+    ],
 )
-def test_pytorch_leaves_cores_to_decoders_and_takes_huge_pages_unless_the_user_says_otherwise(
+def test_libraries_leave_cores_to_decoders_and_take_huge_pages_unless_the_user_says_otherwise(
     name: str, ours: str, chosen: str
 ) -> None:
     show = f"import atexit\natexit.register(lambda: print(os.environ['{name}']))"

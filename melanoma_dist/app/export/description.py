@@ -19,9 +19,9 @@ from melanoma_dist.train.fold_data import input_format_of
 SCHEMA = 1
 USE = "For research only. Not a medical device; not for the diagnosis of patients."
 INPUT_RULE = (
-    "RGB bytes of any height and width, upright. First reduce the shorter side to `shorter_side` pixels (Lanczos, "
-    "never enlarge) and store as JPEG of quality 92, as predict.py does: the models were trained on such images. "
-    "Without this step probabilities differ by some hundredths."
+    "RGB bytes of any height and width, upright. First reduce the shorter side to `shorter_side` pixels (Pillow's "
+    "Lanczos with a reducing gap of 2, never enlarge) and store as JPEG of quality 92, as predict.py does: the models "
+    "were trained on such images. Without this step probabilities differ by some hundredths."
 )
 METADATA_RULE = (
     "float32 [batch, fields], a column for each field of `metadata` in its order: age in years, of sex and site the "

@@ -88,7 +88,8 @@ def test_the_files_answer_as_predict_in_a_python_without_this_package(
         image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
         image.convert("CMYK").save(tmp_path / "cmyk.tif")
         image.convert("P").save(tmp_path / "palette.gif")
-    names = ["large.jpg", "upright.png", "turned.jpg", "cmyk.tif", "palette.gif"]
+        image.resize((3000, 2250)).save(tmp_path / "huge.png", compress_level=1)  # over four times the data set's size
+    names = ["huge.png", "large.jpg", "upright.png", "turned.jpg", "cmyk.tif", "palette.gif"]
     expected = melanoma_dist.load_run(finished).ensemble(threads=1).predict([tmp_path / name for name in names])
     text = alone(packages, exported / "predict.py", exported / "ensemble.onnx", *names, folder=tmp_path)
     rows = [json.loads(line) for line in text.splitlines()]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
+from melanoma_dist.data.photo import Photo, PhotoJob, prepare_image, prepare_photo
 
 from ..hostile import fuzz_reader
 
@@ -50,6 +50,19 @@ def test_pixels_equal_pillows_antialiased_resize(tmp_path: Path) -> None:
     picture().save(tmp_path / "a.png")
     expected = np.asarray(picture().resize((36, 24), Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(decoded(run(tmp_path / "a.png")) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("scale", [1.3, 3.9, 4.0, 8.7])
+def test_blocks_of_a_large_photograph_are_averaged_first(scale: float) -> None:
+    rng = np.random.default_rng(1)
+    noise = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
+    large = noise.resize((round(32 * scale * 1.5), round(32 * scale)), Image.Resampling.BICUBIC)
+    pixels, _ = prepare_image(large, 32)
+    exact = large.resize(pixels.size, Image.Resampling.LANCZOS)
+    gap = np.abs(np.asarray(pixels).astype(int) - np.asarray(exact).astype(int))
+    assert min(pixels.size) == 32
+    assert gap.max() <= 12
+    assert (gap.max() > 0) == (scale >= 4)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
