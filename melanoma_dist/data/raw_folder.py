@@ -144,19 +144,27 @@ class RawFolder:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder in order, except hidden ones. Links are followed. Raises OSError."""
-    return (path / name for path, _, names in _walk(folder, frozenset(), set()) for name in names)
+    """All files below a folder in order, except hidden ones. Links are followed. Raises OSError.
+
+    A link that leads nowhere is among them: whoever reads it tells its file as missing.
+    """
+    return (path / name for path, _, names in _walk(folder, frozenset(), set(), broken=True) for name in names)
 
 
-def _walk(folder: Path, above: frozenset[str], real_paths: set[str]) -> Iterator[_Folder]:
-    """A folder and those below it, sorted, each once however many links lead to it. ``above``: see `_Folder`."""
+def _walk(folder: Path, above: frozenset[str], real_paths: set[str], broken: bool = False) -> Iterator[_Folder]:
+    """A folder and those below it, sorted, each once however many links lead to it.
+
+    ``above``: see `_Folder`. ``broken``: with links that lead nowhere.
+    """
     real = os.path.realpath(folder)
     if real in real_paths:
         return
     real_paths.add(real)
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    yield _Folder(folder, above, [entry.name for entry in visible if entry.is_file()])
+    yield _Folder(
+        folder, above, [each.name for each in visible if each.is_file() or (broken and not os.path.exists(each.path))]
+    )
     for entry in visible:
         if entry.is_dir():
-            yield from _walk(folder / entry.name, above | {entry.name.lower()}, real_paths)
+            yield from _walk(folder / entry.name, above | {entry.name.lower()}, real_paths, broken)

@@ -31,6 +31,13 @@ def test_files_and_folders_keep_the_order_of_the_command(
     assert "): 1 of 4 files" in text
 
 
+def test_a_link_that_leads_nowhere_is_an_image_that_is_missing(photos: Path) -> None:
+    (photos / "c.jpg").symlink_to(photos / "moved.jpg")
+    (photos / "d.jpg").symlink_to(photos / "a.png")
+    names = ["a.png", "b.JPG", "c.jpg", "d.jpg", "deep/er/c.tiff"]
+    assert collect_images([photos]) == [InputImage(photos / name) for name in names]
+
+
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_a_table_names_paths_relative_to_itself_and_its_other_columns_are_kept(photos: Path, mark: str) -> None:
     rows = [",age,Path,note,", "0,55,a.png, left arm ,", ",,,,", f"1,60,{photos / 'b.JPG'},,"]
