@@ -25,7 +25,6 @@ from conditions import commit, machine, run_benchmark
 from melanoma_dist import console
 from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.search import build_searcher
 from melanoma_dist.sweep.space import Space, Values, read_space
@@ -81,7 +80,7 @@ def _simulate(space: Space, settings: Settings, size: int, kind: Literal["consta
     run = with_values(RunConfig(), {"schedule.epochs": settings.epochs, "seed": seed})
     scheduler: Literal["pbt", "pb2"] = "pbt" if kind == "constant" else kind
     chosen = SweepConfig(scheduler=scheduler, trials=size, grace_epochs=settings.interval, run=run)
-    population = population_of(chosen, space)
+    population = Population.of(chosen, space)
     if population is None:
         raise RuntimeError(f"a sweep with {scheduler} has a population")
     searcher = build_searcher(chosen, space, seed)

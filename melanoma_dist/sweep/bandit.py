@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, Matern
 
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.sweep.exchange import Exchange
 from melanoma_dist.sweep.exploration import Explorer, perturbed, rounded
-from melanoma_dist.sweep.population import Exchange
 from melanoma_dist.sweep.search import Scale
 from melanoma_dist.sweep.space import Space
 
@@ -48,6 +49,7 @@ class BanditExplorer(Explorer):
         self._ranges = {key: scale for key, scale in self._scales.items() if not scale.choices}
         if not self._ranges:
             raise space.error("SPACE", f"{name} learns about ranges, and only choices may change. Take --scheduler pbt")
+        self._chosen: tuple[Exchange, GaussianProcessRegressor] | None = None  # the latest exchange, and its model
 
     def explore(
         self, active: Mapping[str, Scale], current: Mapping[str, Any], parent: int, exchange: Exchange
@@ -57,12 +59,17 @@ class BanditExplorer(Explorer):
         if not self._ranges.keys() & active.keys():
             return explored
         points = self._candidates(active, parent, exchange)
-        inputs, gains = self._known(exchange)
         busy = np.array([self._next_point(number, exchange) for number in exchange.continuing])
-        best = points[highest_bound(inputs, gains, busy, points)]
+        best = points[highest_bound(self._model(exchange), busy, points)]
         proposed = dict(zip(self._ranges, best[2:], strict=True))
         ranges = {key: scale for key, scale in active.items() if key in proposed}
         return explored | {key: rounded(scale, scale.value(proposed[key])) for key, scale in ranges.items()}
+
+    def _model(self, exchange: Exchange) -> GaussianProcessRegressor:
+        """The process of an exchange's history: chosen once for all its children, since that takes most of the time."""
+        if self._chosen is None or self._chosen[0] is not exchange:
+            self._chosen = exchange, choose_model(*self._known(exchange))
+        return self._chosen[1]
 
     def _candidates(self, active: Mapping[str, Scale], parent: int, exchange: Exchange) -> Floats:
         """[n, 2 + f] points that differ from the parent's next one in active fields."""
@@ -97,17 +104,22 @@ class BanditExplorer(Explorer):
         ]
 
 
-def highest_bound(inputs: Floats, gains: Floats, busy: Floats, points: Floats) -> int:
+def choose_model(inputs: Floats, gains: Floats) -> GaussianProcessRegressor:
+    """The process that explains the ``gains`` [n] of ``inputs`` [n, d] best, among all hyperparameters."""
+    fits = [_fit(inputs, gains, *each) for each in product(_LENGTHS, _MEMORIES, _NOISES)]
+    return max(fits, key=lambda each: float(each.log_marginal_likelihood_value_))
+
+
+def highest_bound(model: GaussianProcessRegressor, busy: Floats, points: Floats) -> int:
     """Which of the ``points`` [m, d] has the highest upper confidence bound of its gain.
 
-    ``inputs`` [n, d] with ``gains`` [n] are known; ``busy`` [b, d] points are about to be tried, and lower the
-    uncertainty around them (Desautels et al. 2014, "Parallelizing exploration-exploitation tradeoffs").
+    ``busy`` [b, d] points are about to be tried, and lower the uncertainty around them (Desautels et al. 2014,
+    "Parallelizing exploration-exploitation tradeoffs").
     """
-    fits = [_fit(inputs, gains, *each) for each in product(_LENGTHS, _MEMORIES, _NOISES)]
-    model = max(fits, key=lambda each: float(each.log_marginal_likelihood_value_))
+    inputs, gains = model.X_train_, model.y_train_
     if len(busy):
         believed = np.concatenate([gains, model.predict(busy)])
-        model = model.fit(np.concatenate([inputs, busy]), believed)
+        model = clone(model).fit(np.concatenate([inputs, busy]), believed)
     mean, deviation = model.predict(points, return_std=True)
     beta = _BETA[0] + max(0.0, math.log(_BETA[1] * len(gains)))
     return int(np.argmax(mean + math.sqrt(beta) * deviation))

@@ -42,9 +42,9 @@ from melanoma_dist.storage import atomic
 from melanoma_dist.storage.locks import LOCK, lock_file
 from melanoma_dist.sweep.controller import Controller
 from melanoma_dist.sweep.experiment import EXPERIMENT
-from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import Journal, SessionStarted, timestamp
+from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.search import Stopper, build_searcher, grid_size, samples
@@ -112,7 +112,7 @@ def _controller_after(journal: Journal, settings: SweepConfig, context: SweepCon
     """The controller where the journal ends. Records that a kill kept from the journal are added to it."""
     racing = FoldRacing(settings.folds, settings.fold_race, settings.run.score_name)
     searcher = build_searcher(settings, context.space, settings.run.seed)
-    waiting = Halving.of(settings) or population_of(settings, context.space)
+    waiting = Halving.of(settings) or Population.of(settings, context.space)
     controller = Controller(searcher, Stopper(settings), waiting, racing, trials)
     replay(journal.records, controller, context.folder / "journal.jsonl")
     add_missing_records(journal, controller)
@@ -237,7 +237,7 @@ def _trials(settings: SweepConfig, space: Space) -> int | None:
 
 def _check_search(settings: SweepConfig, space: Space) -> None:
     """Raise ConfigError for a space that cannot be searched so, before anything is written."""
-    searcher, population = build_searcher(settings, space, settings.run.seed), population_of(settings, space)
+    searcher, population = build_searcher(settings, space, settings.run.seed), Population.of(settings, space)
     first = searcher.suggest()
     for number in range(1, settings.trials or 1) if population is not None else ():
         if first is None or searcher.suggest() is None:

@@ -9,8 +9,7 @@ import numpy as np
 
 from melanoma_dist.config.changes import CHANGEABLE, with_changes
 from melanoma_dist.config.run import RunConfig, dotted, with_values
-from melanoma_dist.config.sweep import SweepConfig
-from melanoma_dist.sweep.population import Exchange, Population
+from melanoma_dist.sweep.exchange import Exchange
 from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space, Values
 
@@ -19,20 +18,6 @@ _DRAWN_AGAIN = 0.25  # probability of a field (Jaderberg et al. 2017, as Ray Tun
 _ATTEMPTS = 20
 _DIGITS = 3  # of a number: more would suggest that they matter
 _CHANGES = "schedule.changes"
-
-
-def population_of(settings: SweepConfig, space: Space) -> Population | None:
-    """The population of a sweep, None for another scheduler. Raises ConfigError where no field can change."""
-    if not settings.has_population or settings.trials is None:
-        return None
-    run, name = settings.run, settings.scheduler
-    explorer = Explorer(space, run, name)
-    if name == "pb2":  # scikit-learn takes a second to load
-        from melanoma_dist.sweep.bandit import BanditExplorer
-
-        explorer = BanditExplorer(space, run, name)
-    epochs, interval, factor = run.schedule.epochs, settings.grace_epochs, settings.reduction_factor
-    return Population(settings.trials, epochs, interval, factor, run.seed, explorer.child, run.score_name, name)
 
 
 class Explorer:

@@ -11,51 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from melanoma_dist.config.changes import parse_changes
+from melanoma_dist.config.sweep import SweepConfig
+from melanoma_dist.sweep.exchange import Exchange, Interval
+from melanoma_dist.sweep.exploration import Explorer
+from melanoma_dist.sweep.space import Space, Values
 
-if TYPE_CHECKING:
-    from melanoma_dist.sweep.space import Values
+Explore = Callable[[int, Exchange], Values | None]
+"""The values of a child by the number of its parent: changed after the exchange, and unlike all others.
 
-    Explore = Callable[[int, "Exchange"], Values | None]
-    """The values of a child by the number of its parent: changed after the exchange, and unlike all others.
-
-    None if there are no such values.
-    """
-
-
-@dataclass(frozen=True)
-class Interval:
-    """The epochs of a member between two exchanges."""
-
-    configuration: int
-    start: int
-    """Epochs before it."""
-    before: float
-    """The score after those epochs, 0 if there are none."""
-    after: float
-    """The score at the end of the interval."""
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What is known when members of a population are replaced."""
-
-    epoch: int
-    """Epochs that all members have trained."""
-    scores: dict[int, float]
-    """Of the members after that epoch, and of the children of this exchange: those of their parents."""
-    history: Sequence[Interval]
-    """All intervals so far, the earliest first."""
-    draws: np.random.Generator
-    values: list[Values]
-    """Of all configurations so far, and of the children of this exchange, which are the last ones."""
-    continuing: list[int] = field(default_factory=list)
-    """The configurations that train the next interval: members that stay, and the children so far."""
+None if there are no such values.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +59,20 @@ class Population:
         self._scores: dict[int, float] = {}
         self._released: set[int] = set()  # members that wait and have left their devices
         self._queue: list[int] = []  # members that may continue
+
+    @classmethod
+    def of(cls, settings: SweepConfig, space: Space) -> Population | None:
+        """That of a sweep; None for another scheduler. Raises ConfigError where no field can change."""
+        if not settings.has_population or settings.trials is None:
+            return None
+        run, name = settings.run, settings.scheduler
+        explorer = Explorer(space, run, name)
+        if name == "pb2":  # scikit-learn takes a second to load
+            from melanoma_dist.sweep.bandit import BanditExplorer
+
+            explorer = BanditExplorer(space, run, name)
+        epochs, interval, factor = run.schedule.epochs, settings.grace_epochs, settings.reduction_factor
+        return cls(settings.trials, epochs, interval, factor, run.seed, explorer.child, run.score_name, name)
 
     def start(self, configuration: int) -> None:
         """Add a member of the first generation."""

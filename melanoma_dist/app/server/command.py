@@ -63,7 +63,7 @@ def _serve_replicas(run: TrainedRun, settings: ServeConfig, listener: socket.soc
 def _serve_here(run: TrainedRun, settings: ServeConfig, listener: socket.socket, access: Access) -> None:
     service = start_service(run, settings)
     try:
-        listener.listen()
+        _accept(listener, settings)
         console.info(_announcement(run, settings, listener, access))
         _Server(_config(build_app(service, settings, access.token), settings)).run([listener])
     finally:
@@ -89,10 +89,22 @@ def _listen(settings: ServeConfig) -> socket.socket:
             listener.bind((settings.host, settings.port))
             cleanup.pop_all()
     except OSError as error:
-        place = f"--host {settings.host} --port {settings.port}"
-        wrong = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
-        raise ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another {wrong}.") from error
+        raise _cannot_listen(settings, error) from error
     return listener
+
+
+def _accept(listener: socket.socket, settings: ServeConfig) -> None:
+    """Accept connections. Raises ConfigError if another server took the same port while both were warming up."""
+    try:
+        listener.listen()
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
+
+
+def _cannot_listen(settings: ServeConfig, error: OSError) -> ConfigError:
+    place = f"--host {settings.host} --port {settings.port}"
+    wrong = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    return ConfigError(f"{place}: cannot listen there ({error.strerror}). Choose another {wrong}.")
 
 
 def _config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:

@@ -12,7 +12,6 @@ import numpy as np
 from melanoma_dist.config.run import DataConfig, RunConfig, ScheduleConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import (
     ConfigDropped,
@@ -24,6 +23,7 @@ from melanoma_dist.sweep.journal import (
     UnitWaits,
     timestamp,
 )
+from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.racing import FoldRacing, FoldTrial
 from melanoma_dist.sweep.search import Stopper, build_searcher
 from melanoma_dist.sweep.space import read_space
@@ -43,7 +43,7 @@ def controller_of(settings: SweepConfig, folder: Path, trials: int | None = 8) -
     path = folder / "space.py"
     path.write_text(_SPACE)
     space = read_space(path)
-    searcher, waiting = build_searcher(settings, space, seed=0), Halving.of(settings) or population_of(settings, space)
+    searcher, waiting = build_searcher(settings, space, seed=0), Halving.of(settings) or Population.of(settings, space)
     return Controller(searcher, Stopper(settings), waiting, FoldRacing(settings.folds, settings.fold_race), trials)
 
 

@@ -10,9 +10,10 @@ import pytest
 from melanoma_dist.config.run import with_values
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
-from melanoma_dist.sweep.bandit import BanditExplorer, highest_bound
+from melanoma_dist.sweep import bandit
+from melanoma_dist.sweep.bandit import BanditExplorer, choose_model, highest_bound
 from melanoma_dist.sweep.command import _check_search
-from melanoma_dist.sweep.population import Exchange, Interval
+from melanoma_dist.sweep.exchange import Exchange, Interval
 from melanoma_dist.sweep.space import Values
 
 from ..samples import config
@@ -107,15 +108,15 @@ def test_the_bound_falls_with_what_is_about_to_be_tried_and_old_gains_count_less
     points = np.array([at(0.5, field) for field in np.linspace(0, 1, 21)])
     known = np.array([at(0.4, 0.0), at(0.4, 0.5), at(0.4, 1.0)])
     nothing = np.empty((0, 3))
-    assert highest_bound(known, np.array([-1.0, -1.0, 1.0]), nothing, points) > 15
+    assert highest_bound(choose_model(known, np.array([-1.0, -1.0, 1.0])), nothing, points) > 15
     crowded = np.array([at(0.5, field) for field in (0.9, 0.95, 1.0)] * 5)
-    assert highest_bound(known, np.array([0.1, 0.1, 0.2]), crowded, points) < 15
+    assert highest_bound(choose_model(known, np.array([0.1, 0.1, 0.2])), crowded, points) < 15
     times = np.array([0.0] * 6 + [0.4] * 6)
     fields = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9] * 2)
     gains = np.array([1.0, 1.1, 1.0, -1.0, -1.1, -1.0, -1.0, -1.1, -1.0, 1.0, 1.1, 1.0])  # they change sides
     changed = np.column_stack([times, np.zeros(12), fields])
-    assert highest_bound(changed, gains, nothing, points) > 10
-    assert highest_bound(changed, -gains, nothing, points) < 10
+    assert highest_bound(choose_model(changed, gains), nothing, points) > 10
+    assert highest_bound(choose_model(changed, -gains), nothing, points) < 10
 
 
 def test_a_space_of_choices_is_refused(tmp_path: Path) -> None:
@@ -124,3 +125,12 @@ def test_a_space_of_choices_is_refused(tmp_path: Path) -> None:
         _check_search(SweepConfig(scheduler="pb2", trials=2), space_of(tmp_path, body))
     with pytest.raises(ConfigError, match="--searcher optuna: must be random with --scheduler pb2"):
         SweepConfig(scheduler="pb2", trials=4, searcher="optuna")
+
+
+def test_an_exchange_chooses_its_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(bandit, "choose_model", lambda *known: [sizes.append(len(known[0])), choose_model(*known)][1])
+    explorer = BanditExplorer(space_of(tmp_path, SPACE), config(epochs=12))
+    rates_of_children(explorer, exchange_of([1e-3, 1e-2, 3e-2]), 1, 3)
+    rates_of_children(explorer, exchange_of([1e-3, 1e-2]), 1, 2)
+    assert sizes == [6, 4]

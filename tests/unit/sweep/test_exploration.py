@@ -12,8 +12,9 @@ from melanoma_dist.config.run import RunConfig, with_values
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
 from melanoma_dist.sweep.command import _check_search
-from melanoma_dist.sweep.exploration import Explorer, population_of
-from melanoma_dist.sweep.population import Exchange
+from melanoma_dist.sweep.exchange import Exchange
+from melanoma_dist.sweep.exploration import Explorer
+from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.space import Values
 
 from ..samples import config
@@ -95,4 +96,4 @@ def test_a_space_without_a_population_is_refused(body: str, trials: int, message
 
 
 def test_other_schedulers_have_no_population(tmp_path: Path) -> None:
-    assert population_of(SweepConfig(trials=4), space_of(tmp_path, SPACE)) is None
+    assert Population.of(SweepConfig(trials=4), space_of(tmp_path, SPACE)) is None

@@ -9,8 +9,9 @@ import pytest
 
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.exchange import Exchange, Interval
 from melanoma_dist.sweep.journal import ConfigDropped, EpochFinished, Journal, UnitStarted
-from melanoma_dist.sweep.population import Exchange, Interval, Population
+from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.space import Values
 

@@ -17,10 +17,10 @@ from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.display import Display
 from melanoma_dist.errors import ConfigError, DataError, ResumeError, StorageError, TrainingError
 from melanoma_dist.sweep.controller import Controller
-from melanoma_dist.sweep.exploration import population_of
 from melanoma_dist.sweep.halving import Halving
 from melanoma_dist.sweep.journal import EpochFinished, Journal, UnitEnded, UnitFailed
 from melanoma_dist.sweep.ledger import make_ledger
+from melanoma_dist.sweep.population import Population
 from melanoma_dist.sweep.racing import FoldRacing
 from melanoma_dist.sweep.replay import add_missing_records, replay
 from melanoma_dist.sweep.search import Stopper, build_searcher
@@ -60,7 +60,7 @@ class Setting:
         self.journal = Journal(self.folder / "journal.jsonl")
         searcher = build_searcher(self.settings, self.space, 0)
         racing = FoldRacing(self.settings.folds, "forgiving", self.settings.run.score_name)
-        waiting = Halving.of(self.settings) or population_of(self.settings, self.space)
+        waiting = Halving.of(self.settings) or Population.of(self.settings, self.space)
         self.controller = Controller(searcher, Stopper(self.settings), waiting, racing, self.trials)
         replay(self.journal.records, self.controller, self.folder / "journal.jsonl")
         add_missing_records(self.journal, self.controller)

@@ -18,7 +18,10 @@ import httpx
 import pytest
 
 import melanoma_dist
+from melanoma_dist.app.server.command import _accept, _listen
 from melanoma_dist.cli import main
+from melanoma_dist.config.serve import ServeConfig
+from melanoma_dist.errors import ConfigError
 
 from .conftest import form, lesion
 
@@ -166,3 +169,17 @@ def test_beyond_loopback_a_token_is_printed_once_and_needed(finished: Path, tmp_
         code, output = server.stop(signal.SIGINT)
     assert code == 0
     assert server.token not in output
+
+
+def test_a_port_that_another_server_took_meanwhile_is_told_without_a_traceback() -> None:
+    settings = ServeConfig(Path("run"), port=free_port())
+    first, second = _listen(settings), _listen(settings)  # while both warm up
+    with first, second:
+        _accept(first, settings)
+        with pytest.raises(ConfigError, match=f"--port {settings.port}: cannot listen there .* Choose another --port"):
+            _accept(second, settings)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
