@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Route, expect
+import pytest
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 
 from .chromium import browser as chromium
 from .test_page import DESK, PHONE, Visit, chrome, jpeg, visit
@@ -127,3 +128,54 @@ def test_a_reader_with_large_letters_loses_nothing(chrome: Browser, address: str
     assert opened.page.evaluate(BEYOND_THE_WINDOW) == []
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     browser.close()
+
+
+def test_images_that_failed_together_are_tried_again_together(visit: Callable[..., Visit]) -> None:
+    opened = visit()
+    page = opened.page
+    page.route("**/v1/predict*", lambda route: route.abort())
+    opened.drop(*(jpeg(number) for number in range(3)))
+    retry = page.locator("#retry")
+    expect(retry).to_have_text("Try all 3 without an answer again")
+    page.unroute("**/v1/predict*")
+    retry.click()
+    opened.answered(3)
+    expect(page.locator(".badge.bad")).to_have_count(0)
+    expect(retry).to_be_hidden()
+    opened.wrong.clear()
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_the_list_shows_the_image_that_the_arrows_reach(visit: Callable[..., Visit], size: ViewportSize) -> None:
+    opened = visit(viewport=size)
+    page = opened.page
+    page.route("**/v1/predict*", lambda route: route.abort())
+    opened.drop(*(jpeg(number) for number in range(16)))
+    expect(page.locator(".badge.bad")).to_have_count(16)
+    current = page.locator(".thumb[aria-current]")
+    expect(current).to_be_in_viewport(ratio=0.9)
+    for _ in range(15):
+        page.locator("#next").click()
+    place = page.evaluate("scrollY")
+    expect(current).to_contain_text("15.jpg")
+    in_sight = "[...document.querySelectorAll('.thumb[aria-current]')].map((each) => each.getBoundingClientRect())"
+    (box,) = page.evaluate(in_sight)
+    assert 0 <= box["left"] < box["right"] <= size["width"]
+    assert size == PHONE or 0 <= box["top"] < box["bottom"] <= size["height"]
+    assert page.evaluate("scrollY") == place
+    opened.wrong.clear()
+
+
+def test_a_phone_shows_the_doubts_beside_the_answers(visit: Callable[..., Visit]) -> None:
+    opened = visit(viewport=PHONE)
+    opened.drop(jpeg(0), ("broken.jpg", "image/jpeg", b"x"))
+    opened.answered(2)
+    rows = opened.page.locator("#table tbody tr")
+    for cell in (rows.nth(0).locator("td").last, rows.nth(1).locator("td")):
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= PHONE["width"]
+    expect(rows.nth(1)).to_contain_text("not an image")
+    assert opened.page.evaluate(
+        "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+    )

@@ -1,12 +1,12 @@
 // The page: connects the session, the picture and the results to what the reader does.
 import { csv, download, foot, layOutPaper } from "./export.js";
+import { showList, showTable } from "./overview.js";
 import { patientFields } from "./patient.js";
 import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, hasToken, pictureUrl, setToken, takeToken } from "./server.js";
 import { Session } from "./session.js";
 import {
-  doubtsOf, element, errorOf, fillPage, labelInText, labelName, lesionNote, list, loadLanguage, noteOf, number, percent, plural,
-  refusalOf, text,
+  element, fillPage, labelInText, labelName, lesionNote, list, loadLanguage, noteOf, number, plural, refusalOf, text,
 } from "./text.js";
 import { Viewer } from "./viewer.js";
 
@@ -118,6 +118,7 @@ function connect() {
   });
   byId("previous").addEventListener("click", () => session.step(-1));
   byId("next").addEventListener("click", () => session.step(1));
+  byId("retry").addEventListener("click", () => session.retry(session.failed));
   byId("remove").addEventListener("click", () => remove([session.selected]));
   byId("clear").addEventListener("click", () => remove(session.items));
   byId("print").addEventListener("click", () => print());
@@ -188,73 +189,17 @@ function render() {
   byId("detail").hidden = !session.selected;
   byId("count").textContent = plural("count", count);
   byId("status").textContent = count ? text("sending", { done: session.answered, count }) : "";
-  showThumbs();
-  showTable();
+  byId("retry").hidden = session.failed.length < 2; // a single one has a button of its own
+  byId("retry").textContent = plural("retryAll", session.failed.length);
+  showList(session, model);
+  showTable(session, model, openDetail);
   showDetail(false);
 }
 
-function showThumbs() {
-  const focused = byId("thumbs").contains(document.activeElement);
-  byId("thumbs").replaceChildren(...session.items.map((item) => {
-    const picture = item.url ? element("img", { src: item.url, alt: "", onerror: blank }) : element("span", { class: "blank" });
-    const current = item === session.selected;
-    return element("li", {}, element(
-      "button",
-      { class: "thumb", "aria-current": current ? "true" : null, tabindex: current ? 0 : -1, onclick: () => session.select(item) },
-      picture,
-      element("span", { class: "thumb-text" }, element("span", { class: "thumb-name" }, item.name), badge(item)),
-    ));
-  }));
-  if (focused) byId("thumbs").querySelector("[aria-current]")?.focus();
-}
-
-const blank = (event) => event.target.replaceWith(element("span", { class: "blank" }));
-
-function badge(item) {
-  if (item.state === "failed" || item.answer?.error) return element("span", { class: "badge bad" }, text("failed"));
-  if (!item.answer) return element("span", { class: "badge busy" }, text("busy"));
-  const label = model.headline;
-  const called = item.answer[`${label}_positive`];
-  const doubts = doubtsOf(item.answer).length;
-  return element(
-    "span",
-    { class: called ? "badge called" : "badge" },
-    element("span", { "aria-hidden": "true" }, called ? "▲ " : "▽ "),
-    percent(item.answer[label]),
-    element("span", { class: "unseen" }, ` ${text(called ? "above" : "below")}`),
-    doubts ? ` · ${plural("doubtCount", doubts)}` : null,
-  );
-}
-
-function showTable() {
-  const head = element("thead", {}, element("tr", {}, ...list("tableHead").map((each) => element("th", { scope: "col" }, each))));
-  byId("table").replaceChildren(head, element("tbody", {}, ...session.items.map(tableRow)));
-}
-
-function tableRow(item) {
-  const open = () => {
-    session.select(item);
-    byId("main").focus({ preventScroll: true });
-    byId("detail").scrollIntoView();
-  };
-  const name = element("button", { class: "link", onclick: open }, item.name);
-  const first = element("th", { scope: "row" }, name);
-  const { answer } = item;
-  if (!answer || answer.error) {
-    const reason = answer ? errorOf(answer) : item.problem ? refusalOf(item.problem) : text("busy");
-    return element("tr", {}, first, element("td", { colspan: 4, class: "quiet" }, reason));
-  }
-  const label = model.headline;
-  const called = Object.keys(model.labels).filter((each) => answer[`${each}_positive`]);
-  return element(
-    "tr",
-    { class: answer[`${label}_positive`] ? "called" : null },
-    first,
-    element("td", {}, percent(answer[label])),
-    element("td", {}, `${percent(answer[`${label}_low`])} – ${percent(answer[`${label}_high`])}`),
-    element("td", {}, called.map(labelName).join(", ") || text("none")),
-    element("td", {}, doubtsOf(answer).join(" ") || text("none")),
-  );
+function openDetail(item) {
+  session.select(item);
+  byId("main").focus({ preventScroll: true });
+  byId("detail").scrollIntoView();
 }
 
 function showDetail(force) {
@@ -305,7 +250,7 @@ function showLesion() {
 function result(item) {
   if (item.state === "failed") {
     const detail = refusalOf(item.problem);
-    return failure(item.problem.status ? text("problem", { detail }) : detail, () => session.retry(item));
+    return failure(item.problem.status ? text("problem", { detail }) : detail, () => session.retry([item]));
   }
   if (!item.answer) return element("p", { class: "card busy" }, text("waiting"));
   return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42), item.url);

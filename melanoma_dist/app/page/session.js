@@ -59,9 +59,8 @@ export class Session {
     }
   }
 
-  retry(item) {
-    item.state = "waiting";
-    item.problem = null;
+  retry(items) {
+    for (const item of items) Object.assign(item, { state: "waiting", problem: null });
     this.changed();
     this.send();
   }
@@ -69,7 +68,7 @@ export class Session {
   // Predict an image again, with what is known of its patient now.
   tell(item, about) {
     Object.assign(item, { about, answer: null, evidence: {} });
-    this.retry(item);
+    this.retry([item]);
   }
 
   select(item) {
@@ -99,6 +98,10 @@ export class Session {
     this.changed();
     this.send();
     return true;
+  }
+
+  get failed() {
+    return this.items.filter((each) => each.state === "failed");
   }
 
   get answered() {

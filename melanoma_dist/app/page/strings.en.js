@@ -98,6 +98,7 @@ export default {
   unreadable: "The browser cannot read it: it is a folder, or it was changed or moved. Choose it again, as a file.",
   cannotStart: "The page cannot start",
   retry: "Try again",
+  retryAll: { one: "Try the one without an answer again", other: "Try all {count} without an answer again" },
   table: "This session",
   tableHead: ["Image", "Probability", "Folds", "Called", "Doubts"],
   none: "none",
