@@ -53,6 +53,8 @@ class TrainedData:
     """Licence and citation of collections that are no challenge, where they are known."""
     patients: int | None = None
     """Known patients in the folds; None if the tables name none. Then a patient may be in several folds."""
+    lesions_unknown: int = 0
+    """Images in the folds whose lesion no table names. Each counts as a lesion of its own, or as that of its copies."""
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def trained_data(dataset: Dataset, folds: pd.DataFrame) -> TrainedData:
         years=tuple(sorted({year for text in dataset.manifest["years"].unique() for year in text.split("+")})),
         incomplete_tables=dataset.incomplete_tables,
         terms=dict(dataset.terms),
+        lesions_unknown=int(images["lesion_id"].isna().sum()),
     )
 
 

@@ -13,7 +13,7 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.evaluate.report import provenance, statements, tables
 from melanoma_dist.evaluate.report.cells import estimate_text
 from melanoma_dist.evaluate.report.checklists import CLAIM, TRIPOD_AI, Item
-from melanoma_dist.evaluate.report.facts import facts, headlines, metadata_fields
+from melanoma_dist.evaluate.report.facts import facts, headlines, metadata_fields, trained_images
 from melanoma_dist.evaluate.report.provenance import AUTHORS
 from melanoma_dist.evaluate.report.run_results import RunResults, headline
 from melanoma_dist.metrics.intervals import Undefined
@@ -101,7 +101,7 @@ def _of_data(results: RunResults) -> dict[str, str]:
         "disjoint": "known lesion, with the copies of images that the search finds joined to one lesion; "
         + ("not patient: the tables have none" if data.patients is None else "known patient")
         + "".join(f"; {text}" for text in data.incomplete_tables),
-        "counts": f"{data.images:,} images of {data.lesions:,} lesions in the folds, {data.kept_out:,} images "
+        "counts": f"{trained_images(data)} in the folds, {data.kept_out:,} images "
         f"kept out; {'the tables have no patients' if data.patients is None else f'{data.patients:,} known patients'}",
         "characteristics": f"{statements.subgroup_attributes(results.summary.subgroups)}, with counts: "
         "table of subgroups in report.html",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from melanoma_dist.artifacts.assessment import Assessment
-from melanoma_dist.artifacts.summary import RunSummary
+from melanoma_dist.artifacts.summary import RunSummary, TrainedData
 from melanoma_dist.config.label_sets import NAMES, label_name
 from melanoma_dist.evaluate.report import statements
 from melanoma_dist.evaluate.report.cells import NOT_BY_DATA, NOT_DEFINED
@@ -105,8 +105,7 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         *([("metadata", f"{', '.join(fields)}; each may be unknown")] if fields else []),
         (
             "training data",
-            f"{data.images:,} images of {data.lesions:,} lesions{patients} in {folds} folds; each model saw "
-            f"{folds - 1} of the {folds}",
+            f"{trained_images(data)}{patients} in {folds} folds; each model saw {folds - 1} of the {folds}",
         ),
         ("kept out", f"{data.kept_out:,} images ({KEPT_OUT})"),
         ("collections", ", ".join(data.years)),
@@ -123,6 +122,12 @@ def facts(results: RunResults) -> list[tuple[str, str]]:
         )
         pairs.append((f"unseen: {each.title}", text))
     return pairs
+
+
+def trained_images(data: TrainedData) -> str:
+    """Count the images and lesions of a training, and say for how many images the lesion is not known."""
+    unknown = f" (no table names the lesion of {data.lesions_unknown:,} images)" if data.lesions_unknown else ""
+    return f"{data.images:,} images of {data.lesions:,} lesions{unknown}"
 
 
 def metadata_fields(summary: RunSummary) -> tuple[str, ...]:

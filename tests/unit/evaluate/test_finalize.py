@@ -22,7 +22,7 @@ from melanoma_dist.data.labels import LABEL_SETS, targets
 from melanoma_dist.data.manifest import Dataset
 from melanoma_dist.errors import DataError
 from melanoma_dist.evaluate.decision_rules import fit_decision_rules, with_calibrated
-from melanoma_dist.evaluate.finalize import _over_all, finalize
+from melanoma_dist.evaluate.finalize import _over_all, finalize, trained_data
 from melanoma_dist.metrics.cross_validation import OverFolds, VarianceComponents, fold_spread, variance_components
 from melanoma_dist.metrics.intervals import Undefined
 
@@ -66,6 +66,15 @@ def test_a_run_is_concluded_from_its_predictions(dataset: Dataset, tmp_path: Pat
         input_wait_share=0.1,
     )  # fmt: skip
     assert summary.seed_repeats is None
+
+
+def test_images_without_a_lesion_are_counted(dataset: Dataset) -> None:
+    folds = make_folds(dataset.manifest, LABELS, FOLDS, 5)
+    unnamed = dataset.manifest["image_id"].isin(folds["image_id"][:7])
+    manifest = dataset.manifest.assign(lesion_id=dataset.manifest["lesion_id"].mask(unnamed))
+    assert trained_data(dataset, folds).lesions_unknown == 0
+    assert trained_data(replace(dataset, manifest=manifest), folds).lesions_unknown == 7
+    assert trained_data(replace(dataset, manifest=manifest), folds[5:]).lesions_unknown == 2
 
 
 def test_calibrated_probabilities_stand_beside_raw_ones_and_no_image_calibrates_itself(

@@ -118,6 +118,15 @@ def test_the_checklists_name_the_attributes_of_subgroups_and_flagged_subgroups(t
     assert text.count(f"| sex, age {absent}, with counts") == 2
 
 
+def test_card_and_report_count_the_images_whose_lesion_no_table_names(tmp_path: Path) -> None:
+    summary = write_run(tmp_path, labels=("MEL",), folds=2, images=120)
+    counts = f"120 images of {summary.data.lesions} lesions"
+    assert all(f"{counts} in " in text for text in (card_text(tmp_path), report_text(tmp_path)))
+    write_summary(tmp_path, replace(summary, data=replace(summary.data, lesions_unknown=118)))
+    counts += " (no table names the lesion of 118 images) in "
+    assert all(counts in text for text in (card_text(tmp_path), report_text(tmp_path)))
+
+
 def test_every_attribute_of_subgroups_has_its_name_in_the_report() -> None:
     table = predictions(1, 30, ("MEL",), 2, "ISIC")
     assert tuple(attributes(about(table)).columns) == ATTRIBUTES
