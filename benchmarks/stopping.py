@@ -33,8 +33,8 @@ from melanoma_dist.train.device import configure_device
 from melanoma_dist.train.events import EpochDone, Event
 from melanoma_dist.train.loop import train_unit
 from melanoma_dist.train.predict import Predictions
-from melanoma_dist.train.task import Validation
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.validation import Validation
 from melanoma_dist.world import World
 
 Floats = npt.NDArray[np.float32]

@@ -1,15 +1,25 @@
-"""How many units the cluster can run at this moment: nodes are lost, and come back."""
+"""What the cluster has and how many units it can run at this moment: nodes are lost, and come back."""
 
 from __future__ import annotations
 
 import time
 
-from melanoma_dist.distributed.cluster import alive_machines
-from melanoma_dist.distributed.plan import Layout, capacity
+import ray
+
+from melanoma_dist.distributed.plan import Layout, Machines, capacity
 from melanoma_dist.errors import TrainingError
 
 _REFRESH_S = 3.0
 _NO_CAPACITY_S = 600.0  # how long to wait for a node to come back
+
+
+def alive_machines() -> Machines:
+    """The GPUs and cores of the cluster's nodes that are alive now."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Machines(
+        gpus=tuple(int(node.get("GPU", 0)) for node in nodes),
+        cores=tuple(int(node.get("CPU", 0)) for node in nodes),
+    )
 
 
 class Capacity:

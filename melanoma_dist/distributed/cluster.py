@@ -24,6 +24,8 @@ from ray.job_config import JobConfig
 from melanoma_dist import console
 from melanoma_dist.config.hardware import HardwareConfig
 from melanoma_dist.distributed.busy_start import busy, patience
+from melanoma_dist.distributed.capacity import alive_machines
+from melanoma_dist.distributed.demand import machines_to_plan_for
 from melanoma_dist.distributed.folder import own_folder
 from melanoma_dist.distributed.gpus import check_gpus
 from melanoma_dist.distributed.plan import Machines
@@ -78,8 +80,6 @@ def _machines(hardware: HardwareConfig) -> Machines:
     """The machines to plan for: on a cluster that grows, also those that the flags ask for."""
     if hardware.address is None or not hardware.gpus:
         return alive_machines()
-    from melanoma_dist.distributed.demand import machines_to_plan_for
-
     return machines_to_plan_for(hardware.gpus, hardware.gpus_per_unit)
 
 
@@ -234,15 +234,6 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def alive_machines() -> Machines:
-    """The GPUs and cores of the cluster's nodes that are alive now."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Machines(
-        gpus=tuple(int(node.get("GPU", 0)) for node in nodes),
-        cores=tuple(int(node.get("CPU", 0)) for node in nodes),
-    )
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 
 from melanoma_dist import console
 from melanoma_dist.distributed.autoscaler import can_grow
-from melanoma_dist.distributed.cluster import alive_machines
+from melanoma_dist.distributed.capacity import alive_machines
 from melanoma_dist.distributed.plan import Layout, Machines, grown
 from melanoma_dist.errors import ClusterError
 

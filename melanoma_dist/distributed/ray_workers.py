@@ -19,8 +19,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from melanoma_dist.distributed.capacity import Capacity
-from melanoma_dist.distributed.cluster import alive_machines
+from melanoma_dist.distributed.capacity import Capacity, alive_machines
 from melanoma_dist.distributed.demand import Demand
 from melanoma_dist.distributed.event_queue import EventQueue, Reporter
 from melanoma_dist.distributed.gpus import own_gpu

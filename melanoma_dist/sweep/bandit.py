@@ -23,9 +23,9 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, Matern
 
 from melanoma_dist.config.run import RunConfig
+from melanoma_dist.sweep.domains import Scale
 from melanoma_dist.sweep.exchange import Exchange
 from melanoma_dist.sweep.exploration import Explorer, perturbed, rounded
-from melanoma_dist.sweep.search import Scale
 from melanoma_dist.sweep.space import Space
 
 Floats = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 
 from melanoma_dist.config.changes import CHANGEABLE, with_changes
 from melanoma_dist.config.run import RunConfig, dotted, with_values
+from melanoma_dist.sweep.domains import Scale, scales
 from melanoma_dist.sweep.exchange import Exchange
-from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space, Values
 
 _FACTORS = (0.8, 1.25)
@@ -26,7 +26,9 @@ class Explorer:
     def __init__(self, space: Space, config: RunConfig, name: str = "pbt") -> None:
         """Raises ConfigError for a space without such a field. ``name``: of the scheduler."""
         self._config = config
-        self._scales = {key: scale for key, scale in scales(space).items() if key in CHANGEABLE and _varies(scale)}
+        self._scales = {
+            key: scale for key, scale in scales(space.domains).items() if key in CHANGEABLE and _varies(scale)
+        }
         if not self._scales:
             rule = f"has no field that varies and may change during a training, so {name} has nothing to explore"
             raise space.error("SPACE", f"{rule}; these may: {', '.join(CHANGEABLE)}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.sweep.domains import Scale
 from melanoma_dist.sweep.leaderboard import Entry
-from melanoma_dist.sweep.search import Scale
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

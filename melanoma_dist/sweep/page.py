@@ -15,11 +15,11 @@ from melanoma_dist.pages.svg import PageFigure
 from melanoma_dist.pages.tables import Cell, Table, plain
 from melanoma_dist.storage import atomic
 from melanoma_dist.sweep import plots
+from melanoma_dist.sweep.domains import Scale, scales
 from melanoma_dist.sweep.importance import importances
 from melanoma_dist.sweep.journal import Record
 from melanoma_dist.sweep.leaderboard import Entry, searched_fields
 from melanoma_dist.sweep.ledger import Ledger, Milestone, milestones
-from melanoma_dist.sweep.search import Scale, scales
 from melanoma_dist.sweep.space import Space
 from melanoma_dist.sweep.work_source import SweepContext
 
@@ -114,12 +114,12 @@ def _path_plots(entries: list[Entry], context: SweepContext) -> Iterator[tuple[s
     if varied:
         paths = {key: [[values[key] for values in path] for path in by_epoch] for key in varied}
         caption = "The hyperparameters of the members that trained to the end, by epoch. The best member is blue."
-        yield "Paths", caption, plots.paths_plot(paths, scales(context.space))
+        yield "Paths", caption, plots.paths_plot(paths, scales(context.space.domains))
 
 
 def _fields(entries: list[Entry], keys: list[str], space: Space) -> dict[str, Scale]:
     """Return the scale of each field that varies: that of the space or, for a function in it, of the values drawn."""
-    fields = scales(space)
+    fields = scales(space.domains)
     for key in keys:
         values = list(dict.fromkeys(entry.values[key] for entry in entries if key in entry.values))
         if key not in fields and len(values) > 1:

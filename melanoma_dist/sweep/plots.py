@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from melanoma_dist.pages.svg import BLUE, GREY, INK, ORANGE, RED, plot, style
+from melanoma_dist.sweep.domains import Scale
 from melanoma_dist.sweep.journal import EpochFinished, Record
 from melanoma_dist.sweep.leaderboard import Entry
 from melanoma_dist.sweep.ledger import Milestone
-from melanoma_dist.sweep.search import Scale
 
 _COLOURS = {"complete": BLUE, "dropped": ORANGE, "stopped": GREY, "waiting": GREY, "failed": RED}
 _UNFINISHED = "#cccccc"

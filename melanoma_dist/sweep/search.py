@@ -10,20 +10,18 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.search.sample import Categorical, Domain, Float, Function, Integer, LogUniform, Quantized
+from ray.tune.search.sample import Categorical, Float, Integer
 from ray.tune.search.variant_generator import generate_variants
 
 from melanoma_dist.config.run import RunConfig
 from melanoma_dist.config.sweep import SweepConfig
 from melanoma_dist.errors import ConfigError
+from melanoma_dist.sweep.space import Space, Values
 from melanoma_dist.sweep.tune_searcher import DRAWS, Deduplicator, TuneSearcher
-
-if TYPE_CHECKING:  # the space needs ``boundary_values``
-    from melanoma_dist.sweep.space import Space, Values
 
 _BRACKETS = 3  # of HyperBand
 _METRIC = {"time_attr": "epoch", "metric": "score", "mode": "max"}
@@ -59,80 +57,12 @@ def grid_size(config: RunConfig, space: Space) -> int:
     return math.prod(len(domain["grid_search"]) for domain in _choices(space).values() if isinstance(domain, dict))
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The values that a field of a space can have."""
-
-    choices: tuple[object, ...] = ()
-    """In their order; none for a range."""
-    bounds: tuple[float, float] = (0.0, 1.0)
-    """Of a range."""
-    log: bool = False
-
-    def position(self, value: Any) -> float:
-        """Where a value lies: the number of a choice, or the number itself."""
-        return self.choices.index(value) if self.choices else value
-
-    def fraction(self, value: Any) -> float:
-        """The share of the scale below a value, 0 to 1; on a logarithmic scale, of the logarithm."""
-        low, high = (0, len(self.choices) - 1) if self.choices else self.bounds
-        position = self.position(value)
-        if self.log:
-            low, high, position = math.log(low), math.log(high), math.log(position)
-        return (position - low) / (high - low) if high > low else 0.5
-
-    def value(self, fraction: float) -> Any:
-        """The value at a share of the scale, 0 to 1. Of a range, the inverse of ``fraction``; choices share equally."""
-        if self.choices:
-            return self.choices[min(int(fraction * len(self.choices)), len(self.choices) - 1)]
-        low, high = self.bounds
-        return low * (high / low) ** fraction if self.log else low + (high - low) * fraction
-
-
-def scales(space: Space) -> dict[str, Scale]:
-    """The scale of each choice and range of a space, by dotted field. Constants and functions have none."""
-    return {key: scale for key, domain in space.domains.items() if (scale := _scale(domain)) is not None}
-
-
-def _scale(domain: object) -> Scale | None:
-    if isinstance(domain, dict):
-        return Scale(choices=tuple(domain["grid_search"]))
-    if isinstance(domain, Categorical):
-        return Scale(choices=tuple(domain.categories))
-    if isinstance(domain, Float | Integer):
-        quantized = isinstance(domain.sampler, Quantized)
-        sampler = domain.sampler.sampler if quantized else domain.sampler
-        last = domain.upper - (isinstance(domain, Integer) and not quantized)
-        return Scale(bounds=(domain.lower, last), log=isinstance(sampler, LogUniform))
-    return None
-
-
 def samples(space: Space) -> Iterator[Values]:
     """Values drawn at random, without end. Raises ConfigError where a function of the space fails."""
     try:
         yield from _random(space, 0)
     except Exception as error:  # the user's code may fail in any way
         raise ConfigError(f"--space {space.path}: drawing values failed ({type(error).__name__}: {error})") from error
-
-
-def boundary_values(space: Space, key: str) -> Iterator[object]:
-    """The values that stand for a domain: every category, or both bounds. Raises ConfigError for other domains."""
-    domain = space.domains[key]
-    if isinstance(domain, Categorical) or (isinstance(domain, dict) and set(domain) == {"grid_search"}):
-        values = list(domain.categories if isinstance(domain, Categorical) else domain["grid_search"])
-        if not values:
-            raise space.error(key, "has no values to choose from")
-        yield from values
-    elif isinstance(domain, Integer):
-        yield from (int(domain.lower), int(domain.upper) - 1)
-    elif isinstance(domain, Float):
-        if any(bound is None or math.isinf(bound) for bound in (domain.lower, domain.upper)):
-            raise space.error(key, "has no bounds; use tune.uniform or tune.loguniform")
-        yield from (float(domain.lower), float(domain.upper))
-    elif isinstance(domain, Domain | dict | list) and not isinstance(domain, Function):
-        raise space.error(key, "is not a supported search-space function (tune.choice, uniform, randint, ...)")
-    elif not isinstance(domain, Function):  # a constant; the value of a function is checked once it is drawn
-        yield domain
 
 
 def _random(space: Space, seed: int) -> Iterator[Values]:

@@ -19,7 +19,7 @@ from melanoma_dist.config.rules import field_type, has_type, suppressed, type_in
 from melanoma_dist.config.run import RunConfig, dotted, with_values
 from melanoma_dist.config.segment import SegmentConfig
 from melanoma_dist.errors import ConfigError, nearest
-from melanoma_dist.sweep.search import boundary_values
+from melanoma_dist.sweep.domains import boundary_values
 
 Values = dict[str, object]
 """The values of a configuration, by dotted field."""
@@ -77,12 +77,16 @@ def read_space(path: Path | None) -> Space:
 def check_space(space: Space, config: RunConfig) -> None:
     """Raise ConfigError unless every key is a field that may vary, and the field allows its whole domain."""
     known = _known(config)
-    for key in space.domains:
+    for key, domain in space.domains.items():
         if key in _FIXED:
             raise space.error(key, f"may not vary: {_FIXED[key]}")
         if key not in known:
             raise space.error(key, f"is not a field that may vary{_hint(str(key), config, known)}")
-        for value in boundary_values(space, key):
+        try:
+            values = boundary_values(domain)
+        except ValueError as error:
+            raise space.error(key, str(error)) from error
+        for value in values:
             check_value(space, config, key, value)
     for key in space.only_if:
         _check_conditions(space, config, key, known)

@@ -30,8 +30,8 @@ from melanoma_dist.train.fold_data import input_format_of, load_fold_data, loade
 from melanoma_dist.train.loss import MaskedLoss
 from melanoma_dist.train.predict import Batch, Predictions
 from melanoma_dist.train.step import TrainStep
-from melanoma_dist.train.task import Validation
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.validation import Validation
 from melanoma_dist.world import World
 
 if TYPE_CHECKING:

@@ -28,8 +28,9 @@ from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.saving import Best
 from melanoma_dist.train.schedule import Progress, schedule_factor
 from melanoma_dist.train.step import TrainStep, redistribute_state
-from melanoma_dist.train.task import Validation, build_task
+from melanoma_dist.train.task import build_task
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.validation import Validation
 from melanoma_dist.world import World
 
 _POINTS_PER_EPOCH = 50  # of the curves over steps

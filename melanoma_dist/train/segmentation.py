@@ -33,8 +33,8 @@ from melanoma_dist.train.mask_loss import MaskLoss
 from melanoma_dist.train.mask_predict import mask_probabilities, score_masks
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
-from melanoma_dist.train.task import Validation
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.validation import Validation
 from melanoma_dist.world import World
 
 _COUNTS = 4  # pixels that are right and wrong, of lesion and skin; the loss follows

@@ -6,9 +6,9 @@ the metrics. To add one, write a module with a class that has the methods of ``T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -19,17 +19,8 @@ from melanoma_dist.train.events import Report
 from melanoma_dist.train.predict import Predictions
 from melanoma_dist.train.step import TrainStep
 from melanoma_dist.train.unit import Unit
+from melanoma_dist.train.validation import Validation
 from melanoma_dist.world import World
-
-
-class Validation(NamedTuple):
-    """What a validation measured, as plain values."""
-
-    score: float
-    """What early stopping, the plateau rule and the scheduler of a sweep watch. The higher the better."""
-    loss: float
-    """The loss of training, on the validation images."""
-    metrics: Mapping[str, object]
 
 
 class Task(Protocol):
@@ -73,9 +64,11 @@ class Task(Protocol):
 
 def build_task(unit: Unit, world: World, report: Report, corrupt: Collection[str]) -> Task:
     """Build the task of a unit. The ids in ``corrupt`` are images not to train on; ``report`` takes its events."""
-    from melanoma_dist.train.classification import ClassificationTask  # they import this module
-    from melanoma_dist.train.segmentation import SegmentationTask
-
+    # Each loads what only its own kind of training needs.
     if unit.config.task == "segmentation":
+        from melanoma_dist.train.segmentation import SegmentationTask
+
         return SegmentationTask(unit, world, report, corrupt)
+    from melanoma_dist.train.classification import ClassificationTask
+
     return ClassificationTask(unit, world, report, corrupt)

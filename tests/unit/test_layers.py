@@ -132,7 +132,14 @@ def test_the_foundation_imports_nothing_of_the_package() -> None:
         ("ray.train", ("distributed.ray_workers",)),
         (
             "ray.tune",
-            ("sweep.results", "sweep.search", "sweep.tune_searcher", "sweep.tune_workers", "sweep.unit_trial"),
+            (
+                "sweep.domains",
+                "sweep.results",
+                "sweep.search",
+                "sweep.tune_searcher",
+                "sweep.tune_workers",
+                "sweep.unit_trial",
+            ),
         ),
         ("nvidia", ("input.gpu_decoder", "input.graph")),
         ("timm", ("models.", "train.optimizer", "train.moving_average")),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from melanoma_dist import console
-from melanoma_dist.artifacts.mask_comparison import SegmenterComparison
-from melanoma_dist.artifacts.records import write_record
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.config.saved import is_segmenter
@@ -19,13 +15,13 @@ from melanoma_dist.errors import ConfigError
 from melanoma_dist.evaluate.comparison.conclusions import conclusions, limits
 from melanoma_dist.evaluate.comparison.cost import cost, differences
 from melanoma_dist.evaluate.comparison.holdout import read_holdout_runs
+from melanoma_dist.evaluate.comparison.output import create_folder, default_folder, show_conclusions, write_results
 from melanoma_dist.evaluate.comparison.page import write_page
 from melanoma_dist.evaluate.comparison.paired import pair_up
 from melanoma_dist.evaluate.comparison.records import ComparedEvaluation, Comparison, RunMetrics, RunRecord
 from melanoma_dist.evaluate.comparison.runs import ComparedRun, read_out_of_fold_runs
 from melanoma_dist.evaluate.comparison.tables import cost_table, metrics_table, pairs_table
-
-_LONGEST = 150  # characters of a folder's name; file systems take 255 bytes
+from melanoma_dist.evaluate.masks.comparison import compare_masks
 
 
 def compare(settings: CompareConfig) -> None:
@@ -34,8 +30,6 @@ def compare(settings: CompareConfig) -> None:
     if any(segmenters) and not all(segmenters):
         raise ConfigError("compare: some runs are of classifiers and some of segmenters. Name runs of one kind.")
     if any(segmenters):
-        from melanoma_dist.evaluate.masks.comparison import compare_masks
-
         return compare_masks(settings)
     if settings.holdout is None:
         runs = read_out_of_fold_runs(settings.runs)
@@ -46,24 +40,6 @@ def compare(settings: CompareConfig) -> None:
     comparison = describe(runs, settings.holdout)
     write_results(out, comparison, lambda page: write_page(comparison, page))
     _show(comparison, out)
-
-
-def write_results(out: Path, comparison: Comparison | SegmenterComparison, write_page: Callable[[Path], None]) -> None:
-    """Write ``comparison.json`` and ``comparison.html``. Raises ConfigError where they cannot be written."""
-    try:
-        write_record(out / "comparison.json", comparison)
-        write_page(out / "comparison.html")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def default_folder(runs: Sequence[Path], holdout: str | None) -> Path:
-    """The folder beside the runs, named after them: the same comparison uses the same folder."""
-    folders = [run.resolve() for run in runs]
-    name = "-".join(["compare", *(folder.name for folder in folders), *(["on", holdout] if holdout else [])])
-    if len(name) > _LONGEST:
-        name = f"compare-{len(folders)}-runs-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return Path(os.path.commonpath([folder.parent for folder in folders])) / name
 
 
 def describe(runs: Sequence[ComparedRun], holdout: str | None = None, resamples: int | None = None) -> Comparison:
@@ -111,23 +87,6 @@ def _record(run: ComparedRun, metrics: RunMetrics) -> RunRecord:
     )
 
 
-def create_folder(out: Path) -> None:
-    """Create the folder before minutes of work. Raises ConfigError if that fails, or it is the folder of a run."""
-    if (out / "record.json").exists():
-        raise ConfigError.of("out", out, "is the folder of a run or a sweep", "Name another folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError("Permission denied")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> ConfigError:
-    """The error for a folder that a comparison cannot be written into."""
-    return ConfigError.of("out", out, f"cannot be written ({error.strerror or error})", "Name a writable folder.")
-
-
 def _show(comparison: Comparison, out: Path) -> None:
     mark = f" — {SYNTHETIC}" if comparison.synthetic else ""
     where = comparison.holdout or "out of fold"
@@ -142,13 +101,3 @@ def _show(comparison: Comparison, out: Path) -> None:
     if comparison.synthetic:
         console.info(SYNTHETIC)
     show_conclusions(comparison, out)
-
-
-def show_conclusions(comparison: Comparison | SegmenterComparison, out: Path) -> None:
-    """Print what a comparison shows, what it does not, and where its files are."""
-    for line in comparison.conclusions:
-        console.info(line)
-    console.info("What this does not say:")
-    for line in comparison.limits:
-        console.info(f"- {line}")
-    console.places({"page": out / "comparison.html", "metrics": out / "comparison.json"})

@@ -16,13 +16,8 @@ from melanoma_dist.artifacts.mask_comparison import ComparedSegmenter, Scores, S
 from melanoma_dist.artifacts.run_record import current_environment, now
 from melanoma_dist.config.evaluate import CompareConfig
 from melanoma_dist.data.manifest import SYNTHETIC
-from melanoma_dist.evaluate.comparison.command import (
-    create_folder,
-    default_folder,
-    show_conclusions,
-    write_results,
-)
 from melanoma_dist.evaluate.comparison.consistency import same_models
+from melanoma_dist.evaluate.comparison.output import create_folder, default_folder, show_conclusions, write_results
 from melanoma_dist.evaluate.comparison.paired import LEVEL, SIGNIFICANT, resamples_for
 from melanoma_dist.evaluate.masks.compared import ScoredRun, read_scored_runs
 from melanoma_dist.evaluate.masks.scores import SHOWN, in_words, score_cell

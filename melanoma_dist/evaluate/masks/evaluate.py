@@ -16,9 +16,9 @@ from melanoma_dist.data.manifest import SYNTHETIC
 from melanoma_dist.data.masks import decode_mask
 from melanoma_dist.data.shards import ShardReader
 from melanoma_dist.errors import ConfigError, DataError
-from melanoma_dist.evaluate.holdout.command import started
 from melanoma_dist.evaluate.holdout.contamination import exclude_related, training_images
 from melanoma_dist.evaluate.holdout.metrics import ENSEMBLE
+from melanoma_dist.evaluate.holdout.start import started
 from melanoma_dist.evaluate.masks.report import write_mask_report
 from melanoma_dist.evaluate.masks.scores import SHOWN, in_words
 from melanoma_dist.inference.ensemble import one_process

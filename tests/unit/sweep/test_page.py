@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from melanoma_dist.metrics.intervals import Undefined
+from melanoma_dist.sweep.domains import Scale, scales
 from melanoma_dist.sweep.importance import importances
 from melanoma_dist.sweep.leaderboard import Entry
 from melanoma_dist.sweep.plots import effects_plot, parallel_plot
-from melanoma_dist.sweep.search import Scale, scales
 
 from .test_space import space_of
 
@@ -46,7 +46,7 @@ def entries(count: int) -> list[Entry]:
 
 @pytest.fixture
 def fields(tmp_path: Path) -> dict[str, Scale]:
-    return scales(space_of(tmp_path, SPACE))
+    return scales(space_of(tmp_path, SPACE).domains)
 
 
 def test_a_scale_is_logarithmic_where_the_space_draws_logarithms(fields: dict[str, Scale]) -> None:

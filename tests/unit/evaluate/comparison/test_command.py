@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from melanoma_dist.evaluate.comparison.command import default_folder
 from melanoma_dist.evaluate.comparison.consistency import same_models
+from melanoma_dist.evaluate.comparison.output import default_folder
 
 from .command_line import refused, run_compare
 from .conftest import TABLE
