@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,7 +70,10 @@ def unreadable(image_id: str, data: bytes, error: ImageError) -> InspectedPhoto:
 
 def missing(path: Path, error: OSError | ValueError) -> InspectedPhoto:
     """The result for a file that cannot be read at all."""
-    text = describe_failure(error)
+    # The path is told beside the reason.
+    text = error.strerror if isinstance(error, OSError) and error.strerror else describe_failure(error)
+    if os.path.islink(path) and not os.path.exists(path):
+        text = f"a link that leads nowhere ({text})"
     return InspectedPhoto(Photo(str(path), ((path, text),)), math.nan, Reason("missing", {"reason": text}))
 
 

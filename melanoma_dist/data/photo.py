@@ -36,8 +36,8 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras and scanners
 _DARKEST = 16  # of 255: colours that are all below it are of 12 bits in 16, or show nothing
 _DARKEST_OF_16_BITS = 64  # the same for 14 bits in 16
 _FLATTEST = 8  # levels of 255 between the darkest and the brightest value of a picture
-# An image of four times the size or more is first averaged over blocks, to no less than twice the size. That takes half
-# the time or less, and changes values by 0.2 of 255 on average (`benchmarks/RESULTS.md`).
+# A side that shrinks to a quarter or less is first averaged over blocks, to no less than twice its length. That takes
+# half the time or less, and changes values by 0.2 of 255 on average (`benchmarks/RESULTS.md`).
 _REDUCING_GAP = 2.0
 
 

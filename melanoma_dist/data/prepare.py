@@ -95,7 +95,7 @@ def prepare(request: Request, out: Path) -> Dataset:
         return _open_finished(out, digest)
     _refuse_missing(inputs, request)
     with output_folder(out), open_journal(out) as journal:
-        if journal.resume(digest):
+        if journal.resume(f"{digest} {PIXELS}"):
             console.info(f"resuming {out}: {journal.finished} of {len(inputs.jobs)} images are finished.")
         else:
             remove_unfinished(out)
@@ -146,7 +146,7 @@ def _read(request: Request) -> Inputs:
 def _digest(request: Request, inputs: Inputs) -> str:
     """The sha256 of a preparation's inputs: choices, content of the tables, and each file's name, length and time."""
     choices = request.size, request.conflicts, request.holdout, request.seed
-    digest = hashlib.sha256(f"{manifest.FORMAT} {PIXELS} {choices}\n".encode())
+    digest = hashlib.sha256(f"{manifest.FORMAT} {choices}\n".encode())
     # The column's first name stays in the digest: folders of earlier versions are recognised by it.
     digest.update(inputs.table.rename(columns={"selected": "wanted"}).to_csv(index=False).encode())
     for column in _joining(inputs.collections):
@@ -169,7 +169,7 @@ def _open_finished(out: Path, digest: str) -> Dataset:
     description = read_description(out)
     if description.request != digest:
         raise DataError(
-            f"{out}: holds a data set prepared from other files, with other choices or by an earlier version "
+            f"{out}: holds a data set prepared from other files or with other choices "
             f"(years {' '.join(description.years)}, size {dataset.size}; a rewritten file counts as "
             "another one). Runs may depend on it: choose another folder with --out, or delete this one."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -144,17 +144,17 @@ class RawFolder:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder in order, except hidden ones. Links are followed. Raises OSError.
+    """All that lies below a folder and is no folder, in order, except what is hidden. Links are followed.
 
-    A link that leads nowhere is among them: whoever reads it tells its file as missing.
+    Links that lead nowhere and pipes are among them: whoever reads one learns what it is. Raises OSError.
     """
-    return (path / name for path, _, names in _walk(folder, frozenset(), set(), broken=True) for name in names)
+    return (path / name for path, _, names in _walk(folder, frozenset(), set(), regular=False) for name in names)
 
 
-def _walk(folder: Path, above: frozenset[str], real_paths: set[str], broken: bool = False) -> Iterator[_Folder]:
+def _walk(folder: Path, above: frozenset[str], real_paths: set[str], regular: bool = True) -> Iterator[_Folder]:
     """A folder and those below it, sorted, each once however many links lead to it.
 
-    ``above``: see `_Folder`. ``broken``: with links that lead nowhere.
+    ``above``: see `_Folder`. ``regular``: without links that lead nowhere, pipes and devices.
     """
     real = os.path.realpath(folder)
     if real in real_paths:
@@ -162,9 +162,17 @@ def _walk(folder: Path, above: frozenset[str], real_paths: set[str], broken: boo
     real_paths.add(real)
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    yield _Folder(
-        folder, above, [each.name for each in visible if each.is_file() or (broken and not os.path.exists(each.path))]
-    )
-    for entry in visible:
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, above | {entry.name.lower()}, real_paths, broken)
+    folders = [each for each in visible if _is(each, os.path.isdir, each.is_dir)]
+    others = [each for each in visible if not _is(each, os.path.isdir, each.is_dir)]
+    names = [each.name for each in others if not regular or _is(each, os.path.isfile, each.is_file)]
+    yield _Folder(folder, above, names)
+    for each in folders:
+        yield from _walk(folder / each.name, above | {each.name.lower()}, real_paths, regular)
+
+
+def _is(entry: os.DirEntry[str], of_link: Callable[[str], bool], of_other: Callable[[], bool]) -> bool:
+    """Whether an entry is a folder, or a file.
+
+    An entry's own methods ask no file system for what is no link, but raise OSError for a link to itself.
+    """
+    return of_link(entry.path) if entry.is_symlink() else of_other()

@@ -136,9 +136,22 @@ def test_images_that_failed_together_are_tried_again_together(visit: Callable[..
     page.route("**/v1/predict*", lambda route: route.abort())
     opened.drop(*(jpeg(number) for number in range(3)))
     retry = page.locator("#retry")
-    expect(retry).to_have_text("Try all 3 without an answer again")
+    expect(retry).to_have_text("Send 3 images again")
+    expect(page.locator("#status")).to_have_text("0 of 3 images answered; 3 have no answer")
     page.unroute("**/v1/predict*")
-    retry.click()
+    refusal = {"title": "", "status": 413, "detail": "The request is too large."}
+    page.route("**/v1/predict*", lambda route: route.fulfill(status=413, json=refusal))
+    opened.drop(jpeg(4), jpeg(5))
+    expect(page.locator(".badge.bad")).to_have_count(5)
+    expect(retry).to_have_text("Send 3 images again")  # those that are too large stay so
+    expect(page.locator("#result")).to_contain_text("The server refused it")
+    expect(page.locator("#result button")).to_have_count(0)
+    page.locator("#remove").click()
+    page.locator("#remove").click()
+    page.unroute("**/v1/predict*")
+    retry.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".thumb[aria-current]")).to_be_focused()
     opened.answered(3)
     expect(page.locator(".badge.bad")).to_have_count(0)
     expect(retry).to_be_hidden()
@@ -166,16 +179,17 @@ def test_the_list_shows_the_image_that_the_arrows_reach(visit: Callable[..., Vis
     opened.wrong.clear()
 
 
-def test_a_phone_shows_the_doubts_beside_the_answers(visit: Callable[..., Visit]) -> None:
-    opened = visit(viewport=PHONE)
-    opened.drop(jpeg(0), ("broken.jpg", "image/jpeg", b"x"))
+@pytest.mark.parametrize("width", [390, 768, 1080, 1280])
+def test_the_sessions_table_is_never_wider_than_its_card(visit: Callable[..., Visit], width: int) -> None:
+    opened = visit(viewport={"width": width, "height": 844})
+    opened.drop(jpeg(0), ("broken.jpg", "image/jpeg", jpeg(1)[2][:700]))
     opened.answered(2)
     rows = opened.page.locator("#table tbody tr")
     for cell in (rows.nth(0).locator("td").last, rows.nth(1).locator("td")):
         box = cell.bounding_box()
         assert box is not None
-        assert box["x"] + box["width"] <= PHONE["width"]
-    expect(rows.nth(1)).to_contain_text("not an image")
+        assert box["x"] + box["width"] <= width
+    expect(rows.nth(1)).to_contain_text("it cannot be decoded (image file is truncated")  # long: it must wrap
     assert opened.page.evaluate(
         "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
     )

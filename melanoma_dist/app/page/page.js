@@ -118,7 +118,10 @@ function connect() {
   });
   byId("previous").addEventListener("click", () => session.step(-1));
   byId("next").addEventListener("click", () => session.step(1));
-  byId("retry").addEventListener("click", () => session.retry(session.failed));
+  byId("retry").addEventListener("click", () => {
+    session.retry(session.retriable);
+    byId("thumbs").querySelector("[aria-current]")?.focus(); // the button is gone
+  });
   byId("remove").addEventListener("click", () => remove([session.selected]));
   byId("clear").addEventListener("click", () => remove(session.items));
   byId("print").addEventListener("click", () => print());
@@ -188,9 +191,11 @@ function render() {
   byId("session").hidden = byId("table-card").hidden = count === 0;
   byId("detail").hidden = !session.selected;
   byId("count").textContent = plural("count", count);
-  byId("status").textContent = count ? text("sending", { done: session.answered, count }) : "";
-  byId("retry").hidden = session.failed.length < 2; // a single one has a button of its own
-  byId("retry").textContent = plural("retryAll", session.failed.length);
+  const { failed, retriable } = session;
+  const parts = [text("sending", { done: session.answered, count }), failed.length && plural("unanswered", failed.length)];
+  byId("status").textContent = count ? parts.filter(Boolean).join("; ") : "";
+  byId("retry").hidden = retriable.length < 2; // a single one has a button of its own
+  byId("retry").textContent = plural("retryAll", retriable.length);
   showList(session, model);
   showTable(session, model, openDetail);
   showDetail(false);
@@ -250,7 +255,8 @@ function showLesion() {
 function result(item) {
   if (item.state === "failed") {
     const detail = refusalOf(item.problem);
-    return failure(item.problem.status ? text("problem", { detail }) : detail, () => session.retry([item]));
+    const retry = item.problem.final ? null : () => session.retry([item]);
+    return failure(item.problem.status ? text("problem", { detail }) : detail, retry);
   }
   if (!item.answer) return element("p", { class: "card busy" }, text("waiting"));
   return showResult(item.answer, model, Math.max(280, byId("result").clientWidth - 42), item.url);

@@ -7,6 +7,11 @@ export class Refused extends Error {
     super(detail);
     Object.assign(this, { status, code, values: values ?? {} });
   }
+
+  // Whether the same request would be refused again: a file too large, for example.
+  get final() {
+    return this.status >= 400 && this.status < 500 && ![401, 408, 429].includes(this.status);
+  }
 }
 
 export function takeToken() {

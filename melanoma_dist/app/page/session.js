@@ -104,7 +104,12 @@ export class Session {
     return this.items.filter((each) => each.state === "failed");
   }
 
+  // Those that may have an answer the next time.
+  get retriable() {
+    return this.failed.filter((each) => !each.problem.final);
+  }
+
   get answered() {
-    return this.items.filter((each) => each.state === "done" || each.state === "failed").length;
+    return this.items.filter((each) => each.state === "done").length;
   }
 }

@@ -184,13 +184,15 @@ def test_files_come_back_in_order_and_those_that_cannot_be_read_have_a_reason(
         (tmp_path / f"{number}.jpg").write_bytes(lesion(number))
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
-    names = ["0.jpg", "gone.jpg", "1.jpg", "pipe.jpg", "2.jpg", "folder.jpg", "3.jpg", "4.jpg"]
+    (tmp_path / "link.jpg").symlink_to("link.jpg")
+    names = ["0.jpg", "gone.jpg", "link.jpg", "1.jpg", "pipe.jpg", "2.jpg", "folder.jpg", "3.jpg", "4.jpg"]
     photos = [each.photo for each in decoders.inspect_files([tmp_path / name for name in names])]
     assert [photo.image_id for photo in photos] == [str(tmp_path / name) for name in names]
     reasons = [photo.failures[0][1] if photo.failures else "" for photo in photos]
     assert [bool(reason) for reason in reasons] == [not name[0].isdigit() for name in names]
-    assert "No such file" in reasons[1]
-    assert "not a regular file" in reasons[3]
+    assert reasons[1] == "No such file or directory"
+    assert reasons[2].startswith("a link that leads nowhere (Too many levels of symbolic links")
+    assert "not a regular file" in reasons[4]
 
 
 def test_the_pool_closes_at_once_while_a_process_hangs() -> None:

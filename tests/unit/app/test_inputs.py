@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,14 @@ def test_files_and_folders_keep_the_order_of_the_command(
     assert "): 1 of 4 files" in text
 
 
-def test_a_link_that_leads_nowhere_is_an_image_that_is_missing(photos: Path) -> None:
+def test_what_has_an_images_name_and_no_file_is_left_to_its_reader(photos: Path) -> None:
     (photos / "c.jpg").symlink_to(photos / "moved.jpg")
     (photos / "d.jpg").symlink_to(photos / "a.png")
-    names = ["a.png", "b.JPG", "c.jpg", "d.jpg", "deep/er/c.tiff"]
+    (photos / "e.jpg").symlink_to("e.jpg")
+    (photos / "f.jpg").symlink_to("a.png/below.jpg")
+    (photos / "g.jpg").symlink_to(300 * "x")
+    os.mkfifo(photos / "h.jpg")
+    names = ["a.png", "b.JPG", *(f"{letter}.jpg" for letter in "cdefgh"), "deep/er/c.tiff"]
     assert collect_images([photos]) == [InputImage(photos / name) for name in names]
 
 

@@ -120,7 +120,7 @@ def test_a_bad_file_is_a_row_with_its_reason(finished: Path, predict: Predict, t
     answers = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
     assert [reason != "" for reason in answers["error"]] == [True, False, True, True, True]
     assert "HTML page" in answers["error"][0]
-    assert "No such file" in answers["error"][2]
+    assert answers["error"][2] == "No such file or directory"
     assert answers.loc[0, ["MEL", "MEL_low", "MEL_positive", "too_small", "width", "doubts"]].tolist() == [""] * 6
     assert 0 <= float(answers["MEL_low"][1]) <= float(answers["MEL"][1]) <= float(answers["MEL_high"][1]) <= 1
     strange = Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg"))
@@ -267,6 +267,7 @@ def test_truth_on_training_images_gives_no_metrics(
         (["RUN"], "name at least one image"),
         (["nowhere", "IMAGE"], "nowhere: is not the folder of a run"),
         (["RUN", "imag.jpg"], "there is no such file or folder"),
+        (["RUN", "link.jpg"], "link.jpg: is a link that leads nowhere"),
         (["RUN", 300 * "x"], "cannot be opened (File name too long)"),
         ([300 * "x", "IMAGE"], "cannot be opened (File name too long)"),
         (["RUN", "IMAGE", "--out", 300 * "x" + ".csv"], "cannot be opened (File name too long)"),
@@ -287,6 +288,7 @@ def test_a_mistake_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.csv").write_text("image\nimage.jpg\n")
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
     names = {"RUN": str(finished), "IMAGE": str(new_photograph(tmp_path / "image.jpg")), "FOLDER": "empty"}
     before = sorted(tmp_path.rglob("*"))
     places = [names.get(word, word) for word in words]
