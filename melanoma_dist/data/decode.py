@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,7 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
     waiting: deque[Future[list[Photo]]] = deque()
     try:
         for start in range(0, len(jobs), _BATCH):
-            waiting.append(pool.submit(_prepare_each, jobs[start : start + _BATCH]))
+            waiting.append(_submit(pool, jobs[start : start + _BATCH]))
             if len(waiting) >= _AHEAD * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -46,6 +47,15 @@ def prepare_photos(jobs: Sequence[PhotoJob]) -> Iterator[Photo]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, jobs: Sequence[PhotoJob]) -> Future[list[Photo]]:
+    """Submit a batch. A process that starts for it never sees the Ctrl-C of a terminal: its parent ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_prepare_each, jobs)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

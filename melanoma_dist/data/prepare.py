@@ -188,9 +188,9 @@ def _refuse_missing(inputs: Inputs, request: Request) -> None:
     counts = "; ".join(f"{years}: {len(ids)} ({', '.join(ids.head(3))}, ...)" for years, ids in by_year)
     leave_out = ", or leave them out with --allow-missing" if inputs.jobs else ""
     raise DataError(
-        f"{len(missing)} of {labelled} labelled images have no file below --raw {request.raw}: {counts}. "
+        f"{len(missing)} of {labelled} labelled images have no file below {request.raw}: {counts}. "
         f"Images found there: {RawFolder(request.raw).describe_images()}. "
-        f"Get the images with `data download`, put them anywhere below that folder{leave_out}."
+        f"Put them anywhere below that folder (`data download` has those of the challenges){leave_out}."
     )
 
 

@@ -60,7 +60,7 @@ class RawFolder:
             self._folders = list(_walk(folder, frozenset(), set()))
         except OSError as error:
             raise DataError(
-                f"--raw {folder}: {error.filename} cannot be read ({error.strerror}). Make it readable, or move it."
+                f"{folder}: {error.filename} cannot be read ({error.strerror}). Make it readable, or move it."
             ) from error
 
     @cached_property

@@ -61,7 +61,7 @@ def read_collections(
     if gaps and not allow_incomplete:
         listing = "\n  ".join(gaps)
         raise DataError(
-            f"--raw {raw}: the tables leave out images or lesions:\n  {listing}\n"
+            f"{raw}: the tables leave out images or lesions:\n  {listing}\n"
             "Images of one lesion or patient could lie in two folds, and no check would see it. Complete these tables "
             "(`data download --parts labels` has those of the challenges), or accept them with "
             "--allow-incomplete-tables: the data set's record and each report repeat it."

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,8 @@ import psutil
 import pytest
 
 from melanoma_dist.data import journal, shards, store
+from melanoma_dist.data import prepare as prepare_module
+from melanoma_dist.data.decode import _submit
 from melanoma_dist.data.manifest import load_dataset
 from melanoma_dist.data.photo import Photo, PhotoJob, prepare_photo
 from melanoma_dist.data.prepare import Request, prepare
@@ -117,6 +123,34 @@ def test_another_request_starts_from_scratch(request_of_50: Request, tmp_path: P
     prepare(other, out)
     prepare(other, tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_images_of_other_pixels_are_made_anew_and_a_finished_folder_stays(
+    request_of_50: Request, tmp_path: Path, stops: Stops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops.after = 30
+    with pytest.raises(KeyboardInterrupt):
+        prepare(request_of_50, tmp_path / "out")
+    stops.after, stops.decoded = 100, []
+    monkeypatch.setattr(prepare_module, "PIXELS", 0)  # of another version
+    prepare(request_of_50, tmp_path / "out")
+    assert len(stops.decoded) == 50
+    monkeypatch.undo()
+    before = digests(tmp_path / "out")
+    prepare(request_of_50, tmp_path / "out")
+    assert digests(tmp_path / "out") == before
+
+
+def test_processes_do_not_see_the_interrupt_of_a_terminal(request_of_50: Request) -> None:
+    (photo,) = sorted(request_of_50.raw.rglob("ISIC_0000003.jpg"))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        future = _submit(pool, [PhotoJob("a", (photo,), None, 24)])
+        (pid,) = pool._processes
+        status = Path(f"/proc/{pid}/status").read_text()
+        blocked = int(re.findall(r"SigBlk:\s*(\w+)", status)[0], 16)
+        assert blocked >> (signal.SIGINT - 1) & 1
+        assert future.result()[0].jpeg is not None
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
 def test_a_shard_shorter_than_the_journal_says_is_refused(request_of_50: Request, tmp_path: Path, stops: Stops) -> None:

@@ -156,7 +156,7 @@ def test_all_words_without_a_meaning_are_listed_with_their_counts(tmp_path: Path
     [
         (("scan 1,mel,L1,P1,train", "photos/scan 1.JPG,mel,L1,P1,train"), {}, "line 3: file .* earlier line already"),
         ((" .jpg,mel,L1,P1,test",), {}, "must be a file name: printable text"),
-        (("scan 9,mel,L1,P1,test",), {}, "1 of 1 labelled images have no file below --raw .*clinic: 1 .scan 9"),
+        (("scan 9,mel,L1,P1,test",), {}, "1 of 1 labelled images have no file below .*clinic: 1 .scan 9"),
         ((), {"columns": {**COLUMNS, "age": "years"}}, "line 1: header .* the column years is missing"),
         ((), {"columns": {"id": "file", "label": "dx"}, "holdouts": []}, "no column says which images show one lesion"),
         ((), {"counts": {"images": 5}}, "4 images; `counts` says 5 images"),
