@@ -50,7 +50,9 @@ def test_a_partial_table_of_lesions_is_refused(year: int, table: str, how: str, 
     twins(raw, year)
     assert read_collections(raw.folder, (str(year),))[0].gaps == ()
     change(raw.folder / table, CHANGES[how])
-    with pytest.raises(DataError, match=rf"(?s)raw: the tables leave out .*{re.escape(table)}: .* --allow-incomplete-tables"):
+    with pytest.raises(
+        DataError, match=rf"(?s)raw: the tables leave out .*{re.escape(table)}: .* --allow-incomplete-tables"
+    ):
         read_collections(raw.folder, (str(year),))
 
 
