@@ -1,8 +1,16 @@
-// The images of the session as a list to choose from, and their answers as a table.
+// The images of the session: how many, as a list to choose from, and their answers as a table.
 import { doubtsOf, element, errorOf, labelName, list, percent, plural, refusalOf, text } from "./text.js";
 
 const byId = (id) => document.getElementById(id);
 let revealed = null; // the image that was brought into view last
+
+export function showCounts({ items, answered, failed, retriable }) {
+  byId("count").textContent = plural("count", items.length);
+  const parts = [text("sending", { done: answered, count: items.length }), failed.length && plural("unanswered", failed.length)];
+  byId("status").textContent = items.length ? parts.filter(Boolean).join("; ") : "";
+  byId("retry").hidden = retriable.length < 2; // a single one has a button of its own
+  byId("retry").textContent = plural("retryAll", retriable.length);
+}
 
 export function showList(session, model) {
   const thumbs = byId("thumbs");

@@ -1,6 +1,6 @@
 // The page: connects the session, the picture and the results to what the reader does.
 import { csv, download, foot, layOutPaper } from "./export.js";
-import { showList, showTable } from "./overview.js";
+import { showCounts, showList, showTable } from "./overview.js";
 import { patientFields } from "./patient.js";
 import { failure, showResult } from "./result.js";
 import { explain, getExamples, getModel, getPicture, hasToken, pictureUrl, setToken, takeToken } from "./server.js";
@@ -190,12 +190,7 @@ function render() {
   byId("welcome").hidden = count > 0;
   byId("session").hidden = byId("table-card").hidden = count === 0;
   byId("detail").hidden = !session.selected;
-  byId("count").textContent = plural("count", count);
-  const { failed, retriable } = session;
-  const parts = [text("sending", { done: session.answered, count }), failed.length && plural("unanswered", failed.length)];
-  byId("status").textContent = count ? parts.filter(Boolean).join("; ") : "";
-  byId("retry").hidden = retriable.length < 2; // a single one has a button of its own
-  byId("retry").textContent = plural("retryAll", retriable.length);
+  showCounts(session);
   showList(session, model);
   showTable(session, model, openDetail);
   showDetail(false);
