@@ -1,7 +1,6 @@
 """The training of one unit: load, train an epoch, validate, save, stop early, write the result.
 
-Knows neither Ray nor the task. The caller gives the rank's ``World``, a callable to report events to, and a callable
-that returns whether to pause; ``task`` knows what is learnt.
+Knows neither Ray nor what is learnt. The caller gives the rank's ``World``, where to report, and when to pause.
 """
 
 from __future__ import annotations
