@@ -19,6 +19,7 @@ from scipy.ndimage import uniform_filter1d
 
 from melanoma_dist.data.photo import Photo, describe_failure, read_photo
 from melanoma_dist.storage.image_error import ImageError
+from melanoma_dist.storage.untrusted import NOWHERE
 
 BLURRED = 0.56
 """Blur from which an image counts as blurred: 1 % of the challenges' images reach it (`benchmarks/blur.py`)."""
@@ -72,7 +73,7 @@ def missing(path: Path, error: OSError | ValueError) -> InspectedPhoto:
     """The result for a file that cannot be read at all."""
     # The path is told beside the reason.
     text = error.strerror if isinstance(error, OSError) and error.strerror else describe_failure(error)
-    if os.path.islink(path) and not os.path.exists(path):
+    if os.path.islink(path) and isinstance(error, OSError) and error.errno in NOWHERE:
         text = f"a link that leads nowhere ({text})"
     return InspectedPhoto(Photo(str(path), ((path, text),)), math.nan, Reason("missing", {"reason": text}))
 

@@ -22,6 +22,7 @@ from melanoma_dist.app.truth import Truth, read_truth, show_metrics
 from melanoma_dist.artifacts.run_record import current_environment
 from melanoma_dist.config.metadata import field_names
 from melanoma_dist.config.predict import PredictConfig
+from melanoma_dist.data.photo import PIXELS
 from melanoma_dist.errors import MelanomaDistError
 from melanoma_dist.inference.trained_run import TrainedRun, open_trained_run, other_orientations
 from melanoma_dist.train.device import arithmetic
@@ -130,6 +131,7 @@ def _conditions(predictor: Predictor, batch_size: int, patients: Sequence[About]
     return {
         **informed,
         "run": predictor.fingerprint,
+        "pixels": PIXELS,
         "tta": predictor.tta,
         "batch_size": batch_size,
         "dataset": predictor.checked,

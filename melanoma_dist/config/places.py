@@ -56,9 +56,9 @@ def check_runs(folders: Sequence[Path]) -> None:
 def check_inputs(paths: Sequence[Path]) -> None:
     """Raise ConfigError, with similar names, for images, folders and tables that do not exist."""
     for path in paths:
-        if os.path.islink(path) and not os.path.exists(path):
-            raise ConfigError(f"{path}: is a link that leads nowhere. Correct the link, or leave it out.")
         if not exists(path):
+            if path.is_symlink():
+                raise ConfigError(f"{path}: is a link that leads nowhere. Correct the link, or leave it out.")
             near = nearest(path.name, [other.name for other in _entries(path.parent)])
             there = f" Similar names there: {near}." if near else ""
             raise ConfigError(f"{path}: there is no such file or folder.{there}")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from melanoma_dist.data.rows import read_header
 from melanoma_dist.errors import DataError
 from melanoma_dist.storage.images import SUFFIXES
+from melanoma_dist.storage.untrusted import NOWHERE
 
 Files = dict[str, tuple[Path, ...]]
 """Files by image id."""
@@ -162,17 +163,21 @@ def _walk(folder: Path, above: frozenset[str], real_paths: set[str], regular: bo
     real_paths.add(real)
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    folders = [each for each in visible if _is(each, os.path.isdir, each.is_dir)]
-    others = [each for each in visible if not _is(each, os.path.isdir, each.is_dir)]
-    names = [each.name for each in others if not regular or _is(each, os.path.isfile, each.is_file)]
-    yield _Folder(folder, above, names)
+    folders = [each for each in visible if _holds(each.is_dir)]
+    others = [each for each in visible if not _holds(each.is_dir)]
+    yield _Folder(folder, above, [each.name for each in others if not regular or _holds(each.is_file)])
     for each in folders:
         yield from _walk(folder / each.name, above | {each.name.lower()}, real_paths, regular)
 
 
-def _is(entry: os.DirEntry[str], of_link: Callable[[str], bool], of_other: Callable[[], bool]) -> bool:
-    """Whether an entry is a folder, or a file.
+def _holds(test: Callable[[], bool]) -> bool:
+    """Whether an entry is a folder, or a file. A link to itself, or one below a file, is neither.
 
-    An entry's own methods ask no file system for what is no link, but raise OSError for a link to itself.
+    Raises OSError for other faults: a folder that cannot be opened must not count as absent.
     """
-    return of_link(entry.path) if entry.is_symlink() else of_other()
+    try:
+        return test()
+    except OSError as error:
+        if error.errno not in NOWHERE:
+            raise
+        return False

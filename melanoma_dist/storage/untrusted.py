@@ -6,11 +6,15 @@ brackets, a number that no column can hold. (`melanoma_dist.storage.parquet` rea
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import stat
 from pathlib import Path
 from typing import Any
+
+NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a link that leads nowhere, to itself, or below a file."""
 
 MEBIBYTE = 2**20
 _MAX_BYTES = 64 * MEBIBYTE  # of a text file; a run's own are a hundredth of it

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from melanoma_dist.app.inputs import InputImage, collect_images
+from melanoma_dist.data.raw_folder import _holds
 from melanoma_dist.errors import ConfigError, DataError
 
 
@@ -41,6 +44,15 @@ def test_what_has_an_images_name_and_no_file_is_left_to_its_reader(photos: Path)
     os.mkfifo(photos / "h.jpg")
     names = ["a.png", "b.JPG", *(f"{letter}.jpg" for letter in "cdefgh"), "deep/er/c.tiff"]
     assert collect_images([photos]) == [InputImage(photos / name) for name in names]
+
+
+def test_what_cannot_be_opened_does_not_count_as_absent() -> None:
+    def refuses(number: int) -> bool:
+        raise OSError(number, "refused")
+
+    assert not _holds(partial(refuses, errno.ELOOP))
+    with pytest.raises(PermissionError):
+        _holds(partial(refuses, errno.EACCES))
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])

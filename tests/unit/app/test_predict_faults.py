@@ -153,9 +153,10 @@ def test_another_command_starts_anew_and_says_why(
     words = [finished, listed, "--out", tmp_path / "out.csv", "--batch-size", BATCH]
     with monkeypatch.context() as interrupted:
         interrupt(interrupted, after=1)
+        interrupted.setattr("melanoma_dist.app.predict.PIXELS", 0)  # of an earlier version
         predict(*words, "--tta", 2, code=130)
     text = predict(*words, code=1)
-    assert "out.csv.part: holds another command's images (other tta). Starts anew." in text
+    assert "out.csv.part: holds another command's images (other pixels, tta). Starts anew." in text
     assert (tmp_path / "out.csv").read_bytes() == expected
 
 
